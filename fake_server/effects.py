@@ -1,0 +1,97 @@
+"""What the core asks of a transport, as values.
+
+The core never waits and never sends. An exchange yields one of these and is resumed when the transport has done it:
+:class:`Wait` with an event loop, a condition or a simulated clock; :class:`Start` and :class:`Piece` on a socket or
+into a response object; :class:`Break` as that transport's way for a connection to go wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Break", "BreakHow", "Effect", "Piece", "Signal", "Start", "Wait", "WaitWhy"]
+
+
+class Signal:
+    """A one-shot event without a loop or a lock: transports subscribe with the call that wakes their own waiter.
+
+    Fired under the server's lock, so a callback must neither block nor call back into the server.
+    """
+
+    __slots__ = ("_callbacks", "fired")
+
+    def __init__(self) -> None:
+        self.fired = False
+        self._callbacks: list[Callable[[], object]] = []
+
+    def fire(self) -> None:
+        """Wake every subscriber, once."""
+        if not self.fired:
+            self.fired = True
+            callbacks, self._callbacks = self._callbacks, []
+            for callback in callbacks:
+                callback()
+
+    def subscribe(self, callback: Callable[[], object]) -> None:
+        """Call ``callback`` when fired; at once where that has already happened."""
+        if self.fired:
+            callback()
+        else:
+            self._callbacks.append(callback)
+
+
+WaitWhy = Literal["request", "reply", "piece", "hold", "gate", "latency", "delay", "hang"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait until ``signal`` fires or ``seconds`` have passed, whichever comes first.
+
+    ``request``, ``reply`` and ``piece`` are the moments in which a real network would take its time: no duration is
+    asked for, and a transport that has no schedule to obey goes on at once.
+    """
+
+    why: WaitWhy
+    seconds: float | None = None
+    signal: Signal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Send the status and the headers. ``streamed``: the pieces that follow are to be taken one by one."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    streamed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Send a part of the body; the exchange is over after the ``last`` one."""
+
+    data: bytes
+    last: bool
+
+
+BreakHow = Literal["reset", "lost", "hang", "garbage", "truncated"]
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """End the exchange without a complete reply.
+
+    ``reset``: the connection is reset. ``lost``: it is closed before any byte of the reply. ``hang``: nothing is ever
+    sent; it ends when the client gives up. ``garbage``: ``data``, which is not HTTP, then closed. ``truncated``: the
+    status, the headers and a part of the body were or are sent, then closed.
+    """
+
+    how: BreakHow
+    data: bytes = b""
+    start: Start | None = None
+
+
+Effect = Wait | Start | Piece | Break

@@ -1,0 +1,80 @@
+"""One line of the journal, as a value.
+
+The order of events is that of ``seq`` and of nothing else: under simulated time many events share one instant.
+An operation has exactly two events, its ``invoke`` and one of ``ok``, ``fail`` and ``info`` (outcome unknown: the
+reply was lost); everything else that is worth knowing is a ``note``. No event ever holds a secret, only labels.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["FORMAT", "Event", "EventType"]
+
+FORMAT = 1
+"""Version of the line format, the ``v`` of every line."""
+
+EventType = Literal["header", "invoke", "ok", "fail", "info", "note"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What happened, to whom, at which place in the order.
+
+    ``t`` is in seconds of the service's clock since the journal was opened (it may go backwards when that clock
+    does). ``grant`` is ``g#1``; ``refresh``, ``bearer`` and the values of ``issued`` are labels within that grant
+    (``rt#1``, ``at#2``). ``data`` holds what only some kinds of event have, and becomes top-level keys in the file.
+    """
+
+    seq: int
+    t: float
+    actor: str
+    type: EventType
+    f: str
+    op: int | None = None
+    account: str | None = None
+    grant: str | None = None
+    refresh: str | None = None
+    bearer: str | None = None
+    issued: Mapping[str, str | None] | None = None
+    status: int | None = None
+    error: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The extra field ``name``, or ``default`` where this event has none."""
+        return self.data.get(name, default)
+
+    def to_json(self) -> str:
+        """The event as one line of JSON, without the newline."""
+        line: dict[str, Any] = {"v": FORMAT}
+        for name in _ORDER:
+            line[name] = getattr(self, name)
+        line.update(self.data)
+        return json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Event:
+        """Read one line back. Raises ``ValueError`` for anything that is not an event of this format."""
+        line = json.loads(text)
+        if not isinstance(line, dict):
+            raise ValueError("an event is a JSON object")
+        if line.pop("v", None) != FORMAT:
+            raise ValueError(f'an event of format {FORMAT} has "v": {FORMAT}')
+        known = {name: line.pop(name) for name in _ORDER if name in line}
+        try:
+            event = cls(**known, data=line)
+        except TypeError as error:
+            raise ValueError(f"not an event: {error}") from None
+        if type(event.seq) is not int or event.type not in _TYPES:
+            raise ValueError('an event has a whole number "seq" and a known "type"')
+        return event
+
+
+_ORDER = tuple(f.name for f in fields(Event) if f.name != "data")
+_TYPES = frozenset(("header", "invoke", "ok", "fail", "info", "note"))

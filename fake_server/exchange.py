@@ -1,0 +1,276 @@
+"""One request's way through the service.
+
+Three steps, and only these. *Arrive*: the request is read and journalled as ``invoke``. *Commit*: the authority's
+transition, or the bearer's check in the call's turn at the gate. *Deliver*: the reply, or its loss, journalled as
+``ok``, ``fail`` or ``info``. Between them lie the waits, as values (:mod:`fake_server.effects`); a transport runs
+:meth:`Exchange.step` until it returns ``None``, and :meth:`Exchange.abandon` when its client has gone.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from fake_server.effects import Break, Effect, Piece, Start, Wait
+from fake_server.policy import SETUP_LIFE, SETUP_SCOPE
+from fake_server.states import Outcome
+from fake_server.wire import Call, Intent, Malformed, Other, Reply, Request, TokenRequest, bearer_of, read
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from fake_server.authority import Grant, Redemption
+    from fake_server.events import EventType
+    from fake_server.faults import Fault
+    from fake_server.gate import Ticket
+    from fake_server.server import Server
+
+__all__ = ["UNKNOWN", "Exchange"]
+
+UNKNOWN = "unknown"
+"""The label of a token that was not minted here."""
+
+_SUCCESS = (Outcome.ROTATED, Outcome.KEPT, Outcome.REPLAYED)
+_OPEN_TO_ALL = ("hello", "unknown", "revoke")
+_BREAKS: dict[str, Any] = {"lost-reply": "lost", "garbage": "garbage", "truncated": "truncated"}
+
+
+class _Gone(Exception):
+    """Thrown into an exchange when its client has gone."""
+
+
+class Exchange:
+    """One request on its way. ``op`` is its number in the journal once it has arrived."""
+
+    def __init__(self, server: Server, request: Request, actor: str) -> None:
+        self.actor = actor
+        self.op: int | None = None
+        self.kind = ""
+        self._server = server
+        self._request = request
+        self._facts: dict[str, Any] = {}
+        self._data: dict[str, Any] = {}
+        self._fault: Fault | None = None
+        self._ticket: Ticket | None = None
+        self._steps = self._run()
+
+    def step(self) -> Effect | None:
+        """Go on to the next effect; ``None`` when the exchange is over."""
+        with self._server.lock:
+            return next(self._steps, None)
+
+    def abandon(self, error: str) -> None:
+        """The client has gone (or will never be answered): the outcome is unknown, ``error`` says how."""
+        with self._server.lock:
+            with suppress(StopIteration, _Gone):
+                self._steps.throw(_Gone(error))
+
+    def _run(self) -> Generator[Effect, None, None]:
+        try:
+            intent = self._arrive()
+            reply = yield from self._commit(intent)
+            yield from self._deliver(reply)
+        except _Gone as gone:
+            self._end("info", error=str(gone))
+
+    # Arrive.
+
+    def _arrive(self) -> Intent:
+        server = self._server
+        intent = read(self._request)
+        self.kind = intent.f
+        self.op = server.journal.operation()
+        server.open[self.op] = self
+        data: dict[str, Any] = {"method": self._request.method, "path": self._request.path}
+        if self._request.host:
+            data["host"] = self._request.host
+        self._identify(intent)
+        if isinstance(intent, TokenRequest):
+            data["grant_type"] = intent.grant_type
+            data["encoding"] = intent.encoding
+        elif isinstance(intent, Call):
+            data["stream"] = intent.stream
+        self._fault = server.faults.take(intent.f, self._facts.get("account"))
+        server.journal.add("invoke", intent.f, actor=self.actor, op=self.op, data=data, **self._facts)
+        return intent
+
+    def _identify(self, intent: Intent) -> None:
+        """Find whose token is presented; one that was not minted here is never journalled."""
+        grant: Grant | None = None
+        secret = bearer_of(self._request)
+        if secret is not None:
+            bearer = self._server.authority.bearer(secret, self._server.clock.now())
+            self._facts["bearer"] = bearer.token.label if bearer.token else UNKNOWN
+            grant = bearer.token.grant if bearer.token else None
+        if not isinstance(intent, Call) and intent.refresh_token:
+            token = self._server.authority.refresh_token(intent.refresh_token)
+            self._facts["refresh"] = token.label if token else UNKNOWN
+            grant = token.grant if token else grant
+        if grant is not None:
+            self._facts["grant"] = grant.name
+            self._facts["account"] = grant.account
+
+    # Commit.
+
+    def _commit(self, intent: Intent) -> Generator[Effect, None, Reply]:
+        server, fault = self._server, self._fault
+        yield Wait("request")
+        yield from self._held()
+        if fault is not None and fault.kind == "reset":
+            yield self._break("reset", "connection reset")
+        if fault is not None and fault.kind == "timeout":
+            yield Break("hang")
+        assert self.op is not None
+        if fault is not None and fault.answers:
+            reply = server.replies.fault(self.op, fault, intent.f, server.clock.now())
+        else:
+            if isinstance(intent, Call):
+                yield from self._queue()
+            yield from self._pass(server.policy.latency_of(intent.f), "latency")
+            if fault is not None and fault.kind == "delay" and not fault.after_commit:
+                yield from self._pass(fault.seconds or 0.0, "delay")
+            reply = self._answer(intent, self.op)
+            self._data["committed"] = True
+            if fault is not None and fault.kind == "delay" and fault.after_commit:
+                yield from self._pass(fault.seconds or 0.0, "delay")
+        yield Wait("reply")
+        return reply
+
+    def _held(self) -> Generator[Effect, None, None]:
+        server = self._server
+        for hold in [hold for hold in server.holds if hold.target == self.kind and hold.open]:
+            hold.join(self.actor, server.stopwatch())
+            while (wait := hold.poll(server.stopwatch())) is not None:
+                yield wait
+
+    def _queue(self) -> Generator[Effect, None, None]:
+        server = self._server
+        key = self._facts.get("account") if server.policy.key == "account" else self._key()
+        if key is None:
+            return
+        self._ticket = ticket = server.gate.arrive(key, server.stopwatch())
+        while (wait := server.gate.poll(ticket, server.stopwatch())) is not None:
+            yield wait
+        waited = (ticket.started or 0.0) - ticket.arrived
+        if waited > 0:
+            facts = {name: self._facts[name] for name in ("account", "grant", "bearer") if name in self._facts}
+            server.journal.note("queue", op=self.op, waited=round(waited, 6), overdue=ticket.overdue, **facts)
+
+    def _key(self) -> str | None:
+        grant, bearer = self._facts.get("grant"), self._facts.get("bearer")
+        return None if grant is None else f"{grant} {bearer}"
+
+    def _pass(self, seconds: float, why: Any) -> Generator[Effect, None, None]:
+        """Let ``seconds`` pass by the stopwatch, however often the transport wakes up before."""
+        read = self._server.stopwatch
+        until = read() + seconds
+        while (left := until - read()) > 0:
+            yield Wait(why, left)
+
+    def _answer(self, intent: Intent, op: int) -> Reply:
+        """The service's decision. What it changes is changed here, at once."""
+        if isinstance(intent, Malformed):
+            return self._server.replies.oauth_error(op, intent.error)
+        if isinstance(intent, TokenRequest):
+            return self._login(intent, op) if intent.grant_type == "authorization_code" else self._refresh(intent, op)
+        return self._with_bearer(intent, op)
+
+    def _login(self, request: TokenRequest, op: int) -> Reply:
+        server = self._server
+        if request.code in server.codes:  # RFC 6749 section 4.1.2: a code is used at most once
+            return server.replies.invalid_grant(op, "code", server.policy.dialect)
+        server.codes.add(request.code)
+        account = request.code.partition("#")[0]
+        setup = request.scope == SETUP_SCOPE or (request.expires_in or 0) >= SETUP_LIFE
+        life = request.expires_in or (SETUP_LIFE if setup else server.policy.expires_in)
+        grant = server.login(account, expires_in=life, setup_token=setup, scope=request.scope, actor=self.actor, op=op)
+        self._facts.update(grant=grant.name, account=account)
+        self._facts["issued"] = {"access": "at#1", "refresh": None if setup else "rt#1"}
+        refresh = None if setup else grant.refresh[0].secret
+        deadline = None if setup else server.policy.refresh_expires_in
+        return server.replies.token(op, grant.access[0], refresh, scope=grant.scope, life=life, deadline=deadline)
+
+    def _refresh(self, request: TokenRequest, op: int) -> Reply:
+        server = self._server
+        if not server.policy.knows(request.scope):
+            return server.replies.oauth_error(op, "invalid_scope")
+        now = server.clock.now()
+        life = request.expires_in or server.policy.expires_in
+        done = server.authority.redeem(request.refresh_token, now, expires_in=life)
+        self._note_redemption(done, now, op)
+        if done.outcome not in _SUCCESS or done.access is None or done.token is None:
+            return server.replies.invalid_grant(op, done.reason, server.policy.dialect)
+        secret = None if done.refresh is None else done.refresh.secret
+        left = done.access.expires_at - now if done.outcome is Outcome.REPLAYED else life
+        scope = request.scope or done.token.grant.scope
+        return server.replies.token(op, done.access, secret, scope=scope, life=left, deadline=None)
+
+    def _note_redemption(self, done: Redemption, now: float, op: int) -> None:
+        server = self._server
+        facts: dict[str, Any] = {"outcome": done.outcome.value}
+        if done.access is not None:
+            refresh = None if done.refresh is None else done.refresh.label
+            self._facts["issued"] = facts["issued"] = {"access": done.access.label, "refresh": refresh}
+            facts["expires"] = server.journal.time(done.access.expires_at)
+        if done.revoked:
+            facts["revoked"] = list(done.revoked)
+        if done.token is not None:
+            facts["accepts"] = list(server.authority.accepted(done.token.grant, now))
+        known = {name: self._facts[name] for name in ("account", "grant", "refresh") if name in self._facts}
+        server.journal.note("commit", op=op, **known, **facts)
+
+    def _with_bearer(self, intent: Call | Other, op: int) -> Reply:
+        """A request that presents a bearer (RFC 6750 section 3.1 for what is wrong with it)."""
+        server = self._server
+        replies, now = server.replies, server.clock.now()
+        if isinstance(intent, Other) and intent.name in _OPEN_TO_ALL:
+            return self._open_to_all(intent, op, now)
+        secret = bearer_of(self._request)
+        bearer = server.authority.bearer(secret or "", now)
+        if bearer.token is None or bearer.state != "live":
+            self._data["reason"] = bearer.state if secret else "missing"
+            return replies.bad_bearer(op, bearer.state, presented=secret is not None)
+        needed = (
+            "user:profile" if isinstance(intent, Other) and intent.name in ("profile", "usage") else "user:inference"
+        )
+        if needed not in bearer.token.grant.scope.split():
+            return replies.missing_scope(op, needed)
+        if isinstance(intent, Call):
+            return replies.message(op, intent, now)
+        return replies.other(op, intent.name, bearer.token.grant, now)
+
+    def _open_to_all(self, intent: Other, op: int, now: float) -> Reply:
+        if intent.name == "revoke" and (token := self._server.authority.refresh_token(intent.refresh_token)):
+            self._server.revoke_grants([token.grant])  # RFC 7009 section 2.2: 200, known token or not
+        return self._server.replies.other(op, intent.name, None, now)
+
+    # Deliver.
+
+    def _deliver(self, reply: Reply) -> Generator[Effect, None, None]:
+        start = Start(reply.status, reply.headers, reply.streamed)
+        fault = self._fault
+        if fault is not None and fault.kind in _BREAKS:
+            data = b"\x16\x03\x00 this is not HTTP\r\n\r\n" if fault.kind == "garbage" else reply.pieces[0]
+            cut = data[: len(data) // 2] if fault.kind == "truncated" else data
+            yield self._break(_BREAKS[fault.kind], fault.kind, cut, start)
+        yield start
+        for piece in reply.pieces[:-1]:
+            yield Piece(piece, last=False)
+            yield Wait("piece")
+        self._end("ok" if reply.status < 400 else "fail", status=reply.status)
+        yield Piece(reply.pieces[-1], last=True)
+
+    def _break(self, how: Any, error: str, data: bytes = b"", start: Start | None = None) -> Break:
+        self._end("info", error=error)
+        return Break(how, data, start)
+
+    def _end(self, how: EventType, **known: Any) -> None:
+        """Journal the operation's end, once, and give up its place at the gate."""
+        server = self._server
+        if self.op is None or server.open.pop(self.op, None) is None:
+            return
+        if self._fault is not None:
+            self._data["fault"] = str(self._fault)
+        server.journal.add(how, self.kind, actor=self.actor, op=self.op, data=self._data, **self._facts, **known)
+        if self._ticket is not None:
+            server.gate.leave(self._ticket)

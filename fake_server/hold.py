@@ -1,0 +1,49 @@
+"""Requests that are kept waiting until enough of them have come: the shortest way to force an overlap. Sans-IO."""
+
+from __future__ import annotations
+
+from fake_server.effects import Signal, Wait
+
+__all__ = ["HOLD_LIMIT", "Hold"]
+
+HOLD_LIMIT = 30.0
+"""Seconds after which a held request goes on although too few have come."""
+
+
+class Hold:
+    """Holds requests of one kind before the gate until ``count`` wait; ``waited`` are their workers, in order."""
+
+    def __init__(self, target: str, count: int) -> None:
+        self.target = target
+        self.count = count
+        self.waited: list[str] = []
+        self.ran_out = False
+        self._signal = Signal()
+        self._deadline: float | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether requests are still kept."""
+        return not self._signal.fired
+
+    def join(self, actor: str, now: float) -> None:
+        """A request has come; the last one that was waited for releases them all."""
+        self.waited.append(actor)
+        if self._deadline is None:
+            self._deadline = now + HOLD_LIMIT
+        if len(self.waited) >= self.count:
+            self.release()
+
+    def poll(self, now: float) -> Wait | None:
+        """``None`` when released, else what to wait for before asking again."""
+        if self._signal.fired or self._deadline is None:
+            return None
+        if now >= self._deadline:
+            self.ran_out = True
+            self.release()
+            return None
+        return Wait("hold", self._deadline - now, self._signal)
+
+    def release(self) -> None:
+        """Let all of them go on."""
+        self._signal.fire()

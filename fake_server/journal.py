@@ -1,0 +1,78 @@
+"""What happened, in order: append-only, numbered, on disk before the reply leaves where a sink is given.
+
+Not thread-safe: the server holds the lock, and that lock is what makes the order of ``seq`` the order of the facts.
+"""
+
+from __future__ import annotations
+
+from typing import IO, TYPE_CHECKING, Any
+
+from fake_server.events import Event, EventType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fake_server.clock import Clock
+
+__all__ = ["SERVICE", "Journal"]
+
+SERVICE = "service"
+"""The actor of what the service does by itself."""
+
+
+class Journal:
+    """The events so far. ``sink``: a text file that gets each line, flushed, before :meth:`add` returns."""
+
+    def __init__(self, clock: Clock, header: dict[str, Any], sink: IO[str] | None = None) -> None:
+        self._clock = clock
+        self._sink = sink
+        self._start = clock.now()
+        self._ops = 0
+        self.observers: list[Callable[[Event], None]] = []
+        clock_facts = {"kind": clock.kind, "start": round(self._start, 6)}
+        self.header = Event(
+            seq=0, t=0.0, actor=SERVICE, type="header", f="header", data={"clock": clock_facts, **header}
+        )
+        self.events: list[Event] = []
+        self._write(self.header)
+
+    def time(self, posix: float) -> float:
+        """A time of the service's clock as the journal tells it: seconds since the journal was opened."""
+        return round(posix - self._start, 6)
+
+    def operation(self) -> int:
+        """The number of a new operation."""
+        self._ops += 1
+        return self._ops
+
+    def add(
+        self, type: EventType, f: str, *, actor: str = SERVICE, data: dict[str, Any] | None = None, **known: Any
+    ) -> Event:
+        """Append one event, and write it out before anything that follows from it can happen."""
+        event = Event(
+            seq=len(self.events) + 1,
+            t=self.time(self._clock.now()),
+            actor=actor,
+            type=kind,
+            f=f,
+            data=data or {},
+            **known,
+        )
+        self.events.append(event)
+        self._write(event)
+        for observer in self.observers:
+            observer(event)
+        return event
+
+    def note(self, f: str, *, actor: str = SERVICE, op: int | None = None, **data: Any) -> Event:
+        """Append a fact that is not the start or the end of an operation."""
+        known = {name: data.pop(name) for name in _KNOWN if name in data}
+        return self.add("note", f, actor=actor, op=op, data=data, **known)
+
+    def _write(self, event: Event) -> None:
+        if self._sink is not None:
+            self._sink.write(event.to_json() + "\n")
+            self._sink.flush()
+
+
+_KNOWN = ("account", "grant", "refresh", "bearer", "issued", "status", "error")

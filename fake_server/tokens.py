@@ -1,0 +1,39 @@
+"""Made-up tokens, and the labels that stand for them wherever a person or a log can see.
+
+The only module in which a secret and its label meet. A minted token has the prefix, length and alphabet of a real
+one, and the word FAKE where no real one has it: nobody can mistake it, in a log or on the wire. It stays the same
+length whatever its number, ends in ``AA`` as published samples do, and is the same again for the same namespace.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from typing import Literal
+
+__all__ = ["LENGTH", "TOKEN", "TokenKind", "label", "mint"]
+
+LENGTH = 108
+"""Characters of a token: the prefix of 13 and a tail of 95 (anthropics/claude-code#54999)."""
+
+TokenKind = Literal["access", "refresh"]
+
+_PREFIX: dict[TokenKind, str] = {"access": "sk-ant-oat01-FAKE-", "refresh": "sk-ant-ort01-FAKE-"}
+_LABEL: dict[TokenKind, str] = {"access": "at", "refresh": "rt"}
+
+TOKEN = re.compile(r"sk-ant-o[ar]t01-FAKE-[A-Za-z0-9_-]{90}")
+"""Matches any whole token of ours in a text."""
+
+
+def mint(kind: TokenKind, namespace: str, number: int) -> str:
+    """A fake token: unique by ``namespace`` and ``number``, 108 characters of ``[A-Za-z0-9_-]``."""
+    head = f"{_PREFIX[kind]}{number}-"
+    digest = hashlib.shake_128(f"{kind} {namespace} {number}".encode()).digest(72)
+    tail = base64.urlsafe_b64encode(digest).decode()
+    return head + tail[: LENGTH - len(head) - 2] + "AA"
+
+
+def label(kind: TokenKind, generation: int) -> str:
+    """What stands for a token in every output: ``at#1``, ``rt#2``."""
+    return f"{_LABEL[kind]}#{generation}"

@@ -61,9 +61,8 @@ class Exchange:
 
     def abandon(self, error: str) -> None:
         """The client has gone (or will never be answered): the outcome is unknown, ``error`` says how."""
-        with self._server.lock:
-            with suppress(StopIteration, _Gone):
-                self._steps.throw(_Gone(error))
+        with self._server.lock, suppress(StopIteration, _Gone):
+            self._steps.throw(_Gone(error))
 
     def _run(self) -> Generator[Effect, None, None]:
         try:

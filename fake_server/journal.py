@@ -46,7 +46,7 @@ class Journal:
         return self._ops
 
     def add(
-        self, type: EventType, f: str, *, actor: str = SERVICE, data: dict[str, Any] | None = None, **known: Any
+        self, kind: EventType, f: str, *, actor: str = SERVICE, data: dict[str, Any] | None = None, **known: Any
     ) -> Event:
         """Append one event, and write it out before anything that follows from it can happen."""
         event = Event(

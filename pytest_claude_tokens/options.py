@@ -1,0 +1,188 @@
+"""Options of the command line and the ini file, the marker, and which of them wins.
+
+One rule for all of them: command line, then marker, then ini file, then default (:func:`first_given`).
+A new option is one more row of :data:`OPTIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from fake_server import Policy
+
+__all__ = [
+    "MARKER",
+    "MARKER_HELP",
+    "OPTIONS",
+    "Option",
+    "add_options",
+    "check_markers",
+    "check_options",
+    "first_given",
+    "marked",
+    "option",
+    "policy_of",
+    "real_hosts_allowed",
+    "report_folder",
+]
+
+MARKER = "claude_tokens"
+MARKER_HELP = (
+    "claude_tokens(*, policy, allow, limit, latency, accounts, hosts): configure the fake Claude token service; "
+    "`allow` names invariants that are reported and don't fail."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """``--claude-tokens-NAME`` and the ini option ``claude_tokens_NAME``.
+
+    ``parse`` makes a value of the text that was given, and raises ``ValueError`` with the reason where it can't.
+    """
+
+    name: str
+    metavar: str
+    help: str
+    parse: Callable[[str], Any] = str
+    default: Any = None
+
+    @property
+    def flag(self) -> str:
+        """What is typed on the command line."""
+        return f"--claude-tokens-{self.name}"
+
+    @property
+    def dest(self) -> str:
+        """Its name in the ini file."""
+        return "claude_tokens_" + self.name.replace("-", "_")
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        name="report-dir",
+        metavar="DIR",
+        help="where each failure leaves a folder with its history (default: .claude-tokens).",
+        default=".claude-tokens",
+    ),
+)
+_BY_NAME = {row.name: row for row in OPTIONS}
+_REAL_HOSTS = "claude_tokens_allow_real_hosts"
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare every option, on the command line and in the ini file."""
+    group = parser.getgroup("claude-tokens", "fake Claude token service")
+    for row in OPTIONS:
+        group.addoption(row.flag, dest=row.dest, metavar=row.metavar, default=None, help=row.help)
+        parser.addini(row.dest, f"as {row.flag}: {row.help}", default=None)
+    parser.addini(
+        _REAL_HOSTS,
+        "let this suite connect to the real hosts (default: refused as long as a fake service is in use).",
+        type="bool",
+        default=False,
+    )
+
+
+def first_given(command_line: Any = None, marker: Any = None, ini: Any = None, default: Any = None) -> Any:
+    """The precedence of every setting: the first that isn't ``None``."""
+    return next((value for value in (command_line, marker, ini, default) if value is not None), None)
+
+
+def option(config: pytest.Config, name: str, marker: Any = None) -> Any:
+    """The value of an option of :data:`OPTIONS`. Raises :class:`pytest.UsageError` for one that can't be read."""
+    row = _BY_NAME[name]
+    values = []
+    for source, given in ((row.flag, config.getoption(row.dest)), (row.dest, config.getini(row.dest))):
+        try:
+            values.append(None if given is None else row.parse(given))
+        except ValueError as error:
+            raise pytest.UsageError(f"{source}={given}: {error}") from None
+    return first_given(values[0], marker, values[1], row.default)
+
+
+def check_options(config: pytest.Config) -> None:
+    """Read every option once, so that a bad one is refused before any test runs."""
+    for row in OPTIONS:
+        option(config, row.name)
+
+
+def report_folder(config: pytest.Config) -> Path:
+    """Where failures leave their folders; a relative one is below where pytest was called, or the root folder."""
+    base = config.rootpath if config.getoption(_BY_NAME["report-dir"].dest) is None else config.invocation_params.dir
+    return base / str(option(config, "report-dir"))
+
+
+def real_hosts_allowed(config: pytest.Config) -> bool:
+    """Whether the ini file lets this suite connect to the real hosts."""
+    return bool(config.getini(_REAL_HOSTS))
+
+
+# The marker.
+
+_JOINED = ("allow", "hosts")
+_KEYWORDS = ("policy", "allow", "limit", "latency", "accounts", "hosts")
+
+
+def marked(item: pytest.Item) -> dict[str, Any]:
+    """What the markers of ``item`` say, from module to function: lists are joined, other values replaced.
+
+    Raises :class:`pytest.UsageError` that names the test, the word that is wrong, and those that exist.
+    """
+    merged: dict[str, Any] = {}
+    for mark in reversed(list(item.iter_markers(MARKER))):
+        if mark.args:
+            raise _wrong(item, f"takes no positional argument such as {mark.args[0]!r}", _KEYWORDS)
+        for name, value in mark.kwargs.items():
+            if name not in _KEYWORDS:
+                raise _wrong(item, f"knows no {name!r}", _KEYWORDS)
+            merged[name] = _read(item, name, value, merged.get(name))
+    return merged
+
+
+def check_markers(items: Iterable[pytest.Item]) -> None:
+    """Read every marker once, so that a bad one is refused before any test runs."""
+    for item in items:
+        marked(item)
+
+
+def policy_of(value: Policy | str) -> Policy:
+    """A policy as it is, or the preset of that name. Raises ``ValueError`` that lists the names."""
+    from fake_server import Policy
+
+    return Policy.preset(value) if isinstance(value, str) else value
+
+
+def _read(item: pytest.Item, name: str, value: Any, before: Any) -> Any:
+    """One keyword's value, checked and merged with that of the markers further out."""
+    if isinstance(value, list | tuple | set | frozenset) and (name in _JOINED or isinstance(before, list)):
+        value = [*(before or ()), *(word for word in value if word not in (before or ()))]
+    elif name in _JOINED:
+        raise _wrong(item, f"takes {name}=[…], a list, not {value!r}")
+    if name == "policy":
+        try:
+            return policy_of(value)
+        except ValueError as error:
+            raise _wrong(item, f"policy={value!r}: {error}") from None
+    if name == "allow":
+        known = _invariants()
+        for word in value:
+            if word not in known:
+                raise _wrong(item, f"allow=[…] knows no invariant {word!r}", known)
+    return value
+
+
+def _invariants() -> tuple[str, ...]:
+    from pytest_claude_tokens.violations import INVARIANTS
+
+    return tuple(INVARIANTS)
+
+
+def _wrong(item: pytest.Item, what: str, exist: Iterable[str] | Mapping[str, Any] = ()) -> pytest.UsageError:
+    has = ", ".join(exist)
+    return pytest.UsageError(f"{item.nodeid}: the marker claude_tokens {what}" + (f"; it has {has}" if has else ""))

@@ -68,7 +68,8 @@ class Exchange:
         try:
             intent = self._arrive()
             reply = yield from self._commit(intent)
-            yield from self._deliver(reply)
+            if reply is not None:
+                yield from self._deliver(reply)
         except _Gone as gone:
             self._end("info", error=str(gone))
 
@@ -111,14 +112,18 @@ class Exchange:
 
     # Commit.
 
-    def _commit(self, intent: Intent) -> Generator[Effect, None, Reply]:
+    def _commit(self, intent: Intent) -> Generator[Effect, None, Reply | None]:
+        """The reply, or ``None`` where a fault has ended the exchange before the commit."""
         server, fault = self._server, self._fault
         yield Wait("request")
         yield from self._held()
         if fault is not None and fault.kind == "reset":
             yield self._break("reset", "connection reset")
+            return None
         if fault is not None and fault.kind == "timeout":
-            yield Break("hang")
+            yield Break("hang")  # open until the client gives up: the transport abandons it, or just goes on
+            self._end("info", error="timeout")
+            return None
         assert self.op is not None
         if fault is not None and fault.answers:
             reply = server.replies.fault(self.op, fault, intent.f, server.clock.now())
@@ -252,6 +257,7 @@ class Exchange:
             data = b"\x16\x03\x00 this is not HTTP\r\n\r\n" if fault.kind == "garbage" else reply.pieces[0]
             cut = data[: len(data) // 2] if fault.kind == "truncated" else data
             yield self._break(_BREAKS[fault.kind], fault.kind, cut, start)
+            return
         yield start
         for piece in reply.pieces[:-1]:
             yield Piece(piece, last=False)

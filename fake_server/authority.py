@@ -26,11 +26,11 @@ class IllegalTransition(RuntimeError):
     """The code asked for a transition that the table forbids: a defect of the server, never of the client."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class RefreshToken:
     """One refresh token and where it is in its life. ``parent`` is the one that it was exchanged for."""
 
-    secret: str
+    secret: str = field(repr=False)
     label: str
     grant: Grant
     parent: RefreshToken | None
@@ -48,11 +48,11 @@ class RefreshToken:
         return outcome
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class AccessToken:
     """One access token. It expires by the clock, or is ended before."""
 
-    secret: str
+    secret: str = field(repr=False)
     label: str
     grant: Grant
     expires_at: float

@@ -7,7 +7,7 @@ into a response object; :class:`Break` as that transport's way for a connection 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Start:
 class Piece:
     """Send a part of the body; the exchange is over after the ``last`` one."""
 
-    data: bytes
+    data: bytes = field(repr=False)
     last: bool
 
 
@@ -90,7 +90,7 @@ class Break:
     """
 
     how: BreakHow
-    data: bytes = b""
+    data: bytes = field(default=b"", repr=False)
     start: Start | None = None
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl
 
 from fake_server.actors import split_prefix
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Call", "Intent", "Malformed", "Other", "Reply", "Request", "TokenRequest", "bearer_of", "read"]
 
@@ -18,8 +21,8 @@ class Request:
 
     method: str
     path: str
-    headers: tuple[tuple[str, str], ...] = ()
-    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    body: bytes = field(default=b"", repr=False)
     host: str = ""
     worker: str | None = None
 
@@ -43,8 +46,8 @@ class TokenRequest:
     grant_type: str
     client_id: str
     encoding: Literal["json", "form"]
-    refresh_token: str = ""
-    code: str = ""
+    refresh_token: str = field(default="", repr=False)
+    code: str = field(default="", repr=False)
     scope: str | None = None
     expires_in: float | None = None
     f: Literal["token"] = "token"
@@ -55,7 +58,7 @@ class Malformed:
     """A token request that is refused by its form alone."""
 
     error: Literal["format", "invalid_client", "invalid_scope", "unsupported_grant_type"]
-    refresh_token: str = ""
+    refresh_token: str = field(default="", repr=False)
     f: Literal["token"] = "token"
 
 
@@ -74,7 +77,7 @@ class Other:
     """Any other endpoint, known or not."""
 
     name: Literal["profile", "usage", "models", "count_tokens", "roles", "client_data", "hello", "revoke", "unknown"]
-    refresh_token: str = ""
+    refresh_token: str = field(default="", repr=False)
     f: Literal["other"] = "other"
 
 
@@ -86,7 +89,7 @@ class Reply:
     """A complete answer. More than one piece means that it is streamed."""
 
     status: int
-    pieces: tuple[bytes, ...]
+    pieces: tuple[bytes, ...] = field(repr=False)
     headers: tuple[tuple[str, str], ...] = field(default=())
 
     @property
@@ -131,17 +134,33 @@ def bearer_of(request: Request) -> str | None:
 
 
 def _fields(request: Request) -> tuple[dict[str, Any], Literal["json", "form"] | None]:
-    """The members of the body, and its encoding; ``None`` where it is neither JSON nor a form."""
+    """The parameters in the body, and its encoding; ``None`` where it is neither JSON nor a form.
+
+    RFC 6749 section 3.2: one without a value is as one that is absent, and none may come twice.
+    """
     content_type = (request.header("content-type") or "").lower()
     if "x-www-form-urlencoded" in content_type:
-        return dict(parse_qsl(request.body.decode("utf-8", "replace"), keep_blank_values=True)), "form"
-    body = _object(request.body)
-    return ({}, None) if body is None else (body, "json")
+        pairs: list[tuple[str, Any]] = parse_qsl(request.body.decode("utf-8", "replace"), keep_blank_values=True)
+        body = dict(pairs) if len(dict(pairs)) == len(pairs) else None
+        encoding: Literal["json", "form"] = "form"
+    else:
+        body, encoding = _object(request.body, _unique), "json"
+    if body is None:
+        return {}, None
+    return {name: value for name, value in body.items() if value not in ("", None)}, encoding
 
 
-def _object(body: bytes) -> dict[str, Any] | None:
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name comes twice")
+    return found
+
+
+def _object(body: bytes, hook: Callable[[list[tuple[str, Any]]], dict[str, Any]] = dict) -> dict[str, Any] | None:
+    """The JSON object in ``body``, or ``None``."""
     try:
-        value = json.loads(body)
+        value = json.loads(body, object_pairs_hook=hook)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -157,7 +176,7 @@ def _read_token_request(request: Request) -> TokenRequest | Malformed:
     refresh_token = _text(body, "refresh_token")
     if encoding is None or not _text(body, "grant_type"):
         return Malformed(error="format", refresh_token=refresh_token)
-    if not _text(body, "client_id"):
+    if "client_id" not in body:
         return Malformed(error="invalid_client", refresh_token=refresh_token)
     grant_type = body["grant_type"]
     if grant_type == "refresh_token":
@@ -167,7 +186,7 @@ def _read_token_request(request: Request) -> TokenRequest | Malformed:
     else:
         return Malformed(error="unsupported_grant_type", refresh_token=refresh_token)
     life = _seconds(body.get("expires_in"))
-    if not complete or ("expires_in" in body and life is None):
+    if not (complete and _text(body, "client_id")) or ("expires_in" in body and life is None):
         return Malformed(error="format", refresh_token=refresh_token)
     scope = body.get("scope")
     if "scope" in body and not _is_scope(scope):
@@ -189,14 +208,14 @@ def _seconds(value: object) -> float | None:
         return None
     try:
         seconds = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return seconds if 0 < seconds < float("inf") else None
 
 
 def _is_scope(value: object) -> bool:
     """RFC 6749 section 3.3: one or more words of printable ASCII without quotes and backslashes."""
-    if not isinstance(value, str) or not value.split():
+    if not isinstance(value, str) or not value.strip(" "):
         return False
     return all("!" <= char <= "~" and char not in '"\\' for word in value.split(" ") for char in word)
 

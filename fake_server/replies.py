@@ -49,11 +49,14 @@ _BEARER_MESSAGES = {
     "revoked": "OAuth access token has been revoked.",
     "unknown": "Invalid bearer token",
 }
+_WINDOWS = {"five_hour": 18000, "seven_day": 604800}
+"""Seconds until each window of usage starts anew."""
 _HTML = b"<!DOCTYPE html><html><head><title>Just a moment...</title></head><body>Checking your browser</body></html>"
 
 
 def _dump(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    # A lone surrogate, which JSON can smuggle into a model's name, has no bytes.
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
 
 
 def _uuid(*words: str) -> str:
@@ -124,8 +127,13 @@ class Replies:
     def oauth_error(self, op: int, error: str) -> Reply:
         """RFC 6749 section 5.2; ``format`` is the vendor's envelope for a body that it cannot read."""
         if error == "format":
-            return self.error(op, 400, "Invalid request format")
+            return self._bare(op, 400, "Invalid request format")
         return self.json(op, {"error": error}, 400, *_NO_STORE)
+
+    def _bare(self, op: int, status: int, message: str, *headers: tuple[str, str]) -> Reply:
+        """The envelope as the token endpoint has it: without ``request_id``."""
+        error = {"type": _TYPES[status], "message": message}
+        return self.json(op, {"type": "error", "error": error}, status, *headers)
 
     # The Messages API and its neighbours.
 
@@ -190,13 +198,15 @@ class Replies:
         if fault.kind == "html":
             return Reply(fault.code or 403, (_HTML,), (("content-type", "text/html; charset=UTF-8"),))
         if fault.kind == "quota":
-            claim = "five_hour" if fault.window == "five_hour" else "seven_day"
-            return self.error(op, 429, None, *self._usage_headers(now, "rejected", claim))
+            wait = ("retry-after", str(_WINDOWS[fault.window]))
+            return self.error(op, 429, None, *self._usage_headers(now, "rejected", fault.window), wait)
         status = fault.code or 500
         retry = () if fault.seconds is None else (("retry-after", f"{fault.seconds:g}"),)
         if f == "token" and status == 429:  # anomalyco/opencode#18329: no outer "type", often no retry-after
             error = {"type": "rate_limit_error", "message": "Rate limited. Please try again later."}
             return self.json(op, {"error": error}, 429, *retry)
+        if f == "token" and status == 404:
+            return self._bare(op, 404, _MESSAGES[404], *retry)
         return self.error(op, status, None, *retry)
 
     def _identity(self, account: str) -> tuple[str, str, str]:
@@ -218,13 +228,16 @@ class Replies:
                 "name": f"{account}'s organization",
                 "organization_type": "claude_max",
                 "rate_limit_tier": "default_claude_max_20x",
+                "billing_type": "stripe_subscription",
+                "seat_tier": None,
                 "subscription_status": "active",
+                "has_extra_usage_enabled": False,
             },
         }
 
     def _usage_headers(self, now: float, status: str, claim: str = "five_hour") -> tuple[tuple[str, str], ...]:
         prefix = "anthropic-ratelimit-unified"
-        resets = {"five_hour": str(int(now) + 18000), "seven_day": str(int(now) + 604800)}
+        resets = {name: str(int(now) + seconds) for name, seconds in _WINDOWS.items()}
         headers = [
             (f"{prefix}-status", status),
             (f"{prefix}-reset", resets[claim]),
@@ -246,10 +259,17 @@ def _sse(events: tuple[dict[str, Any], ...]) -> bytes:
 
 
 def _usage(now: float) -> dict[str, Any]:
-    def window(seconds: int) -> dict[str, Any]:
-        return {"utilization": 10.0, "resets_at": _iso(now + seconds)}
-
-    return {"five_hour": window(18000), "seven_day": window(604800), "seven_day_opus": None, "seven_day_sonnet": None}
+    """Shares are per cent here, and fractions of 1 in the headers."""
+    windows = {name: _iso(now + seconds) for name, seconds in _WINDOWS.items()}
+    nothing = {"limit_dollars": None, "used_dollars": None, "locked_reason": None}
+    usage: dict[str, Any] = {name: {"utilization": 10.0, "resets_at": at, **nothing} for name, at in windows.items()}
+    limit = {"percent": 10, "severity": "normal", "scope": None, "is_active": True}
+    usage["seven_day_opus"] = usage["seven_day_sonnet"] = None
+    usage["limits"] = [
+        {"kind": "session", "group": "session", "resets_at": windows["five_hour"], **limit},
+        {"kind": "weekly_all", "group": "weekly", "resets_at": windows["seven_day"], **limit},
+    ]
+    return usage
 
 
 def _iso(posix: float) -> str:

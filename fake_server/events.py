@@ -8,6 +8,7 @@ reply was lost); everything else that is worth knowing is a ``note``. No event e
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -56,25 +57,42 @@ class Event:
         for name in _ORDER:
             line[name] = getattr(self, name)
         line.update(self.data)
-        return json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+        # ASCII only: no name that a client has sent can then split a line, or fail to encode.
+        return json.dumps(line, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Event:
         """Read one line back. Raises ``ValueError`` for anything that is not an event of this format."""
-        line = json.loads(text)
+        try:
+            line = json.loads(text)
+        except RecursionError:
+            raise ValueError("an event is not nested so deeply") from None
         if not isinstance(line, dict):
             raise ValueError("an event is a JSON object")
         if line.pop("v", None) != FORMAT:
             raise ValueError(f'an event of format {FORMAT} has "v": {FORMAT}')
         known = {name: line.pop(name) for name in _ORDER if name in line}
-        try:
-            event = cls(**known, data=line)
-        except TypeError as error:
-            raise ValueError(f"not an event: {error}") from None
-        if type(event.seq) is not int or event.type not in _TYPES:
-            raise ValueError('an event has a whole number "seq" and a known "type"')
-        return event
+        for name in _ORDER:
+            if not _fits(name, known.get(name)):
+                raise ValueError(f'not an event: its "{name}" is {known.get(name)!r}')
+        return cls(**known, data=line)
 
 
 _ORDER = tuple(f.name for f in fields(Event) if f.name != "data")
 _TYPES = frozenset(("header", "invoke", "ok", "fail", "info", "note"))
+_REQUIRED = frozenset(("seq", "t", "actor", "type", "f"))
+
+
+def _fits(name: str, value: object) -> bool:
+    """Whether ``value`` is of the type that the field ``name`` has."""
+    if value is None:
+        return name not in _REQUIRED
+    if name in ("seq", "op", "status"):
+        return type(value) is int
+    if name == "t":
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    if name == "type":
+        return isinstance(value, str) and value in _TYPES
+    if name == "issued":
+        return isinstance(value, dict) and all(label is None or isinstance(label, str) for label in value.values())
+    return isinstance(value, str)

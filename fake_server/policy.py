@@ -8,7 +8,7 @@ a set of knobs.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
@@ -75,6 +75,8 @@ class Policy:
                 )
         if self.slots is not None and self.slots < 1:
             raise ValueError(f"Policy(slots={self.slots}): at least 1, or None for no limit")
+        if self.grace_count is not None and self.grace_count < 0:
+            raise ValueError(f"Policy(grace_count={self.grace_count}): 0 or more, or None for no limit")
         if isinstance(self.latency, Mapping):
             unknown = set(self.latency) - {"token", "call", "other"}
             if unknown:
@@ -82,9 +84,20 @@ class Policy:
                     f"Policy(latency=…): unknown {', '.join(sorted(unknown))}; it knows token, call and other"
                 )
             object.__setattr__(self, "latency", dict(self.latency))
-        for name in ("grace_seconds", "expires_in", "refresh_expires_in", "queue_limit"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"Policy({name}={getattr(self, name)!r}): seconds, 0 or more")
+        for name, seconds in self._durations():
+            if not 0 <= seconds < math.inf:
+                raise ValueError(f"Policy({name}={seconds!r}): seconds, 0 or more, and not infinite")
+        if not self.grace_seconds >= 0:
+            raise ValueError(f"Policy(grace_seconds={self.grace_seconds!r}): seconds, 0 or more")
+
+    def _durations(self) -> Iterator[tuple[str, float]]:
+        for name in ("expires_in", "refresh_expires_in", "queue_limit"):
+            yield name, getattr(self, name)
+        if self.serialize is not None:
+            yield "serialize", self.serialize
+        latencies = self.latency.values() if isinstance(self.latency, Mapping) else (self.latency,)
+        for seconds in latencies:
+            yield "latency", seconds
 
     def __hash__(self) -> int:
         return hash((self.name, self.reuse, self.grace_seconds, self.key, self.slots, self.serialize))

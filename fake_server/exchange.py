@@ -130,7 +130,8 @@ class Exchange:
         else:
             if isinstance(intent, Call):
                 yield from self._queue()
-            yield from self._pass(server.policy.latency_of(intent.f), "latency")
+            if not (isinstance(intent, Other) and intent.name == "unknown"):  # its 404 comes at once
+                yield from self._pass(server.policy.latency_of(intent.f), "latency")
             if fault is not None and fault.kind == "delay" and not fault.after_commit:
                 yield from self._pass(fault.seconds or 0.0, "delay")
             reply = self._answer(intent, self.op)

@@ -145,8 +145,12 @@ class Exchange:
         server = self._server
         for hold in [hold for hold in server.holds if hold.target == self.kind and hold.open]:
             hold.join(self.actor, server.stopwatch())
-            while (wait := hold.poll(server.stopwatch())) is not None:
-                yield wait
+            try:
+                while (wait := hold.poll(server.stopwatch())) is not None:
+                    yield wait
+            except _Gone:
+                hold.leave(self.actor)
+                raise
 
     def _queue(self) -> Generator[Effect, None, None]:
         server = self._server

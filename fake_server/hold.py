@@ -34,6 +34,11 @@ class Hold:
         if len(self.waited) >= self.count:
             self.release()
 
+    def leave(self, actor: str) -> None:
+        """The client of a held request has gone: it waits no longer, and no longer counts."""
+        if self.open:
+            self.waited.remove(actor)
+
     def poll(self, now: float) -> Wait | None:
         """``None`` when released, else what to wait for before asking again."""
         if self._signal.fired or self._deadline is None:

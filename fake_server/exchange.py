@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fake_server.effects import Break, Effect, Piece, Start, Wait
 from fake_server.policy import SETUP_LIFE, SETUP_SCOPE
 from fake_server.states import Outcome
+from fake_server.tokens import redact
 from fake_server.wire import Call, Intent, Malformed, Other, Reply, Request, TokenRequest, bearer_of, read
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Exchange:
     """One request on its way. ``op`` is its number in the journal once it has arrived."""
 
     def __init__(self, server: Server, request: Request, actor: str) -> None:
-        self.actor = actor
+        self.actor = redact(actor)
         self.op: int | None = None
         self.kind = ""
         self._server = server
@@ -81,9 +82,9 @@ class Exchange:
         self.kind = intent.f
         self.op = server.journal.operation()
         server.open[self.op] = self
-        data: dict[str, Any] = {"method": self._request.method, "path": self._request.path}
+        data: dict[str, Any] = {"method": self._request.method, "path": redact(self._request.path)}
         if self._request.host:
-            data["host"] = self._request.host
+            data["host"] = redact(self._request.host)
         self._identify(intent)
         if isinstance(intent, TokenRequest):
             data["grant_type"] = intent.grant_type

@@ -15,7 +15,7 @@ from fake_server.effects import Break, Effect, Piece, Start, Wait
 from fake_server.policy import SETUP_LIFE, SETUP_SCOPE
 from fake_server.states import Outcome
 from fake_server.tokens import redact
-from fake_server.wire import Call, Intent, Malformed, Other, Reply, Request, TokenRequest, bearer_of, read
+from fake_server.wire import Call, Intent, Malformed, Other, Reply, Request, TokenRequest, account_of, bearer_of, read
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -187,10 +187,12 @@ class Exchange:
 
     def _login(self, request: TokenRequest, op: int) -> Reply:
         server = self._server
-        if request.code in server.codes:  # RFC 6749 section 4.1.2: a code is used at most once
+        if not server.policy.knows(request.scope):
+            return server.replies.oauth_error(op, "invalid_scope")
+        account = account_of(request.code)
+        if account is None or request.code in server.codes:  # RFC 6749 section 4.1.2: a code is used at most once
             return server.replies.invalid_grant(op, "code", server.policy.dialect)
         server.codes.add(request.code)
-        account = request.code.partition("#")[0]
         setup = request.scope == SETUP_SCOPE or (request.expires_in or 0) >= SETUP_LIFE
         life = request.expires_in or (SETUP_LIFE if setup else server.policy.expires_in)
         grant = server.login(account, expires_in=life, setup_token=setup, scope=request.scope, actor=self.actor, op=op)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl
@@ -12,7 +13,18 @@ from fake_server.actors import split_prefix
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Call", "Intent", "Malformed", "Other", "Reply", "Request", "TokenRequest", "bearer_of", "read"]
+__all__ = [
+    "Call",
+    "Intent",
+    "Malformed",
+    "Other",
+    "Reply",
+    "Request",
+    "TokenRequest",
+    "account_of",
+    "bearer_of",
+    "read",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +122,7 @@ _OTHERS: dict[tuple[str, str], Any] = {
     ("HEAD", "/api/hello"): "hello",
     ("POST", "/v1/oauth/token/revoke"): "revoke",
 }
+_ACCOUNT = re.compile(r"(?!sk-ant-)[\w.@+-]{1,32}")
 _TOKEN_PATHS = ("/v1/oauth/token", "/oauth/token")
 
 
@@ -131,6 +144,16 @@ def bearer_of(request: Request) -> str | None:
     """The access token in ``Authorization`` (RFC 6750 section 2.1), or ``None``."""
     scheme, _, token = (request.header("authorization") or "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def account_of(code: str) -> str | None:
+    """The account that an authorization code logs in: ``alice#2`` is one for ``alice``.
+
+    ``None`` where the code cannot be one for this service. A name is short, so that a code of the real service,
+    pasted by mistake, is refused and never becomes a name in the journal.
+    """
+    name = code.partition("#")[0]
+    return name if _ACCOUNT.fullmatch(name) else None
 
 
 def _fields(request: Request) -> tuple[dict[str, Any], Literal["json", "form"] | None]:

@@ -213,9 +213,10 @@ class Exchange:
         if done.outcome not in _SUCCESS or done.access is None or done.token is None:
             return server.replies.invalid_grant(op, done.reason, server.policy.dialect)
         secret = None if done.refresh is None else done.refresh.secret
-        left = done.access.expires_at - now if done.outcome is Outcome.REPLAYED else life
+        if done.outcome is Outcome.REPLAYED:  # an idempotent replay brings a pair that is not new
+            life = max(0, int(round(done.access.expires_at - now, 6)))
         scope = request.scope or done.token.grant.scope
-        return server.replies.token(op, done.access, secret, scope=scope, life=left, deadline=None)
+        return server.replies.token(op, done.access, secret, scope=scope, life=life, deadline=None)
 
     def _note_redemption(self, done: Redemption, now: float, op: int) -> None:
         server = self._server

@@ -1,0 +1,15 @@
+"""The service in the same process: httpx and httpx2 traffic to its hosts is answered here, through respx.
+
+:class:`Interceptor` patches, :mod:`~fake_server.transports.inprocess.routing` decides who answers,
+:mod:`~fake_server.transports.inprocess.driving` takes one request through its exchange, and a
+:class:`~fake_server.transports.inprocess.waiting.Waiter` knows how to wait.
+"""
+
+from __future__ import annotations
+
+from fake_server.transports.inprocess.driving import Target
+from fake_server.transports.inprocess.routing import HOSTS, Interceptor, MissingExtra
+from fake_server.transports.inprocess.tls import cheap_tls
+from fake_server.transports.inprocess.waiting import RealWaiter, Waiter
+
+__all__ = ["HOSTS", "Interceptor", "MissingExtra", "RealWaiter", "Target", "Waiter", "cheap_tls"]

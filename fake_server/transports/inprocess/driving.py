@@ -1,0 +1,283 @@
+"""One in-process request: from the client library's request, through the exchange, to its response."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, replace
+from threading import current_thread
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import httpx
+
+from fake_server.actors import WORKER, actor_of
+from fake_server.effects import Break, Effect, Piece, Start, Wait
+from fake_server.wire import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fake_server.exchange import Exchange
+    from fake_server.server import Server
+    from fake_server.transports.inprocess.waiting import Waiter
+
+__all__ = ["HANG_LIMIT", "Drive", "Target"]
+
+HANG_LIMIT = 60.0
+"""Seconds after which a request that is never answered fails although its client would wait for ever."""
+
+_INSTANT = 1e-9
+"""Less than this is no time left: a simulated clock may not be able to add it."""
+
+_ORPHANS: deque[tuple[Drive, str]] = deque()
+"""Abandoned streams that were collected while their thread was inside the core: ended at the next step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The service that answers, and how its requests wait.
+
+    Without ``timeouts`` the client's own time-outs do not strike (but in a request that is never answered).
+    """
+
+    server: Server
+    waiter: Waiter
+    timeouts: bool = True
+
+
+class Drive:
+    """A request on its way. ``library`` is the transport library whose exceptions its client knows (httpcore)."""
+
+    def __init__(self, target: Target, request: httpx.Request, library: Any) -> None:
+        self._waiter = target.waiter
+        self._lock = target.server.lock
+        self._stopwatch = target.server.stopwatch
+        self._library = library
+        self._head = request.method == "HEAD"
+        timeouts: dict[str, float | None] = request.extensions.get("timeout") or {}
+        self._patience = timeouts.get("read")
+        self._limited = target.timeouts and self._patience is not None
+        self._deadline = 0.0
+        self._over = False
+        self._response: httpx.Response | None = None
+        self._data: bytes | None = None
+        self._exchange = _begin(target.server, request)
+
+    def send(self) -> httpx.Response:
+        """The response, waiting in this thread."""
+        self._wait_all(self._reply())
+        assert self._response is not None
+        return self._response
+
+    async def send_async(self) -> httpx.Response:
+        """The response, waiting in this task."""
+        await self._wait_all_async(self._reply())
+        assert self._response is not None
+        return self._response
+
+    def pull(self) -> bytes | None:
+        """The next piece of a streamed body, or ``None`` after the last one, waiting in this thread."""
+        self._wait_all(self._piece())
+        return self._data
+
+    async def pull_async(self) -> bytes | None:
+        """The next piece of a streamed body, or ``None`` after the last one, waiting in this task."""
+        await self._wait_all_async(self._piece())
+        return self._data
+
+    def abandon(self, error: str) -> None:
+        """The client will not take what is left, if anything is."""
+        if not self._over:
+            self._over = True
+            self._exchange.abandon(error)
+
+    def orphan(self) -> None:
+        """The client has dropped the response without closing it. Called by the collector, in any thread, anywhere."""
+        if self._over:
+            return
+        if self._lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 - private, and there is no other way to ask
+            _ORPHANS.append((self, "abandoned"))
+        else:
+            self.abandon("abandoned")
+
+    def _wait_all(self, waits: Iterator[Wait]) -> None:
+        try:
+            for wait in waits:
+                self._waiter.wait(wait)
+        except BaseException:
+            self.abandon("cancelled")
+            raise
+
+    async def _wait_all_async(self, waits: Iterator[Wait]) -> None:
+        try:
+            for wait in waits:
+                await self._waiter.wait_async(wait)
+        except BaseException:
+            self.abandon("cancelled")
+            raise
+
+    def _reply(self) -> Iterator[Wait]:
+        """Run the exchange until there is a response."""
+        self._deadline = self._stopwatch() + (self._patience or 0.0)
+        effect = yield from self._next()
+        if isinstance(effect, Break):
+            yield from self._break(effect)
+            return
+        assert isinstance(effect, Start)
+        if effect.streamed:
+            self._response = _response(effect, stream=_Body(self))
+            return
+        piece = yield from self._next()
+        assert isinstance(piece, Piece)
+        self._over = piece.last
+        self._response = _response(effect, piece.data, head=self._head)
+
+    def _piece(self) -> Iterator[Wait]:
+        """Run the exchange until there is a piece of the body."""
+        self._data = None
+        if self._over:
+            return
+        self._deadline = self._stopwatch() + (self._patience or 0.0)
+        piece = yield from self._next()
+        assert isinstance(piece, Piece)
+        self._over = piece.last
+        self._data = piece.data
+
+    def _next(self) -> Any:
+        """Generator of waits that returns the next effect which is none."""
+        while isinstance(effect := self._step(), Wait):
+            yield from self._within(effect)
+        return effect
+
+    def _step(self) -> Effect | None:
+        effect = self._exchange.step()
+        while _ORPHANS:
+            drive, error = _ORPHANS.popleft()
+            drive.abandon(error)
+        return effect
+
+    def _within(self, wait: Wait) -> Iterator[Wait]:
+        """Wait no longer than the client would."""
+        if not self._limited:
+            yield wait
+            return
+        left = self._deadline - self._stopwatch()
+        yield replace(wait, seconds=left) if wait.seconds is not None and wait.seconds > left else wait
+        if self._deadline - self._stopwatch() < _INSTANT:
+            self._time_out()
+
+    def _time_out(self) -> NoReturn:
+        self.abandon("timeout")
+        raise self._library.ReadTimeout("The read operation timed out")
+
+    def _break(self, effect: Break) -> Iterator[Wait]:
+        """End as that transport would see it. The journal knows already, but of a hang."""
+        library = self._library
+        if effect.how == "hang":
+            yield from self._hang()
+        self._over = True
+        if effect.how == "reset":
+            raise library.ReadError("[Errno 104] Connection reset by peer")
+        if effect.how == "lost":
+            raise library.RemoteProtocolError("Server disconnected without sending a response.")
+        if effect.how == "garbage":
+            line = effect.data.partition(b"\r\n")[0]
+            raise library.RemoteProtocolError(f"illegal status line: {bytearray(line)!r}")
+        assert effect.start is not None
+        self._response = _truncated(effect.start, effect.data, library)
+
+    def _hang(self) -> Iterator[Wait]:
+        if self._patience is None:
+            self._deadline += HANG_LIMIT
+        while (left := self._deadline - self._stopwatch()) >= _INSTANT:
+            yield Wait("hang", left)
+        if self._patience is not None:
+            self._time_out()
+        self.abandon("timeout")
+        raise self._library.ReadError(f"no reply within {HANG_LIMIT:g} s, and the client has no read time-out")
+
+
+class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A streamed body: each piece is a step of the exchange, taken when the client asks for it."""
+
+    def __init__(self, drive: Drive) -> None:
+        self._drive = drive
+
+    def __iter__(self) -> Iterator[bytes]:
+        while (data := self._drive.pull()) is not None:
+            yield data
+
+    def __aiter__(self) -> _Body:  # an iterator without a generator's finalizer
+        return self
+
+    async def __anext__(self) -> bytes:
+        if (data := await self._drive.pull_async()) is None:
+            raise StopAsyncIteration
+        return data
+
+    def close(self) -> None:
+        self._drive.abandon("abandoned")
+
+    async def aclose(self) -> None:
+        self._drive.abandon("abandoned")
+
+    def __del__(self) -> None:
+        self._drive.orphan()
+
+
+class _CutShort(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A body that ends too early."""
+
+    def __init__(self, data: bytes, error: Exception) -> None:
+        self._data = data
+        self._error = error
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._data
+        raise self._error
+
+    async def __aiter__(self) -> Any:
+        yield self._data
+        raise self._error
+
+
+def _begin(server: Server, request: httpx.Request) -> Exchange:
+    headers = tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in request.headers.raw)
+    target, host = request.url.raw_path.decode("ascii"), request.url.host
+    asked = Request.parse(request.method, target, headers, request.content, host)
+    return server.exchange(asked, WORKER.get() or actor_of(asked, _here()))
+
+
+def _here() -> str:
+    """Where the code runs, for want of a better name of the worker: the task, else the thread."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop runs in this thread
+        task = None
+    return current_thread().name if task is None else task.get_name()
+
+
+def _response(
+    start: Start, data: bytes = b"", *, stream: httpx.SyncByteStream | None = None, head: bool = False
+) -> httpx.Response:
+    """The response in the form that a connection would give it: complete headers, a raw body."""
+    framing = ("content-length", str(len(data))) if stream is None else ("transfer-encoding", "chunked")
+    return httpx.Response(
+        start.status,
+        headers=[*start.headers, framing],
+        stream=stream or httpx.ByteStream(b"" if head else data),
+        extensions={"http_version": b"HTTP/1.1"},
+    )
+
+
+def _truncated(start: Start, data: bytes, library: Any) -> httpx.Response:
+    message = "peer closed connection without sending complete message body"
+    if start.streamed:
+        stream = _CutShort(data, library.RemoteProtocolError(f"{message} (incomplete chunked read)"))
+        return _response(start, stream=stream)
+    whole = 2 * len(data) + 1  # how long it would have been: all that matters is that it is longer
+    error = library.RemoteProtocolError(f"{message} (received {len(data)} bytes, expected {whole})")
+    response = _response(start, stream=_CutShort(data, error))
+    del response.headers["transfer-encoding"]
+    response.headers["content-length"] = str(whole)
+    return response

@@ -1,0 +1,191 @@
+"""Who answers a request: the user's own respx route, the service, or the network.
+
+respx asks its routers in turn and goes on only after a "not mocked". One router of ours is first in each of its
+lists, whatever was entered before or after, and decides:
+
+* a host of the service: the user's own respx route, if one matches, answers; else the service does. A user's
+  pass-through route leaves the request to the service, and a router with ``assert_all_mocked=False`` does not get to
+  answer with its automatic 200;
+* any other host: respx goes on as if we were not there, with its "not mocked", too; without a router of the user's
+  the request goes to the network untouched;
+* a loopback address is a host like any other, but reaches the network where no route of the user's matches: it may
+  be the service's own socket.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Self
+
+from respx.mocks import Mocker
+from respx.models import AllMockedAssertionError, PassThrough, Route
+from respx.router import Router
+
+from fake_server.transports.inprocess.driving import Drive, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import httpx
+
+__all__ = ["HOSTS", "Interceptor", "MissingExtra"]
+
+HOSTS = frozenset(("api.anthropic.com", "platform.claude.com", "console.anthropic.com", "claude.ai"))
+"""The hosts of the service."""
+
+_LOOPBACK = frozenset(("127.0.0.1", "localhost", "::1"))
+_NOBODY = Route()
+
+
+class MissingExtra(ImportError):
+    """httpx2 is installed, and what is needed to answer for it is not."""
+
+
+class Interceptor:
+    """Answers for the service's hosts (and ``hosts``) while it is entered.
+
+    ``resolve`` is asked for each request, so that one interceptor can serve a new service for each example; where it
+    returns ``None``, the next interceptor is asked, and in the end the network. The innermost one is asked first.
+    It may be entered again while it is entered.
+    """
+
+    def __init__(self, resolve: Callable[[], Target | None], *, hosts: Iterable[str] = ()) -> None:
+        self.resolve = resolve
+        self.hosts = HOSTS.union(host.lower().rstrip(".") for host in hosts)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        with _lock:
+            if not _active:
+                _patch()
+            _active.append(self)
+
+    def stop(self) -> None:
+        """End what the last :meth:`start` began; respx is left as it was found."""
+        with _lock:
+            place = len(_active) - 1 - _active[::-1].index(self)
+            del _active[place]
+            if not _active:
+                _unpatch()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+
+_lock = Lock()
+_active: list[Interceptor] = []
+_routers: list[_FirstRouter] = []
+
+
+class _FirstRouter(Router):
+    """The router that respx asks first, for one of the levels at which it patches.
+
+    ``library`` is the transport library of that level. Without one (respx's ``httpx``, which sits above) a request
+    that is ours is passed through to the level below.
+    """
+
+    def __init__(self, mocker: type[Mocker], library: Any) -> None:
+        super().__init__(assert_all_called=False)
+        self._mocker = mocker
+        self._library = library
+
+    def start(self) -> None:
+        self._mocker.routers.insert(0, self)
+        if self._library is not None:
+            self._mocker.start()
+
+    def stop(self) -> None:
+        self._mocker.unregister(self)
+        self._mocker.stop()
+
+    def handler(self, request: httpx.Request) -> httpx.Response:
+        """Answer, or tell respx where to go on."""
+        target, users = self._find(request)
+        for router in users:
+            try:
+                resolved = router.resolve(request)
+            except (AllMockedAssertionError, PassThrough):
+                continue
+            if resolved.route is not None and resolved.response is not None:
+                return resolved.response  # type: ignore[return-value] # respx has checked that it is one
+        return self._drive(target, request).send()
+
+    async def async_handler(self, request: httpx.Request) -> httpx.Response:
+        """Answer, or tell respx where to go on."""
+        target, users = self._find(request)
+        for router in users:
+            try:
+                resolved = await router.aresolve(request)
+            except (AllMockedAssertionError, PassThrough):
+                continue
+            if resolved.route is not None and resolved.response is not None:
+                return resolved.response  # type: ignore[return-value] # respx has checked that it is one
+        return await self._drive(target, request).send_async()
+
+    def _find(self, request: httpx.Request) -> tuple[Target | None, list[Router]]:
+        """The service that is to answer, and the user's routers that have a route for the request."""
+        host = request.url.host.rstrip(".")
+        target = _target(host)
+        if len(self._mocker.routers) == 1:
+            return target, []
+        if target is None and host not in _LOOPBACK:
+            raise AllMockedAssertionError  # go on
+        users = [router for router in self._mocker.routers if router is not self]
+        return target, [router for router in users if any(_matches(route, request) for route in router.routes)]
+
+    def _drive(self, target: Target | None, request: httpx.Request) -> Drive:
+        if target is None or self._library is None:
+            raise PassThrough("not a request to the service", request=request, origin=_NOBODY)
+        return Drive(target, request, self._library)
+
+
+def _target(host: str) -> Target | None:
+    for interceptor in reversed(_active):
+        if host in interceptor.hosts and (target := interceptor.resolve()) is not None:
+            return target
+    return None
+
+
+def _matches(route: Route, request: httpx.Request) -> bool:
+    return not route.pattern or bool(route.pattern.match(request))
+
+
+def _patch() -> None:
+    levels: dict[str, str | None] = {"httpx": None, "httpcore": "httpcore"}
+    if _importable("httpx2"):
+        if "httpcore2" not in Mocker.registry:
+            _register_httpx2()
+        levels["httpcore2"] = "httpcore2"
+    for name, library in levels.items():
+        router = _FirstRouter(Mocker.registry[name], None if library is None else importlib.import_module(library))
+        router.start()
+        _routers.append(router)
+
+
+def _unpatch() -> None:
+    while _routers:
+        _routers.pop().stop()
+
+
+def _importable(name: str) -> bool:
+    if name in sys.modules:
+        return sys.modules[name] is not None
+    return importlib.util.find_spec(name) is not None
+
+
+def _register_httpx2() -> None:
+    """A name in respx belongs to one class only: the one of pytest-httpx2."""
+    try:
+        importlib.import_module("pytest_httpx2")
+    except ImportError as error:
+        raise MissingExtra(
+            "httpx2 is installed, but its requests can't be answered without pytest-httpx2: "
+            'pip install "pytest-claude-tokens[httpx2]"'
+        ) from error

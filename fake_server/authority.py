@@ -65,7 +65,9 @@ class AccessToken:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Grant:
-    """One login. ``deadline``: when its refresh tokens end, whatever happens; ``death``: what ended it early."""
+    """One login. ``deadline``: when its refresh tokens end, whatever happens (a setup-token's: its access token);
+    ``death``: what ended it early.
+    """
 
     name: str
     account: str
@@ -116,11 +118,12 @@ class Authority:
         self, account: str, now: float, *, scope: str, expires_in: float | None = None, setup_token: bool = False
     ) -> Grant:
         """A new grant with its first pair; a setup-token grant has no refresh token."""
-        deadline = now + self.policy.refresh_expires_in
+        life = self.policy.expires_in if expires_in is None else expires_in
+        deadline = now + (life if setup_token else self.policy.refresh_expires_in)
         name = f"g#{len(self.grants) + 1}"
         grant = Grant(name=name, account=account, scope=scope, deadline=deadline, setup_token=setup_token)
         self.grants.append(grant)
-        self._issue_access(grant, now, self.policy.expires_in if expires_in is None else expires_in)
+        self._issue_access(grant, now, life)
         if not setup_token:
             self._issue_refresh(grant, None)
         return grant
@@ -175,16 +178,15 @@ class Authority:
         """The labels of the refresh tokens of ``grant`` that would be accepted at ``now``."""
         return tuple(token.label for token in grant.refresh if self.accepts(token, now))
 
-    def expire(self, grant: Grant) -> tuple[str, ...]:
+    def expire(self, grant: Grant, now: float) -> tuple[str, ...]:
         """End the access tokens of ``grant`` as if their time had passed; returns the labels that this ended."""
-        return self._end_access(grant, "expired")
+        return self._end_access(grant, "expired", now)
 
-    def revoke(self, grant: Grant, death: Death = "revoke") -> tuple[str, ...]:
+    def revoke(self, grant: Grant, now: float, death: Death = "revoke") -> tuple[str, ...]:
         """End every token of ``grant``; returns the labels that this ended."""
-        ended = self._revoke_refresh(grant)
-        if grant.death is None:
+        if grant.died(now) is None:
             grant.death = death
-        return ended + self._end_access(grant, "revoked")
+        return self._revoke_refresh(grant, now) + self._end_access(grant, "revoked", now)
 
     def grants_of(self, account: str) -> list[Grant]:
         """All grants of the account, oldest first."""
@@ -214,25 +216,23 @@ class Authority:
         if self.policy.reuse == "refuse":
             return ()
         if self.policy.reuse == "revoke-family":
-            return self.revoke(grant, "reuse")
-        ended = self._revoke_refresh(grant)
-        if ended and grant.died(now) is None:
-            grant.death = "reuse"
-        return ended
+            return self.revoke(grant, now, "reuse")
+        grant.death = grant.death or "reuse"
+        return self._revoke_refresh(grant, now)
 
-    def _revoke_refresh(self, grant: Grant) -> tuple[str, ...]:
-        live = tuple(token.label for token in grant.refresh if token.state is RefreshState.LIVE)
+    def _revoke_refresh(self, grant: Grant, now: float) -> tuple[str, ...]:
+        """Returns the labels of those that were live until now."""
+        in_time = now < grant.deadline
+        live = tuple(token.label for token in grant.refresh if in_time and token.state is RefreshState.LIVE)
         for token in grant.refresh:
             token.apply(RefreshEvent.REVOKE)
         return live
 
-    def _end_access(self, grant: Grant, how: Literal["expired", "revoked"]) -> tuple[str, ...]:
-        ended = []
+    def _end_access(self, grant: Grant, how: Literal["expired", "revoked"], now: float) -> tuple[str, ...]:
+        ended = tuple(token.label for token in grant.access if token.state(now) == "live")
         for token in grant.access:
-            if token.ended is None:
-                token.ended = how
-                ended.append(token.label)
-        return tuple(ended)
+            token.ended = token.ended or how
+        return ended
 
     def _issue_access(self, grant: Grant, now: float, life: float) -> AccessToken:
         token = AccessToken(

@@ -109,9 +109,10 @@ class Server:
         """Begin a request of ``actor``: it arrives with the first :meth:`Exchange.step`."""
         return Exchange(self, request, actor)
 
-    def _end_grants(self, grants: Sequence[Grant], f: str, how: Callable[[Grant], tuple[str, ...]]) -> None:
+    def _end_grants(self, grants: Sequence[Grant], f: str, how: Callable[[Grant, float], tuple[str, ...]]) -> None:
         with self.lock:
+            now = self.clock.now()
             for grant in grants:
-                ended = list(how(grant))
-                accepts = list(self.authority.accepted(grant, self.clock.now()))
+                ended = list(how(grant, now))
+                accepts = list(self.authority.accepted(grant, now))
                 self.journal.note(f, account=grant.account, grant=grant.name, ended=ended, accepts=accepts)

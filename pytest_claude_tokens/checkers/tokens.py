@@ -1,0 +1,26 @@
+"""Checkers, in preparation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pytest_claude_tokens.history import History
+    from pytest_claude_tokens.violations import Violation
+
+
+def check_blind_replay(history: History) -> Iterable[Violation]:
+    """Finds nothing yet."""
+    return ()
+
+
+def check_double_spend(history: History) -> Iterable[Violation]:
+    """Finds nothing yet."""
+    return ()
+
+
+def check_refresh_storm(history: History) -> Iterable[Violation]:
+    """Finds nothing yet."""
+    return ()

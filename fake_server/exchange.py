@@ -158,9 +158,11 @@ class Exchange:
         key = self._facts.get("account") if server.policy.key == "account" else self._key()
         if key is None:
             return
-        self._ticket = ticket = server.gate.arrive(key, server.stopwatch())
-        while (wait := server.gate.poll(ticket, server.stopwatch())) is not None:
+        now = server.stopwatch()
+        self._ticket = ticket = server.gate.arrive(key, now)
+        while (wait := server.gate.poll(ticket, now)) is not None:
             yield wait
+            now = server.stopwatch()
         waited = (ticket.started or 0.0) - ticket.arrived
         if waited > 0:
             facts = {name: self._facts[name] for name in ("account", "grant", "bearer") if name in self._facts}

@@ -1,0 +1,239 @@
+"""HTTP/1.1 as bytes and as values: requests are read, replies and refusals are written. Sans-IO.
+
+``httptools`` parses. What it leaves to its user is here: limits, targets in absolute form, the name of a worker in
+the proxy's user name, and the framing of a reply whose length may not be known (RFC 9112).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import json
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import httptools
+
+from fake_server.wire import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = [
+    "BODY_LIMIT",
+    "CONTINUE",
+    "HEAD_LIMIT",
+    "KNOWN_HOSTS",
+    "Message",
+    "Parser",
+    "Refusal",
+    "chunk",
+    "hostname_of",
+    "is_loopback",
+    "proxy_user",
+    "refusal_reply",
+    "reply_head",
+    "request_of",
+    "whole_reply",
+]
+
+BODY_LIMIT = 16 * 1024 * 1024
+"""Bytes of a request's body; a longer one is answered 413."""
+HEAD_LIMIT = 64 * 1024
+"""Bytes of a request's line and headers; more are answered 431."""
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+KNOWN_HOSTS = ("api.anthropic.com", "platform.claude.com", "console.anthropic.com", "claude.ai")
+"""The hosts that the fake stands in for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One request as it came. ``old``: HTTP/1.0, whose clients know neither chunks nor interim replies."""
+
+    method: str
+    target: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    keep_alive: bool
+    old: bool
+
+    def header(self, name: str) -> str:
+        """The first value of the header ``name`` (lower case), or nothing."""
+        return next((value for key, value in self.headers if key == name), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request is not served; the connection ends after it."""
+
+    status: int
+    text: str
+
+
+class Parser:
+    """Reads requests from the bytes of one connection, however they are cut."""
+
+    def __init__(self) -> None:
+        self.expects = False
+        """The client waits for ``100 Continue`` before it sends the body; whoever sends it resets this."""
+        self._parser = httptools.HttpRequestParser(self)
+        self._found: list[Message | Refusal] = []
+        self._refusal: Refusal | None = None
+        self._head_size = 0
+        self._start()
+
+    def _start(self) -> None:
+        self._url = b""
+        self._headers: list[tuple[str, str]] = []
+        self._body = bytearray()
+        self._in_body = False
+
+    def feed(self, data: bytes) -> list[Message | Refusal]:
+        """The requests that ``data`` completes, in order. Nothing follows a refusal, nor a ``CONNECT``."""
+        self._head_size += len(data)
+        while data:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._after_upgrade(data[upgrade.args[0] :])
+            except httptools.HttpParserError:
+                self._found.append(self._refusal or Refusal(400, "this is not HTTP/1.1"))
+                break
+            else:
+                data = b""
+        else:
+            if self._head_size > HEAD_LIMIT and not self._in_body:
+                self._found.append(Refusal(431, f"the headers are longer than {HEAD_LIMIT} bytes"))
+        found, self._found = self._found, []
+        return found
+
+    def _after_upgrade(self, rest: bytes) -> bytes:
+        """No protocol is ever changed: an offer to do so (h2c) is ignored, and what follows is HTTP/1.1 again."""
+        if isinstance(last := self._found[-1], Message) and last.method == "CONNECT":
+            return b""
+        self._parser = httptools.HttpRequestParser(self)
+        return rest
+
+    # What httptools calls.
+
+    def on_message_begin(self) -> None:
+        self._start()
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_body:  # trailers are not headers
+            self._headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
+
+    def on_headers_complete(self) -> None:
+        self._in_body = True
+        for name, value in self._headers:
+            if name == "content-length" and int(value) > BODY_LIMIT:
+                self._too_large()
+            if name == "expect" and value.lower() == "100-continue" and not self._old:
+                self.expects = True
+
+    def on_body(self, body: bytes) -> None:
+        self.expects = False
+        self._body += body
+        if len(self._body) > BODY_LIMIT:
+            self._too_large()
+
+    def on_message_complete(self) -> None:
+        self.expects = False
+        self._head_size = 0
+        method = self._parser.get_method().decode("latin-1")
+        keep_alive, old = self._parser.should_keep_alive(), self._old
+        target = self._url.decode("latin-1")
+        self._found.append(Message(method, target, tuple(self._headers), bytes(self._body), keep_alive, old))
+        self._start()
+
+    @property
+    def _old(self) -> bool:
+        return self._parser.get_http_version() < "1.1"
+
+    def _too_large(self) -> None:
+        self._refusal = Refusal(413, f"a body has at most {BODY_LIMIT} bytes")
+        raise ValueError(self._refusal.text)  # httptools passes it on as a parser error
+
+
+# Whose request, and to which host.
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host``, a name or an address, is this machine and nothing else."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def hostname_of(authority: str) -> tuple[str, int | None]:
+    """``api.anthropic.com:443`` -> ``("api.anthropic.com", 443)``. Raises ``ValueError`` where it is neither."""
+    parts = urlsplit(f"//{authority}")
+    return parts.hostname or "", parts.port
+
+
+def proxy_user(message: Message) -> str | None:
+    """The user name that the client gave to the proxy (RFC 7617): the name of a worker."""
+    scheme, _, encoded = message.header("proxy-authorization").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        user = base64.b64decode(encoded, validate=True).decode().partition(":")[0]
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return unquote(user) or None
+
+
+def request_of(message: Message, answers: Callable[[str], bool]) -> Request | Refusal:
+    """The request in ``message``; refused where it is for a host that is not one of ours."""
+    target = message.target
+    try:
+        host = hostname_of(message.header("host"))[0]
+        if not target.startswith(("/", "*")):  # absolute form, as a proxy gets it
+            parts = urlsplit(target)
+            if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
+                return Refusal(400, "this target is neither a path nor a URL")
+            host = parts.hostname
+            if not answers(host):
+                return Refusal(403, f"{host} is not served here, and nothing is forwarded")
+            target = f"{parts.path or '/'}?{parts.query}"
+    except ValueError:
+        return Refusal(400, "this is not a host")
+    request = Request.parse(message.method, target, message.headers, message.body, host)
+    return request if request.worker else replace(request, worker=proxy_user(message))
+
+
+# Replies.
+
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
+
+def reply_head(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
+    """The status line and the headers, with the empty line after them."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    return f"HTTP/1.1 {status} {_PHRASES.get(status, 'Status')}\r\n{lines}\r\n".encode("latin-1")
+
+
+def whole_reply(status: int, body: bytes, kind: str = "application/json", *headers: tuple[str, str]) -> bytes:
+    """A complete reply of the media type ``kind``."""
+    return reply_head(status, (("content-type", kind), ("content-length", str(len(body))), *headers)) + body
+
+
+def refusal_reply(refusal: Refusal) -> bytes:
+    """The reply that says why the connection ends."""
+    error = {"type": "invalid_request_error", "message": refusal.text}
+    body = json.dumps({"type": "error", "error": error}, separators=(",", ":")).encode()
+    return whole_reply(refusal.status, body, "application/json", ("connection", "close"))
+
+
+def chunk(data: bytes) -> bytes:
+    """``data`` as one chunk (RFC 9112 section 7.1); no data is no chunk, as an empty one would end the body."""
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""

@@ -1,0 +1,153 @@
+"""A server on loopback: one thread, one event loop, any number of connections."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from contextlib import suppress
+from itertools import count
+from typing import TYPE_CHECKING, Self
+
+from fake_server.clock import stopwatch
+from fake_server.transports.loopback.connection import Connection, Local
+from fake_server.transports.loopback.http1 import KNOWN_HOSTS, is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from fake_server.effects import Wait
+    from fake_server.exchange import Exchange
+    from fake_server.server import Server
+    from fake_server.wire import Request
+
+    Pace = Callable[[Exchange, Wait], Wait]
+    Aside = Callable[[Request], Local | None]
+
+__all__ = ["Listener"]
+
+_BACKLOG = 1024
+"""Connections that may wait to be accepted: a burst of hundreds must not lose one."""
+
+
+class RealTimeLoop(asyncio.SelectorEventLoop):
+    """An event loop that goes on while a test has frozen the time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stopwatch = stopwatch()
+
+    def time(self) -> float:
+        return self._stopwatch()
+
+
+class Listener:
+    """Answers for ``server`` on a loopback address; ``port`` 0 takes a free one.
+
+    ``hosts`` are host names to answer for besides the known ones. ``pace`` is asked at each wait of an exchange, in
+    the thread of the event loop, what to wait for in its stead: how a schedule gets its way. ``aside`` answers
+    requests that are not for the service.
+    """
+
+    prefix = "c"
+    """Connections are named ``c1``, ``c2``, … in the order in which they were accepted."""
+
+    def __init__(
+        self,
+        server: Server,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        hosts: Iterable[str] = (),
+        pace: Pace | None = None,
+        aside: Aside | None = None,
+    ) -> None:
+        if not is_loopback(host):
+            raise ValueError(f"cannot listen on {host}: a fake token service is bound to loopback addresses only")
+        self.server = server
+        self.host = "127.0.0.1" if host == "localhost" else host
+        self.port = port
+        self.hosts = (*KNOWN_HOSTS, *hosts)
+        self.connections: set[Connection] = set()
+        self.loop: asyncio.AbstractEventLoop
+        self._pace = pace
+        self._aside = aside
+        self._names = count(1)
+        self._thread: threading.Thread | None = None
+        self._stopping = asyncio.Event()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """``http://127.0.0.1:PORT``."""
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+
+    def start(self) -> None:
+        """Listen; from the return on, every connection is answered. Raises ``OSError`` where the port is taken."""
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((self.host, self.port))
+            listening.listen(_BACKLOG)
+        except OSError:
+            listening.close()
+            raise
+        self.port = listening.getsockname()[1]
+        self.loop = RealTimeLoop()
+        self._thread = threading.Thread(target=self._run, args=(listening,), name="fake-server", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close every connection, abandon what is open, and join the thread. Does nothing the second time."""
+        if self._thread is not None:
+            self.call(self._stopping.set)
+            self._thread.join()
+            self._thread = None
+
+    def call(self, function: Callable[..., object], *args: object) -> None:
+        """Run ``function`` in the loop's thread, from any thread; nothing happens where the loop has ended."""
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(function, *args)
+
+    # What connections ask.
+
+    def answers(self, host: str) -> bool:
+        """Whether requests for ``host`` are answered here."""
+        return is_loopback(host) or host in self.hosts
+
+    def pace(self, exchange: Exchange, wait: Wait) -> Wait:
+        """What ``exchange`` is to wait for where it asked for ``wait``."""
+        return wait if self._pace is None else self._pace(exchange, wait)
+
+    def local(self, request: Request) -> Local | None:
+        """The answer to a request that is not for the service."""
+        return None if self._aside is None else self._aside(request)
+
+    def accept(self) -> Connection:
+        """A new connection."""
+        return Connection(self, f"{self.prefix}{next(self._names)}")
+
+    # The thread.
+
+    def _run(self, listening: socket.socket) -> None:
+        try:
+            self.loop.run_until_complete(self._serve(listening))
+        finally:
+            self.loop.close()
+
+    async def _serve(self, listening: socket.socket) -> None:
+        server = await self.loop.create_server(self.accept, sock=listening, backlog=_BACKLOG)
+        await self._stopping.wait()
+        server.close()
+        while self.connections or len(asyncio.all_tasks()) > 1:  # a connection may be half accepted
+            for connection in list(self.connections):
+                connection.leave("server stopped")
+                connection.transport.abort()
+            await asyncio.sleep(0)

@@ -1,0 +1,16 @@
+"""The service on a loopback port, for clients in other processes and in other languages."""
+
+from __future__ import annotations
+
+from fake_server.transports.loopback.connection import Local
+from fake_server.transports.loopback.listener import Listener
+
+__all__ = ["Local", "SocketServer"]
+
+
+class SocketServer(Listener):
+    """The service at ``http://127.0.0.1:PORT``.
+
+    It answers requests in origin form, and in absolute form where a client takes it for its proxy; each ``CONNECT``
+    is refused, so that nothing slips out.
+    """

@@ -76,6 +76,8 @@ class Grant:
     setup_token: bool = False
     access: list[AccessToken] = field(default_factory=list)
     refresh: list[RefreshToken] = field(default_factory=list)
+    unfinished: list[RefreshToken] = field(default_factory=list)
+    """Those of ``refresh`` that may still be accepted, now or later: few, however long the chain is."""
     death: Death | None = None
 
     def died(self, now: float) -> Death | None:
@@ -176,7 +178,14 @@ class Authority:
 
     def accepted(self, grant: Grant, now: float) -> tuple[str, ...]:
         """The labels of the refresh tokens of ``grant`` that would be accepted at ``now``."""
-        return tuple(token.label for token in grant.refresh if self.accepts(token, now))
+        grant.unfinished = [token for token in grant.unfinished if not self._is_finished(token)]
+        return tuple(token.label for token in grant.unfinished if self.accepts(token, now))
+
+    def _is_finished(self, token: RefreshToken) -> bool:
+        """Whether ``token`` is never accepted again, even if the clock goes back."""
+        if token.state is RefreshState.SPENT:
+            return not self.policy.grace_seconds
+        return token.state in (RefreshState.REVOKED, RefreshState.EXPIRED)
 
     def expire(self, grant: Grant, now: float) -> tuple[str, ...]:
         """End the access tokens of ``grant`` as if their time had passed; returns the labels that this ended."""
@@ -202,6 +211,8 @@ class Authority:
 
     def _in_grace(self, token: RefreshToken, now: float) -> bool:
         policy = self.policy
+        if not policy.grace_seconds:  # no window, even for a clock that goes back
+            return False
         if token.first_used is None or not now < token.first_used + policy.grace_seconds:
             return False
         if policy.grace_count is not None and token.replays >= policy.grace_count:
@@ -251,6 +262,7 @@ class Authority:
         )
         token.apply(RefreshEvent.ISSUE)
         grant.refresh.append(token)
+        grant.unfinished.append(token)
         self._refresh[token.secret] = token
         return token
 

@@ -15,16 +15,16 @@ lists, whatever was entered before or after, and decides:
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import sys
+from contextlib import suppress
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from respx.mocks import Mocker
-from respx.models import AllMockedAssertionError, PassThrough, Route
+from respx.models import AllMockedAssertionError, PassThrough, ResolvedRoute, Route
 from respx.router import Router
 
 from fake_server.transports.inprocess.driving import Drive, Target
+from fake_server.transports.inprocess.libraries import importable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -113,8 +113,8 @@ class _FirstRouter(Router):
                 resolved = router.resolve(request)
             except (AllMockedAssertionError, PassThrough):
                 continue
-            if resolved.route is not None and resolved.response is not None:
-                return resolved.response  # type: ignore[return-value] # respx has checked that it is one
+            if (response := _explicit(resolved)) is not None:
+                return response
         return self._drive(target, request).send()
 
     async def async_handler(self, request: httpx.Request) -> httpx.Response:
@@ -125,8 +125,8 @@ class _FirstRouter(Router):
                 resolved = await router.aresolve(request)
             except (AllMockedAssertionError, PassThrough):
                 continue
-            if resolved.route is not None and resolved.response is not None:
-                return resolved.response  # type: ignore[return-value] # respx has checked that it is one
+            if (response := _explicit(resolved)) is not None:
+                return response
         return await self._drive(target, request).send_async()
 
     def _find(self, request: httpx.Request) -> tuple[Target | None, list[Router]]:
@@ -136,7 +136,7 @@ class _FirstRouter(Router):
         if len(self._mocker.routers) == 1:
             return target, []
         if target is None and host not in _LOOPBACK:
-            raise AllMockedAssertionError  # go on
+            raise AllMockedAssertionError(f"RESPX: {request!r} not mocked!")  # go on
         users = [router for router in self._mocker.routers if router is not self]
         return target, [router for router in users if any(_matches(route, request) for route in router.routes)]
 
@@ -154,12 +154,20 @@ def _target(host: str) -> Target | None:
 
 
 def _matches(route: Route, request: httpx.Request) -> bool:
-    return not route.pattern or bool(route.pattern.match(request))
+    """A pattern that cannot read the request (JSON, where there is none) does not match it."""
+    with suppress(Exception):
+        return not route.pattern or bool(route.pattern.match(request))
+    return False
+
+
+def _explicit(resolved: ResolvedRoute) -> httpx.Response | None:
+    """The answer of a route, and not the automatic one of a router without one."""
+    return None if resolved.route is None else cast("httpx.Response", resolved.response)
 
 
 def _patch() -> None:
     levels: dict[str, str | None] = {"httpx": None, "httpcore": "httpcore"}
-    if _importable("httpx2"):
+    if importable("httpx2"):
         if "httpcore2" not in Mocker.registry:
             _register_httpx2()
         levels["httpcore2"] = "httpcore2"
@@ -174,14 +182,8 @@ def _unpatch() -> None:
         _routers.pop().stop()
 
 
-def _importable(name: str) -> bool:
-    if name in sys.modules:
-        return sys.modules[name] is not None
-    return importlib.util.find_spec(name) is not None
-
-
 def _register_httpx2() -> None:
-    """A name in respx belongs to one class only: the one of pytest-httpx2."""
+    """Have pytest-httpx2 define respx's mocker: a name is taken once, so one of our own would be in its way."""
     try:
         importlib.import_module("pytest_httpx2")
     except ImportError as error:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+from fake_server.transports.inprocess.libraries import importable
 
 if TYPE_CHECKING:
     import ssl
@@ -15,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["cheap_tls"]
 
 _NAME = "create_ssl_context"
-_MODULES = ("{}", "{}._config", "{}._transports.default")
 _ready: dict[tuple[str, object, str | None, str | None], ssl.SSLContext] = {}
 
 
@@ -26,18 +29,14 @@ def cheap_tls() -> Iterator[None]:
     It is a real one, so a client that does speak TLS verifies as before. Only for code that makes clients by the
     thousand: a program that changed its context would change everybody's.
     """
-    originals = []
-    for library in ("httpx", "httpx2"):
-        for module in [sys.modules.get(name.format(library)) for name in _MODULES]:
-            original = getattr(module, _NAME, None)
-            if original is not None:
-                originals.append((module, original))
-                setattr(module, _NAME, _cached(library, original))
-    try:
+    with ExitStack() as patches:
+        for library in filter(importable, ("httpx", "httpx2")):
+            original = vars(importlib.import_module(library))[_NAME]
+            replacement = _cached(library, original)
+            for module in [module for name, module in sys.modules.items() if name.partition(".")[0] == library]:
+                if vars(module).get(_NAME) is original:
+                    patches.enter_context(patch.object(module, _NAME, replacement))
         yield
-    finally:
-        for module, original in reversed(originals):
-            setattr(module, _NAME, original)
 
 
 def _cached(library: str, create: Callable[..., ssl.SSLContext]) -> Callable[..., ssl.SSLContext]:

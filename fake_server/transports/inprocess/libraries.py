@@ -1,0 +1,15 @@
+"""Which client libraries there are."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+__all__ = ["importable"]
+
+
+def importable(name: str) -> bool:
+    """Whether ``import name`` would find a module, without importing it."""
+    if name in sys.modules:
+        return sys.modules[name] is not None
+    return importlib.util.find_spec(name) is not None

@@ -1,0 +1,205 @@
+"""A history as a table for people: one row for each event, one column for each actor, `*` on the operations at fault.
+
+Plain ASCII, at most :data:`WIDTH` columns, labels only. What is left out is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
+
+from fake_server.journal import SERVICE
+
+if TYPE_CHECKING:
+    from fake_server.events import Event
+    from pytest_claude_tokens.history import History, Operation
+
+__all__ = ["WIDTH", "bars", "clip", "outcome", "request", "table"]
+
+WIDTH = 100
+"""Columns that every line fits into."""
+
+_ROWS = 60  # rows of a table; further ones are counted, and are in the file
+_GUTTER = 20  # columns before the first actor's: star, number, time
+_STEP = 26  # columns between two actors, where there is room
+_TEXT = 34  # columns that the last actor's text has at least
+_ACTORS = 8  # more actors than this share one column
+_OTHERS = "others"
+
+
+def clip(text: str, width: int = WIDTH) -> str:
+    """``text`` on one line of plain ASCII, at most ``width`` columns, with ``..`` where it was cut."""
+    plain = text.replace("\n", " ").encode("ascii", "backslashreplace").decode().rstrip()
+    return plain if len(plain) <= width else plain[: width - 2] + ".."
+
+
+# One event in a few words.
+
+
+def request(history: History, event: Event) -> str:
+    """What an operation asks for."""
+    if event.f == "token":
+        return (
+            f"refresh {history.label(event.grant, event.refresh)}"
+            if event.refresh
+            else str(event.get("grant_type", "token"))
+        )
+    if event.f == "call":
+        return f"call {history.label(event.grant, event.bearer)}" if event.bearer else "call without a bearer"
+    return f"{event.get('method', '?')} {event.get('path', '?')}"
+
+
+def outcome(history: History, event: Event) -> str:
+    """How an operation ended."""
+    if event.type == "info":
+        known = "committed" if event.get("committed") else "not committed"
+        return f"? {event.error or 'reply lost'} ({known})"
+    words = [str(event.status), _issued(history, event) if event.type == "ok" else _refusal(event)]
+    if event.get("fault"):
+        words.append(f"(injected {event.get('fault')})")
+    return " ".join(word for word in words if word)
+
+
+def _refusal(event: Event) -> str:
+    if event.f == "token" and event.get("committed") and event.status in (400, 401):
+        return "invalid_grant"
+    return str(event.get("reason") or event.error or "")
+
+
+def _issued(history: History, event: Event) -> str:
+    labels = (event.issued or {}).get("access"), (event.issued or {}).get("refresh")
+    return " ".join(history.label(event.grant, label) for label in labels if label)
+
+
+def _tell(history: History, event: Event) -> str:
+    if event.type == "invoke":
+        return f"{request(history, event)} ..."
+    if event.type != "note":
+        return f"... {outcome(history, event)}"
+    say = _NOTES.get(event.f)
+    if say is not None:
+        return say(history, event)
+    facts = " ".join(f"{name}={value}" for name, value in event.data.items() if isinstance(value, str | int | float))
+    return f"{event.f} {facts}"
+
+
+def _login(history: History, event: Event) -> str:
+    return f"issued {event.grant}: {_issued(history, event)}"
+
+
+def _commit(history: History, event: Event) -> str:
+    token, pair = history.label(event.grant, event.refresh), _issued(history, event)
+    told = {
+        "rotated": f"{token} spent; {pair}",
+        "kept": f"{token} kept; {pair}",
+        "replayed": f"{token} again, tolerated; {pair}",
+        "reused": f"{token} again: reuse",
+    }.get(event.get("outcome", ""), f"{token} {event.get('outcome')}")
+    return f"{told}; {event.grant} revoked" if event.get("revoked") else told
+
+
+def _store(history: History, event: Event) -> str:
+    if event.get("state") != "token":
+        return f"store {event.get('store')}: {event.get('state')}"
+    dead = "" if event.get("accepted") else " (dead)"
+    return f"store {event.get('store')}: {history.label(event.grant, event.refresh)}{dead}"
+
+
+def _ended(history: History, event: Event) -> str:
+    ended = " ".join(history.label(event.grant, label) for label in event.get("ended") or ())
+    return f"{event.f} {event.account}: {ended or 'nothing left to end'}"
+
+
+def _leak(history: History, event: Event) -> str:
+    return f"{history.label(event.grant, event.get('token'))} in {event.get('where')} {event.get('what')}"
+
+
+_NOTES: dict[str, Callable[[History, Event], str]] = {
+    "login": _login,
+    "commit": _commit,
+    "store": _store,
+    "expire": _ended,
+    "revoke": _ended,
+    "leak": _leak,
+    "advance": lambda history, event: f"clock {event.get('seconds', 0):+g} s",
+    "queue": lambda history, event: f"queued {event.get('waited', 0):.3g} s{', overdue' * bool(event.get('overdue'))}",
+    "deadlock": lambda history, event: "deadlock: " + "; ".join(event.get("waits") or ()),
+    "end": lambda history, event: "the end",
+}
+
+
+# The table.
+
+
+def table(history: History, marked: Collection[int], important: Collection[int] = ()) -> list[str]:
+    """The events as rows. ``marked``: the numbers of the events with a `*`; ``important``: others never left out."""
+    shown = _choose([event.seq for event in history], {*marked, *important})
+    columns = _columns([event for event in history if event.seq in shown], marked)
+    step = min(_STEP, (WIDTH - _GUTTER - _TEXT) // max(1, len(columns) - 1))
+    heads = [clip(name, step - 1).ljust(step) for name in columns]
+    lines = ["    #       time".ljust(_GUTTER) + "".join(heads).rstrip()]
+    left_out = 0
+    for event in history:
+        if event.seq in shown:
+            lines += _gap(left_out)
+            left_out = 0
+            place, told = _place(event, columns), _tell(history, event)
+            if columns[place] == _OTHERS:
+                told = f"{event.actor}: {told}"
+            star = "*" if event.seq in marked else " "
+            row = f"  {star} {event.seq:<4}{event.t:>+10.3f}".ljust(_GUTTER) + " " * (step * place) + told
+            lines.append(clip(row))
+        else:
+            left_out += 1
+    return lines + _gap(left_out)
+
+
+def _gap(left_out: int) -> list[str]:
+    return [f"    ... {left_out} more events, see history.jsonl"] if left_out else []
+
+
+def _place(event: Event, columns: Sequence[str]) -> int:
+    return columns.index(event.actor if event.actor in columns else _OTHERS)
+
+
+def _columns(events: Sequence[Event], marked: Collection[int]) -> list[str]:
+    """The actors in order of their first event, the service last. Too many: those of marked events go first."""
+    actors = list(dict.fromkeys(event.actor for event in events if event.actor != SERVICE))
+    if len(actors) > _ACTORS:
+        guilty = {event.actor for event in events if event.seq in marked}
+        kept = sorted(actors, key=lambda actor: actor not in guilty)[: _ACTORS - 1]
+        actors = [*(actor for actor in actors if actor in kept), _OTHERS]
+    return [*actors, SERVICE]
+
+
+def _choose(numbers: Sequence[int], important: Collection[int]) -> set[int]:
+    """The rows to show: the first two, the important ones, and what is next to those, as many as there is room for."""
+    if len(numbers) <= _ROWS:
+        return set(numbers)
+    chosen = set(numbers[:2]) | set(sorted(important)[:_ROWS])
+    near = sorted(numbers, key=lambda seq: min((abs(seq - mark) for mark in important), default=seq))
+    return chosen | set(near[: max(0, _ROWS - len(chosen))])
+
+
+# Operations as bars, where intervals matter.
+
+_BAR = 60
+
+
+def bars(history: History, operations: Sequence[Operation]) -> list[str]:
+    """One line for each operation, its length by the order of events, not time; the wait in the queue is dotted."""
+    queued = {event.op: event.seq for event in history.noted("queue")}
+    ends = [op.closed or len(history) + 1 for op in operations]
+    points = sorted({*(op.opened for op in operations), *ends, *(queued[o.op] for o in operations if o.op in queued)})
+    place = {seq: index * _BAR // (len(points) - 1) for index, seq in enumerate(points)}
+    indent = max(len(op.actor) for op in operations)
+    lines = []
+    for op, end in zip(operations, ends, strict=True):
+        bar, room = "", place[end] - place[op.opened]
+        if op.op in queued:
+            waited = place[queued[op.op]] - place[op.opened]
+            bar = " queued ".center(waited, ".")[:waited] + "|"
+        bar += f" {history.label(op.grant, op.bearer)} ".center(room - len(bar), "=")
+        close = "]" if op.outcome in ("ok", "fail") else "~~ ?"  # nobody knows when an unknown outcome ended
+        lines.append(clip(f"    {op.actor:<{indent}}  {' ' * place[op.opened]}#{op.opened} [{bar}{close}"))
+    return lines

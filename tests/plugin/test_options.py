@@ -1,0 +1,152 @@
+"""Options and the marker: which of several wins, and what a wrong one is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_claude_tokens import options
+
+
+@pytest.mark.parametrize(
+    ("command_line", "marker", "ini", "default", "wins"),
+    [
+        ("c", "m", "i", "d", "c"),
+        (None, "m", "i", "d", "m"),
+        (None, None, "i", "d", "i"),
+        (None, None, None, "d", "d"),
+        (None, None, None, None, None),
+        (0, "m", "i", "d", 0),
+        (None, False, True, True, False),
+    ],
+)
+def test_the_command_line_beats_the_marker_beats_the_ini_file_beats_the_default(
+    command_line, marker, ini, default, wins
+):
+    """The first source that says anything is obeyed, whatever it says."""
+    assert options.first_given(command_line, marker, ini, default) == wins
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ini", "folder"),
+    [
+        ([], "", ".claude-tokens"),
+        ([], "claude_tokens_report_dir = from-ini", "from-ini"),
+        (["--claude-tokens-report-dir=from-line"], "claude_tokens_report_dir = from-ini", "from-line"),
+    ],
+)
+def test_the_folder_of_reports_follows_that_precedence(pytester, arguments, ini, folder):
+    """The folder is asked for on the command line, else in the ini file."""
+    pytester.makeini(f"[pytest]\n{ini}")
+    config = pytester.parseconfigure(*arguments)
+
+    assert options.report_folder(config) == pytester.path / folder
+
+
+def test_a_folder_from_the_command_line_is_relative_to_where_pytest_was_called(pytester, monkeypatch):
+    """What is typed means what a shell would take it for; what is in the ini file is the project's."""
+    pytester.makeini("[pytest]\nclaude_tokens_report_dir = from-ini")
+    below = pytester.mkdir("below")
+    monkeypatch.chdir(below)
+
+    assert options.report_folder(pytester.parseconfigure("--claude-tokens-report-dir=mine")) == below / "mine"
+    assert options.report_folder(pytester.parseconfigure(below)) == pytester.path / "from-ini"
+
+
+def test_a_value_that_cannot_be_read_is_a_usage_error_that_says_where_it_is_from(pytester, monkeypatch):
+    """The parser's reason is shown beside the option and what was given for it."""
+
+    def parse(text: str) -> int:
+        raise ValueError(f"{text} is no number")
+
+    row = options.Option(name="report-dir", metavar="N", help="…", parse=parse)
+    monkeypatch.setattr(options, "OPTIONS", (row,))
+    monkeypatch.setattr(options, "_BY_NAME", {"report-dir": row})
+    result = pytester.runpytest("--claude-tokens-report-dir=many")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines("ERROR: --claude-tokens-report-dir=many: many is no number")
+
+    pytester.makeini("[pytest]\nclaude_tokens_report_dir = few")
+    result = pytester.runpytest()
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines("ERROR: claude_tokens_report_dir=few: few is no number")
+
+
+def test_options_and_marker_are_in_the_help(pytester):
+    """`--help` and `--markers` say what there is."""
+    result = pytester.runpytest("--help")
+    result.stdout.fnmatch_lines(["fake Claude token service:", "*--claude-tokens-report-dir=DIR*"])
+    result.stdout.fnmatch_lines(["*claude_tokens_report_dir (string):*", "*claude_tokens_allow_real_hosts (bool):*"])
+
+    pytester.runpytest("--markers").stdout.fnmatch_lines("@pytest.mark.claude_tokens([*], policy, allow,*): *")
+
+
+def test_real_hosts_are_refused_unless_the_ini_file_allows_them(pytester):
+    """The default is the safe one."""
+    assert not options.real_hosts_allowed(pytester.parseconfigure())
+    pytester.makeini("[pytest]\nclaude_tokens_allow_real_hosts = true")
+    assert options.real_hosts_allowed(pytester.parseconfigure())
+
+
+def marked(pytester: pytest.Pytester, source: str) -> dict[str, object]:
+    """What the markers of the only test in `source` come to."""
+    return options.marked(pytester.getitem(source, "test_it") if "class" not in source else method(pytester, source))
+
+
+def method(pytester: pytest.Pytester, source: str) -> pytest.Item:
+    (item,) = pytester.getitems(source)
+    return item
+
+
+def test_markers_merge_from_module_to_function(pytester):
+    """Lists are joined without repetition; of other values the innermost counts."""
+    source = """
+        import pytest
+        pytestmark = pytest.mark.claude_tokens(allow=["co-schedule"], limit=1, latency=2, hosts=["a.invalid"])
+
+        @pytest.mark.claude_tokens(allow=["token-leak", "co-schedule"], limit=2)
+        class TestIt:
+            @pytest.mark.claude_tokens(policy="gateway", limit=3, hosts=("b.invalid",))
+            def test_it(self): ...
+    """
+    found = marked(pytester, source)
+
+    assert found["allow"] == ["co-schedule", "token-leak"]
+    assert found["hosts"] == ["a.invalid", "b.invalid"]
+    assert (found["limit"], found["latency"]) == (3, 2)
+    assert found["policy"].name == "gateway"
+
+
+def test_a_test_without_a_marker_has_nothing_set(pytester):
+    """No marker, no settings: defaults are made elsewhere."""
+    assert marked(pytester, "def test_it(): ...") == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("'gateway'", "takes no positional argument such as 'gateway'; it has policy, allow, limit, *"),
+        ("polcy='gateway'", "knows no 'polcy'; it has policy, allow, limit, latency, accounts, hosts"),
+        ("allow='double-spend'", "takes allow=[[]…], a list, not 'double-spend'"),
+        ("allow=['double-spent']", "allow=[[]…] knows no invariant 'double-spent'; it has double-spend, *"),
+        ("policy='gatway'", "policy='gatway': no policy is named 'gatway'; choose one of anthropic, *"),
+    ],
+)
+def test_a_wrong_marker_is_a_usage_error_that_says_what_exists(pytester, arguments, complaint):
+    """It names the test and the word that is wrong, and nothing runs."""
+    pytester.makepyfile(
+        test_pool=f"""
+        import pytest
+
+        def test_other(): ...
+
+        @pytest.mark.claude_tokens({arguments})
+        def test_it(): ...
+        """
+    )
+    result = pytester.runpytest()
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(f"ERROR: test_pool.py::test_it: the marker claude_tokens {complaint}")
+    result.assert_outcomes()

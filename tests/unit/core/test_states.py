@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,8 +108,8 @@ class Stage:
             event = "redeem" if self.authority.policy.rotate else "keep"
             self.fired.append(("unknown", event, f"unknown/{done.outcome.value}"))
         else:
-            changes = {"no-rotation": {"rotate": False}, "no-grace": {"grace_seconds": 0}}[step]
-            self.authority.policy = self.authority.policy.but(**changes)
+            changes: dict[str, dict[str, Any]] = {"no-rotation": {"rotate": False}, "no-grace": {"grace_seconds": 0}}
+            self.authority.policy = self.authority.policy.but(**changes[step])
 
 
 def test_the_table_is_total() -> None:

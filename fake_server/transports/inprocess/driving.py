@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, replace
+from errno import ECONNRESET
+from os import strerror
 from threading import current_thread
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -177,7 +179,7 @@ class Drive:
             yield from self._hang()
         self._over = True
         if effect.how == "reset":
-            raise library.ReadError("[Errno 104] Connection reset by peer")
+            raise library.ReadError(f"[Errno {ECONNRESET}] {strerror(ECONNRESET)}")
         if effect.how == "lost":
             raise library.RemoteProtocolError("Server disconnected without sending a response.")
         if effect.how == "garbage":

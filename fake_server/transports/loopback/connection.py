@@ -63,7 +63,8 @@ class Connection(asyncio.Protocol):
         self._queue: deque[Message | Refusal] = deque()
         self._exchange: Exchange | None = None
         self._start: Start | None = None
-        self._keep = self._old = self._bare = self._begun = self._chunked = False
+        self._keep = self._old = self._bare = self._chunked = False
+        self._begun = self._answered = False
         self._turn = 0
         self._timer: asyncio.TimerHandle | None = None
         self._gone = "client gone"
@@ -139,7 +140,7 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, message: Message) -> None:
         self._keep, self._old, self._bare = message.keep_alive, message.old, message.method == "HEAD"
-        self._begun = False
+        self._begun = self._answered = False
         if message.method == "CONNECT":
             self.connect(message)
             return
@@ -175,6 +176,14 @@ class Connection(asyncio.Protocol):
         if not self._keep:
             self._close()
 
+    def _end(self) -> None:
+        if self._answered:
+            self._finish()
+        else:  # somebody else has abandoned it: no reply will come
+            self._exchange = None
+            self._over = True
+            self.transport.abort()
+
     def _close(self) -> None:
         self._over = True
         self.transport.close()
@@ -200,7 +209,7 @@ class Connection(asyncio.Protocol):
             elif effect is not None:
                 self._send(effect)
             else:
-                self._finish()
+                self._end()
 
     def _wait(self, wait: Wait) -> None:
         """Be woken once, by the signal or by the time, whichever comes first."""
@@ -231,6 +240,7 @@ class Connection(asyncio.Protocol):
 
     def _send(self, piece: Piece) -> None:
         start, self._start = self._start, None
+        self._answered = piece.last
         head = b"" if start is None else self._head(start, len(piece.data) if piece.last else None)
         self.transport.write(head + self._framed(piece.data, last=piece.last))
 

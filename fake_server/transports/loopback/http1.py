@@ -111,11 +111,18 @@ class Parser:
         return found
 
     def _after_upgrade(self, rest: bytes) -> bytes:
-        """No protocol is ever changed: an offer to do so (h2c) is ignored, and what follows is HTTP/1.1 again."""
-        if isinstance(last := self._found[-1], Message) and last.method == "CONNECT":
+        """What to read next. No protocol is ever changed: an offer to do so (h2c) is left out, and the request is
+        read again, as the parser took its end to be where the body begins.
+        """
+        message = self._found.pop()
+        assert isinstance(message, Message)
+        if message.method == "CONNECT":
+            self._found.append(message)
             return b""
         self._parser = httptools.HttpRequestParser(self)
-        return rest
+        lines = "".join(f"{name}: {value}\r\n" for name, value in message.headers if name != "upgrade")
+        version = "1.0" if message.old else "1.1"
+        return f"{message.method} {message.target} HTTP/{version}\r\n{lines}\r\n".encode("latin-1") + rest
 
     # What httptools calls.
 

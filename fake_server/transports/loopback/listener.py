@@ -145,9 +145,10 @@ class Listener:
     async def _serve(self, listening: socket.socket) -> None:
         server = await self.loop.create_server(self.accept, sock=listening, backlog=_BACKLOG)
         await self._stopping.wait()
-        server.close()
-        while self.connections or len(asyncio.all_tasks()) > 1:  # a connection may be half accepted
+        self.loop.remove_reader(listening)  # a closed server fails those that it has half accepted
+        while self.connections or len(asyncio.all_tasks()) > 1:
             for connection in list(self.connections):
                 connection.leave("server stopped")
                 connection.transport.abort()
             await asyncio.sleep(0)
+        server.close()

@@ -1,0 +1,22 @@
+"""A fake Claude token service for pytest, which searches the interleavings of your dispatcher.
+
+``ClaudeTokens`` and ``explore`` are imported when they are first asked for: loading this package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_claude_tokens.handle import ClaudeTokens
+
+__all__ = ["ClaudeTokens", "explore"]
+
+_MODULES = {"ClaudeTokens": "pytest_claude_tokens.handle", "explore": "pytest_claude_tokens.exploration"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)

@@ -1,0 +1,67 @@
+"""Does this command start ``claude``? Read from its arguments alone."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable
+
+__all__ = ["runs_claude", "words"]
+
+_NAME = "claude"
+_SHELLS = frozenset(("sh", "bash", "dash", "zsh", "ksh"))
+_WRAPPERS = frozenset(
+    ("env", "flock", "ionice", "nice", "nohup", "script", "setsid", "stdbuf", "sudo", "time", "timeout", "unshare")
+)
+"""Programs that start another one, which is named somewhere among their arguments."""
+
+
+def words(arguments: object) -> list[str]:
+    """The arguments of a process as texts, however they were given."""
+    if isinstance(arguments, (str, bytes, os.PathLike)):
+        arguments = [arguments]
+    if not isinstance(arguments, Iterable):
+        return []
+    return [os.fsdecode(word) for word in arguments if isinstance(word, (str, bytes, os.PathLike))]
+
+
+def runs_claude(arguments: list[str]) -> bool:
+    """Whether the program that is started is one named ``claude``: itself, through a shell, or through a wrapper."""
+    if not arguments:
+        return False
+    program, rest = os.path.basename(arguments[0]), arguments[1:]
+    if program == _NAME:
+        return True
+    if program in _SHELLS:
+        script = next((rest[at + 1 :] for at, word in enumerate(rest) if _takes_script(word)), [])
+        return bool(script) and _script_runs_claude(script[0])
+    if program in _WRAPPERS:
+        return any(runs_claude(rest[at:]) for at, word in enumerate(rest) if _could_start(word))
+    return False
+
+
+def _takes_script(word: str) -> bool:
+    return word.startswith("-") and not word.startswith("--") and word.endswith("c")
+
+
+def _could_start(word: str) -> bool:
+    program = os.path.basename(word)
+    return program == _NAME or program in _SHELLS or program in _WRAPPERS
+
+
+def _script_runs_claude(script: str) -> bool:
+    """Whether one of the commands of a shell's script is ``claude``, as far as its words tell."""
+    lexer = shlex.shlex(script.replace("\n", ";"), posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    command: list[str] = []
+    try:
+        for word in [*lexer, ";"]:
+            if word and set(word) <= set(";&|()"):
+                if runs_claude(command):
+                    return True
+                command = []
+            elif command or "=" not in word:  # `NAME=value` before a command is no word of it
+                command.append(word)
+    except ValueError:  # quotes that don't end: the shell will refuse it, too
+        return False
+    return False

@@ -1,0 +1,80 @@
+"""The credentials file of Claude Code: how it is written, and which refresh token there is in one.
+
+Kept free of heavy imports, as short-lived programs load it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["FILE", "claude_credentials", "read_refresh_token", "write_new"]
+
+FILE = ".credentials.json"
+"""The file's name in a config directory. The leading dot is part of it."""
+
+_BLANK = (None, "")
+
+
+def claude_credentials(
+    access_token: str,
+    refresh_token: str | None,
+    expires_at: float,
+    scope: str,
+    refresh_expires_at: float | None = None,
+) -> dict[str, Any]:
+    """The JSON that Claude Code stores for a login. Times are POSIX seconds here, and milliseconds there."""
+    login: dict[str, Any] = {
+        "accessToken": access_token,
+        "refreshToken": refresh_token,
+        "expiresAt": round(expires_at * 1000),
+        "scopes": scope.split(),
+        "subscriptionType": "max",
+        "rateLimitTier": "default_claude_max_5x",
+    }
+    if refresh_expires_at is not None:
+        login["refreshTokenExpiresAt"] = round(refresh_expires_at * 1000)
+    return {"claudeAiOauth": login}
+
+
+def write_new(path: str | os.PathLike[str], credentials: dict[str, Any]) -> None:
+    """Write a file that only its owner may read. Raises ``FileExistsError`` where there is one."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        json.dump(credentials, file)
+
+
+def read_refresh_token(stored: object) -> str | None:
+    """The refresh token in what a store holds; ``None`` where it holds none.
+
+    ``stored`` is the JSON of Claude Code or of the official SDK, as a text or parsed, or the refresh token alone.
+    Raises ``ValueError`` for anything else, a file that is only half written included.
+    """
+    if isinstance(stored, (bytes, bytearray)):
+        stored = stored.decode("utf-8")  # UnicodeDecodeError is a ValueError
+    if isinstance(stored, str):
+        text = stored.strip()
+        if text and text[0] not in '{["':
+            return None if text == "null" else text
+        if not text:
+            return None
+        stored = json.loads(text)
+    if stored in _BLANK:
+        return None
+    if not isinstance(stored, dict):
+        raise ValueError("neither credentials nor a refresh token")
+    login = stored.get("claudeAiOauth", stored)
+    if login in _BLANK:
+        return None
+    if not isinstance(login, dict):
+        raise ValueError("the login is no JSON object")
+    token = login.get("refreshToken", login.get("refresh_token"))
+    if token in _BLANK:
+        return None
+    if not isinstance(token, str):
+        raise ValueError("the refresh token is no text")
+    return token

@@ -1,0 +1,389 @@
+"""What keeps a suite away from the real service, from the user's real login, and from a real ``claude``.
+
+One audit hook (PEP 578) for the whole process, installed with the first handle. It can't be removed again, so it looks
+an event up in a table that is empty while nothing is guarded, and returns.
+
+* **Hosts**: from the first handle until :func:`disarm`, name look-ups of and connections to the real hosts are refused,
+  since a thread left behind can wake after its test. ``NO_PROXY`` names them meanwhile, or a proxy of the user's would
+  look the names up elsewhere.
+* **Files and processes**: while a handle is open.
+
+A host's name is visible at the look-up, whatever the client library; so that is where it is refused. A library that
+brings a resolver of its own is out of reach.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
+from typing import Any, Protocol
+
+from pytest_claude_tokens import commands
+
+__all__ = [
+    "HOSTS",
+    "MARKER",
+    "RealServiceRefused",
+    "Watcher",
+    "allow_real_hosts",
+    "arm",
+    "check_path",
+    "disarm",
+    "listen",
+    "protect",
+    "release",
+    "unheard",
+    "unlisten",
+]
+
+HOSTS = ("anthropic.com", "claude.com", "claude.ai")
+"""The real hosts: these and all below them."""
+
+MARKER = "CLAUDE_TOKENS_HANDLE"
+"""The variable by which an environment is known to be one of ours."""
+
+Args = tuple[Any, ...]
+Listener = Callable[[str, Args], None]
+
+_PLACES = (".claude", ".claude.json", ".claude.lock", os.path.join(".config", "anthropic"))
+_SCRATCH = ("/tmp", "/var/tmp")  # noqa: S108 - compared with, never written to
+_HOME = os.environ.get("HOME", "")
+
+
+class RealServiceRefused(RuntimeError):
+    """The code under test was about to reach the real service, the user's real login or a real ``claude``."""
+
+    __module__ = "claude_tokens"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, self.args  # by name, as no module `claude_tokens` can be imported
+
+
+def _rebuild(*args: object) -> RealServiceRefused:
+    return RealServiceRefused(*args)
+
+
+class Watcher(Protocol):
+    """A handle, as the guard sees it."""
+
+    def started(self, arguments: list[str]) -> None:
+        """A process is about to be started with these arguments."""
+        ...
+
+
+_lock = threading.RLock()
+_local = threading.local()
+_table: dict[str, tuple[Listener, ...]] = {}
+_installed = False
+_active = False
+_hosts_allowed = False
+_watchers: list[Watcher] = []
+_heard: dict[str, list[Listener]] = {}
+_proxies: dict[str, tuple[str | None, str]] = {}
+
+
+# --- what others call -------------------------------------------------------------------------------------------
+
+
+def allow_real_hosts(allowed: bool) -> None:
+    """Whether this suite may reach the real hosts; it may not unless it says so, before its first handle."""
+    global _hosts_allowed  # noqa: PLW0603 - one guard per process, as there is one audit hook
+    with _lock:
+        _hosts_allowed = allowed
+
+
+def arm() -> None:
+    """Guard from now on, until :func:`disarm`. Each handle calls this."""
+    global _active, _installed  # noqa: PLW0603 - as above
+    with _lock:
+        if not _hosts_allowed:
+            _name_hosts_in_no_proxy()
+        if not _active:
+            _active = True
+            _fill_table()
+        if not _installed:
+            _installed = True
+            sys.addaudithook(_hook)
+
+
+def disarm() -> None:
+    """The session is over: guard nothing any more, and put ``NO_PROXY`` back."""
+    global _active  # noqa: PLW0603 - as above
+    with _lock:
+        _active = False
+        _restore_no_proxy()
+        _fill_table()
+
+
+def protect(watcher: Watcher) -> None:
+    """A handle has been opened: guard the real login and ``claude``, and tell it of processes that are started."""
+    with _lock:
+        _watchers.append(watcher)
+
+
+def release(watcher: Watcher) -> None:
+    """That handle has been closed."""
+    with _lock:
+        _watchers.remove(watcher)
+
+
+def listen(events: tuple[str, ...], listener: Listener) -> None:
+    """Call ``listener(event, args)`` at each of these audit events, in the thread in which they happen.
+
+    Only while the guard is armed; not for what the listener does itself, nor inside :func:`unheard`.
+    """
+    with _lock:
+        for event in events:
+            _heard.setdefault(event, []).append(listener)
+        _fill_table()
+
+
+def unlisten(events: tuple[str, ...], listener: Listener) -> None:
+    """Undo :func:`listen`."""
+    with _lock:
+        for event in events:
+            _heard[event].remove(listener)
+        _fill_table()
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """What this thread does in the block is ours, and nothing that a listener should hear of."""
+    before = getattr(_local, "unheard", False)
+    _local.unheard = True
+    try:
+        yield
+    finally:
+        _local.unheard = before
+
+
+def check_path(path: object) -> None:
+    """Refuse a path that leads to the user's real login. Anything but a path is not looked at."""
+    protected, exempt = _guarded_places(os.environ.get("TMPDIR", ""), sys.prefix, tuple(sys.path))
+    for place in _spellings(path):
+        if _below(place, protected) and not _below(place, exempt):
+            raise RealServiceRefused(
+                f"refused to touch {place}: the user's real Claude login is not for tests; give the code under test "
+                "tokens.config_dir(account), or run it inside tokens.environ()"
+            )
+
+
+# --- the hook ---------------------------------------------------------------------------------------------------
+
+
+def _hook(event: str, args: Args) -> None:
+    listeners = _table.get(event)
+    if listeners is not None:
+        for listener in listeners:
+            listener(event, args)
+
+
+def _fill_table() -> None:
+    """What is done at which event, as things are now. Other threads read the table while it changes, key by key."""
+    wanted: dict[str, list[Listener]] = {}
+    if _active:
+        checks = {**_FILE_CHECKS, **_PROCESS_CHECKS, **({} if _hosts_allowed else _HOST_CHECKS)}
+        wanted = {event: [check] for event, check in checks.items()}
+        for event, listeners in _heard.items():
+            if listeners:
+                wanted.setdefault(event, []).append(_tell)
+    for event in set(_table) - set(wanted):
+        del _table[event]
+    _table.update({event: tuple(listeners) for event, listeners in wanted.items()})
+
+
+def _tell(event: str, args: Args) -> None:
+    if not getattr(_local, "unheard", False):
+        with unheard():
+            for listener in tuple(_heard[event]):
+                listener(event, args)
+
+
+# --- hosts ------------------------------------------------------------------------------------------------------
+
+
+def _check_host(host: object) -> None:
+    name = host.decode("ascii", "ignore") if isinstance(host, (bytes, bytearray)) else host
+    if not isinstance(name, str):
+        return
+    name = name.rstrip(".").lower()
+    if any(name == real or name.endswith("." + real) for real in HOSTS):
+        raise RealServiceRefused(
+            f"refused to reach {name}: tests never talk to the real service; httpx and httpx2 are answered in process "
+            "while a handle is open, any other client through tokens.url or tokens.environ() (ini option "
+            "claude_tokens_allow_real_hosts = true for suites that need it)"
+        )
+
+
+def _on_look_up(event: str, args: Args) -> None:
+    _check_host(args[0])
+
+
+def _on_connect(event: str, args: Args) -> None:
+    address = args[1]
+    if isinstance(address, tuple) and address:
+        _check_host(address[0])
+
+
+def _on_tunnel(event: str, args: Args) -> None:
+    """``http.client`` is about to connect: perhaps to a proxy that is to go on to a real host."""
+    connection, proxy = args[0], args[1]
+    if proxy not in ("127.0.0.1", "localhost", "::1"):
+        _check_host(getattr(connection, "_tunnel_host", None))
+
+
+_HOST_CHECKS: dict[str, Listener] = {
+    "socket.getaddrinfo": _on_look_up,
+    "socket.gethostbyname": _on_look_up,
+    "socket.gethostbyaddr": _on_look_up,
+    "socket.connect": _on_connect,
+    "socket.sendto": _on_connect,
+    "socket.sendmsg": _on_connect,
+    "http.client.connect": _on_tunnel,
+}
+
+
+def _name_hosts_in_no_proxy() -> None:
+    """Again for each handle: a test may have replaced the variables, and have put them back since."""
+    for name, other in (("no_proxy", "NO_PROXY"), ("NO_PROXY", "no_proxy")):
+        before = os.environ.get(name)
+        base = before if before is not None else os.environ.get(other, "")
+        named = [part.strip() for part in base.split(",") if part.strip()]
+        missing = [host for host in HOSTS if host not in named]
+        if "*" not in named and missing:  # `*` means all, to some only where it stands alone
+            ours = ",".join([*named, *missing])
+            _proxies[name] = (before, ours)
+            os.environ[name] = ours
+
+
+def _restore_no_proxy() -> None:
+    for name, (before, ours) in _proxies.items():
+        if os.environ.get(name) == ours:
+            if before is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = before
+    _proxies.clear()
+
+
+# --- files ------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _guarded_places(scratch: str, prefix: str, path: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is protected; and what below it is not, as this project, or its Python, lives there."""
+    protected = _places(_homes(scratch))
+    return protected, _inside(protected, (os.getcwd(), prefix, *path))
+
+
+def _homes(scratch: str) -> list[str]:
+    """The user's real homes: the account's, and the one in which the process was started, unless that is a scratch
+    one (``HOME`` may be a test's own, whose ``.claude`` is nobody's login).
+    """
+    homes = []
+    with suppress(KeyError):  # a container's made-up user has no entry
+        homes.append(pwd.getpwuid(os.getuid()).pw_dir)
+    if os.path.isabs(_HOME) and not _inside([scratch or _SCRATCH[0], *_SCRATCH, os.getcwd()], (_HOME,)):
+        homes.append(_HOME)
+    return homes
+
+
+def _places(homes: list[str]) -> tuple[str, ...]:
+    """What is protected below these homes, as it is spelled and as it really is."""
+    places = [os.path.join(home, place) for home in homes for place in _PLACES]
+    return tuple(dict.fromkeys([*map(os.path.normpath, places), *map(os.path.realpath, places)]))
+
+
+def _inside(places: Any, paths: Any) -> tuple[str, ...]:
+    """Those of ``paths`` that lie below one of ``places``: a project, or an interpreter, that lives there."""
+    real = [os.path.realpath(path) for path in paths if path]
+    return tuple(path for path in real if _below(path, places) and path not in places)
+
+
+def _below(path: str, places: Any) -> bool:
+    return any(path == place or path.startswith(place.rstrip("/") + "/") for place in places)
+
+
+def _spellings(path: object) -> tuple[str, ...]:
+    """The absolute path as it is spelled, and as it is where its last or last but one part is a symbolic link."""
+    if isinstance(path, int):
+        return ()
+    try:
+        text = os.fsdecode(path)  # type: ignore[arg-type]  # what is no path raises TypeError
+        spelled = os.path.abspath(text)
+    except (TypeError, ValueError, OSError):  # OSError: the working directory is gone
+        return ()
+    if os.path.islink(spelled) or os.path.islink(os.path.dirname(spelled)):
+        return spelled, os.path.realpath(spelled)
+    return (spelled,)
+
+
+def _on_path(event: str, args: Args) -> None:
+    if _watchers:
+        check_path(args[0])
+
+
+def _on_two_paths(event: str, args: Args) -> None:
+    if _watchers:
+        check_path(args[0])
+        check_path(args[1])
+
+
+_FILE_CHECKS: dict[str, Listener] = {
+    "open": _on_path,
+    "os.rename": _on_two_paths,  # os.replace, too
+    "os.remove": _on_path,
+    "os.rmdir": _on_path,
+    "os.mkdir": _on_path,
+    "os.truncate": _on_path,
+    "os.link": _on_two_paths,
+    "os.symlink": _on_two_paths,
+    "os.chmod": _on_path,
+    "os.utime": _on_path,
+    "shutil.rmtree": _on_path,
+}
+
+
+# --- processes --------------------------------------------------------------------------------------------------
+
+
+def _check_process(arguments: list[str], environment: Mapping[Any, Any] | None) -> None:
+    environment = os.environ if environment is None else environment
+    if not _watchers or MARKER in environment or os.fsencode(MARKER) in environment:
+        return
+    if commands.runs_claude(arguments):
+        raise RealServiceRefused(
+            "refused to start claude outside the fake environment: it would use the real login; start it with "
+            "env=tokens.env(account), inside tokens.environ(), or under the fixture fake_claude"
+        )
+
+
+def _on_popen(event: str, args: Args) -> None:
+    executable, arguments, _, environment = args
+    words = commands.words(arguments) or commands.words([executable])
+    _check_process(words, environment)
+    for watcher in tuple(_watchers):
+        watcher.started(words)
+
+
+def _on_spawn(event: str, args: Args) -> None:
+    path, arguments, environment = args[-3:]
+    _check_process([*commands.words([path])[:1], *commands.words(arguments)[1:]], environment)
+
+
+def _on_system(event: str, args: Args) -> None:
+    _check_process(["sh", "-c", *commands.words([args[0]])], None)
+
+
+_PROCESS_CHECKS: dict[str, Listener] = {
+    "subprocess.Popen": _on_popen,
+    "os.posix_spawn": _on_spawn,
+    "os.exec": _on_spawn,
+    "os.spawn": _on_spawn,
+    "os.system": _on_system,
+}

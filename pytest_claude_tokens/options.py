@@ -26,6 +26,7 @@ __all__ = [
     "check_options",
     "first_given",
     "marked",
+    "merge",
     "option",
     "policy_of",
     "real_hosts_allowed",
@@ -125,7 +126,7 @@ def real_hosts_allowed(config: pytest.Config) -> bool:
 
 # The marker.
 
-_JOINED = ("allow", "hosts")
+_JOINED = ("allow", "accounts", "hosts")
 _KEYWORDS = ("policy", "allow", "limit", "latency", "accounts", "hosts")
 
 
@@ -136,12 +137,27 @@ def marked(item: pytest.Item) -> dict[str, Any]:
     """
     merged: dict[str, Any] = {}
     for mark in reversed(list(item.iter_markers(MARKER))):
-        if mark.args:
-            raise _wrong(item, f"takes no positional argument such as {mark.args[0]!r}", _KEYWORDS)
-        for name, value in mark.kwargs.items():
-            if name not in _KEYWORDS:
-                raise _wrong(item, f"knows no {name!r}", _KEYWORDS)
-            merged[name] = _read(item, name, value, merged.get(name))
+        try:
+            if mark.args:
+                raise ValueError(f"takes no positional argument such as {mark.args[0]!r}{_there_are(_KEYWORDS)}")
+            merged = merge(merged, mark.kwargs)
+        except ValueError as error:
+            raise pytest.UsageError(f"{item.nodeid}: the marker claude_tokens {error}") from None
+    return merged
+
+
+def merge(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of ``outer`` with those of ``inner``: lists are joined, other values replaced.
+
+    Raises ``ValueError`` that says which word of ``inner`` is wrong and which there are.
+    """
+    merged = dict(outer)
+    for name, value in inner.items():
+        if name not in _KEYWORDS:
+            raise ValueError(f"knows no {name!r}{_there_are(_KEYWORDS)}")
+        merged[name] = _read(name, value)
+        if name in _JOINED:
+            merged[name] = list(dict.fromkeys([*outer.get(name, ()), *value]))
     return merged
 
 
@@ -158,31 +174,20 @@ def policy_of(value: Policy | str) -> Policy:
     return Policy.preset(value) if isinstance(value, str) else value
 
 
-def _read(item: pytest.Item, name: str, value: Any, before: Any) -> Any:
-    """One keyword's value, checked and merged with that of the markers further out."""
-    if isinstance(value, list | tuple | set | frozenset) and (name in _JOINED or isinstance(before, list)):
-        value = [*(before or ()), *(word for word in value if word not in (before or ()))]
-    elif name in _JOINED:
-        raise _wrong(item, f"takes {name}=[…], a list, not {value!r}")
+def _read(name: str, value: Any) -> Any:
+    """One setting's value, checked."""
+    if name in _JOINED and not isinstance(value, list | tuple | set | frozenset):
+        raise ValueError(f"takes {name}=[…], a list, not {value!r}")
     if name == "policy":
-        try:
-            return policy_of(value)
-        except ValueError as error:
-            raise _wrong(item, f"policy={value!r}: {error}") from None
+        return policy_of(value)
     if name == "allow":
-        known = _invariants()
+        from pytest_claude_tokens.violations import INVARIANTS
+
         for word in value:
-            if word not in known:
-                raise _wrong(item, f"allow=[…] knows no invariant {word!r}", known)
+            if word not in INVARIANTS:
+                raise ValueError(f"allow=[…] knows no invariant {word!r}{_there_are(INVARIANTS)}")
     return value
 
 
-def _invariants() -> tuple[str, ...]:
-    from pytest_claude_tokens.violations import INVARIANTS
-
-    return tuple(INVARIANTS)
-
-
-def _wrong(item: pytest.Item, what: str, exist: Iterable[str] | Mapping[str, Any] = ()) -> pytest.UsageError:
-    has = ", ".join(exist)
-    return pytest.UsageError(f"{item.nodeid}: the marker claude_tokens {what}" + (f"; it has {has}" if has else ""))
+def _there_are(words: Iterable[str]) -> str:
+    return f"; there are {', '.join(words)}"

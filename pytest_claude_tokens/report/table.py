@@ -23,7 +23,7 @@ _ROWS = 60  # rows of a table; further ones are counted, and are in the file
 _GUTTER = 20  # columns before the first actor's: star, number, time
 _STEP = 26  # columns between two actors, where there is room
 _TEXT = 34  # columns that the last actor's text has at least
-_ACTORS = 8  # more actors than this share one column
+_ACTORS = 5  # more actors than this share one column; with names as short as w0, a few more have their own
 _OTHERS = "others"
 
 
@@ -136,8 +136,8 @@ def table(history: History, marked: Collection[int], important: Collection[int] 
     shown = _choose([event.seq for event in history], {*marked, *important})
     columns = _columns([event for event in history if event.seq in shown], marked)
     step = min(_STEP, (WIDTH - _GUTTER - _TEXT) // max(1, len(columns) - 1))
-    heads = [clip(name, step - 1).ljust(step) for name in columns]
-    lines = ["    #       time".ljust(_GUTTER) + "".join(heads).rstrip()]
+    heads = "".join(clip(name, step - 1).ljust(step) for name in columns[:-1])
+    lines = ["    #       time".ljust(_GUTTER) + heads + columns[-1]]
     left_out = 0
     for event in history:
         if event.seq in shown:
@@ -165,9 +165,10 @@ def _place(event: Event, columns: Sequence[str]) -> int:
 def _columns(events: Sequence[Event], marked: Collection[int]) -> list[str]:
     """The actors in order of their first event, the service last. Too many: those of marked events go first."""
     actors = list(dict.fromkeys(event.actor for event in events if event.actor != SERVICE))
-    if len(actors) > _ACTORS:
+    room = _ACTORS if max(map(len, actors), default=0) > len("w99") else _ACTORS + 3
+    if len(actors) > room:
         guilty = {event.actor for event in events if event.seq in marked}
-        kept = sorted(actors, key=lambda actor: actor not in guilty)[: _ACTORS - 1]
+        kept = sorted(actors, key=lambda actor: actor not in guilty)[: room - 1]
         actors = [*(actor for actor in actors if actor in kept), _OTHERS]
     return [*actors, SERVICE]
 
@@ -177,7 +178,8 @@ def _choose(numbers: Sequence[int], important: Collection[int]) -> set[int]:
     if len(numbers) <= _ROWS:
         return set(numbers)
     chosen = set(numbers[:2]) | set(sorted(important)[:_ROWS])
-    near = sorted(numbers, key=lambda seq: min((abs(seq - mark) for mark in important), default=seq))
+    rest = (seq for seq in numbers if seq not in chosen)
+    near = sorted(rest, key=lambda seq: min((abs(seq - mark) for mark in important), default=seq))
     return chosen | set(near[: max(0, _ROWS - len(chosen))])
 
 

@@ -117,6 +117,8 @@ def _why(history: History, violation: Violation) -> str:
         return _why_blind(history, operations[0], operations[-1])
     if violation.invariant == "double-spend" and len(operations) > 1:
         return _why_twice(history, operations[0], operations[-1])
+    if violation.invariant == "stale-bearer" and len(operations) > 1:
+        return _why_stale(history, operations[0], operations[-1])
     return "cause not recognised"
 
 
@@ -153,6 +155,12 @@ def _why_together(history: History, first: Operation, again: Operation) -> str:
     told = f"{again.actor} chose {bearer} while {_whose(first, again)} call #{first.opened} was open"
     idle = _idle(history, again)
     return f"{told}; {', '.join(idle)} {'was' if len(idle) == 1 else 'were'} free" if idle else told
+
+
+def _why_stale(history: History, first: Operation, again: Operation) -> str:
+    bearer = history.label(again.grant, again.bearer)
+    told = first.end.get("reason") if first.end else None
+    return f"{again.actor} had been told at #{first.closed} that {bearer} is {told or 'no longer good'}"
 
 
 def _idle(history: History, again: Operation) -> list[str]:
@@ -197,11 +205,25 @@ def _after(history: History, violation: Violation) -> str:
         if event.op in ids and event.get("outcome") == "replayed":
             return "the service tolerated it: no harm was done here"
         if event.op in ids and event.get("outcome") in ("reused", "refused"):
-            left = " ".join(history.label(event.grant, label) for label in event.get("accepts") or ())
-            return f"refused; {left} still works" if left else "refused; no refresh token of this grant works any more"
+            return _left(history, event)
     if violation.invariant in ("forced-login", "lost-rotation"):
         return "a person has to log in again"
     return ""
+
+
+def _left(history: History, commit: Event) -> str:
+    """What a refused request leaves of its grant."""
+    live = {str(label): history.label(commit.grant, label) for label in commit.get("accepts") or ()}
+    if not live:
+        return "refused; no refresh token of this grant works any more"
+    holders = {
+        op.issued.get("refresh"): op.actor
+        for op in history.operations
+        if op.grant == commit.grant and op.outcome == "ok"
+    }
+    told = [f"{name} still works, for {holders[label]}" for label, name in live.items() if label in holders]
+    lost = [f"{name} never arrived anywhere" for label, name in live.items() if label not in holders]
+    return "refused; " + "; ".join(told or lost)
 
 
 def _waits(history: History, operations: Iterable[Operation]) -> str:

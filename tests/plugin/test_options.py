@@ -126,11 +126,11 @@ def test_a_test_without_a_marker_has_nothing_set(pytester):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ("'gateway'", "takes no positional argument such as 'gateway'; it has policy, allow, limit, *"),
-        ("polcy='gateway'", "knows no 'polcy'; it has policy, allow, limit, latency, accounts, hosts"),
+        ("'gateway'", "takes no positional argument such as 'gateway'; there are policy, allow, limit, *"),
+        ("polcy='gateway'", "knows no 'polcy'; there are policy, allow, limit, latency, accounts, hosts"),
         ("allow='double-spend'", "takes allow=[[]…], a list, not 'double-spend'"),
-        ("allow=['double-spent']", "allow=[[]…] knows no invariant 'double-spent'; it has double-spend, *"),
-        ("policy='gatway'", "policy='gatway': no policy is named 'gatway'; choose one of anthropic, *"),
+        ("allow=['double-spent']", "allow=[[]…] knows no invariant 'double-spent'; there are double-spend, *"),
+        ("policy='gatway'", "no policy is named 'gatway'; choose one of anthropic, *"),
     ],
 )
 def test_a_wrong_marker_is_a_usage_error_that_says_what_exists(pytester, arguments, complaint):

@@ -1,0 +1,459 @@
+"""The story of a violation, word for word."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from fake_server import Fault, Policy
+from fake_server.exchange import Exchange
+from fake_server.wire import Request
+from pytest_claude_tokens.history import History
+from pytest_claude_tokens.report.table import WIDTH, table
+from pytest_claude_tokens.report.text import RULES, story
+from pytest_claude_tokens.violations import (
+    INVARIANTS,
+    BlindReplay,
+    CoSchedule,
+    DoubleSpend,
+    ForcedLogin,
+    StaleBearer,
+    StoreRegression,
+    Violation,
+)
+from tests.plugin.play import Play
+
+
+def found(play: Play, cls: type[Violation], *exchanges: Exchange, **facts: Any) -> Violation:
+    """A violation as the checkers would make it of these requests."""
+    operations = [play.operation(exchange) for exchange in exchanges]
+    facts.setdefault("seq", operations[-1].opened if operations else 1)
+    return cls("headline", operations=operations, **facts)
+
+
+def told(play: Play, cls: type[Violation], *exchanges: Exchange, **options: Any) -> str:
+    return story(play.history, found(play, cls, *exchanges), **options)
+
+
+def line(text: str, word: str) -> str:
+    """What is told beside `word`, on one line."""
+    lines = text.split("\n\n", maxsplit=1)[0].splitlines()
+    at = next(index for index, content in enumerate(lines) if content.startswith(word))
+    tail = [content for content in lines[at + 1 :] if content.startswith(" ")]
+    return " ".join(part.strip() for part in (lines[at].removeprefix(word), *tail))
+
+
+def expect(text: str) -> str:
+    return dedent(text).strip("\n")
+
+
+def test_a_double_spend_is_told_from_both_sides():
+    """Again, first, why, after, replay; the rule; the table; where to look further; how to study it."""
+    play = Play(Policy.preset("anthropic-harsh"))
+    token = play.login().refresh[0].secret
+    first = play.refresh("w0", token)
+    play.end(first)
+    again = play.refresh("w1", token)
+    play.end(again)
+
+    text = told(
+        play,
+        DoubleSpend,
+        first,
+        again,
+        replay='pytest "test_pool.py::test_it" --claude-tokens-replay=ct1-AAEBAA',
+        folder=".claude-tokens/test_it",
+        files=["history.jsonl", "timeline.html"],
+        sources={1: "pool.py:88", 2: "pool.py:91"},
+    )
+
+    assert text == expect(
+        """
+again   #5  +0.002s  w1  pool.py:91  refresh rt#1 -> 400 invalid_grant
+first   #2  +0.000s  w0  pool.py:88  refresh rt#1 -> 200 at#2 rt#2
+why     w0 had been given rt#2 (#4); w1 went on with its copy of rt#1
+after   the service detected the reuse: rt#2 at#1 at#2 revoked: a person has to log in again
+replay  pytest "test_pool.py::test_it" --claude-tokens-replay=ct1-AAEBAA
+
+double-spend: a refresh token is not sent again while its first request is open, or after that one
+succeeded (RFC 9700 s4.14.2)
+2 workers, 1 grant; policy anthropic-harsh (reuse revoke-family); virtual clock; no faults
+
+    #       time    w0                     w1                     service
+    1       +0.000                                                issued g#1: at#1 rt#1
+  * 2       +0.000  refresh rt#1 ...
+    3       +0.001                                                rt#1 spent; at#2 rt#2
+    4       +0.001  ... 200 at#2 rt#2
+  * 5       +0.002                         refresh rt#1 ...
+    6       +0.003                                                rt#1 again: reuse; g#1 revoked
+    7       +0.003                         ... 400 invalid_grant
+
+.claude-tokens/test_it/  history.jsonl  timeline.html
+If this is what you are studying: @pytest.mark.claude_tokens(allow=["double-spend"])
+"""
+    )
+
+
+def test_calls_together_on_one_bearer_are_drawn_as_bars():
+    """With several grants each label says whose it is; what was free and who waited is told."""
+    play = Play()
+    bearer = play.login("work").access[0].secret
+    play.login("spare")
+    first, again = play.call("w0", bearer), play.call("w1", bearer)
+    first.step()
+    play.queue(again)
+    play.now += 2.1
+    play.end(first)
+    play.end(again)
+
+    assert told(play, CoSchedule, first, again) == expect(
+        """
+again   #4  +0.001s  w1  call work:at#1 -> 200
+first   #3  +0.000s  w0  call work:at#1 -> 200
+why     w1 chose work:at#1 while w0's call #3 was open; spare:at#1 was free
+after   in the service's queue w1 waited 2.1 s (#4)
+
+co-schedule: no more workers than the limit have a call open on one bearer
+2 workers, 2 grants; policy anthropic; virtual clock; no faults
+
+    w0  #3 [========= work:at#1 ==========]
+    w1                 #4 [........... queued ...........|= work:at#1 ==]
+
+    #       time    w0                     w1                     service
+    1       +0.000                                                issued g#1: work:at#1 work:rt#1
+    2       +0.000                                                issued g#2: spare:at#1 spare:rt#1
+  * 3       +0.000  call work:at#1 ...
+  * 4       +0.001                         call work:at#1 ...
+    5       +2.102  ... 200
+    6       +2.103                                                queued 2.1 s
+    7       +2.103                         ... 200
+
+If this is what you are studying: @pytest.mark.claude_tokens(allow=["co-schedule"])
+"""
+    )
+
+
+def spend_twice(play: Play, *, overlap: bool = False, actor: str = "w1") -> tuple[Exchange, Exchange]:
+    """One refresh token in two requests, one after the other or together."""
+    token = play.login().refresh[0].secret
+    first = play.refresh("w0", token)
+    if not overlap:
+        play.end(first)
+    again = play.refresh(actor, token)
+    if overlap:
+        play.end(first)
+    play.end(again)
+    return first, again
+
+
+def test_two_requests_at_once_are_told_as_such():
+    """Nothing made the second one wait; inside a grace window no harm is done."""
+    play = Play(Policy.grace(30))
+    text = told(play, DoubleSpend, *spend_twice(play, overlap=True))
+
+    assert line(text, "why") == "w1 sent rt#1 while w0's request #2 was open"
+    assert line(text, "after") == "the service tolerated it: no harm was done here"
+
+
+def test_a_worker_that_forgot_its_own_new_token_is_told_as_such():
+    """It was the same worker, and it had the answer."""
+    play = Play()
+    text = told(play, DoubleSpend, *spend_twice(play, actor="w0"))
+
+    assert line(text, "why") == "w0 itself had been given rt#2 (#4), and went on with rt#1"
+    assert line(text, "after") == "refused; rt#2 still works, for w0"
+
+
+def test_a_worker_that_did_not_look_at_the_store_again_is_told_as_such():
+    """The store had the new token before the old one was sent again."""
+    play = Play()
+    token = play.login().refresh[0].secret
+    first = play.refresh("w0", token)
+    play.end(first)
+    facts = {"account": "work", "grant": "g#1", "store": "shared", "state": "token", "accepted": True}
+    play.server.journal.note("store", refresh="rt#2", **facts)
+    again = play.refresh("w1", token)
+    play.end(again)
+
+    text = told(play, DoubleSpend, first, again)
+
+    assert line(text, "why") == "store shared held rt#2 since #5; w1 had read it before"
+    assert "store shared: rt#2\n" in text
+
+
+def test_a_replay_after_a_lost_reply_says_what_nobody_could_know():
+    """Why it is blind, and that the new token is nowhere."""
+    play = Play()
+    play.server.faults.add("token", Fault.LOST_REPLY)
+    first, again = spend_twice(play, actor="w0")
+    text = told(play, BlindReplay, first, again)
+
+    assert text.splitlines()[:2] == [
+        "again   #5  +0.002s  w0  refresh rt#1 -> 400 invalid_grant",
+        "first   #2  +0.000s  w0  refresh rt#1 -> ? lost-reply (committed)",
+    ]
+    assert line(text, "why") == (
+        "nobody could tell what had become of #2 (lost-reply; it had been committed), and w0 sent it again"
+    )
+    assert line(text, "after") == "refused; rt#2 never arrived anywhere"
+    assert "; faults: lost-reply\n" in text
+
+
+def test_a_replay_of_what_was_never_committed_says_so():
+    """The service had not done it; the worker could not know that either."""
+    play = Play()
+    play.server.faults.add("token", Fault.RESET)
+    text = told(play, BlindReplay, *spend_twice(play, actor="w0"))
+
+    assert "(connection reset; it had not been committed)" in line(text, "why")
+    assert "\nafter" not in text
+
+
+def test_a_dead_bearer_sent_again_says_when_its_worker_was_told():
+    """The 401 that should have been heeded is named."""
+    play = Play()
+    bearer = play.login().access[0].secret
+    play.server.expire("work")
+    first = play.call("w0", bearer)
+    play.end(first)
+    again = play.call("w0", bearer)
+    play.end(again)
+
+    text = told(play, StaleBearer, first, again)
+
+    assert line(text, "why") == "w0 had been told at #4 that at#1 is expired"
+    assert "expire work: at#1\n" in text
+
+
+def test_a_cause_that_the_checker_knows_is_taken_as_it_is():
+    """The checker saw more than the report can."""
+    play = Play()
+    first, again = spend_twice(play)
+    text = story(play.history, found(play, DoubleSpend, first, again, cause="because\nof that, é"))
+
+    assert line(text, "why") == r"because of that, \xe9"
+
+
+@pytest.mark.parametrize("invariant", [ForcedLogin, StoreRegression])
+def test_what_no_request_did_is_told_by_its_event(invariant):
+    """A violation may have no operation: then its completing event is named, and starred."""
+    play = Play()
+    play.login()
+    play.server.journal.note("end", grants={})
+    text = story(play.history, invariant("headline", seq=2))
+
+    assert text.startswith("at      #2  +0.000s  service  end\nwhy     cause not recognised\n")
+    assert ("after   a person has to log in again" in text) is (invariant is ForcedLogin)
+    assert "\n  * 2       +0.000  the end\n" in text
+
+
+def test_a_violation_of_an_event_that_the_history_has_not_is_told_without():
+    """A torn history may lack it."""
+    play = Play()
+    play.login()
+
+    assert story(play.history, ForcedLogin("headline", seq=9)).startswith("why ")
+
+
+def test_of_more_than_two_requests_the_last_and_the_first_are_shown():
+    """The others are counted, and starred in the table."""
+    play = Play(Policy().but(slots=None))
+    bearer = play.login().access[0].secret
+    calls = [play.call(f"w{number}", bearer) for number in range(4)]
+    for call in calls[:2]:
+        play.end(call)
+    calls[2].abandon("client gone")
+    text = told(play, CoSchedule, *calls)
+
+    assert text.splitlines()[:3] == [
+        "again   #5  +0.003s  w3  call at#1, still open",
+        "first   #2  +0.000s  w0  call at#1 -> 200",
+        "        and 2 more between these two",
+    ]
+    assert [content for content in text.splitlines() if content.startswith("    w")] == [
+        "    w0  #2 [============== at#1 ==============]",
+        "    w1          #3 [============== at#1 ==============]",
+        "    w2                   #4 [============== at#1 ==============~~ ?",
+        "    w3                           #5 [=============== at#1 ==============~~ ?",
+    ]
+
+
+def test_bearers_that_have_ended_were_not_free():
+    """Expired by the clock, ended by hand, revoked, busy, or issued later: only what could be used is named."""
+    play = Play(Policy(expires_in=100))
+    bearer = play.login("work").access[0].secret
+    for account in ("ended", "spare", "other"):
+        play.login(account)
+    play.server.login("short", expires_in=1)
+    busy = play.login("busy").access[0].secret
+    play.server.expire("ended")
+    play.now += 2
+    play.call("w9", busy)
+    first, again = play.call("w0", bearer), play.call("w1", bearer)
+    play.login("later")
+
+    why = line(told(play, CoSchedule, first, again), "why")
+
+    assert why == "w1 chose work:at#1 while w0's call #9 was open; spare:at#1, other:at#1 were free"
+
+
+def test_one_worker_with_two_calls_is_told_of_its_own():
+    """A limit may count a worker's calls under one account's key."""
+    play = Play()
+    bearer = play.login().access[0].secret
+
+    why = line(told(play, CoSchedule, play.call("w0", bearer), play.call("w0", bearer)), "why")
+
+    assert why == "w0 chose at#1 while its own call #2 was open"
+
+
+def test_what_else_was_broken_is_listed_under_it():
+    """By number and name; from the eleventh on they are counted."""
+    play = Play()
+    first, again = spend_twice(play)
+    violation = found(play, DoubleSpend, first, again)
+    violation.others = tuple(ForcedLogin(f"g#{number}", seq=number) for number in range(1, 13))
+    text = story(play.history, violation)
+
+    assert "\n\nalso    #1  forced-login: g#1\nalso    #2  forced-login: g#2\n" in text
+    assert "also    #10  forced-login: g#10\n        and 2 more\n\n" in text
+
+
+def test_a_refused_token_with_nothing_left_says_so():
+    """Revoked by hand: nothing of the grant is accepted any more."""
+    play = Play()
+    token = play.login().refresh[0].secret
+    first = play.refresh("w0", token)
+    play.end(first)
+    play.server.revoke("work")
+    again = play.refresh("w1", token)
+    play.end(again)
+
+    text = told(play, DoubleSpend, first, again)
+
+    assert line(text, "after") == "refused; no refresh token of this grant works any more"
+    assert "revoke work: rt#2 at#1 at#2\n" in text
+
+
+def test_every_invariant_has_its_sentence():
+    """What was asked for is said in the report."""
+    assert tuple(RULES) == INVARIANTS
+
+
+# The table.
+
+
+def rows(play: Play, marked: tuple[int, ...] = (), important: tuple[int, ...] = ()) -> list[str]:
+    return table(play.history, marked, important)
+
+
+def test_every_kind_of_event_has_words():
+    """In the order of the journal, each in the column of its actor."""
+    play = Play(Policy(rotate=False))
+    grant = play.login()
+    note = play.server.journal.note
+    facts = {"account": "work", "grant": "g#1"}
+    play.end(play.refresh("w0", grant.refresh[0].secret))
+    play.end(play.refresh("w0", "not ours"))
+    play.server.faults.add("call", Fault.status(503))
+    play.end(play.call("w1", grant.access[0].secret))
+    play.end(play.call("w1", ""))
+    play.end(play.begin("w1", Request("GET", "/api/hello")))
+    play.server.advance(60)
+    note("queue", op=9, waited=10.0, overdue=True)
+    note("store", refresh="rt#1", store="shared", state="token", accepted=False, **facts)
+    note("store", store="shared", state="blank", accepted=False, **facts)
+    note("leak", token="rt#1", where="file", what="log.txt", **facts)
+    note("kill", actor="w1", signal=9)
+    note("deadlock", waits=["w0 for w1", "w1 for w0"])
+    note("revoke", ended=[], **facts)
+
+    assert [row[20:] for row in rows(play)] == expect(
+        """
+w0                     w1                     service
+                                              issued g#1: at#1 rt#1
+refresh rt#1 ...
+                                              rt#1 kept; at#2
+... 200 at#2
+refresh unknown ...
+                                              unknown refused
+... 400 invalid_grant
+                       call at#1 ...
+                       ... 503 (injected status(503))
+                       call without a bearer ...
+                       ... 401 missing
+                       GET /api/hello ...
+                       ... 200
+                                              clock +60 s
+                                              queued 10 s, overdue
+                                              store shared: rt#1 (dead)
+                                              store shared: blank
+                                              rt#1 in file log.txt
+                       kill signal=9
+                                              deadlock: w0 for w1; w1 for w0
+                                              revoke work: nothing left to end
+"""
+    ).splitlines()
+
+
+def test_a_long_history_is_cut_and_says_so():
+    """The marked operations, what is near them and the start are kept; the rest is counted."""
+    play = Play()
+    for _ in range(100):
+        play.server.advance(1)
+    text = rows(play, (50,), (90,))
+
+    assert len(text) == 1 + 60 + 2
+    assert [row.strip() for row in text if "more events" in row] == [
+        "... 31 more events, see history.jsonl",
+        "... 9 more events, see history.jsonl",
+    ]
+    assert next(row for row in text if row.startswith("  *")).split()[1] == "50"
+
+
+def test_many_actors_share_a_column_but_for_those_at_fault():
+    """Each line fits, and names its actor where the column doesn't."""
+    play = Play(Policy().but(slots=None))
+    bearer = play.login().access[0].secret
+    for number in range(20):
+        play.call(f"worker-{number}", bearer)
+    text = rows(play, (20, 21))
+
+    assert text[0].split() == ["#", "time", "worker-0", "worker-1", "worker..", "worker..", "others", "service"]
+    assert "worker-17: call at#1 ..." in text[19]
+    assert ":" not in text[20]
+    assert max(map(len, text)) <= WIDTH
+
+
+def test_workers_with_short_names_have_columns_of_their_own():
+    """Eight of them fit."""
+    play = Play(Policy().but(slots=None))
+    bearer = play.login().access[0].secret
+    for number in range(8):
+        play.call(f"w{number}", bearer)
+
+    assert rows(play)[0].split() == ["#", "time", *(f"w{number}" for number in range(8)), "service"]
+
+
+def test_every_line_fits_and_is_plain():
+    """Names from outside may be long, and in any script; no line but the command to replay is longer than 100."""
+    play = Play()
+    grant = play.login("konto-ä" * 20)
+    play.login("b")
+    exchange = play.refresh("wörker" * 30, grant.refresh[0].secret)
+    play.end(exchange)
+    text = told(play, DoubleSpend, exchange, exchange)
+
+    assert max(map(len, text.splitlines())) <= WIDTH
+    assert text.isascii()
+
+
+def test_a_story_never_shows_a_secret():
+    """Labels stand for tokens throughout."""
+    play = Play()
+    text = told(play, DoubleSpend, *spend_twice(play))
+
+    assert "sk-ant" not in text
+    assert isinstance(play.history, History)

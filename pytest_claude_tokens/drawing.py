@@ -1,0 +1,73 @@
+"""How Hypothesis draws a schedule: a fixed, small number of small numbers, all of them up front.
+
+Nought is stock order, so that shrinking ends at the shortest departure from it. The first draw picks the kind, as each
+of the three finds bugs that another one misses.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from pytest_claude_tokens.simulation.schedule import DELAYS, LENGTHS, Fact, Kind, Mishap, Schedule, What
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fake_server.faults import Fault, Target
+
+__all__ = ["schedules"]
+
+_KINDS: tuple[Kind, ...] = ("facts",) * 7 + ("pct",) * 2 + ("walk",)
+_WHATS: tuple[What, ...] = ("freeze",) * 4 + ("slow",) * 3 + ("alone",) * 2 + ("clock",)
+_TARGETS: tuple[Target, ...] = ("token", "token", "token", "call")
+_REACH = (15, 15, 40, 120)
+"""How far into a run facts may begin: mostly early, as most runs are short."""
+
+
+class _Schedules(SearchStrategy[Schedule]):
+    """Draws integers straight from the data, several times faster than a composite of strategies."""
+
+    def __init__(self, workers: int, faults: Any, deaths: Sequence[What]) -> None:
+        super().__init__()
+        self._workers = workers
+        self._faults = faults
+        self._deaths = tuple(deaths)
+
+    def do_draw(self, data: Any) -> Schedule:
+        integer = data.draw_integer
+        kind = _KINDS[integer(0, len(_KINDS) - 1)]
+        facts = [self._fact(integer) for _ in range(integer(0, 6))]
+        facts += [
+            Fact(integer(0, _REACH[integer(0, 2)]), what, integer(0, self._workers - 1), 1)
+            for what in self._deaths
+            if integer(0, 2)
+        ]
+        mishaps: list[Mishap] = []
+        if self._faults is not None:
+            mishaps = [
+                Mishap(integer(0, 5), _TARGETS[integer(0, 3)], data.draw(self._faults)) for _ in range(integer(0, 3))
+            ]
+        seed = integer(0, 0xFFFF)
+        return Schedule(kind=kind, facts=tuple(facts), seed=seed, mishaps=tuple(mishaps))
+
+    def _fact(self, integer: Any) -> Fact:
+        what = _WHATS[integer(0, len(_WHATS) - 1)]
+        if what == "slow":
+            return Fact(integer(0, 11), what, 0, integer(1, len(DELAYS) - 1))
+        position = integer(0, _REACH[integer(0, len(_REACH) - 1)])
+        target = integer(0, self._workers) if what != "clock" else 0
+        if target == self._workers:
+            target = -1
+        return Fact(position, what, target, LENGTHS[integer(0, len(LENGTHS) - 1)])
+
+
+def schedules(
+    workers: int, *, faults: Sequence[Fault] | SearchStrategy[Fault] | None = None, deaths: Sequence[What] = ()
+) -> SearchStrategy[Schedule]:
+    """Schedules for so many workers; faults and deaths only where they were asked for."""
+    if faults is not None and not isinstance(faults, SearchStrategy):
+        faults = st.sampled_from(list(faults))
+    return _Schedules(workers, faults, deaths)

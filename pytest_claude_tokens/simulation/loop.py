@@ -1,0 +1,159 @@
+"""An asyncio event loop in simulated time, whose every choice is the schedule's.
+
+It has no selector: nothing outside the process can wake it. Tasks are numbered in the order of their creation, and
+that number is their hash, so that sets of tasks (``asyncio.wait``, cancellation) have the same order in every run.
+Executor jobs are threads under the same baton as everything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+from asyncio import base_events, events
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from fake_server.actors import WORKER
+from pytest_claude_tokens.simulation.threads import adopt_thread
+from pytest_claude_tokens.simulation.world import Stuck
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from pytest_claude_tokens.simulation.world import World
+
+__all__ = ["SimulatedLoop", "SimulatedTask"]
+
+
+class SimulatedTask(asyncio.Task[Any]):
+    """A task whose hash is its number."""
+
+    def __init__(self, coro: Coroutine[Any, Any, Any], *, number: int, **options: Any) -> None:
+        self.number = number
+        super().__init__(coro, **options)
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class SimulatedLoop(base_events.BaseEventLoop):
+    """A loop for one run. Use :meth:`run`, then :meth:`shut`."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+        self._ready = world.ready  # handles and threads queue up in one line
+        self._scheduled = world.loop_timers
+        self._tasks = 0
+        self.failures: list[dict[str, Any]] = []
+        self.set_task_factory(self._make_task)
+        self.set_exception_handler(lambda _, context: self.failures.append(context))
+
+    def time(self) -> float:
+        """Simulated seconds."""
+        return self.world.now
+
+    def run(self, main: Coroutine[Any, Any, Any]) -> Any:
+        """Run ``main`` to its end and return its result. Raises :class:`Stuck` where nothing can ever run again."""
+        world = self.world
+        world.loop_carrier = world.root
+        before = sys.get_asyncgen_hooks()
+        base: Any = self
+        sys.set_asyncgen_hooks(firstiter=base._asyncgen_firstiter_hook, finalizer=base._asyncgen_finalizer_hook)
+        events._set_running_loop(self)
+        try:
+            task = self.create_task(main)
+            self._turn(task.done)
+            return task.result()
+        finally:
+            events._set_running_loop(None)
+            sys.set_asyncgen_hooks(*before)
+
+    def shut(self) -> None:
+        """Cancel what is left, let it end in stock order, and close. Whatever does not end is dropped."""
+        world = self.world
+        left = [task for task in asyncio.all_tasks(self) if not task.done()]
+        left.sort(key=hash)
+        events._set_running_loop(self)
+        try:
+            for task in left:
+                task.cancel()
+            steps = iter(range(10_000))
+            try:
+                self._turn(lambda: all(task.done() for task in left) or next(steps, None) is None)
+                closing = self.create_task(self.shutdown_asyncgens())
+                self._turn(lambda: closing.done() or next(steps, None) is None)
+            except Stuck:
+                pass
+            for task in asyncio.all_tasks(self):
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # its death is our doing
+        finally:
+            events._set_running_loop(None)
+            world.ready.clear()
+            world.loop_timers.clear()
+            self._scheduled = []
+            self.close()
+
+    def _turn(self, done: Callable[[], bool]) -> None:
+        world = self.world
+        dead = world.dead
+        while not done():
+            handle = world.loop_next()
+            if handle is None:
+                raise Stuck
+            if not handle._cancelled and not (dead and world.target_of(handle) in dead):
+                handle._run()
+
+    def _make_task(self, loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        self._tasks += 1
+        options.setdefault("name", None)
+        if options["name"] is None:
+            options["name"] = f"task-{self._tasks}"
+        return SimulatedTask(coro, loop=loop, number=self._tasks, **options)
+
+    # Threads.
+
+    def call_soon_threadsafe(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:  # type: ignore[override]
+        """As :meth:`call_soon`: under the baton only one thread runs."""
+        return self.call_soon(callback, *args, context=context)
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
+        """A job in a thread of its own, whatever the executor: it yields at each of its requests and locks."""
+        del executor
+        future: asyncio.Future[Any] = self.create_future()
+        context = contextvars.copy_context()
+
+        def settle(value: Any, error: BaseException | None) -> None:
+            if not future.done():
+                if error is None:
+                    future.set_result(value)
+                else:
+                    future.set_exception(error)
+
+        def job() -> None:
+            try:
+                value = func(*args)
+            except Exception as error:
+                self.call_soon(settle, None, error, context=context)
+            else:
+                self.call_soon(settle, value, None, context=context)
+
+        thread = Thread(target=job, daemon=True)
+        adopt_thread(self.world, thread, f"executor-{len(self.world.all)}", WORKER.get())
+        return future
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Nothing to do: there is no executor."""
+
+    # What BaseEventLoop leaves to its subclasses.
+
+    def _process_events(self, event_list: Any) -> None:
+        """There are no events."""
+
+    def _write_to_self(self) -> None:
+        """There is no selector to wake."""
+
+    def _check_closed(self) -> None:
+        if self.is_closed():
+            raise RuntimeError("Event loop is closed")

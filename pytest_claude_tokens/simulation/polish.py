@@ -1,0 +1,115 @@
+"""From a failing schedule to the shortest one: fewer facts, then shorter and earlier ones.
+
+A run under ``pct`` or ``walk`` is first told again as the facts by which it departed from stock order. Then facts are
+left out as long as the same thing still goes wrong (delta debugging: Zeller and Hildebrandt, Simplifying and Isolating
+Failure-Inducing Input, 2002), and what is left is made shorter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_claude_tokens.simulation.schedule import Fact, Schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pytest_claude_tokens.simulation.runner import Outcome
+
+__all__ = ["merge", "polish"]
+
+BUDGET = 400
+"""Runs that a polish may take."""
+
+
+def polish(first: Outcome, run: Callable[[Schedule], Outcome]) -> tuple[Outcome, int]:
+    """The simplest failing outcome of the same kind that was found, and how many runs it took."""
+    search = _Search(first, run)
+    if first.schedule.kind != "facts":
+        told = merge(first.taken)
+        rest = [fact for fact in first.schedule.facts if fact.what in ("slow", "cancel", "kill")]
+        search.attempt(replace(first.schedule, kind="facts", facts=(*told, *rest)))
+    search.shorten()
+    return search.best, search.runs
+
+
+def merge(taken: Sequence[Fact]) -> tuple[Fact, ...]:
+    """Departures of length 1, with neighbours of one kind and target made into one fact."""
+    merged: list[Fact] = []
+    for fact in taken:
+        last = merged[-1] if merged else None
+        if (
+            last
+            and last.what == fact.what
+            and last.target == fact.target
+            and last.position + last.length == fact.position
+        ):
+            merged[-1] = replace(last, length=last.length + 1)
+        else:
+            merged.append(fact)
+    return tuple(merged)
+
+
+class _Search:
+    def __init__(self, first: Outcome, run: Callable[[Schedule], Outcome]) -> None:
+        self.best = first
+        self.runs = 0
+        self._run = run
+        self._seen = {first.schedule}
+
+    def attempt(self, schedule: Schedule) -> bool:
+        """Whether ``schedule`` fails in the same way; then it is the best so far."""
+        if schedule in self._seen or self.runs >= BUDGET:
+            return False
+        self._seen.add(schedule)
+        self.runs += 1
+        outcome = self._run(schedule)
+        if type(outcome.error) is not type(self.best.error):
+            return False
+        self.best = outcome
+        return True
+
+    def shorten(self) -> None:
+        """Until nothing that is tried is simpler."""
+        progress = True
+        while progress and self.runs < BUDGET:
+            progress = self._leave_out("mishaps") | self._leave_out("facts") | self._simplify()
+        if self.best.schedule.seed and self.best.schedule.kind == "facts":
+            self.attempt(replace(self.best.schedule, seed=0))
+
+    def _leave_out(self, name: str) -> bool:
+        before = self.best.schedule
+        size = len(getattr(before, name))
+        while size:
+            items = getattr(self.best.schedule, name)
+            for start in range(0, len(items), size):
+                kept = items[:start] + items[start + size :]
+                if len(kept) < len(items) and self.attempt(replace(self.best.schedule, **{name: kept})):
+                    break
+            else:
+                size //= 2
+        return self.best.schedule != before
+
+    def _simplify(self) -> bool:
+        progress = False
+        for index in range(len(self.best.schedule.facts)):
+            for simpler in _simpler(self.best.schedule.facts[index]):
+                facts = list(self.best.schedule.facts)
+                facts[index] = simpler
+                if self.attempt(replace(self.best.schedule, facts=tuple(facts))):
+                    progress = True
+                    break
+        return progress
+
+
+def _simpler(fact: Fact) -> Iterator[Fact]:
+    """The fact with smaller numbers, the boldest step first."""
+    for length in sorted({1, fact.length // 2, fact.length - 1} - {0}):
+        if length < fact.length:
+            yield replace(fact, length=length)
+    for position in sorted({0, fact.position // 2, fact.position - 1} - {-1}):
+        if position < fact.position:
+            yield replace(fact, position=position)
+    if fact.target > 0:
+        yield replace(fact, target=fact.target - 1)

@@ -1,0 +1,95 @@
+"""Replay tokens: ``ct1-…`` holds everything that a run depends on but the code.
+
+Kind of test, number of workers, schedule with its seed and mishaps, the policy's knobs, and (where the test has
+strategies of its own) Hypothesis's choices for their values. The alphabet is that of base64url: it can be pasted into
+a shell, and a line break or a lost letter is noticed.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from fake_server.faults import Fault
+from pytest_claude_tokens.simulation.schedule import Fact, Mishap, Schedule
+
+__all__ = ["PREFIX", "BadToken", "Replay"]
+
+PREFIX = "ct1-"
+
+
+class BadToken(ValueError):
+    """The text is no replay token that this version can read; the message quotes it and says what is wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """What a token says. ``names``: the test's own strategies; ``choices``: what was drawn for them."""
+
+    kind: str
+    workers: int
+    schedule: Schedule
+    policy: dict[str, Any] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+    choices: bytes = b""
+
+    def token(self) -> str:
+        """The replay as text of ``[A-Za-z0-9_-]``."""
+        schedule = self.schedule
+        value = [
+            self.kind,
+            self.workers,
+            schedule.kind,
+            schedule.seed,
+            [[fact.position, fact.what, fact.target, fact.length] for fact in schedule.facts],
+            [[mishap.position, mishap.target, _trim(mishap.fault)] for mishap in schedule.mishaps],
+            self.policy,
+            list(self.names),
+            base64.b64encode(self.choices).decode(),
+        ]
+        while value and not value[-1]:
+            value.pop()
+        text = json.dumps(value, separators=(",", ":")).encode()
+        packed = zlib.compress(text, 9, wbits=-15)
+        return PREFIX + base64.urlsafe_b64encode(_sum(packed) + packed).rstrip(b"=").decode()
+
+    @classmethod
+    def read(cls, text: str) -> Replay:
+        """The replay behind ``text``. Raises :class:`BadToken`."""
+        if not text.startswith(PREFIX):
+            raise BadToken(f"{text!r} is not a replay token of this version, which begins with {PREFIX}")
+        try:
+            data = base64.b64decode(text[len(PREFIX) :] + "=" * (-len(text[len(PREFIX) :]) % 4), b"-_", validate=True)
+            if _sum(data[2:]) != data[:2]:
+                raise ValueError("checksum")
+            value = json.loads(zlib.decompress(data[2:], wbits=-15))
+            value += [[], [], {}, [], ""][len(value) - 4 :]
+            kind, workers, order, seed, facts, mishaps, policy, names, choices = value
+            schedule = Schedule(
+                kind=order,
+                seed=seed,
+                facts=tuple(Fact(*fact) for fact in facts),
+                mishaps=tuple(Mishap(position, target, Fault(**fault)) for position, target, fault in mishaps),
+            )
+            return cls(
+                kind=kind,
+                workers=workers,
+                schedule=schedule,
+                policy=policy,
+                names=tuple(names),
+                choices=base64.b64decode(choices),
+            )
+        except (ValueError, TypeError, zlib.error):
+            raise BadToken(f"{text!r} is damaged: copy the whole token, with every letter, from the report") from None
+
+
+def _sum(packed: bytes) -> bytes:
+    return (zlib.crc32(packed) & 0xFFFF).to_bytes(2, "big")
+
+
+def _trim(fault: Fault) -> dict[str, Any]:
+    default = Fault(kind=fault.kind)
+    return {"kind": fault.kind} | {k: v for k, v in asdict(fault).items() if v != getattr(default, k)}

@@ -1,0 +1,202 @@
+"""One run of a body under one schedule: a world, a fresh service, the body, and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from fake_server.clock import Clock
+from fake_server.transports.inprocess import Target
+from pytest_claude_tokens.handle import ClaudeTokens
+from pytest_claude_tokens.simulation.crew import Crew
+from pytest_claude_tokens.simulation.loop import SimulatedLoop
+from pytest_claude_tokens.simulation.schedule import Chooser, Fact, Schedule, What
+from pytest_claude_tokens.simulation.threads import ACTIVE
+from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
+from pytest_claude_tokens.simulation.world import Stuck, World
+
+if TYPE_CHECKING:
+    from fake_server.events import Event
+    from pytest_claude_tokens.history import History
+
+__all__ = ["Body", "Outcome", "Runner"]
+
+LINGER = 60.0
+"""Simulated seconds that open operations have to end in when the body has ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """What is explored: the function, how many workers it has, and how each handle is made."""
+
+    function: Callable[..., Any]
+    workers: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> Literal["tasks", "threads"]:
+        """What its workers are."""
+        return "tasks" if inspect.iscoroutinefunction(self.function) else "threads"
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What came of one run. ``error``: what the test would raise, or ``None``."""
+
+    schedule: Schedule
+    error: BaseException | None
+    history: History
+    raced: bool
+    taken: tuple[Fact, ...]
+    decisions: int
+    options: tuple[tuple[tuple[What, int], ...], ...] = ()
+
+    def fingerprint(self) -> int:
+        """Equal for two runs with the same history, whatever their times."""
+        return hash(tuple(_facts(event) for event in self.history))
+
+    def shape(self) -> int:
+        """Equal for two runs that differ by the order of independent steps only, and can go on in the same ways."""
+        sequences: dict[str, list[Any]] = {}
+        for event in self.history:
+            for key in (event.actor, event.grant):
+                if key is not None:
+                    sequences.setdefault(key, []).append(_facts(event))
+        after = max((fact.position for fact in self.schedule.facts), default=-1)
+        return hash((tuple((key, tuple(sequences[key])) for key in sorted(sequences)), self.options[after + 1 :]))
+
+    def lines(self) -> list[str]:
+        """The history as the file has it."""
+        return [event.to_json() for event in self.history]
+
+
+class Runner:
+    """Runs one body under any schedule. ``current``: the service that answers right now, for the interceptor."""
+
+    def __init__(self, body: Body, *, record: bool = False) -> None:
+        self.body = body
+        self._record = record
+        self.current: Target | None = None
+
+    def resolve(self) -> Target | None:
+        """For an interceptor that stands around all runs."""
+        return self.current
+
+    def run(self, schedule: Schedule, arguments: Mapping[str, Any] | None = None) -> Outcome:
+        """One run. Exceptions of the body and violations come back in the outcome; interruptions are raised."""
+        body = self.body
+        chooser = Chooser(schedule, body.workers, record=self._record)
+        world = World(chooser, body.workers, schedule.seed)
+        waiter = SimulatedWaiter(world, schedule)
+        tokens = ClaudeTokens(
+            **body.settings,
+            clock=Clock(world.wall, kind="virtual"),
+            stopwatch=lambda: world.now,
+            waiter=waiter,
+            namespace="simulated",
+            intercept=False,
+            grace=lambda server: None,
+        )
+        target = Target(tokens.server, waiter, timeouts=False)
+        state = random.getstate()
+        random.seed(schedule.seed)
+        ACTIVE.world = world
+        error: BaseException | None = None
+        crew = None
+        try:
+            tokens.open()
+            self.current = target
+            crew = self._crew(world, tokens)
+            for mishap in schedule.mishaps:
+                tokens.server.faults.add(mishap.target, mishap.fault, skip=mishap.position)
+            error = self._run_body(world, tokens, crew, dict(arguments or {}))
+        finally:
+            self.current = None
+            ACTIVE.world = None
+            random.setstate(state)
+            tokens.close()
+        if error is not None and not isinstance(error, Exception):
+            raise error
+        if isinstance(error, Stuck):
+            error = None
+        return Outcome(
+            schedule=schedule,
+            error=tokens.to_raise(error) or error,
+            history=tokens.history.taken(),
+            raced=crew.raced,
+            taken=tuple(chooser.taken),
+            decisions=chooser.decision,
+            options=tuple(chooser.options or ()),
+        )
+
+    def _crew(self, world: World, tokens: ClaudeTokens) -> Crew:
+        journal = tokens.server.journal
+        crew = Crew(world, self.body.workers, journal, simulated_loop=self.body.kind == "tasks")
+        crew.exchanges_of = lambda name: [e for e in tokens.server.open.values() if e.actor == name]  # type: ignore[method-assign]
+        return crew
+
+    def _run_body(
+        self, world: World, tokens: ClaudeTokens, crew: Crew, arguments: dict[str, Any]
+    ) -> BaseException | None:
+        parameters = inspect.signature(self.body.function).parameters
+        ours = {"claude_tokens": tokens, "workers": crew}
+        arguments.update({name: value for name, value in ours.items() if name in parameters})
+        error: BaseException | None = None
+        try:
+            if self.body.kind == "tasks":
+                self._run_async(world, tokens, arguments)
+            else:
+                self._run_sync(world, tokens, arguments)
+        except Stuck as stuck:
+            error = self._stuck(world, tokens, stuck)
+        except BaseException as raised:
+            error = raised
+        for carrier in world.stop():
+            tokens.server.journal.note("stuck", actor=carrier.name, why="blocked outside the simulation")
+        return error
+
+    def _run_async(self, world: World, tokens: ClaudeTokens, arguments: dict[str, Any]) -> None:
+        loop = SimulatedLoop(world)
+
+        async def main() -> None:
+            try:
+                await self.body.function(**arguments)
+            finally:
+                until = world.now + LINGER
+                while tokens.server.open and world.now < until:
+                    await asyncio.sleep(0.5)
+                tokens.finish()
+
+        try:
+            loop.run(main())
+        finally:
+            loop.shut()
+
+    def _run_sync(self, world: World, tokens: ClaudeTokens, arguments: dict[str, Any]) -> None:
+        try:
+            self.body.function(**arguments)
+        finally:
+            until = world.now + LINGER
+            while tokens.server.open and world.now < until:
+                world.sleep(world.root, 0.5)
+            tokens.finish()
+
+    def _stuck(self, world: World, tokens: ClaudeTokens, stuck: Stuck) -> BaseException:
+        journal = tokens.server.journal
+        if world.starved is not None:
+            journal.note("starved", why=world.starved)
+        elif any(carrier.outside for carrier in world.all):
+            for carrier in world.all:
+                if carrier.outside:
+                    journal.note("stuck", actor=carrier.name, why="blocked outside the simulation")
+        else:
+            journal.note("deadlock", waits=world.waits())
+        return stuck
+
+
+def _facts(event: Event) -> tuple[Any, ...]:
+    return (event.actor, event.type, event.f, event.grant, event.refresh, event.bearer, event.status, event.error)

@@ -1,0 +1,194 @@
+"""The choices that produce a history, as one frozen value, and the chooser that obeys it.
+
+Every runner asks the same thing: these can run, in the order in which they became ready; this is decision number n;
+who goes? The stock answer is the first one. A *fact* departs from it for a while, and a schedule is a handful of
+facts, so that the shortest failing schedule reads as a sentence: "w1 is frozen for 5 decisions".
+
+Three kinds: ``facts``; ``pct``, random priorities with a few change points (Burckhardt et al., A Randomized Scheduler
+with Probabilistic Guarantees of Finding Bugs, ASPLOS 2010); and ``walk``, a uniform choice each time. The last two
+come from ``seed``; a run under them records where it departed from stock order, which is again a list of facts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fake_server.faults import Fault, Target
+
+__all__ = ["CLOCK", "DELAYS", "LENGTHS", "STOCK", "Chooser", "Fact", "Kind", "Mishap", "Schedule", "What"]
+
+What = Literal["freeze", "alone", "clock", "slow", "cancel", "kill"]
+Kind = Literal["facts", "pct", "walk"]
+
+LENGTHS = (1, 2, 3, 5, 8, 13, 21, 34)
+"""For how many decisions a fact may hold."""
+
+DELAYS = (0.0, 0.05, 1.0, 4.0, 12.0, 25.0, 50.0)
+"""Seconds that a slow leg of a request may take; 50 is under the minute that a search may move time by."""
+
+CLOCK = -2
+"""The answer of a chooser that lets the next timer fire although somebody could run."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Fact:
+    """One departure from stock order.
+
+    ``freeze``: from decision ``position`` on, for ``length`` decisions, ``target`` is not chosen while others can run
+    or a timer can fire. ``alone``: only ``target`` is chosen while it can run. ``clock``: timers fire although
+    somebody could run. ``slow``: network leg number ``position`` takes ``DELAYS[length]``. ``cancel`` and ``kill``:
+    ``target`` is cancelled, or dies, at decision ``position``.
+    """
+
+    position: int
+    what: What
+    target: int
+    length: int
+
+    def text(self) -> str:
+        """The fact as a person would say it."""
+        who = f"w{self.target}"
+        if self.what == "freeze":
+            return f"{who} is frozen for {self.length} decisions from decision {self.position}"
+        if self.what == "alone":
+            return f"{who} runs alone for {self.length} decisions from decision {self.position}"
+        if self.what == "clock":
+            return f"timers fire early for {self.length} decisions from decision {self.position}"
+        if self.what == "slow":
+            return f"network leg {self.position} takes {DELAYS[self.length]:g} s"
+        return f"{who} is {'cancelled' if self.what == 'cancel' else 'killed'} at decision {self.position}"
+
+
+@dataclass(frozen=True, slots=True)
+class Mishap:
+    """Request number ``position`` of those of kind ``target`` (``"token"`` or ``"call"``) meets ``fault``."""
+
+    position: int
+    target: Target
+    fault: Fault
+
+    def text(self) -> str:
+        """The mishap as a person would say it."""
+        return f"{'token request' if self.target == 'token' else 'call'} {self.position + 1} meets {self.fault}"
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What departs from stock order in one run. ``seed`` also feeds the jitter that the code under test draws."""
+
+    kind: Kind = "facts"
+    facts: tuple[Fact, ...] = ()
+    seed: int = 0
+    mishaps: tuple[Mishap, ...] = ()
+
+    def text(self) -> str:
+        """One line."""
+        parts = [fact.text() for fact in self.facts] + [mishap.text() for mishap in self.mishaps]
+        if self.kind != "facts":
+            parts.insert(0, f"{self.kind} with seed {self.seed}")
+        return "; ".join(parts) or "stock order"
+
+
+STOCK = Schedule()
+_ORDER = ("freeze", "alone", "clock")
+
+
+class Chooser:
+    """Obeys one schedule during one run. ``taken`` records each departure from stock order as a fact of length 1.
+
+    With ``record``, ``options`` are the departures that were possible at each decision.
+    """
+
+    __slots__ = (
+        "_changes",
+        "_facts",
+        "_kind",
+        "_next",
+        "_priority",
+        "_random",
+        "deaths",
+        "decision",
+        "options",
+        "taken",
+    )
+
+    def __init__(self, schedule: Schedule, workers: int, *, record: bool = False) -> None:
+        self.decision = 0
+        self.taken: list[Fact] = []
+        self.options: list[tuple[tuple[What, int], ...]] | None = [] if record else None
+        self.deaths = sorted(fact for fact in schedule.facts if fact.what in ("cancel", "kill"))
+        self._facts = sorted(fact for fact in schedule.facts if fact.what in _ORDER)
+        self._kind = schedule.kind
+        self._random = Random(schedule.seed) if schedule.kind != "facts" else None
+        self._priority: dict[int, float] = {}
+        self._changes: frozenset[int] = frozenset()
+        if self._random is not None and schedule.kind == "pct":
+            self._changes = frozenset(self._random.randrange(60) for _ in range(self._random.randrange(1, 4)))
+            self._priority = {k: self._random.random() for k in range(-1, workers)}
+        self._next = self._facts[0].position if self._facts else 1 << 60
+        if record or self._random is not None:
+            self._next = 0
+
+    @property
+    def stock(self) -> bool:
+        """Whether nothing departs from stock order at this decision: the quick way for most of them."""
+        return self.decision < self._next
+
+    def choose(self, ready: Sequence[int], timer: bool) -> int:
+        """The index into ``ready`` of who goes, or :data:`CLOCK`. ``ready`` are targets (-1: not a worker)."""
+        if self.options is not None:
+            others: list[tuple[What, int]] = [
+                ("alone", target) for target in dict.fromkeys(ready) if target != ready[0]
+            ]
+            self.options.append((*others, ("clock", 0)) if timer else tuple(others))
+        if self._random is not None:
+            index = self._choose_at_random(ready, timer)
+        else:
+            index = self._choose_by_facts(ready, timer)
+        if index == CLOCK:
+            self.taken.append(Fact(self.decision, "clock", 0, 1))
+        elif ready[index] != ready[0]:
+            self.taken.append(Fact(self.decision, "alone", ready[index], 1))
+        return index
+
+    def _choose_by_facts(self, ready: Sequence[int], timer: bool) -> int:
+        decision = self.decision
+        frozen: set[int] = set()
+        for fact in self._facts:
+            if fact.position > decision:
+                break
+            if decision >= fact.position + fact.length:
+                continue
+            if fact.what == "clock":
+                if timer:
+                    return CLOCK
+            elif fact.what == "freeze":
+                frozen.add(fact.target)
+            elif fact.target in ready:
+                return ready.index(fact.target)
+        if frozen:
+            for index, target in enumerate(ready):
+                if target not in frozen:
+                    return index
+            if timer:
+                return CLOCK
+        return 0
+
+    def _choose_at_random(self, ready: Sequence[int], timer: bool) -> int:
+        random = self._random
+        assert random is not None
+        if timer and random.random() < 0.05:
+            return CLOCK
+        if self._kind == "walk":
+            return ready.index(random.choice(sorted(set(ready))))
+        if self.decision in self._changes:
+            self._priority[max(ready, key=self._of)] = -random.random()
+        return max(range(len(ready)), key=lambda index: (self._of(ready[index]), -index))
+
+    def _of(self, target: int) -> float:
+        return self._priority.get(target, 0.0)

@@ -1,0 +1,66 @@
+"""How a transport waits in a world: in simulated time, and as the schedule wants."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from pytest_claude_tokens.simulation.schedule import DELAYS
+
+if TYPE_CHECKING:
+    from fake_server.effects import Wait
+    from pytest_claude_tokens.simulation.schedule import Schedule
+    from pytest_claude_tokens.simulation.world import World
+
+__all__ = ["SimulatedWaiter"]
+
+
+class SimulatedWaiter:
+    """Waits of one run. Network legs are numbered as they come; some of them are slow, as the schedule says."""
+
+    def __init__(self, world: World, schedule: Schedule) -> None:
+        self._world = world
+        self._slow = {fact.position: DELAYS[fact.length] for fact in schedule.facts if fact.what == "slow"}
+        self._leg = 0
+
+    def _seconds(self, wait: Wait) -> float:
+        if wait.why not in ("request", "reply", "piece"):
+            return wait.seconds or 0.0
+        leg = self._leg
+        self._leg += 1
+        return self._world.spend(self._slow[leg]) if leg in self._slow else 0.0
+
+    def wait(self, wait: Wait) -> None:
+        """For a synchronous client in a thread of the world."""
+        world = self._world
+        carrier = world.me()
+        assert carrier is not None
+        if wait.signal is None:
+            world.sleep(carrier, self._seconds(wait))
+        elif not wait.signal.fired:
+            waiting = [carrier]
+            wait.signal.subscribe(lambda: world.wake(carrier) if waiting else None)
+            try:
+                world.block(carrier, f"the {wait.why} of the fake service", wait.seconds)
+            finally:
+                waiting.clear()
+
+    async def wait_async(self, wait: Wait) -> None:
+        """For an asynchronous client on the simulated loop."""
+        if wait.signal is None:
+            await asyncio.sleep(self._seconds(wait))
+        elif not wait.signal.fired:
+            loop = asyncio.get_running_loop()
+            future = loop.create_future()
+
+            def wake() -> None:
+                if not future.done():
+                    future.set_result(None)
+
+            wait.signal.subscribe(wake)
+            timer = None if wait.seconds is None else loop.call_later(wait.seconds, wake)
+            try:
+                await future
+            finally:
+                if timer is not None:
+                    timer.cancel()

@@ -23,8 +23,8 @@ STILL_OPEN = "still open at the end"
 """What the journal says of an operation that took longer."""
 
 
-def wait_for_open(server: Server, seconds: float = GRACE) -> None:
-    """Wait until no operation is open, but no longer than so many seconds of real time."""
+def wait_for_open(server: Server, seconds: float = GRACE) -> bool:
+    """Wait until no operation is open, but no longer than so many seconds of real time. Says whether there was one."""
     ended = threading.Event()
 
     def look(event: Event) -> None:
@@ -33,11 +33,12 @@ def wait_for_open(server: Server, seconds: float = GRACE) -> None:
 
     with server.lock:
         if not server.open or _alone_in_a_loop():
-            return
+            return False
         server.journal.observers.append(look)
     ended.wait(seconds)
     with server.lock:
         server.journal.observers.remove(look)
+    return True
 
 
 def _alone_in_a_loop() -> bool:

@@ -52,6 +52,7 @@ Listener = Callable[[str, Args], None]
 
 _PLACES = (".claude", ".claude.json", ".claude.lock", os.path.join(".config", "anthropic"))
 _SCRATCH = ("/tmp", "/var/tmp")  # noqa: S108 - compared with, never written to
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _HOME = os.environ.get("HOME", "")
 
 
@@ -230,11 +231,11 @@ def _on_connect(event: str, args: Args) -> None:
         _check_host(address[0])
 
 
-def _on_tunnel(event: str, args: Args) -> None:
-    """``http.client`` is about to connect: perhaps to a proxy that is to go on to a real host."""
-    connection, proxy = args[0], args[1]
-    if proxy not in ("127.0.0.1", "localhost", "::1"):
-        _check_host(getattr(connection, "_tunnel_host", None))
+def _on_send(event: str, args: Args) -> None:
+    """``http.client`` sends something: perhaps it asks a proxy for a tunnel to a real host."""
+    connection, data = args
+    if isinstance(data, bytes) and data.startswith(b"CONNECT ") and connection.host not in _LOOPBACK:
+        _check_host(data.split(b" ", 2)[1].rpartition(b":")[0])
 
 
 _HOST_CHECKS: dict[str, Listener] = {
@@ -244,7 +245,7 @@ _HOST_CHECKS: dict[str, Listener] = {
     "socket.connect": _on_connect,
     "socket.sendto": _on_connect,
     "socket.sendmsg": _on_connect,
-    "http.client.connect": _on_tunnel,
+    "http.client.send": _on_send,
 }
 
 
@@ -353,10 +354,8 @@ _FILE_CHECKS: dict[str, Listener] = {
 
 
 def _check_process(arguments: list[str], environment: Mapping[Any, Any] | None) -> None:
-    environment = os.environ if environment is None else environment
-    if not _watchers or MARKER in environment or os.fsencode(MARKER) in environment:
-        return
-    if commands.runs_claude(arguments):
+    names = os.environ if environment is None else environment
+    if _watchers and commands.runs_claude(arguments) and not any(os.fsdecode(name) == MARKER for name in names):
         raise RealServiceRefused(
             "refused to start claude outside the fake environment: it would use the real login; start it with "
             "env=tokens.env(account), inside tokens.environ(), or under the fixture fake_claude"

@@ -76,7 +76,7 @@ class ClaudeTokens:
         namespace: str | None = None,
         intercept: bool = True,
         sink: IO[str] | None = None,
-        grace: Callable[[Server], object] = wait_for_open,
+        grace: Callable[[Server], object] | None = None,
     ) -> None:
         chosen = policy if isinstance(policy, Policy) else Policy.preset(policy or "anthropic")
         self.policy = chosen if latency is None else chosen.but(latency=latency)
@@ -98,13 +98,14 @@ class ClaudeTokens:
         self._first = (accounts,) if isinstance(accounts, str) else tuple(accounts)
         self._waiter = waiter
         self._intercept = intercept
-        self._grace = grace
+        self._grace = grace or self._wait
         self._accounts: dict[str, Account] = {}
         self._stores = Stores(self.server)
         self._workers: dict[str, None] = {}
         self._ways = Ways(self.server, self._hosts)
         self._undo: ExitStack | None = None
         self._verdict: Verdict | None = None
+        self._closed = False
 
     # Its life.
 
@@ -130,15 +131,20 @@ class ClaudeTokens:
         return self
 
     def finish(self) -> Verdict:
-        """End the history and judge it. The second time, the same verdict."""
+        """End the history and judge it; one that was closed before it ended is judged as it is.
+
+        The second time, the same verdict.
+        """
         if self._verdict is None:
-            self._grace(self.server)
-            end(self.server, self._stores, self._leaks, self._ways.made)
+            if not self._closed:
+                self._grace(self.server)
+                end(self.server, self._stores, self._leaks, self._ways.made)
             self._verdict = self._judgement.verdict()
         return self._verdict
 
     def close(self) -> None:
         """Undo everything: patches, guard, server, folders. The second time, nothing."""
+        self._closed = True
         if self._undo is not None:
             self._undo.close()
 
@@ -345,6 +351,10 @@ class ClaudeTokens:
     def started(self, arguments: list[str]) -> None:
         """For the guard: a process is about to be started."""
         self._leaks.search("argv", os.path.basename(arguments[0]) if arguments else "", arguments)
+
+    def _wait(self, server: Server) -> None:
+        if wait_for_open(server):
+            self._stores.settle()
 
     def _answer_in_process(self, undo: ExitStack) -> None:
         from fake_server.transports.inprocess import Interceptor, RealWaiter, Target

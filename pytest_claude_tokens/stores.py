@@ -7,6 +7,7 @@ another refresh token, or another state, than before.
 from __future__ import annotations
 
 import os
+import threading
 from _thread import allocate_lock, start_new_thread
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Union
@@ -23,12 +24,16 @@ if TYPE_CHECKING:
     from fake_server.events import Event
     from fake_server.server import Server
 
-__all__ = ["PATIENCE", "Content", "Source", "Store", "Stores", "reader_of"]
+__all__ = ["PATIENCE", "SETTLE", "Content", "Source", "Store", "Stores", "reader_of"]
 
 PATIENCE = 1.0
 """Seconds of real time that a callable may take to answer."""
 
 Source = Union[str, "os.PathLike[str]", "Callable[[], object]"]
+SETTLE = 0.5
+"""Seconds of real time that a client has at the end to store what came with the last reply."""
+
+_STEP = 0.01
 State = Literal["token", "blank", "absent", "unreadable"]
 
 
@@ -67,6 +72,12 @@ class Store:
             if final or content != self._last:
                 self._note(content, server.clock.now() if now is None else now, final)
                 self._last = content
+
+    def keeps(self) -> bool:
+        """Whether there is a refresh token in it, right now, that the service would accept. Journals nothing."""
+        content = self._read(False)
+        with self._server.lock:
+            return self._accepted(self._token(content.secret), self._server.clock.now())
 
     def _note(self, content: Content, now: float, final: bool) -> None:
         before = self._last.secret if self._last else None
@@ -124,6 +135,14 @@ class Stores:
         if event.type in ("ok", "fail", "info"):
             for store in self._stores:
                 store.sample()
+
+    def settle(self) -> None:
+        """Give a client that has just got its last reply the time to store what was in it."""
+        pause = threading.Event()
+        for _ in range(round(SETTLE / _STEP)):
+            if all(store.keeps() for store in self._stores):
+                return
+            pause.wait(_STEP)
 
     def __iter__(self) -> Iterator[Store]:
         return iter(self._stores)

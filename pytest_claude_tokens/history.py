@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from fake_server.events import Event
+from fake_server.policy import PRESETS
 
 if TYPE_CHECKING:
     import os
@@ -113,6 +114,8 @@ class History:
         self.torn = torn
         self.notes = tuple(notes)
         self.operations: list[Operation] = []
+        self.presentations: dict[tuple[str | None, str], list[Operation]] = {}
+        """The requests that presented each refresh token (by its grant and label) to be refreshed, in order."""
         self._noted: dict[str, list[Event]] = {}
         self._accounts: dict[str, str] | None = None
         self._index()
@@ -133,7 +136,9 @@ class History:
             elif event.type == "invoke":
                 if event.op is None or event.op in operations:
                     raise _Broken(event.seq, f"begins operation {event.op}: each has a number of its own")
-                operations[event.op] = Operation(event.op, event)
+                operations[event.op] = begun = Operation(event.op, event)
+                if event.refresh is not None and event.f == "token" and event.refresh != "unknown":
+                    self._presented(begun, event.refresh)
             elif event.type == "header":
                 raise _Broken(event.seq, "is a header: a history has one, its first line")
             else:
@@ -142,6 +147,10 @@ class History:
                     raise _Broken(event.seq, f"ends operation {event.op}, which is not under way")
                 operation.end = event
         self.operations.extend(operations.values())
+
+    def _presented(self, operation: Operation, refresh: str) -> None:
+        if operation.invoke.get("grant_type") != "authorization_code":
+            self.presentations.setdefault((operation.invoke.grant, refresh), []).append(operation)
 
     def __iter__(self) -> Iterator[Event]:
         return iter(self.events)
@@ -155,6 +164,15 @@ class History:
     def noted(self, f: str) -> Sequence[Event]:
         """The notes of that kind, in order."""
         return self._noted.get(f, ())
+
+    @property
+    def policy(self) -> dict[str, Any]:
+        """The policy's settings that differ from the defaults, of a mere name those of that preset."""
+        policy = self.header.get("policy") or {}
+        settings = {"name": policy} if isinstance(policy, str) else dict(policy)
+        if len(settings) == 1 and settings.get("name") in PRESETS:
+            return PRESETS[settings["name"]].to_dict()
+        return settings
 
     @property
     def accounts(self) -> dict[str, str]:

@@ -60,12 +60,13 @@ def judge(history: History, *, allow: Iterable[str] | None = None, limit: int | 
     ``allow`` (names of invariants that are only noted) and ``limit`` (workers with a call open on one bearer) are those
     of the header unless given.
     """
-    header = history.header
-    allowed = frozenset(header.get("allow") or () if allow is None else allow)
-    judged = frozenset(header.get("default") or DEFAULT)
-    if history.noted("store") or history.noted("end"):
-        judged |= STORE_INVARIANTS
-    notes = [Note("torn", text) for text in history.notes]
+    notes: list[Note] = []
+    try:
+        allowed, judged = _asked(history, allow)
+    except Exception as error:  # noqa: BLE001 - as below
+        notes.append(Note("crashed", f"the header can't be read: {type(error).__name__}: {error}"))
+        allowed, judged = frozenset(), frozenset(CHECKERS)
+    notes += [Note("torn", text) for text in history.notes]
     notes += [Note("stuck", f"{event.actor} is stuck: {event.get('why')}") for event in history.noted("stuck")]
     found: list[Violation] = []
     for name, check in CHECKERS.items():
@@ -90,3 +91,12 @@ def judge(history: History, *, allow: Iterable[str] | None = None, limit: int | 
         return Verdict(State.INVALID, tuple(found), tuple(notes))
     unknown = any(note.why in ("torn", "stuck", "crashed") for note in notes)
     return Verdict(State.UNKNOWN if unknown else State.VALID, (), tuple(notes))
+
+
+def _asked(history: History, allow: Iterable[str] | None) -> tuple[frozenset[str], frozenset[str]]:
+    """The invariants that are only noted, and those that fail a test."""
+    header = history.header
+    allowed = header.get("allow") or () if allow is None else allow
+    default = header.get("default")
+    judged = DEFAULT if default is None else frozenset(default)
+    return frozenset(allowed), judged | STORE_INVARIANTS if history.noted("store") else judged

@@ -1,0 +1,436 @@
+"""Where the newest refresh token is at the end: lost by a bug it is caught, lost by our own doing it is a note."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pytest_claude_tokens.checkers import judge
+from tests.unit.judge.build import history, noted, told
+
+
+def end(accepts=("rt#2",), death=None, stores=("s",), grant="g#1", **more) -> str:
+    facts = {"account": "work", "setup_token": False, "accepts": accepts, "death": death, "stores": stores} | more
+    return "note end grants=" + json.dumps({grant: facts}, separators=(",", ":"))
+
+
+def store(refresh: str | None = None, *, accepted=False, state=None, name="s", **more) -> str:
+    fields = {"store": name, "state": state or ("token" if refresh else "blank"), "accepted": accepted} | more
+    fields |= {"refresh": refresh} if refresh else {}
+    return "note store " + " ".join(f"{key}={json.dumps(value)}" for key, value in fields.items())
+
+
+REFRESHED = """
+    login
+    a: w0 token rt#1
+    a commit rotated at#2 rt#2
+    a ok at#2 rt#2
+"""
+STORED = REFRESHED + store("rt#2", accepted=True, previous="rt#1") + "\n"
+LOSSES = ["lost-rotation", "forced-login"]
+
+
+def invariants(text: str, **how) -> list[str]:
+    return [violation.invariant for violation in judge(history(text, **how)).violations]
+
+
+# At the end.
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        STORED + end(),
+        REFRESHED + store("rt#2", accepted=True, final=True) + "\n" + end(),
+        REFRESHED
+        + store("rt#1", accepted=False)
+        + "\n"
+        + store("rt#2", accepted=True, name="t")
+        + "\n"
+        + end(stores=("s", "t")),
+        REFRESHED + store("rt#1", accepted=True, final=True) + "\n" + end(accepts=("rt#1", "rt#2")),
+        "login\n" + store("rt#1", accepted=True) + "\n" + end(accepts=("rt#1",)),
+    ],
+    ids=[
+        "stored",
+        "stored at the last look",
+        "in one of two stores",
+        "an elder that is still accepted",
+        "never refreshed",
+    ],
+)
+def test_a_refresh_token_that_is_in_a_store_is_not_lost(text):
+    """One that the service accepts, in one store, is enough."""
+    assert told(judge(history(text))) == []
+
+
+@pytest.mark.parametrize(
+    ("look", "found"),
+    [
+        (store("rt#1"), "s has rt#1"),
+        (store("unknown"), "s has unknown"),
+        (store(state="absent"), "s is absent"),
+        (store(state="unreadable"), "s is unreadable"),
+        (store(), "s is blank"),
+        (store("rt#2", accepted=True) + "\n" + store(state="absent", final=True), "s is absent"),
+    ],
+)
+def test_a_live_grant_whose_token_is_in_no_store_is_lost(look, found):
+    """Absent and unreadable are judged at the end."""
+    lost, login = judge(history(REFRESHED + look + "\n" + end())).violations
+
+    assert str(lost) == "rt#2 in no store: s"
+    assert lost.cause == f"the service accepts only rt#2; {found}"
+    assert str(login) == "g#1: no store has rt#2"
+    assert login.cause == f"a person has to log in again: no store has rt#2; {found}"
+    assert [violation.invariant for violation in (lost, login)] == LOSSES
+    assert lost.at_end
+    assert login.at_end
+    assert [str(op) for op in lost.operations] == [str(op) for op in login.operations] == ["w0 (#2)"]
+
+
+def test_a_token_that_was_accepted_when_looked_at_but_is_not_at_the_end_is_lost():
+    """The last look may be old."""
+    text = REFRESHED + store("rt#1", accepted=True) + "\n" + end()
+
+    assert invariants(text) == LOSSES
+
+
+def test_without_the_end_nothing_is_judged_at_the_end():
+    """A history that goes on is not over."""
+    assert told(judge(history(REFRESHED + store("rt#1")))) == []
+
+
+def test_a_store_that_was_never_looked_at_is_no_store():
+    """Only facts count: the token did reach a worker."""
+    assert told(judge(history(REFRESHED + end()))) == []
+
+
+def test_a_store_of_another_account_counts_for_that_account():
+    """Two accounts may name their stores alike."""
+    look = store("rt#2", accepted=True, account="home", grant="g#2")
+
+    assert told(judge(history(REFRESHED + look + "\n" + end()))) == []
+    assert invariants(REFRESHED + look + "\n" + store("rt#1") + "\n" + end()) == LOSSES
+
+
+def test_a_store_with_a_newer_login_of_the_account_needs_nobody():
+    """Whoever logged in again has not lost anything."""
+    text = f"login\nlogin g#3\n{store('rt#1', accepted=True, grant='g#3')}\n" + end(accepts=("rt#1",))
+    both = text[: text.rindex("}}") + 1] + ',"g#3":{"account":"work","accepts":["rt#1"],"death":null,"stores":["s"]}}'
+
+    assert told(judge(history(both))) == []
+
+
+def test_without_a_store_a_token_that_reached_a_worker_is_not_lost():
+    """What a program keeps in memory is its business."""
+    assert told(judge(history(REFRESHED + end(stores=())))) == []
+    assert told(judge(history("login\n" + end(accepts=("rt#1",), stores=())))) == []
+
+
+UNREACHED = "login\na: w0 token rt#1\na commit rotated at#2 rt#2\n"
+
+
+@pytest.mark.parametrize(
+    "end_of_a",
+    [
+        "a info error=cancelled",
+        "a info error=read~timeout",
+        "note kill actor=w9\na info",
+        "note cancel actor=w1\na info",
+    ],
+)
+def test_a_token_that_reached_no_worker_forces_a_login(end_of_a):
+    """The client gave up by itself while the service rotated."""
+    (violation,) = judge(history(UNREACHED + end_of_a + "\n" + end(stores=()))).violations
+
+    assert str(violation) == "g#1: rt#2 reached no worker"
+    assert violation.cause == "a person has to log in again: rt#2 reached no worker"
+    assert (violation.invariant, violation.labels) == ("forced-login", ("rt#2",))
+
+
+@pytest.mark.parametrize(
+    "end_of_a",
+    [
+        "a info fault=lost-reply committed=true",
+        "a info fault=delay(30,~after_commit) error=read~timeout",
+        "note kill actor=w0\na info error=gone",
+        "a info error=gone\nnote kill actor=w0",
+        "note cancel actor=w0\na info error=cancelled",
+    ],
+)
+def test_a_reply_that_we_lost_or_a_worker_that_we_ended_is_a_note(end_of_a):
+    """What we took away nobody else has lost."""
+    without = judge(history(UNREACHED + end_of_a + "\n" + end(stores=())))
+    with_store = judge(history(UNREACHED + end_of_a + "\n" + store("rt#1") + "\n" + end()))
+
+    assert (told(without), noted(without)) == ([], ["excused forced-login"])
+    assert (told(with_store), noted(with_store)) == ([], ["excused lost-rotation", "excused forced-login"])
+    assert "we did that" in str(without.notes[0])
+
+
+def test_a_reply_that_is_still_open_at_the_end_never_came():
+    """It had its time; nothing of ours stood in its way."""
+    assert invariants(UNREACHED + end(stores=())) == ["forced-login"]
+
+
+def test_a_worker_killed_between_the_reply_and_the_store_is_a_note():
+    """It had no time to write."""
+    text = REFRESHED + "note kill actor=w0\n" + store("rt#1") + "\n" + end()
+
+    assert noted(judge(history(text))) == ["excused lost-rotation", "excused forced-login"]
+    assert told(judge(history(text))) == []
+    assert invariants(text.replace("actor=w0", "actor=w1")) == LOSSES
+
+
+def test_a_token_that_had_been_stored_was_not_lost_by_a_kill():
+    """It was there; somebody took it out again."""
+    text = REFRESHED + store("rt#2", accepted=True) + "\nnote kill actor=w0\n"
+    text += store(state="absent", previous="rt#2", previous_accepted=True) + "\n" + end()
+
+    assert invariants(text) == LOSSES
+
+
+def test_a_token_that_had_been_presented_was_not_lost_by_a_kill():
+    """It went from hand to hand."""
+    text = REFRESHED + "b: w1 token rt#2\nb fail 503\nnote kill actor=w0\n" + store("rt#1") + "\n" + end()
+
+    assert invariants(text) == LOSSES
+
+
+def test_the_logins_own_token_is_not_lost_by_a_kill():
+    """It was there before anybody was killed."""
+    text = "login\nnote kill actor=w0\n" + store(state="absent") + "\n" + end(accepts=("rt#1",))
+
+    assert invariants(text) == LOSSES
+
+
+def test_of_several_live_tokens_all_must_be_our_doing():
+    """One that a worker lost by itself is one too many."""
+    ours = UNREACHED + "a info fault=lost-reply\n"
+    text = ours + "b: w0 token rt#1\nb commit replayed at#3 rt#3\nb END\n" + end(accepts=("rt#2", "rt#3"), stores=())
+    grace = {"name": "grace", "grace_seconds": 30}
+
+    assert told(judge(history(text.replace("END", "info fault=lost-reply"), grace))) == []
+    assert told(judge(history(text.replace("END", "info error=gone"), grace))) == [
+        "forced-login: g#1: rt#2 and rt#3 reached no worker"
+    ]
+    assert told(judge(history(text.replace("END", "ok at#3 rt#3"), grace))) == []
+
+
+def test_the_same_token_in_two_replies_is_lost_only_with_both():
+    """An idempotent service gives it again."""
+    text = "login\na: w0 token rt#1\nb: w1 token rt#1\na commit rotated at#2 rt#2\nb commit replayed at#2 rt#2\n"
+    text += "a info fault=lost-reply\nb END\n" + end(stores=())
+    grace = {"name": "grace", "grace_seconds": 30, "grace_mode": "idempotent"}
+
+    assert told(judge(history(text.replace("END", "ok at#2 rt#2"), grace))) == []
+    assert noted(judge(history(text.replace("END", "info fault=lost-reply"), grace)))[-1] == "excused forced-login"
+    assert invariants(text.replace("END", "info error=gone"), policy=grace) == ["forced-login"]
+
+
+def test_a_grant_that_accepts_nothing_and_did_not_die_by_itself_forces_a_login():
+    """Whatever it died of."""
+    text = REFRESHED + end(accepts=(), stores=())
+
+    assert told(judge(history(text))) == ["forced-login: g#1: a live refresh token reached no worker"]
+
+
+@pytest.mark.parametrize("death", ["expiry", "revoke"])
+def test_a_grant_that_died_by_itself_is_exempt(death):
+    """Nobody could have kept it."""
+    assert told(judge(history(REFRESHED + store("rt#2") + "\n" + end(accepts=(), death=death)))) == []
+
+
+def test_a_setup_token_is_exempt():
+    """It has no refresh token to lose."""
+    text = f"login setup_token=true\n{store(state='absent')}\n" + end(accepts=(), setup_token=True)
+
+    assert told(judge(history(text))) == []
+
+
+def test_without_commits_the_replies_say_what_was_issued():
+    """A file by another hand."""
+    text = "login\na: w0 token rt#1\na ok at#2 rt#2\n" + end(stores=())
+
+    assert told(judge(history(text))) == []
+    assert invariants(text.replace("rt#2\n", "rt#3\n", 1)) == ["forced-login"]
+
+
+def test_a_code_exchange_brings_the_logins_own_token():
+    """A login in the run counts as one before it."""
+    text = "a: w0 token grant_type=authorization_code\nlogin op=1\na ok at#1 rt#1 grant=g#1 account=work\n"
+
+    assert told(judge(history(text + end(accepts=("rt#1",), stores=())))) == []
+
+
+# Death by reuse.
+
+REUSED = """
+    login
+    a: w0 token rt#1
+    b: w1 token rt#1
+    a commit rotated at#2 rt#2
+    b commit reused revoked=["rt#2","at#1","at#2"]
+    {a}
+    b fail 400
+"""
+
+
+def test_a_death_by_reuse_forces_a_login():
+    """Both workers have a part in it."""
+    text = REUSED.format(a="a ok at#2 rt#2") + end(accepts=(), death="reuse", stores=())
+    spend, login = judge(history(text)).violations
+
+    assert spend.invariant == "double-spend"
+    assert str(login) == "g#1: revoked, rt#1 was reused by w1 (#3)"
+    assert (login.labels, login.actors, login.at_end) == (("rt#1", "rt#2"), ("w0", "w1"), True)
+    assert login.cause == (
+        "a person has to log in again: reuse detection revoked the grant when rt#1 came again by w1 (#3)"
+    )
+
+
+def test_a_reply_that_we_lose_after_the_reuse_excuses_nothing():
+    """The grant was dead by then."""
+    text = REUSED.format(a="a info fault=lost-reply") + end(accepts=(), death="reuse", stores=())
+
+    assert invariants(text) == ["double-spend", "forced-login"]
+
+
+BLIND = """
+    login
+    a: w0 token rt#1
+    a commit rotated at#2 rt#2
+    {a}
+    b: w1 token rt#1
+    b commit reused revoked=["rt#2","at#1"]
+    b fail 400
+"""
+
+
+@pytest.mark.parametrize(
+    ("lost", "found", "notes"),
+    [
+        ("a info fault=lost-reply", ["blind-replay"], ["excused forced-login"]),
+        ("note kill actor=w0\na info", ["blind-replay"], ["excused forced-login"]),
+        ("a info error=gone", ["blind-replay", "forced-login"], []),
+        ("a ok at#2 rt#2", ["double-spend", "forced-login"], []),
+        ("a ok at#2 rt#2\nnote kill actor=w0", ["double-spend"], ["excused forced-login"]),
+        ("a ok at#2 rt#2\nc: w0 token rt#2\nc fail 503\nnote kill actor=w0", ["double-spend", "forced-login"], []),
+    ],
+)
+def test_a_reuse_takes_nothing_where_we_had_lost_the_newest_token_before(lost, found, notes):
+    """After a reply that we lost nobody could go on anyway; the replay itself stays a mistake."""
+    verdict = judge(history(BLIND.format(a=lost) + end(accepts=(), death="reuse", stores=())))
+
+    assert [violation.invariant for violation in verdict.violations] == found
+    assert noted(verdict) == notes
+
+
+def test_a_death_by_reuse_may_be_told_by_the_end_alone():
+    """A file by another hand."""
+    (violation,) = judge(history("login\n" + end(accepts=(), death="reuse", stores=()))).violations
+
+    assert str(violation) == "g#1: revoked by reuse detection"
+
+
+def test_a_reuse_whose_request_is_not_told():
+    """The commit alone says which token came again."""
+    text = "login\nnote commit grant=g#1 refresh=rt#1 outcome=reused\n" + end(accepts=(), death="reuse", stores=())
+
+    assert told(judge(history(text))) == ["forced-login: g#1: revoked, rt#1 was reused"]
+
+
+# Stores that go backwards.
+
+
+def regression(after: str, before: str = "", **header) -> list[str]:
+    return told(judge(history(REFRESHED + before + after, **header)))
+
+
+def test_a_store_that_goes_back_to_a_spent_token_regresses():
+    """A stale writer clobbers a newer one."""
+    (violation,) = judge(history(STORED + store("rt#1", previous="rt#2", previous_accepted=True))).violations
+
+    assert str(violation) == "rt#2 -> rt#1 in s"
+    assert (violation.seq, violation.labels, violation.at_end) == (6, ("rt#2", "rt#1"), False)
+    assert violation.cause == "s had rt#2, which the service accepts, and now has rt#1, which it doesn't"
+
+
+def test_a_store_that_is_blanked_regresses():
+    """A loser wipes the winner's token."""
+    (violation,) = judge(history(STORED + store(previous="rt#2", previous_accepted=True, final=True))).violations
+
+    assert (str(violation), violation.labels, violation.at_end) == ("rt#2 -> blank in s", ("rt#2",), True)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        store("rt#3", accepted=True, previous="rt#2", previous_accepted=True),
+        store("rt#1", previous="rt#2", previous_accepted=False),
+        store(previous="rt#2", previous_accepted=False),
+        store(state="absent", previous="rt#2", previous_accepted=True),
+        store(state="unreadable", previous="rt#2", previous_accepted=True),
+        store("rt#1"),
+        store(),
+    ],
+    ids=[
+        "forwards",
+        "from a dead one",
+        "a dead one blanked",
+        "absent",
+        "unreadable",
+        "the first look",
+        "blank at first",
+    ],
+)
+def test_a_store_that_loses_nothing_does_not_regress(look):
+    """From a dead token anything goes; absent and unreadable are not judged on the way."""
+    assert regression(look) == []
+
+
+def test_each_store_is_told_once():
+    """A store that flips to and fro is one mistake; two stores are two."""
+    looks = [store(previous="rt#2", previous_accepted=True, name=name) for name in ("s", "t", "s")]
+    found = judge(history(REFRESHED + "\n".join(looks))).violations
+
+    assert [(str(violation), violation.more) for violation in found] == [
+        ("rt#2 -> blank in s", 1),
+        ("rt#2 -> blank in t", 0),
+    ]
+
+
+@pytest.mark.parametrize("f", ["kill", "cancel"])
+def test_a_store_that_a_worker_spoilt_when_we_ended_it_is_a_note(f):
+    """Killed in the middle of a write."""
+    look = store(previous="rt#2", previous_accepted=True)
+    verdict = judge(history(STORED + f"note {f} actor=w0\n" + look))
+
+    assert (told(verdict), noted(verdict)) == ([], ["excused store-regression"])
+    assert str(verdict.notes[0]) == f"store-regression: rt#2 -> blank in s: we did that: {f} w0 (#6)"
+
+
+def test_a_kill_before_the_last_look_excuses_no_regression():
+    """The store was still good after it."""
+    kill = "note kill actor=w0\n"
+    look = store(previous="rt#2", previous_accepted=True)
+
+    assert regression(look, kill + store("rt#2", accepted=True) + "\n") == ["store-regression: rt#2 -> blank in s"]
+
+
+def test_a_regression_of_its_own_counts_beside_one_of_ours():
+    """The one that nobody forced is told."""
+    look = store(previous="rt#2", previous_accepted=True)
+    verdict = judge(history(STORED + f"note kill actor=w0\n{look}\n{store('rt#2', accepted=True)}\n{look}"))
+
+    assert [(violation.seq, violation.more) for violation in verdict.violations] == [(9, 1)]
+
+
+def test_the_store_of_a_setup_token_is_exempt():
+    """It has no refresh token of its own."""
+    text = "login setup_token=true\n" + store(previous="rt#1", previous_accepted=True)
+
+    assert told(judge(history(text))) == []
+    assert told(judge(history(text + "\nlogin g#3"))) != []

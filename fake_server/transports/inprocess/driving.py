@@ -149,6 +149,9 @@ class Drive:
         """Generator of waits that returns the next effect which is none."""
         while isinstance(effect := self._step(), Wait):
             yield from self._within(effect)
+        if effect is None:  # somebody else closed the response or ended the exchange while we waited
+            self._over = True
+            raise self._library.ReadError("the connection was closed while the reply was awaited")
         return effect
 
     def _step(self) -> Effect | None:

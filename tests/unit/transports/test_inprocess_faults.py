@@ -259,6 +259,22 @@ def test_a_waiter_that_raises_ends_the_operation():
 
 
 @both
+@either
+def test_a_service_that_ends_lets_its_clients_go(library, mode):
+    """A request that the service gives up while its client waits fails like a connection that was closed."""
+
+    class GivesUp(SimulatedWaiter):
+        def wait(self, wait):
+            for exchange in list(world.server.open.values()):
+                exchange.abandon("the end")
+
+    world = World(waiter=GivesUp())
+    with world.interceptor, pytest.raises(library.ReadError, match="was closed"):
+        ask(library, mode, "POST", TOKEN, json=world.refresh)
+    assert world.story() == [("invoke", None), ("info", "the end")]
+
+
+@both
 def test_held_requests_overlap_and_go_on_together(library):
     """Two tasks whose requests are held are both open before either is answered."""
     world = World()

@@ -190,6 +190,34 @@ def test_a_task_that_is_cancelled_between_two_pieces(library):
 
 
 @both
+def test_closing_a_stream_under_its_reader(library):
+    """A task that waits for a piece of a response that another task closes gets an error, and no silent end."""
+
+    class Stalls(SimulatedWaiter):
+        async def wait_async(self, wait):
+            if wait.why == "piece":
+                self.stalled.set()
+                await self.closed.wait()
+
+    waiter = Stalls()
+    world = World(waiter=waiter)
+
+    async def main():
+        waiter.stalled, waiter.closed = asyncio.Event(), asyncio.Event()
+        async with library.AsyncClient() as client, client.stream("POST", CALL, **world.message(stream=True)) as reply:
+            task = asyncio.create_task(reply.aread())
+            await waiter.stalled.wait()
+            await reply.stream.aclose()
+            waiter.closed.set()
+            with pytest.raises(library.ReadError, match="was closed"):
+                await task
+
+    with world.interceptor:
+        asyncio.run(main())
+    assert world.story() == [("invoke", None), ("info", "abandoned")]
+
+
+@both
 @either
 def test_each_piece_has_the_whole_read_timeout(library, mode):
     """The read time-out begins anew with each piece, and strikes between two as it does before the first."""

@@ -10,7 +10,7 @@ import select
 import socket
 import struct
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from fake_server.actors import actor_of
@@ -51,15 +51,20 @@ class Local:
 
 
 class Connection(asyncio.Protocol):
-    """A client's connection. ``name`` is the actor of requests that carry no name of a worker."""
+    """A client's connection.
+
+    ``worker`` is the actor of requests that carry no name of a worker, and ``name`` that of requests for which there
+    is no sign at all.
+    """
 
     transport: asyncio.Transport
 
-    def __init__(self, listener: Listener, name: str) -> None:
+    def __init__(self, listener: Listener, name: str, worker: str | None = None) -> None:
         self.name = name
+        self.worker = worker
         self.listener = listener
         self._loop = listener.loop
-        self._parser = Parser()
+        self.parser = Parser()
         self._queue: deque[Message | Refusal] = deque()
         self._exchange: Exchange | None = None
         self._start: Start | None = None
@@ -69,7 +74,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._gone = "client gone"
         self._half_closed = False
-        self._over = False
+        self.over = False
 
     # What asyncio calls.
 
@@ -78,15 +83,15 @@ class Connection(asyncio.Protocol):
         self.listener.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        if not self._over:
-            self._queue.extend(self._parser.feed(data))
+        if not self.over:
+            self._queue.extend(self.parser.feed(data))
             if len(self._queue) > _PIPELINED:
                 self.transport.pause_reading()
             self._pump()
 
     def eof_received(self) -> bool:
         """Whether to stay: a client that only shut down its sending side still gets its answer."""
-        if self._over or self._exchange is None or self._has_left():
+        if self.over or self._exchange is None or self._has_left():
             return False
         self._half_closed = True
         return True
@@ -97,7 +102,7 @@ class Connection(asyncio.Protocol):
 
     def leave(self, error: str | None = None) -> None:
         """The client has gone, or will get no answer: ``error`` says why, if it is not the client's doing."""
-        self._over = True
+        self.over = True
         self._queue.clear()
         self._stop_timer()
         exchange, self._exchange = self._exchange, None
@@ -123,19 +128,19 @@ class Connection(asyncio.Protocol):
     # One request after the other.
 
     def _pump(self) -> None:
-        while self._queue and self._exchange is None and not self._over:
+        while self._queue and self._exchange is None and not self.over:
             item = self._queue.popleft()
             if isinstance(item, Refusal):
                 self.refuse(item)
             else:
                 self._begin(item)
-        if self._exchange is not None or self._over:
+        if self._exchange is not None or self.over:
             return
         self.transport.resume_reading()
         if self._half_closed:
             self._close()
-        elif self._parser.expects:
-            self._parser.expects = False
+        elif self.parser.expects:
+            self.parser.expects = False
             self.transport.write(CONTINUE)
 
     def _begin(self, message: Message) -> None:
@@ -147,7 +152,10 @@ class Connection(asyncio.Protocol):
         request = request_of(message, self.listener.answers)
         if isinstance(request, Refusal):
             self.refuse(request)
-        elif (local := self.listener.local(request)) is not None:
+            return
+        if request.worker is None and self.worker is not None:
+            request = replace(request, worker=self.worker)
+        if (local := self.listener.local(request)) is not None:
             self._send_local(local)
         else:
             self._exchange = self.listener.server.exchange(request, actor_of(request, self.name))
@@ -159,7 +167,7 @@ class Connection(asyncio.Protocol):
 
     def refuse(self, refusal: Refusal) -> None:
         """Say why, and end the connection; what the client still sends is thrown away."""
-        self._over = True
+        self.over = True
         self.transport.write(refusal_reply(refusal))
         if self._half_closed or not self.transport.can_write_eof():
             self.transport.close()
@@ -181,11 +189,11 @@ class Connection(asyncio.Protocol):
             self._finish()
         else:  # somebody else has abandoned it: no reply will come
             self._exchange = None
-            self._over = True
+            self.over = True
             self.transport.abort()
 
     def _close(self) -> None:
-        self._over = True
+        self.over = True
         self.transport.close()
 
     # One exchange.
@@ -225,7 +233,7 @@ class Connection(asyncio.Protocol):
             self._loop.call_soon(self._wake, turn)
 
     def _wake(self, turn: int) -> None:
-        if turn == self._turn and not self._over:
+        if turn == self._turn and not self.over:
             self._turn += 1
             self._stop_timer()
             self._advance()
@@ -277,7 +285,7 @@ class Connection(asyncio.Protocol):
         if effect.how == "reset":
             sock = self.transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self._over = True
+            self.over = True
             self.transport.abort()
             return
         if effect.how == "garbage":

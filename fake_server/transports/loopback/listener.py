@@ -67,7 +67,7 @@ class Listener:
         self.server = server
         self.host = "127.0.0.1" if host == "localhost" else host
         self.port = port
-        self.hosts = (*KNOWN_HOSTS, *hosts)
+        self.hosts = (*KNOWN_HOSTS, *(name.lower().rstrip(".") for name in hosts))
         self.connections: set[Connection] = set()
         self.loop: asyncio.AbstractEventLoop
         self._pace = pace
@@ -132,7 +132,11 @@ class Listener:
 
     def accept(self) -> Connection:
         """A new connection."""
-        return Connection(self, f"{self.prefix}{next(self._names)}")
+        return Connection(self, self.next_name())
+
+    def next_name(self) -> str:
+        """The name of the next connection."""
+        return f"{self.prefix}{next(self._names)}"
 
     # The thread.
 

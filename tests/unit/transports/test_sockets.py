@@ -458,6 +458,23 @@ def test_a_pace_may_replace_every_wait(server):
     assert [event.actor for event in watch.of("ok")] == ["w1", "w0"]
 
 
+def test_a_wait_ends_once(server):
+    """A signal that comes after the time was up wakes nobody."""
+    late = Signal()
+
+    def pace(_, wait):
+        return Wait(wait.why, seconds=0.0, signal=late)
+
+    with SocketServer(server, pace=pace) as listener, raw(listener.port) as client:
+        client.send(request("GET", "/api/hello"))
+        assert client.reply().status == 200
+        with server.lock:
+            late.fire()
+        client.send(request("GET", "/api/hello"))
+        assert client.reply().status == 200
+    assert [event.type for event in server.journal.events] == ["invoke", "ok"] * 2
+
+
 def test_latency_passes_while_time_is_frozen(listener, server):
     """A frozen clock does not stop the service: its waits are real."""
     server.policy = Policy(latency=0.02)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fake_server import Policy
 
 __all__ = [
+    "CURRENT",
     "MARKER",
     "MARKER_HELP",
     "OPTIONS",
@@ -32,6 +33,9 @@ __all__ = [
     "real_hosts_allowed",
     "report_folder",
 ]
+
+CURRENT = pytest.StashKey[pytest.Item]()
+"""In the config: the test that runs now."""
 
 MARKER = "claude_tokens"
 MARKER_HELP = (

@@ -5,12 +5,24 @@ Loading it costs next to nothing: pytest and the standard library, without async
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Generator
+from typing import Any
+
 import pytest
 
 # An editable install rewrites the asserts of the package with the entry point only.
 pytest.register_assert_rewrite("fake_server")
 
-from pytest_claude_tokens import options  # noqa: E402 - after the line above, or it has no effect
+from pytest_claude_tokens import options, xdist  # noqa: E402 - after the line above, or it has no effect
+from pytest_claude_tokens.fixtures import (  # noqa: E402
+    claude_server,
+    claude_tokens,
+    claude_tokens_policy,
+    make_claude_tokens,
+)
+
+__all__ = ["claude_server", "claude_tokens", "claude_tokens_policy", "make_claude_tokens"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,9 +34,77 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker, and refuse bad options before anything runs."""
     config.addinivalue_line("markers", options.MARKER_HELP)
     options.check_options(config)
+    if xdist.is_worker(config):
+        config.pluginmanager.register(xdist.Worker(), "claude_tokens_worker")
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Refuse bad markers before anything runs."""
-    options.check_markers(items)
+    if not xdist.is_worker(config):
+        options.check_markers(items)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Remember which test runs."""
+    item.config.stash[options.CURRENT] = item
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Check as soon as the body has ended: innermost, so that all others see one outcome of the call."""
+    __tracebackhide__ = True
+    try:
+        result = yield
+    except BaseException as error:
+        found = _judge(item, error)
+        if found is None:
+            raise
+        raise found from error
+    found = _judge(item, None)
+    if found is not None:
+        raise found
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell what was found, in a section of the report."""
+    report = yield
+    runtest = _loaded()
+    if runtest is not None:
+        runtest.tell(item, call.excinfo.value if call.excinfo else None, report)
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say how hard was looked, if anything was explored."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    facts = [report.claude_tokens for report in reports if hasattr(report, "claude_tokens")]
+    if facts:
+        from pytest_claude_tokens.report import summary
+
+        for line in summary(facts, every=config.get_verbosity() > 0):
+            terminalreporter.write_line(line)
+
+
+def pytest_unconfigure() -> None:
+    """The real service is guarded until here."""
+    guard = sys.modules.get("pytest_claude_tokens.guard")
+    if guard is not None:
+        guard.disarm()
+
+
+def _loaded() -> Any:
+    """What a test that uses a fixture of ours has loaded; ``None`` as long as there was none."""
+    return sys.modules.get("pytest_claude_tokens.runtest")
+
+
+def _judge(item: pytest.Item, error: BaseException | None) -> BaseException | None:
+    runtest = _loaded()
+    found: BaseException | None = None if runtest is None else runtest.judge(item, error)
+    return found

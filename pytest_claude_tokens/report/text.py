@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.history import History, Operation
     from pytest_claude_tokens.violations import Violation
 
-__all__ = ["RULES", "story"]
+__all__ = ["RULES", "plain_story", "story"]
 
 RULES: Mapping[str, str] = {
     "double-spend": "a refresh token is not sent again while its first request is open, or after that one succeeded"
@@ -55,7 +55,7 @@ def story(
     blocks = [
         [
             *_sides(history, violation, sources or {}),
-            *_say("why", violation.cause or _why(history, violation)),
+            *_say("why", _why(history, violation)),
             *_say("after", _after(history, violation)),
             *([f"replay  {replay}"] if replay else []),
         ],
@@ -65,6 +65,15 @@ def story(
         _list_others(violation.others),
         _where(violation, folder, files),
     ]
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def plain_story(
+    history: History, headline: str, *, replay: str | None = None, folder: str | None = None, files: Sequence[str] = ()
+) -> str:
+    """The section for what is no violation (such as the verdict UNKNOWN): what is said, and the history."""
+    said = [*_say("verdict", headline), *([f"replay  {replay}"] if replay else [])]
+    blocks = [said, _facts(history), table(history, ()), [_kept(folder, files)] if folder else []]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
@@ -106,61 +115,36 @@ def _told(history: History, op: Operation) -> str:
     return f"{asked} -> {outcome(history, op.end)}" if op.end else f"{asked}, still open"
 
 
-# Why, as far as the history shows it.
+# Why: what the checker says, and what else the history shows.
 
 
 def _why(history: History, violation: Violation) -> str:
-    operations = violation.operations
-    if violation.invariant == "co-schedule" and len(operations) > 1:
-        return _why_together(history, operations[0], operations[-1])
-    if violation.invariant == "blind-replay" and len(operations) > 1:
-        return _why_blind(history, operations[0], operations[-1])
-    if violation.invariant == "double-spend" and len(operations) > 1:
-        return _why_twice(history, operations[0], operations[-1])
-    if violation.invariant == "stale-bearer" and len(operations) > 1:
-        return _why_stale(history, operations[0], operations[-1])
-    return "cause not recognised"
+    known = [violation.cause, _hint(history, violation)]
+    return "; ".join(text for text in known if text) or "cause not recognised"
 
 
-def _why_twice(history: History, first: Operation, again: Operation) -> str:
+def _hint(history: History, violation: Violation) -> str:
+    if len(violation.operations) < 2:
+        return ""
+    first, again = violation.operations[0], violation.operations[-1]
+    if violation.invariant == "double-spend" and first.closed is not None and first.closed < again.opened:
+        return _where_the_new_one_was(history, first, again)
+    if violation.invariant == "co-schedule":
+        idle = _idle(history, again)
+        return f"{', '.join(idle)} {'was' if len(idle) == 1 else 'were'} free" if idle else ""
+    return ""
+
+
+def _where_the_new_one_was(history: History, first: Operation, again: Operation) -> str:
     token = history.label(first.grant, first.refresh)
-    if first.closed is None or again.opened < first.closed:
-        return f"{again.actor} sent {token} while {_whose(first, again)} request #{first.opened} was open"
     fresh = history.label(first.grant, first.issued.get("refresh"))
-    stored = _stored(history, first, again)
-    if stored is not None:
-        return f"store {stored.get('store')} held {fresh} since #{stored.seq}; {again.actor} had read it before"
-    if first.actor == again.actor:
-        return f"{again.actor} itself had been given {fresh} (#{first.closed}), and went on with {token}"
-    return f"{first.actor} had been given {fresh} (#{first.closed}); {again.actor} went on with its copy of {token}"
-
-
-def _stored(history: History, first: Operation, again: Operation) -> Event | None:
-    """The first sight of the new token in a store before the old one was sent again."""
-    fresh = first.issued.get("refresh")
     for event in history.noted("store"):
-        if event.grant == first.grant and event.refresh == fresh and fresh and event.seq < again.opened:
-            return event
-    return None
-
-
-def _why_blind(history: History, first: Operation, again: Operation) -> str:
-    fault = (first.end.error if first.end else None) or "the reply was lost"
-    known = "it had been committed" if first.committed else "it had not been committed"
-    return f"nobody could tell what had become of #{first.opened} ({fault}; {known}), and {again.actor} sent it again"
-
-
-def _why_together(history: History, first: Operation, again: Operation) -> str:
-    bearer = history.label(again.grant, again.bearer)
-    told = f"{again.actor} chose {bearer} while {_whose(first, again)} call #{first.opened} was open"
-    idle = _idle(history, again)
-    return f"{told}; {', '.join(idle)} {'was' if len(idle) == 1 else 'were'} free" if idle else told
-
-
-def _why_stale(history: History, first: Operation, again: Operation) -> str:
-    bearer = history.label(again.grant, again.bearer)
-    told = first.end.get("reason") if first.end else None
-    return f"{again.actor} had been told at #{first.closed} that {bearer} is {told or 'no longer good'}"
+        seen = event.grant == first.grant and event.refresh == first.issued.get("refresh")
+        if seen and event.seq < again.opened:
+            return f"the store {event.get('store')} had held {fresh} since #{event.seq}"
+    if first.actor == again.actor:
+        return f"it had been given {fresh} itself (#{first.closed})"
+    return f"it went on with its copy of {token} when {first.actor} had been given {fresh} (#{first.closed})"
 
 
 def _idle(history: History, again: Operation) -> list[str]:
@@ -183,10 +167,6 @@ def _idle(history: History, again: Operation) -> list[str]:
     busy = {(op.grant, op.bearer) for op in history.operations if op.f == "call" and op.open_at(again.opened)}
     free = [key for key in live if key not in busy and key not in expired and key != (again.grant, again.bearer)]
     return [history.label(grant, label) for grant, label in free]
-
-
-def _whose(op: Operation, other: Operation) -> str:
-    return "its own" if op.actor == other.actor else f"{op.actor}'s"
 
 
 # After.
@@ -236,17 +216,21 @@ def _waits(history: History, operations: Iterable[Operation]) -> str:
 
 
 def _rule(history: History, violation: Violation) -> list[str]:
+    return [*textwrap.wrap(f"{violation.invariant}: {RULES[violation.invariant]}", WIDTH), *_facts(history)]
+
+
+def _facts(history: History) -> list[str]:
     policy = history.header.get("policy") or {}
     clock = history.header.get("clock") or {}
     workers = len({op.actor for op in history.operations})
     grants = len(history.noted("login"))
     settings = ", ".join(f"{name} {value}" for name, value in policy.items() if name != "name")
-    facts = (
-        f"{_count(workers, 'worker')}, {_count(grants, 'grant')}; policy {policy.get('name', '?')}"
-        f"{f' ({settings})' if settings else ''}; {clock.get('kind', '?')} clock; {_faults(history)}"
-    )
-    told = textwrap.wrap(f"{violation.invariant}: {RULES.get(violation.invariant, '')}", WIDTH)
-    return [*told, clip(facts)]
+    return [
+        clip(
+            f"{_count(workers, 'worker')}, {_count(grants, 'grant')}; policy {policy.get('name', '?')}"
+            f"{f' ({settings})' if settings else ''}; {clock.get('kind', '?')} clock; {_faults(history)}"
+        )
+    ]
 
 
 def _count(number: int, what: str) -> str:
@@ -275,6 +259,10 @@ def _list_others(others: Sequence[Violation]) -> list[str]:
 
 
 def _where(violation: Violation, folder: str | None, files: Sequence[str]) -> list[str]:
-    kept = [clip(f"{folder}/  {'  '.join(files)}")] if folder else []
+    kept = [_kept(folder, files)] if folder else []
     remedy = f'If this is what you are studying: @pytest.mark.claude_tokens(allow=["{violation.invariant}"])'
     return [*kept, remedy]
+
+
+def _kept(folder: str, files: Sequence[str]) -> str:
+    return clip(f"{folder}/  {'  '.join(files)}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from fake_server.effects import Signal, Wait
 from fake_server.gate import Gate, Ticket
@@ -250,18 +251,33 @@ class Naive:
         return [served[caller] for caller in range(len(arrivals))]
 
 
+class LastComeFirst(random.Random):
+    """An order of waking up."""
+
+    def choice(self, seq: Any) -> Any:
+        return seq[-1]
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     calls=st.lists(st.tuples(st.integers(0, 4), st.integers(1, 9)), min_size=1, max_size=7),
     slots=st.sampled_from([None, 1, 2, 3]),
     serialize=st.sampled_from([None, 1.0, 4.0]),
     limit=st.sampled_from([3.0, 10.0, 100.0]),
-    order=st.randoms(use_true_random=False),
+    order=st.none() | st.randoms(use_true_random=False),
+)
+@example(  # one slot is free when two are overdue, and the second of them asks first
+    calls=[(0, 1), (0, 4), (0, 5), (1, 4), (0, 1), (0, 1)], slots=3, serialize=None, limit=3.0, order=LastComeFirst()
 )
 def test_the_gate_serves_as_a_naive_simulation_does(
     calls: list[tuple[int, int]], slots: int | None, serialize: float | None, limit: float, order: Any
 ) -> None:
-    """Whoever arrives when, in whichever order waiters are woken, and although each sleeps until it is woken."""
+    """Whoever arrives when, in whichever order waiters are woken, and although each sleeps until it is woken.
+
+    When each is served does not depend on that order. Whether it was out of turn can, at one and the same moment: a
+    call that is overdue may take the place that has just become free before the one in front of it, overdue as well,
+    has asked. Woken in order of arrival, they agree in this, too.
+    """
     policy = Policy(slots=slots, serialize=serialize, queue_limit=limit)
     gaps, durations = zip(*calls, strict=True)
     arrivals = [sum(gaps[: i + 1]) for i in range(len(gaps))]
@@ -281,7 +297,7 @@ def test_the_gate_serves_as_a_naive_simulation_does(
                 tickets[caller] = gate_.arrive("k", float(now))
                 waits[caller] = (now, None)
         while awake := [i for i, (until, signal) in waits.items() if now >= until or (signal and signal.fired)]:
-            caller = order.choice(awake)
+            caller = order.choice(awake) if order else awake[0]
             wait = gate_.poll(tickets[caller], float(now))
             if wait is None:
                 del waits[caller]
@@ -289,4 +305,10 @@ def test_the_gate_serves_as_a_naive_simulation_does(
                 assert wait.seconds
                 waits[caller] = (now + wait.seconds, wait.signal)
 
-    assert [(ticket.started, ticket.overdue) for ticket in tickets.values()] == expected
+    seen = [(ticket.started, ticket.overdue) for ticket in tickets.values()]
+    assert [start for start, _ in seen] == [start for start, _ in expected]
+    if order is None:
+        assert seen == expected
+    for ticket, (start, overdue) in zip(tickets.values(), expected, strict=True):
+        assert ticket.overdue >= overdue
+        assert not ticket.overdue or start >= ticket.arrived + limit

@@ -126,5 +126,8 @@ class Judgement:
 
 
 def _identity(violation: Violation) -> tuple[object, ...]:
-    """The judge makes new objects each time; what they stand for stays."""
-    return violation.invariant, violation.seq, violation.grant, violation.labels
+    """The judge makes new objects each time; what they stand for stays.
+
+    Not their labels: those get the account's name as soon as there is a second grant.
+    """
+    return violation.invariant, violation.seq, violation.grant, tuple(op.op for op in violation.operations)

@@ -74,14 +74,20 @@ class Handle(ClaudeTokens):
         return self._keep(super().to_raise(error))
 
     def look(self) -> Violation | None:
-        """What was broken since the last look, while the history goes on."""
+        """What was broken since the last look, while the history goes on; further ones are told under the first."""
         if len(self.history) == self._looked_at:
             return None
         self._looked_at = len(self.history)
+        first = found = self._next()
+        while found is not None:
+            found = self._next()
+        return self._keep(first)
+
+    def _next(self) -> Violation | None:
         try:
             super().check()
         except Violation as found:
-            return self._keep(found.with_traceback(None))
+            return found.with_traceback(None)
         except Unknown:
             pass  # at the end more may be known
         return None

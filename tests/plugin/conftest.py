@@ -1,20 +1,46 @@
-"""What the tests of the plugin share: an inner pytest whose output is the same everywhere."""
+"""What the tests of the plugin share: an inner pytest whose output is the same everywhere, and a pool."""
 
 from __future__ import annotations
 
 import pytest
 
-import pytest_claude_tokens.guard  # noqa: F401 - imported out here once, or each inner run would add an audit hook
+# Imported out here, once: an inner run forgets what it imports, and would load httpx and add an audit hook each time.
+import fake_server.transports.inprocess  # noqa: F401
+import pytest_claude_tokens.runtest  # noqa: F401
 
 PLAIN = "-p no:cacheprovider -p no:randomly -o asyncio_default_fixture_loop_scope=function"
+
+POOL = '''
+"""Requests straight at the service, without a client: the same in any kind of test."""
+import json
+from fake_server.wire import Request
+
+def refresh(tokens, worker, secret):
+    body = {"grant_type": "refresh_token", "refresh_token": secret, "client_id": "c"}
+    headers = (("content-type", "application/json"),)
+    request = Request("POST", "/v1/oauth/token", headers, json.dumps(body).encode())
+    exchange = tokens.server.exchange(request, worker)
+    while exchange.step() is not None:
+        pass
+    return tokens.history.operations[-1].status
+
+def spend_twice(tokens):
+    secret = tokens.account(expired=True).refresh_token
+    assert refresh(tokens, "w0", secret) == 200
+    assert refresh(tokens, "w1", secret) == 400
+
+def spend_once(tokens):
+    assert refresh(tokens, "w0", tokens.account(expired=True).refresh_token) == 200
+'''
 
 
 @pytest.fixture
 def pytester(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """`pytester` at 100 columns, without colours, outside of CI."""
+    """`pytester` at 100 columns, without colours, outside of CI, with the module `pool` beside its tests."""
     for name in ("CI", "BUILD_NUMBER", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("PYTEST_ADDOPTS", PLAIN)
+    pytester.makepyfile(pool=POOL)
     return pytester

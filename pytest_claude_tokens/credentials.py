@@ -17,7 +17,6 @@ __all__ = ["FILE", "claude_credentials", "read_refresh_token", "write_new"]
 FILE = ".credentials.json"
 """The file's name in a config directory. The leading dot is part of it."""
 
-_BLANK = (None, "")
 
 
 def claude_credentials(
@@ -57,24 +56,15 @@ def read_refresh_token(stored: object) -> str | None:
     if isinstance(stored, (bytes, bytearray)):
         stored = stored.decode("utf-8")  # UnicodeDecodeError is a ValueError
     if isinstance(stored, str):
-        text = stored.strip()
-        if text and text[0] not in '{["':
-            return None if text == "null" else text
-        if not text:
-            return None
-        stored = json.loads(text)
-    if stored in _BLANK:
+        stored = stored.strip()
+        if stored.startswith(("{", "[", '"')) or stored == "null":
+            stored = json.loads(stored)
+    if isinstance(stored, dict):
+        stored = stored.get("claudeAiOauth", stored)
+        if isinstance(stored, dict):
+            stored = stored.get("refreshToken", stored.get("refresh_token"))
+    if stored in (None, ""):
         return None
-    if not isinstance(stored, dict):
+    if not isinstance(stored, str):
         raise ValueError("neither credentials nor a refresh token")
-    login = stored.get("claudeAiOauth", stored)
-    if login in _BLANK:
-        return None
-    if not isinstance(login, dict):
-        raise ValueError("the login is no JSON object")
-    token = login.get("refreshToken", login.get("refresh_token"))
-    if token in _BLANK:
-        return None
-    if not isinstance(token, str):
-        raise ValueError("the refresh token is no text")
-    return token
+    return stored

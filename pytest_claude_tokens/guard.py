@@ -251,13 +251,14 @@ _HOST_CHECKS: dict[str, Listener] = {
 
 def _name_hosts_in_no_proxy() -> None:
     """Again for each handle: a test may have replaced the variables, and have put them back since."""
-    for name, other in (("no_proxy", "NO_PROXY"), ("NO_PROXY", "no_proxy")):
-        before = os.environ.get(name)
-        base = before if before is not None else os.environ.get(other, "")
+    found = {name: os.environ.get(name) for name in ("no_proxy", "NO_PROXY")}
+    for name, before in found.items():
+        base = before if before is not None else next(filter(None, found.values()), "")
         named = [part.strip() for part in base.split(",") if part.strip()]
-        missing = [host for host in HOSTS if host not in named]
-        if "*" not in named and missing:  # `*` means all, to some only where it stands alone
-            ours = ",".join([*named, *missing])
+        if "*" in named:  # all hosts; to some clients only where it stands alone
+            continue
+        ours = ",".join([*named, *(host for host in HOSTS if host not in named)])
+        if ours != before:
             _proxies[name] = (before, ours)
             os.environ[name] = ours
 

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+
+from pytest_claude_tokens import guard
+from pytest_claude_tokens.handle import ClaudeTokens
+
+
+@pytest.fixture
+def tokens():
+    """An open handle that is not judged: tests here break what they like."""
+    handle = ClaudeTokens()
+    handle.open()
+    yield handle
+    handle.close()
+
+
+@pytest.fixture
+def guarded(monkeypatch):
+    """The guard as the first handle finds it, and as it was before at the end."""
+    was_active = guard._active
+    monkeypatch.setattr(guard, "_hosts_allowed", False)
+    guard.disarm()
+    yield guard
+    guard.disarm()
+    monkeypatch.undo()
+    if was_active:
+        guard.arm()

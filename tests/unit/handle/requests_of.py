@@ -1,0 +1,25 @@
+"""What a correct client sends, for tests."""
+
+from __future__ import annotations
+
+import httpx
+
+TOKEN_URL = "https://platform.claude.com/v1/oauth/token"
+CALL_URL = "https://api.anthropic.com/v1/messages"
+
+
+def refresh_body(refresh_token):
+    return {"grant_type": "refresh_token", "refresh_token": refresh_token, "client_id": "tests"}
+
+
+def refresh(refresh_token, url=TOKEN_URL):
+    return httpx.post(url, json=refresh_body(refresh_token))
+
+
+def call(access_token, url=CALL_URL):
+    message = {"role": "user", "content": "Reply: A"}
+    return httpx.post(
+        url,
+        headers={"authorization": f"Bearer {access_token}", "anthropic-beta": "oauth-2025-04-20"},
+        json={"model": "m", "max_tokens": 1, "messages": [message]},
+    )

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+from pytest_claude_tokens.commands import runs_claude, words
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["claude"],
+        ["/usr/local/bin/claude", "-p", "x"],
+        ["sh", "-c", "claude -p x"],
+        ["bash", "-ec", "cd /tmp && A=1 claude -p 'x y'"],
+        ["/bin/bash", "-e", "-c", "true\nclaude"],
+        ["sh", "-c", "(claude)"],
+        ["sh", "-c", "echo x | timeout 5 claude -p"],
+        ["flock", "-w", "600", "/tmp/lock", "claude", "-p"],
+        ["env", "A=1", "/opt/claude"],
+        ["timeout", "5", "sh", "-c", "claude"],
+    ],
+)
+def test_a_command_that_starts_claude_is_known(command):
+    """By itself, through a shell, through the usual wrappers."""
+    assert runs_claude(command)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["claude-tokens", "serve"],
+        ["echo", "claude"],
+        ["grep", "-r", "claude", "."],
+        ["sh", "-c", "echo claude; which claude"],
+        ["sh", "script.sh", "claude"],
+        ["sh", "-c"],
+        ["bash", "--norc"],
+        ["sh", "-c", "echo 'unfinished claude"],
+        ["sh", "-c", ""],
+        ["flock", "-w", "1", "/tmp/claude.lock", "echo"],
+        ["python", "-c", "claude"],
+    ],
+)
+def test_a_command_that_only_speaks_of_claude_is_not(command):
+    """A false alarm here would break a suite that does nothing wrong."""
+    assert not runs_claude(command)
+
+
+def test_arguments_come_in_many_forms():
+    """One text, bytes, paths, and things that are no arguments at all."""
+    assert words("claude") == ["claude"]
+    assert words(b"claude") == ["claude"]
+    assert words(pathlib.Path("/a")) == ["/a"]
+    assert words(["a", b"b", pathlib.Path("c"), 4]) == ["a", "b", "c"]
+    assert words(None) == []

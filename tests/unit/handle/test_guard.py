@@ -1,0 +1,367 @@
+"""The hook itself is called here, as no tracer follows it when the interpreter does. `tests/plugin/test_guard.py` has
+the libraries.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import pwd
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from pytest_claude_tokens import guard
+from pytest_claude_tokens.guard import RealServiceRefused
+
+HOME = "/home/somebody"
+NAMES = ("NO_PROXY", "no_proxy")
+
+
+class Seen:
+    def __init__(self):
+        self.arguments = []
+
+    def started(self, arguments):
+        self.arguments.append(arguments)
+
+
+@pytest.fixture
+def open_handle(guarded, monkeypatch):
+    """The guard with one open handle, whose user lives in HOME."""
+    monkeypatch.setattr(guard, "_homes", lambda scratch: [HOME])
+    guard._guarded_places.cache_clear()
+    seen = Seen()
+    guard.arm()
+    guard.protect(seen)
+    yield seen
+    guard.release(seen)
+    guard._guarded_places.cache_clear()
+
+
+def refused(event, *args):
+    try:
+        guard._hook(event, args)
+    except RealServiceRefused:
+        return True
+    return False
+
+
+# Hosts.
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["anthropic.com", "api.anthropic.com", "API.Anthropic.COM.", "claude.ai", "platform.claude.com", b"a.claude.ai"],
+)
+def test_real_hosts_are_refused(guarded, host):
+    """The three domains and all below them, however they are spelled."""
+    guard.arm()
+
+    assert refused("socket.getaddrinfo", host, 443, 0, 0, 0)
+    assert refused("socket.gethostbyname", host)
+    assert refused("socket.gethostbyaddr", host)
+    assert refused("socket.connect", object(), (host, 443))
+    assert refused("socket.sendto", object(), (host, 443))
+
+
+@pytest.mark.parametrize(
+    "host", [None, "", "127.0.0.1", "notanthropic.com", "anthropic.com.example", "claude.aint", b"\xff", 7]
+)
+def test_other_hosts_are_let_through(guarded, host):
+    """A name that only looks like one of them is none."""
+    guard.arm()
+
+    assert not refused("socket.getaddrinfo", host, 443, 0, 0, 0)
+    assert not refused("socket.connect", object(), (host, 443))
+
+
+@pytest.mark.parametrize("address", ["/run/socket", b"\0abstract", (), 7])
+def test_addresses_without_a_host_are_let_through(guarded, address):
+    """Unix sockets and the like have no host."""
+    guard.arm()
+
+    assert not refused("socket.connect", object(), address)
+
+
+def test_a_tunnel_to_a_real_host_is_refused(guarded):
+    """A proxy that a client was given by hand is asked for the real host by name."""
+    guard.arm()
+    sends = [
+        ("proxy.example", b"CONNECT api.anthropic.com:443 HTTP/1.1\r\n\r\n", True),
+        ("proxy.example", b"CONNECT pypi.org:443 HTTP/1.1\r\n\r\n", False),
+        ("127.0.0.1", b"CONNECT api.anthropic.com:443 HTTP/1.1\r\n\r\n", False),
+        ("proxy.example", b"GET / HTTP/1.1\r\n\r\n", False),
+        ("proxy.example", "CONNECT", False),
+    ]
+
+    for host, data, wanted in sends:
+        assert refused("http.client.send", SimpleNamespace(host=host), data) is wanted
+
+
+def test_nothing_is_refused_before_the_first_handle_and_after_the_session(guarded):
+    """The hook stays in the process for ever, and looks at nothing."""
+    asked = ("socket.getaddrinfo", "api.anthropic.com", 443, 0, 0, 0)
+    assert not refused(*asked)
+    guard.arm()
+    assert refused(*asked)
+    guard.disarm()
+    assert not refused(*asked)
+    assert guard._table == {}
+
+
+def test_a_suite_may_allow_the_real_hosts(guarded, monkeypatch):
+    """The ini option turns off the hosts' part alone."""
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    guard.allow_real_hosts(True)
+    guard.arm()
+
+    assert not refused("socket.getaddrinfo", "api.anthropic.com", 443, 0, 0, 0)
+    assert "open" in guard._table
+    assert not any(name in os.environ for name in NAMES)
+
+
+def test_the_error_names_the_host_and_the_remedy(guarded):
+    """Whoever reads it knows what to do; it survives a pickle, and its module is the short one."""
+    guard.arm()
+    with pytest.raises(
+        RealServiceRefused, match=r"api\.anthropic\.com.*tokens\.url.*claude_tokens_allow_real_hosts"
+    ) as caught:
+        guard._hook("socket.gethostbyname", ("api.anthropic.com",))
+
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value)
+    assert type(again).__module__ == "claude_tokens"
+
+
+# NO_PROXY.
+
+
+@pytest.mark.parametrize(
+    ("before", "ours"),
+    [
+        ({}, {"NO_PROXY": "anthropic.com,claude.com,claude.ai", "no_proxy": "anthropic.com,claude.com,claude.ai"}),
+        (
+            {"NO_PROXY": "a, b"},
+            {
+                "NO_PROXY": "a,b,anthropic.com,claude.com,claude.ai",
+                "no_proxy": "a,b,anthropic.com,claude.com,claude.ai",
+            },
+        ),
+        ({"no_proxy": "*"}, {"NO_PROXY": "*", "no_proxy": "*"}),
+        (
+            {"no_proxy": "claude.ai"},
+            {"NO_PROXY": "claude.ai,anthropic.com,claude.com", "no_proxy": "claude.ai,anthropic.com,claude.com"},
+        ),
+    ],
+)
+def test_a_proxy_of_the_users_is_kept_from_the_real_hosts(guarded, monkeypatch, before, ours):
+    """In both cases of the name, what one says holds for the other, and all is put back."""
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in before.items():
+        monkeypatch.setenv(name, value)
+
+    guard.arm()
+    assert {name: os.environ[name] for name in ours if name in os.environ} == {
+        k: v for k, v in ours.items() if v != "*" or k in before
+    }
+    guard.disarm()
+    assert {name: os.environ[name] for name in NAMES if name in os.environ} == before
+
+
+def test_a_variable_that_a_test_has_put_back_is_named_again(guarded, monkeypatch):
+    """The next handle looks; and what somebody else has set meanwhile is not taken away."""
+    for name in NAMES:
+        monkeypatch.setenv(name, "first")
+    guard.arm()
+    os.environ["NO_PROXY"] = "second"
+    guard.arm()
+    assert os.environ["NO_PROXY"] == "second,anthropic.com,claude.com,claude.ai"
+    os.environ["no_proxy"] = "third"
+    guard.disarm()
+
+    assert [os.environ[name] for name in NAMES] == ["second", "third"]
+
+
+# Files.
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{HOME}/.claude",
+        f"{HOME}/.claude/.credentials.json",
+        f"{HOME}/x/../.claude.json".encode(),
+        f"{HOME}/.claude.lock",
+        f"{HOME}/.config/anthropic/credentials/default.json",
+    ],
+)
+def test_the_real_login_is_out_of_reach(open_handle, path):
+    """Any open, rename, removal and making below it."""
+    assert refused("open", path, "r", 0)
+    for event in ("os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod", "os.utime", "shutil.rmtree"):
+        assert refused(event, path, 0, -1)
+    for event in ("os.rename", "os.link", "os.symlink"):
+        assert refused(event, path, "/tmp/x", -1, -1)
+        assert refused(event, "/tmp/x", path, -1, -1)
+        assert not refused(event, "/tmp/x", "/tmp/y", -1, -1)
+
+
+@pytest.mark.parametrize("path", [3, None, f"{HOME}/.claude.txt", f"{HOME}/.claudette/x", "relative", "nul\0", HOME])
+def test_other_files_are_let_through(open_handle, path):
+    """Descriptors, names that only look like it, and what is no path."""
+    assert not refused("open", path, "r", 0)
+
+
+def test_a_link_that_leads_there_is_followed(guarded, monkeypatch, tmp_path):
+    """A symbolic link to the file or to its folder, as some workarounds have them."""
+    home = tmp_path / "home"
+    (home / ".claude").mkdir(parents=True)
+    (tmp_path / "folder").symlink_to(home / ".claude")
+    (tmp_path / "file").symlink_to(home / ".claude" / ".credentials.json")
+    monkeypatch.setattr(guard, "_guarded_places", lambda *a: (guard._places([str(home)]), ()))
+
+    for path in ("folder", "file", "folder/.credentials.json"):
+        with pytest.raises(RealServiceRefused):
+            guard.check_path(tmp_path / path)
+    guard.check_path(tmp_path / "home" / "other")
+
+
+def test_a_home_that_is_a_link_is_protected_where_it_is(tmp_path):
+    """Both spellings of the real place."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "home").symlink_to(tmp_path / "real")
+
+    places = guard._places([str(tmp_path / "home")])
+
+    assert {str(tmp_path / name / ".claude") for name in ("home", "real")} <= set(places)
+
+
+def test_a_folder_that_is_gone_has_no_real_login(monkeypatch):
+    """A relative path in a working directory that was removed."""
+    monkeypatch.setattr(os, "getcwd", lambda: (_ for _ in ()).throw(FileNotFoundError()))
+
+    assert guard._spellings("x") == ()
+
+
+def test_a_project_that_lives_there_works(guarded, monkeypatch):
+    """Tests of a plugin below ~/.claude open their own files; the login beside them stays out of reach."""
+    monkeypatch.setattr(guard, "_homes", lambda scratch: [HOME])
+    monkeypatch.setattr(os, "getcwd", lambda: f"{HOME}/.claude/plugins/mine")
+    guard._guarded_places.cache_clear()
+    try:
+        guard.check_path(f"{HOME}/.claude/plugins/mine/test_x.py")
+        for path in ("", "/.credentials.json", "/plugins/other"):
+            with pytest.raises(RealServiceRefused):
+                guard.check_path(f"{HOME}/.claude{path}")
+    finally:
+        monkeypatch.undo()
+        guard._guarded_places.cache_clear()
+
+
+def test_without_an_open_handle_files_and_processes_are_free(guarded):
+    """Between tests the session's own work goes on."""
+    guard.arm()
+
+    assert not refused("open", os.path.expanduser("~/.claude/x"), "r", 0)
+    assert not refused("os.rename", os.path.expanduser("~/.claude/x"), "/tmp/y", -1, -1)
+    assert not refused("subprocess.Popen", "claude", ["claude"], None, {})
+
+
+# Whose home.
+
+
+def test_the_accounts_home_is_real_whatever_home_says(monkeypatch):
+    """A test that sets HOME does not hide the login, and has its own."""
+    monkeypatch.setattr(guard, "_HOME", "/tmp/test")
+
+    assert guard._homes("") == [pwd.getpwuid(os.getuid()).pw_dir]
+
+
+@pytest.mark.parametrize(
+    ("home", "scratch", "real"),
+    [
+        ("/home/x", "", True),
+        ("/tmp/x", "", False),
+        ("/scratch/x", "/scratch", False),
+        ("", "", False),
+        ("x", "", False),
+    ],
+)
+def test_a_home_is_real_unless_it_is_scratch(monkeypatch, home, scratch, real):
+    """In a container the user may have no entry, and HOME is all that there is."""
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: (_ for _ in ()).throw(KeyError()))
+    monkeypatch.setattr(guard, "_HOME", home)
+
+    assert guard._homes(scratch) == ([home] if real else [])
+
+
+# Processes.
+
+
+def test_claude_needs_our_environment(open_handle, monkeypatch):
+    """Through every door, unless the environment is one that was made here."""
+    ours = {guard.MARKER: "h"}
+    monkeypatch.delenv(guard.MARKER, raising=False)
+
+    assert refused("subprocess.Popen", "claude", ["claude", "-p"], None, {})
+    assert refused("subprocess.Popen", "claude", (), None, None)
+    assert refused("os.posix_spawn", "/bin/claude", ["claude"], {})
+    assert refused("os.exec", "/bin/claude", ["x"], None)
+    assert refused("os.spawn", 0, "/bin/claude", ["claude"], {})
+    assert refused("os.system", b"claude -p x")
+    assert not refused("subprocess.Popen", "claude", ["claude"], None, ours)
+    assert not refused("subprocess.Popen", "claude", ["claude"], None, {os.fsencode(guard.MARKER): b"h"})
+    assert not refused("os.posix_spawn", "/bin/claude", ["claude"], ours)
+    monkeypatch.setenv(guard.MARKER, "h")
+    assert not refused("os.system", "claude")
+    assert not refused("subprocess.Popen", "claude", ["claude"], None, None)
+
+
+def test_a_handle_is_told_what_is_started(open_handle):
+    """With its arguments, and not of what was refused."""
+    refused("subprocess.Popen", "claude", ["claude"], None, {})
+    refused("subprocess.Popen", "ls", ["ls", b"-l"], None, {})
+
+    assert open_handle.arguments == [["ls", "-l"]]
+
+
+# Listeners.
+
+
+def test_a_listener_hears_what_others_do(guarded):
+    """Each event, in the thread of its cause; not what the listener itself does, nor what is marked as ours."""
+    heard = []
+
+    def listener(event, args):
+        heard.append((event, args))
+        guard._hook("os.mkdir", ("inner", 0, -1))
+
+    guard.arm()
+    guard.listen(("os.mkdir", "fcntl.flock"), listener)
+    guard._hook("os.mkdir", ("a", 0, -1))
+    guard._hook("fcntl.flock", (1, 2))
+    guard._hook("os.rmdir", ("a", -1))
+    with guard.unheard():
+        guard._hook("os.mkdir", ("b", 0, -1))
+    guard.unlisten(("os.mkdir", "fcntl.flock"), listener)
+    guard._hook("os.mkdir", ("c", 0, -1))
+
+    assert heard == [("os.mkdir", ("a", 0, -1)), ("fcntl.flock", (1, 2))]
+    assert "fcntl.flock" not in guard._table
+    assert "os.mkdir" in guard._table
+
+
+def test_the_hook_is_added_once(guarded, monkeypatch):
+    """It can't be removed: one for the process, however often the guard is armed."""
+    added = []
+    monkeypatch.setattr(sys, "addaudithook", added.append)
+    monkeypatch.setattr(guard, "_installed", False)
+    guard.arm()
+    guard.disarm()
+    guard.arm()
+
+    assert added == [guard._hook]

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pytest_claude_tokens.handle import ClaudeTokens
+from pytest_claude_tokens.violations import TokenLeak
+from tests.unit.handle.requests_of import refresh
+
+
+def leaks(tokens):
+    return [
+        (event.get("where"), event.get("what"), event.grant, event.get("token"))
+        for event in tokens.history.noted("leak")
+    ]
+
+
+def test_a_live_token_in_a_log_is_noted_once(tokens):
+    """The logger is named, the token is not; a second message says nothing new."""
+    account = tokens.account()
+
+    for _ in range(2):
+        logging.getLogger("dispatcher").warning("sent %s", account.refresh_token)
+    logging.getLogger("dispatcher").warning("and %s", account.access_token)
+
+    assert leaks(tokens) == [("log", "dispatcher", "g#1", "rt#1"), ("log", "dispatcher", "g#1", "at#1")]
+    assert "FAKE" not in "".join(event.to_json() for event in tokens.history)
+
+
+def test_a_dead_token_in_a_log_is_no_leak(tokens):
+    """A spent refresh token and an ended bearer are worth nothing; nor is one that was not minted here."""
+    account = tokens.account()
+    refresh(account.refresh_token)
+    tokens.expire(account)
+    foreign = account.access_token[:-4] + "xxAA"
+
+    logging.getLogger().error("%s %s %s", account.refresh_token, account.access_token, foreign)
+
+    assert leaks(tokens) == []
+
+
+def test_a_token_in_a_logged_exception_is_a_leak(tokens):
+    """The traceback is part of what is logged."""
+    account = tokens.account()
+
+    try:
+        raise ValueError(account.access_token)
+    except ValueError:
+        logging.getLogger("d").exception("failed")
+
+    assert leaks(tokens) == [("log", "d", "g#1", "at#1")]
+
+
+def test_a_message_that_cannot_be_formatted_is_left_to_others(tokens, monkeypatch):
+    """A bad logging call is reported by logging itself, not by us."""
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+
+    logging.getLogger("d").warning("%d", "x")
+
+    assert leaks(tokens) == []
+
+
+def test_the_log_is_watched_while_the_handle_is_open():
+    """The handler goes with the handle."""
+    before = list(logging.getLogger().handlers)
+    with ClaudeTokens():
+        assert len(logging.getLogger().handlers) == len(before) + 1
+
+    assert logging.getLogger().handlers == before
+
+
+def test_a_live_token_in_argv_is_noted(tokens):
+    """What a process is started with can be read by every user of the machine."""
+    account = tokens.account()
+
+    subprocess.run([sys.executable, "-c", "", f"--token={account.access_token}"], check=True)
+    subprocess.run([sys.executable, "-c", ""], env={"T": account.access_token}, check=True)
+
+    assert leaks(tokens) == [("argv", os.path.basename(sys.executable), "g#1", "at#1")]
+
+
+def test_a_file_that_others_may_read_is_noted_at_the_end(tokens):
+    """Below the handle's folders, by its mode; a private file, a link and a closed file are passed by."""
+    account = tokens.account()
+    folder = tokens.config_dir(account)
+    for name, mode in (("copy", 0o644), ("group", 0o640), ("private", 0o600), ("empty", 0o644)):
+        path = folder / name
+        path.write_text("" if name == "empty" else account.refresh_token)
+        path.chmod(mode)
+    (folder / "link").symlink_to(folder / "copy")
+    (folder / "lost").symlink_to(folder / "nothing")
+
+    tokens.finish()
+
+    assert leaks(tokens) == [("file", f"config/a1/shared/{name}", "g#1", "rt#1") for name in ("copy", "group")]
+
+
+def test_a_file_that_vanishes_is_passed_by(tokens, monkeypatch):
+    """A lock file that is gone before it is read is no reason to fail."""
+    (tokens.tmp_path / "file").write_text("x")
+    monkeypatch.setattr(os, "lstat", lambda path: (_ for _ in ()).throw(FileNotFoundError()))
+
+    tokens.finish()
+
+    assert leaks(tokens) == []
+
+
+def test_a_leak_fails_the_test_that_leaks():
+    """The planted bug is caught; without it the same test passes."""
+    with pytest.raises(TokenLeak), ClaudeTokens() as tokens:
+        logging.getLogger("d").warning(tokens.account().access_token)
+    with ClaudeTokens() as tokens:
+        tokens.account()
+        logging.getLogger("d").warning("nothing")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from fake_server.events import Event
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["History", "Operation", "Outcome"]
 
 Outcome = Literal["ok", "fail", "info", "open"]
+
+_PRESETS: dict[Any, dict[str, Any]] = {name: policy.to_dict() for name, policy in PRESETS.items()}
 
 
 @dataclass(slots=True)
@@ -117,7 +120,6 @@ class History:
         self.presentations: dict[tuple[str | None, str], list[Operation]] = {}
         """The requests that presented each refresh token (by its grant and label) to be refreshed, in order."""
         self._noted: dict[str, list[Event]] = {}
-        self._accounts: dict[str, str] | None = None
         self._index()
 
     def _index(self) -> None:
@@ -165,25 +167,21 @@ class History:
         """The notes of that kind, in order."""
         return self._noted.get(f, ())
 
-    @property
+    @cached_property
     def policy(self) -> dict[str, Any]:
         """The policy's settings that differ from the defaults, of a mere name those of that preset."""
         policy = self.header.get("policy") or {}
         settings = {"name": policy} if isinstance(policy, str) else dict(policy)
-        if len(settings) == 1 and settings.get("name") in PRESETS:
-            return PRESETS[settings["name"]].to_dict()
-        return settings
+        return _PRESETS.get(settings.get("name"), settings) if len(settings) == 1 else settings
 
-    @property
+    @cached_property
     def accounts(self) -> dict[str, str]:
         """The account of each grant, in the order in which the grants appeared."""
-        if self._accounts is None:
-            found: dict[str, str] = {}
-            for event in self.events:
-                if event.grant is not None and event.grant not in found:
-                    found[event.grant] = event.account or event.grant
-            self._accounts = found
-        return self._accounts
+        found: dict[str, str] = {}
+        for event in self.events:
+            if event.grant is not None and event.grant not in found:
+                found[event.grant] = event.account or event.grant
+        return found
 
     def label(self, grant: str | None, label: str | None) -> str:
         """What people are told for the token ``label`` of ``grant``: ``rt#1``, with several grants ``work:rt#1``."""

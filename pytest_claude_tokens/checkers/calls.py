@@ -39,12 +39,13 @@ def _meetings(history: History, calls: list[Operation], allowed: int) -> Iterato
     more = 0
     under_way: list[Operation] = []
     for call in calls:
-        under_way = [op for op in under_way if op.open_at(call.opened)]
+        seq = call.invoke.seq
+        if under_way:  # tested inline: this loop is run for every call of every history that is explored
+            under_way = [op for op in under_way if op.end is None or op.end.seq > seq]
         # The oldest call of each worker; one that had a call open before it adds nothing.
-        oldest = {op.actor: op for op in reversed(under_way)}
-        joins = call.actor not in oldest
+        oldest = {op.invoke.actor: op for op in reversed(under_way)} if under_way else {}
         under_way.append(call)
-        if joins and len(oldest) >= allowed:
+        if len(oldest) >= allowed and call.actor not in oldest:
             more += bool(found)
             found = found or [*sorted(oldest.values(), key=lambda op: op.opened), call]
     if found:

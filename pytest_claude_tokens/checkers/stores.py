@@ -7,6 +7,7 @@ cancelled. Nothing is judged where the facts are missing: without the note ``end
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pytest_claude_tokens.checkers.words import joined
@@ -131,18 +132,27 @@ def _regression(history: History, note: Event, since: int, *, blank: bool) -> St
 # What is known about a grant.
 
 
-@dataclass(slots=True)
+@dataclass
 class _Grant:
     """One grant at the end. ``stores``: the last look at each of its stores; ``kept``: one of them has a token."""
 
+    history: History
     name: str
     seq: int
-    trail: _Trail
     accepts: list[str]
-    labels: list[str]
     death: str | None
     stores: list[Event]
     kept: bool
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """The refresh tokens that the service accepts, as people are told them."""
+        return [self.history.label(self.name, token) for token in self.accepts]
+
+    @cached_property
+    def trail(self) -> _Trail:
+        """Where its tokens came from and went to."""
+        return _Trail.of(self.history)
 
     @property
     def usable(self) -> bool:
@@ -159,24 +169,19 @@ def _grants(history: History) -> Iterator[_Grant]:
         looks: dict[tuple[str | None, str | None], Event] = {}
         for note in history.noted("store"):
             looks[note.account, note.get("store")] = note
-        trail = _Trail.of(history)
         for name, facts in grants.items():
-            if facts.get("setup_token"):
-                continue
-            accepts = list(facts.get("accepts") or ())
-            stores = [
-                looks[key] for store in facts.get("stores") or () if (key := (facts.get("account"), store)) in looks
-            ]
-            yield _Grant(
-                name=name,
-                seq=end.seq,
-                trail=trail,
-                accepts=accepts,
-                labels=[history.label(name, token) for token in accepts],
-                death=facts.get("death"),
-                stores=stores,
-                kept=any(_is_accepted(look, grants) for look in stores),
-            )
+            if not facts.get("setup_token"):
+                keys = [(facts.get("account"), store) for store in facts.get("stores") or ()]
+                stores = [looks[key] for key in keys if key in looks]
+                yield _Grant(
+                    history=history,
+                    name=name,
+                    seq=end.seq,
+                    accepts=list(facts.get("accepts") or ()),
+                    death=facts.get("death"),
+                    stores=stores,
+                    kept=any(_is_accepted(look, grants) for look in stores),
+                )
 
 
 def _is_accepted(look: Event, grants: dict[str, dict[str, Any]]) -> bool:

@@ -30,9 +30,9 @@ class _Tolerance:
         """The ``seq`` of the event that refused it as dead; ``None`` where the service did no such thing."""
         if (note := self._commits.get(op.op)) is not None:
             return note.seq if note.get("outcome") in ("refused", "reused") else None
-        # Where a history has no such notes at all, a 4xx of the service's own says the same.
+        # A file by another hand may have no such notes; then a 4xx that is not known to be anything else says the same.
         end = op.end
-        if self._commits or end is None or end.type != "fail" or op.fault or end.status == 429:
+        if end is None or end.type != "fail" or op.committed or op.fault or end.status == 429:
             return None
         return end.seq if (end.status or 500) < 500 else None
 
@@ -146,8 +146,8 @@ def check_refresh_storm(history: History) -> Iterator[RefreshStorm]:
         sent.setdefault(grant, []).extend(ops)
     if all(len(ops) < 2 for ops in sent.values()):
         return
-    committed = {note.op for note in history.noted("commit")}
-    refreshes = {op.closed: op for ops in sent.values() for op in ops if _counts(op, history, committed)}
+    decided = {note.op for note in history.noted("commit")}
+    refreshes = {op.closed: op for ops in sent.values() for op in ops if _counts(op, history, decided)}
     counted: dict[str | None, list[Operation]] = {grant: [] for grant in sent}
     excess: dict[str | None, tuple[int, int]] = {}
     more = dict.fromkeys(sent, 0)
@@ -176,7 +176,7 @@ def check_refresh_storm(history: History) -> Iterator[RefreshStorm]:
         )
 
 
-def _counts(op: Operation, history: History, committed: set[int | None]) -> bool:
+def _counts(op: Operation, history: History, decided: set[int | None]) -> bool:
     """Whether this refresh request counts: not what we spoilt, and not what the service had no time for."""
     end = op.end
     if end is None:
@@ -190,7 +190,7 @@ def _counts(op: Operation, history: History, committed: set[int | None]) -> bool
         if op.fault is not None and not op.committed:
             return False
         # Refused by its form alone (invalid_scope, which clients answer with a second try): nothing was redeemed.
-        return not (op.committed and committed and op.op not in committed)
+        return not op.committed or op.op in decided
     return True
 
 

@@ -18,9 +18,11 @@ from hypothesis.database import InMemoryExampleDatabase, choices_to_bytes
 from hypothesis.errors import DidNotReproduce, HypothesisException, UnsatisfiedAssumption
 from hypothesis.internal.conjecture.data import Status
 from hypothesis.internal.reflection import function_digest
+from hypothesis.reporting import with_reporter
 
 from pytest_claude_tokens.context import Report
 from pytest_claude_tokens.simulation.schedule import STOCK, Schedule
+from pytest_claude_tokens.violations import Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,6 +37,10 @@ SCHEDULE = "schedule"
 """The name under which the schedule is drawn, beside the test's own arguments."""
 _BYTES = 2048
 _MARKS = ("_hypothesis_internal_use_seed", "_hypothesis_internal_use_reproduce_failure", "hypothesis_explicit_examples")
+
+
+class _Enough(BaseException):
+    """Ends a search at once: Hypothesis lets it through."""
 
 
 class Campaign:
@@ -66,6 +72,9 @@ class Campaign:
             chosen = schedule if self.forced is None else self.forced
             outcome = self._execute(chosen, arguments)
             self.count(outcome)
+            if isinstance(outcome.error, Unknown):  # each such run takes seconds: no shrinking
+                self.failed = (outcome, arguments, b"")
+                raise _Enough
             if outcome.error is not None:
                 if not isinstance(outcome.error, UnsatisfiedAssumption):
                     self.failed = (outcome, arguments, self._choices())
@@ -112,7 +121,7 @@ class Campaign:
         if self._fuzz(total - self.schedules, seed, base.derandomize):
             return True
         before = self.failed
-        if Phase.shrink in base.phases:
+        if Phase.shrink in base.phases and before is not None and not isinstance(before[0].error, Unknown):
             self._engine()
         self.failed = self.failed or before
         return False
@@ -145,10 +154,13 @@ class Campaign:
         """An ordinary Hypothesis run: did it pass? Its own complaints (an unsatisfiable strategy …) are raised."""
         self.failed = None
         try:
-            self.test()
+            with with_reporter(lambda _: None):
+                self.test()
         except HypothesisException as error:
             if self.failed is None or isinstance(error, DidNotReproduce):
                 raise
+            return False
+        except _Enough:
             return False
         except BaseException as error:
             if self.failed is None:
@@ -172,7 +184,7 @@ class Campaign:
             before = self.schedules
             try:
                 run(source.randbytes(_BYTES))
-            except Exception:
+            except (Exception, _Enough):
                 if self.failed is None:
                     raise
                 return False

@@ -23,7 +23,8 @@ from pytest_claude_tokens.simulation.polish import polish
 from pytest_claude_tokens.simulation.replay import Replay
 from pytest_claude_tokens.simulation.runner import Body, Outcome, Runner
 from pytest_claude_tokens.simulation.schedule import STOCK, Schedule, What
-from pytest_claude_tokens.violations import Nondeterministic, NothingRaced
+from pytest_claude_tokens.simulation.watchdog import Watchdog
+from pytest_claude_tokens.violations import Nondeterministic, NothingRaced, Unknown
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -154,6 +155,7 @@ class _Exploration:
         with ExitStack() as stack:
             stack.enter_context(cheap_tls())
             stack.enter_context(Interceptor(runner.resolve, hosts=context.handle.get("hosts", ())))
+            stack.enter_context(Watchdog())
             stack.enter_context(patched())
             self._runner = runner
             try:
@@ -219,6 +221,8 @@ class _Exploration:
         """Make the failing schedule as short as it goes, see that it can be repeated, and say how."""
         assert campaign.failed is not None
         first, arguments, choices = campaign.failed
+        if isinstance(first.error, Unknown):
+            return first.error
         found_at = campaign.schedules
         best = first
         if context.replay is None:

@@ -59,7 +59,9 @@ class Crew:
         for number, job in enumerate(jobs):
             context = contextvars.copy_context()
             context.run(WORKER.set, f"w{number}")
-            task = asyncio.get_running_loop().create_task(self._task(number, job, count), context=context)
+            task = asyncio.get_running_loop().create_task(
+                self._task(number, job, count), name=f"w{number}", context=context
+            )
             self._tasks[number] = task
             tasks.append(task)
         waiting = asyncio.get_running_loop().create_future()

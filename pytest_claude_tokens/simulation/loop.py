@@ -70,6 +70,15 @@ class SimulatedLoop(base_events.BaseEventLoop):
             events._set_running_loop(None)
             sys.set_asyncgen_hooks(*before)
 
+    def pending(self) -> list[str]:
+        """Which tasks have not ended, and where each of them waits."""
+        waits = []
+        for task in sorted(asyncio.all_tasks(self), key=hash):
+            place = _place(task.get_coro())
+            if place:
+                waits.append(f"{task.get_name()} waits at {place}")
+        return waits
+
     def shut(self) -> None:
         """Cancel what is left, let it end in stock order, and close. Whatever does not end is dropped."""
         world = self.world
@@ -157,3 +166,15 @@ class SimulatedLoop(base_events.BaseEventLoop):
     def _check_closed(self) -> None:
         if self.is_closed():
             raise RuntimeError("Event loop is closed")
+
+
+def _place(coro: Any) -> str:
+    """The innermost line of the test's own code at which a suspended coroutine waits; empty where there is none."""
+    place = ""
+    while coro is not None:
+        frame = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None) or getattr(coro, "ag_frame", None)
+        if frame is not None and not any(part in frame.f_code.co_filename for part in ("/asyncio/", "/simulation/")):
+            code = frame.f_code
+            place = f"{code.co_filename.rpartition('/')[2]}:{frame.f_lineno} in {code.co_name}"
+        coro = getattr(coro, "cr_await", None) or getattr(coro, "gi_yieldfrom", None)
+    return place

@@ -14,9 +14,19 @@ from fake_server.clock import stopwatch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["NATIVE", "REAL_DATETIME", "REAL_START", "allocate_lock", "monotonic", "native", "real_sleep"]
+__all__ = [
+    "NATIVE",
+    "REAL_DATETIME",
+    "REAL_START",
+    "allocate_lock",
+    "allocate_rlock",
+    "monotonic",
+    "native",
+    "real_sleep",
+]
 
 allocate_lock = _thread.allocate_lock
+allocate_rlock = threading.RLock
 real_sleep = time.sleep
 monotonic = stopwatch()
 REAL_DATETIME = datetime

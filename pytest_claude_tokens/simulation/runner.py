@@ -17,6 +17,7 @@ from pytest_claude_tokens.simulation.loop import SimulatedLoop
 from pytest_claude_tokens.simulation.schedule import Chooser, Fact, Schedule, What
 from pytest_claude_tokens.simulation.threads import ACTIVE
 from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
+from pytest_claude_tokens.simulation.watchdog import Interrupted, where
 from pytest_claude_tokens.simulation.world import Stuck, World
 
 if TYPE_CHECKING:
@@ -114,7 +115,9 @@ class Runner:
             for mishap in schedule.mishaps:
                 tokens.server.faults.add(mishap.target, mishap.fault, skip=mishap.position)
             error = self._run_body(world, tokens, crew, dict(arguments or {}))
+            history = tokens.history.taken()
         finally:
+            world.stop()
             self.current = None
             ACTIVE.world = None
             random.setstate(state)
@@ -126,7 +129,7 @@ class Runner:
         return Outcome(
             schedule=schedule,
             error=tokens.to_raise(error) or error,
-            history=tokens.history.taken(),
+            history=history,
             raced=crew.raced,
             taken=tuple(chooser.taken),
             decisions=chooser.decision,
@@ -151,12 +154,20 @@ class Runner:
                 self._run_async(world, tokens, arguments)
             else:
                 self._run_sync(world, tokens, arguments)
-        except Stuck as stuck:
-            error = self._stuck(world, tokens, stuck)
         except BaseException as raised:
             error = raised
-        for carrier in world.stop():
-            tokens.server.journal.note("stuck", actor=carrier.name, why="blocked outside the simulation")
+        journal = tokens.server.journal
+        if isinstance(error, Interrupted):
+            error = Stuck()
+        if isinstance(error, Stuck):
+            if world.starved is not None:
+                journal.note("starved", why=world.starved)
+            elif not world.outsiders():
+                journal.note("deadlock", waits=world.waits())
+        for carrier in world.outsiders():
+            why = f"it waits outside the simulation: {where(carrier)}"
+            journal.note("stuck", actor=carrier.name, why=why)
+        tokens.finish()
         return error
 
     def _run_async(self, world: World, tokens: ClaudeTokens, arguments: dict[str, Any]) -> None:
@@ -169,10 +180,12 @@ class Runner:
                 until = world.now + LINGER
                 while tokens.server.open and world.now < until:
                     await asyncio.sleep(0.5)
-                tokens.finish()
 
         try:
             loop.run(main())
+        except Stuck:
+            world.pending = loop.pending()
+            raise
         finally:
             loop.shut()
 
@@ -181,21 +194,8 @@ class Runner:
             self.body.function(**arguments)
         finally:
             until = world.now + LINGER
-            while tokens.server.open and world.now < until:
+            while tokens.server.open and world.now < until and not world.stuck:
                 world.sleep(world.root, 0.5)
-            tokens.finish()
-
-    def _stuck(self, world: World, tokens: ClaudeTokens, stuck: Stuck) -> BaseException:
-        journal = tokens.server.journal
-        if world.starved is not None:
-            journal.note("starved", why=world.starved)
-        elif any(carrier.outside for carrier in world.all):
-            for carrier in world.all:
-                if carrier.outside:
-                    journal.note("stuck", actor=carrier.name, why="blocked outside the simulation")
-        else:
-            journal.note("deadlock", waits=world.waits())
-        return stuck
 
 
 def _facts(event: Event) -> tuple[Any, ...]:

@@ -52,7 +52,7 @@ class Fact:
 
     def text(self) -> str:
         """The fact as a person would say it."""
-        who = f"w{self.target}"
+        who = f"w{self.target}" if self.target >= 0 else "the body"
         if self.what == "freeze":
             return f"{who} is frozen for {self.length} decisions from decision {self.position}"
         if self.what == "alone":
@@ -169,11 +169,13 @@ class Chooser:
                     return CLOCK
             elif fact.what == "freeze":
                 frozen.add(fact.target)
-            elif fact.target in ready:
-                return ready.index(fact.target)
+            else:
+                for index, target in enumerate(ready):
+                    if target == fact.target or (fact.target == -1 and target < 0):
+                        return index
         if frozen:
             for index, target in enumerate(ready):
-                if target not in frozen:
+                if target not in frozen and not (target < 0 and -1 in frozen):
                     return index
             if timer:
                 return CLOCK

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from contextlib import suppress
 from random import Random
 from threading import get_ident, get_native_id
 from typing import TYPE_CHECKING, Any
 
 from fake_server.actors import WORKER
-from pytest_claude_tokens.simulation.native import allocate_lock
+from pytest_claude_tokens.simulation.native import allocate_lock, allocate_rlock
 from pytest_claude_tokens.simulation.schedule import CLOCK
 
 if TYPE_CHECKING:
@@ -111,12 +112,13 @@ class World:
         self.loop_timers: list[Any] = []
         self.loop_carrier: Carrier | None = None
         self.handovers = 0
-        self.mutex = allocate_lock()
+        self.mutex = allocate_rlock()
         self.stopping = False
         self.starved: str | None = None
         self.stuck = False
         self.on_death: Callable[[str, int], None] | None = None
         self.dead: set[int] = set()
+        self.pending: list[str] = []
         self._timers: list[tuple[float, int, Carrier]] = []
         self._timer_count = 0
 
@@ -168,7 +170,7 @@ class World:
         """Take the next runnable from the ready queue: a carrier or a loop's handle; ``None``: nobody can run."""
         ready, chooser = self.ready, self.chooser
         while True:
-            if self.loop_carrier is not None and self.loop_carrier.waiting:
+            if self.loop_carrier is not None and (self.loop_carrier.waiting or self.loop_carrier.outside):
                 return self._decide_without_loop()
             if not ready:
                 when = self.next_timer()
@@ -216,10 +218,13 @@ class World:
             self._check_limits()
 
     def target_of(self, item: Any) -> int:
-        """Which worker a runnable belongs to; -1 for none."""
+        """Which worker a runnable belongs to; a negative number for none: the task's own where it is one."""
         if isinstance(item, Carrier):
             return item.target
-        return target(item._context.get(WORKER))
+        name = item._context.get(WORKER)
+        if name is not None:
+            return target(name)
+        return -1 - getattr(getattr(item._callback, "__self__", None), "number", 0)
 
     def drop(self, dead: int) -> None:
         """Worker number ``dead`` never runs again: what of it is ready is forgotten."""
@@ -247,7 +252,7 @@ class World:
 
     def waits(self) -> list[str]:
         """Who waits for what: for the report of a deadlock."""
-        return [
+        return self.pending + [
             f"{carrier.name} waits for {carrier.why() if callable(carrier.why) else carrier.why}"
             for carrier in self.all
             if carrier.waiting and not carrier.done and carrier is not self.root
@@ -327,7 +332,8 @@ class World:
     def finish(self, carrier: Carrier) -> None:
         """The thread ends: the baton goes on and does not come back."""
         if carrier.outside and not self.stopping:
-            self._return(carrier)
+            with suppress(Stopped):
+                self._return(carrier)
         carrier.done = True
         self.carriers.pop(carrier.ident, None)
         for joiner in carrier.joiners:
@@ -350,7 +356,7 @@ class World:
         carrier.inbox = None
         item = self.decide()
         if item is None or isinstance(item, Carrier):
-            if item is None and not self._somebody_outside():
+            if item is None and not self.outsiders():
                 return None
             self._deliver(item)
             carrier.gate.acquire()
@@ -381,21 +387,25 @@ class World:
                 carrier.outside = True
                 self._deliver(self.decide())
 
-    def give_up(self) -> None:
-        """The watchdog has waited long enough for those outside: the root goes on, to say so."""
+    def give_up(self) -> bool:
+        """The watchdog has waited long enough for those outside: the root goes on, to say so; ``False``: it can't."""
         with self.mutex:
+            if self.root.outside or self.holder is self.root:
+                return False
             if self.holder is None and not self.stopping:
                 self.stuck = True
                 self._give(self.root)
+            return True
 
-    def _somebody_outside(self) -> bool:
-        return any(carrier.outside and not carrier.done for carrier in self.all)
+    def outsiders(self) -> list[Carrier]:
+        """Those that are blocked where we do not see."""
+        return [carrier for carrier in self.all if carrier.outside and not carrier.done]
 
     def _pass_on(self, carrier: Carrier) -> None:
         item = self.decide()
         if item is carrier:
             return
-        if item is None and carrier is self.root and not self._somebody_outside():
+        if item is None and carrier is self.root and not self.outsiders():
             raise Stuck
         self._deliver(item)
         carrier.gate.acquire()
@@ -413,11 +423,20 @@ class World:
             assert self.loop_carrier is not None
             self.loop_carrier.inbox = item
             self._give(self.loop_carrier)
-        elif self._somebody_outside():
-            self.holder = None
-        else:
+        elif not self._leave_idle():
             self.stuck = True
             self._give(self.root)
+
+    def _leave_idle(self) -> bool:
+        """Nobody holds the baton until one of those outside comes back; ``False`` where nobody is outside."""
+        with self.mutex:
+            if any(isinstance(item, Carrier) for item in self.ready):  # it has just come back
+                self._deliver(self.decide())
+            elif self.outsiders():
+                self.holder = None
+            else:
+                return False
+            return True
 
     def _give(self, carrier: Carrier) -> None:
         self.handovers += 1

@@ -251,6 +251,8 @@ _HOST_CHECKS: dict[str, Listener] = {
 
 def _name_hosts_in_no_proxy() -> None:
     """Again for each handle: a test may have replaced the variables, and have put them back since."""
+    if MARKER in os.environ:  # an environment of ours, in which the proxy is ours
+        return
     found = {name: os.environ.get(name) for name in ("no_proxy", "NO_PROXY")}
     for name, before in found.items():
         base = before if before is not None else next(filter(None, found.values()), "")

@@ -304,12 +304,14 @@ class ClaudeTokens:
     @property
     def proxy_url(self) -> str | None:
         """The proxy for clients that insist on the real hosts and on TLS; ``None`` where its extra is missing."""
-        return self._ways.proxy_url
+        proxy = self._ways.proxy
+        return None if proxy is None else proxy.url
 
     @property
     def ca_file(self) -> str | None:
-        """The certificate to trust for it."""
-        return self._ways.ca_file
+        """The certificate to trust for it; ``None`` without it."""
+        proxy = self._ways.proxy
+        return None if proxy is None else proxy.ca_file
 
     @property
     def tmp_path(self) -> Path:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from fake_server.server import Server
+    from fake_server.transports.proxy import ProxyServer
     from fake_server.transports.sockets import SocketServer
 
 __all__ = ["Ways"]
@@ -29,6 +30,7 @@ class Ways:
         self._lock = RLock()
         self._undo: ExitStack | None = None
         self._sockets: SocketServer | None = None
+        self._proxy: ProxyServer | None = None
         self.made: Path | None = None
 
     def __enter__(self) -> Self:
@@ -53,14 +55,20 @@ class Ways:
             return self._sockets.url
 
     @property
-    def proxy_url(self) -> str | None:
-        """Of the proxy that terminates TLS."""
-        return None
+    def proxy(self) -> ProxyServer | None:
+        """The proxy that terminates TLS, started when first asked for; ``None`` where its extra is missing."""
+        with self._lock:
+            undo = self._opened()
+            if self._proxy is None:
+                from fake_server.transports.proxy import ProxyServer, available
 
-    @property
-    def ca_file(self) -> str | None:
-        """The certificate that its clients are to trust."""
-        return None
+                if not available():
+                    return None
+                assert self.url  # the one loopback address to which it grants a tunnel
+                self._proxy = ProxyServer(self._server, self.folder, own=self._sockets, hosts=self._hosts)
+                self._proxy.start()
+                undo.callback(self._proxy.stop)
+            return self._proxy
 
     @property
     def folder(self) -> Path:

@@ -221,8 +221,8 @@ def test_nothing_is_left_when_the_session_is_over(tmp_path):
 def test_the_guard_is_cheap_to_load():
     """Neither asyncio nor ssl, which the plugin may not load, nor the service."""
     code = (
-        "import sys, pytest_claude_tokens.guard; "
-        "print([m for m in ('asyncio', 'ssl', 'socket', 'subprocess', 'fake_server') if m in sys.modules])"
+        "import sys; before = set(sys.modules); import pytest_claude_tokens.guard; new = set(sys.modules) - before; "
+        "print([m for m in ('asyncio', 'ssl', 'socket', 'subprocess', 'fake_server') if m in new])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

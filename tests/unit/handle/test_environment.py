@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from urllib.parse import urlsplit
 
 import httpx
@@ -8,7 +9,8 @@ import pytest
 import requests
 
 from pytest_claude_tokens import environment
-from tests.unit.handle.requests_of import call, refresh_body
+from pytest_claude_tokens.handle import ClaudeTokens
+from tests.unit.handle.requests_of import TOKEN_URL, call, refresh_body
 
 DROPPED = {
     "ANTHROPIC_API_KEY": "k",
@@ -170,3 +172,27 @@ def test_environ_is_env_for_code_in_this_process(tokens):
             assert client.get("https://api.anthropic.com/api/hello").status_code == 200
 
     assert dict(os.environ) == before
+
+
+def test_the_real_hosts_are_reached_through_the_proxy(tokens):
+    """A client that insists on them and on TLS finds the service, even if a handle was opened inside."""
+    account = tokens.account(expired=True)
+    with tokens.environ(account), ClaudeTokens():
+        assert os.environ["SSL_CERT_FILE"] == tokens.ca_file
+        reply = requests.post(TOKEN_URL, json=refresh_body(account.refresh_token), timeout=10)
+
+    assert reply.status_code == 200
+    assert tokens.history.operations[0].invoke.get("host") == "platform.claude.com"
+    assert tokens.proxy_url != tokens.url
+
+
+def test_without_the_proxys_extra_nothing_slips_out(tokens, monkeypatch):
+    """The loopback server stands in, and refuses each tunnel."""
+    monkeypatch.setitem(sys.modules, "trustme", None)
+    monkeypatch.setattr("fake_server.transports.proxy.find_spec", lambda name: None)
+    account = tokens.account()
+
+    made = tokens.env(account)
+    assert (tokens.proxy_url, tokens.ca_file, made["HTTPS_PROXY"]) == (None, None, tokens.url)
+    with tokens.environ(account), pytest.raises(requests.exceptions.ProxyError, match="403"):
+        requests.get("https://api.anthropic.com/api/hello", timeout=10)

@@ -30,8 +30,7 @@ def test_importing_the_package_imports_only_what_it_says():
     """The names are there at once, and what they need is loaded when they are used."""
     code = (
         "import sys; before = set(sys.modules); import pytest_claude_tokens as p; "
-        "print(sorted(set(sys.modules) - before - {'pytest_claude_tokens', 'typing', 'importlib'}) and "
-        "[m for m in ('asyncio', 'ssl', 'httpx', 'fake_server') if m in sys.modules]); "
+        "print([m for m in ('asyncio', 'ssl', 'httpx', 'fake_server') if m in set(sys.modules) - before]); "
         "from pytest_claude_tokens import ClaudeTokens; print(ClaudeTokens.__module__, p.ClaudeTokens is ClaudeTokens)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

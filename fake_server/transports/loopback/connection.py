@@ -127,7 +127,14 @@ class Connection(asyncio.Protocol):
 
     # One request after the other.
 
+    @property
+    def busy(self) -> bool:
+        """Whether an exchange is under way."""
+        return self._exchange is not None
+
     def _pump(self) -> None:
+        if self.listener.draining:
+            self._queue.clear()
         while self._queue and self._exchange is None and not self.over:
             item = self._queue.popleft()
             if isinstance(item, Refusal):
@@ -181,7 +188,7 @@ class Connection(asyncio.Protocol):
 
     def _finish(self) -> None:
         self._exchange = None
-        if not self._keep:
+        if not self._keep or self.listener.draining:
             self._close()
 
     def _end(self) -> None:

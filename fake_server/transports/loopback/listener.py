@@ -24,10 +24,20 @@ if TYPE_CHECKING:
     Pace = Callable[[Exchange, Wait], Wait]
     Aside = Callable[[Request], Local | None]
 
-__all__ = ["Listener"]
+__all__ = ["Listener", "check_host"]
 
 _BACKLOG = 1024
 """Connections that may wait to be accepted: a burst of hundreds must not lose one."""
+
+_DRAIN = 0.005
+"""Seconds between two looks at whether all that was open has ended."""
+
+
+def check_host(host: str) -> str:
+    """The loopback address that ``host`` is. Raises ``ValueError`` where it is none."""
+    if not is_loopback(host):
+        raise ValueError(f"cannot listen on {host or 'all addresses'}: a fake service is bound to loopback only")
+    return "127.0.0.1" if host == "localhost" else host
 
 
 class RealTimeLoop(asyncio.SelectorEventLoop):
@@ -62,10 +72,8 @@ class Listener:
         pace: Pace | None = None,
         aside: Aside | None = None,
     ) -> None:
-        if not is_loopback(host):
-            raise ValueError(f"cannot listen on {host}: a fake token service is bound to loopback addresses only")
         self.server = server
-        self.host = "127.0.0.1" if host == "localhost" else host
+        self.host = check_host(host)
         self.port = port
         self.hosts = (*KNOWN_HOSTS, *(name.lower().rstrip(".") for name in hosts))
         self.connections: set[Connection] = set()
@@ -73,6 +81,8 @@ class Listener:
         self._pace = pace
         self._aside = aside
         self._names = count(1)
+        self._grace = 0.0
+        self.draining = False
         self._thread: threading.Thread | None = None
         self._stopping = asyncio.Event()
 
@@ -104,9 +114,13 @@ class Listener:
         self._thread = threading.Thread(target=self._run, args=(listening,), name="fake-server", daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """Close every connection, abandon what is open, and join the thread. Does nothing the second time."""
+    def stop(self, grace: float = 0.0) -> None:
+        """Close every connection, abandon what is open, and join the thread. Does nothing the second time.
+
+        What is open gets ``grace`` seconds to end by itself; meanwhile, nothing new is taken on.
+        """
         if self._thread is not None:
+            self._grace = grace
             self.call(self._stopping.set)
             self._thread.join()
             self._thread = None
@@ -138,6 +152,9 @@ class Listener:
         """The name of the next connection."""
         return f"{self.prefix}{next(self._names)}"
 
+    def _is_busy(self) -> bool:
+        return any(connection.busy for connection in self.connections)
+
     # The thread.
 
     def _run(self, listening: socket.socket) -> None:
@@ -150,6 +167,10 @@ class Listener:
         server = await self.loop.create_server(self.accept, sock=listening, backlog=_BACKLOG)
         await self._stopping.wait()
         self.loop.remove_reader(listening)  # a closed server fails those that it has half accepted
+        self.draining = True
+        deadline = self.loop.time() + self._grace
+        while self._is_busy() and self.loop.time() < deadline:  # noqa: ASYNC110 - nobody tells when the last one ends
+            await asyncio.sleep(_DRAIN)
         while self.connections or len(asyncio.all_tasks()) > 1:
             for connection in list(self.connections):
                 connection.leave("server stopped")

@@ -1,0 +1,120 @@
+"""What the owner of a running service may ask it."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+import pytest
+
+from fake_server.events import Event
+from fake_server.faults import Fault
+from fake_server.transports.admin import Admin, fault_of
+from fake_server.transports.sockets import SocketServer
+from tests.unit.transports.raw import a_server, raw, request, token_body
+
+
+@pytest.fixture
+def server():
+    return a_server()
+
+
+@pytest.fixture
+def client(server):
+    def login(name="a1", **options):
+        if name == "taken":
+            raise ValueError("the account 'taken' is logged in already")
+        return {"name": name, **options}
+
+    with SocketServer(server, aside=Admin(server, lambda: {"verdict": "VALID"}, login)) as listener:
+        with httpx.Client(base_url=f"{listener.url}/_claude_tokens") as client:
+            yield client
+
+
+def test_the_history_is_told_as_lines(server, client):
+    """The header and the events so far, in order, and without a secret."""
+    secret = server.login("alice").refresh[0].secret
+    answer = client.get("/history")
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    events = [Event.from_json(line) for line in answer.text.splitlines()]
+    assert [event.type for event in events] == ["header", "note"]
+    assert secret not in answer.text
+
+
+def test_the_verdict_so_far_is_told(client):
+    """It is that of whoever judges."""
+    assert client.get("/verdict").json() == {"verdict": "VALID"}
+
+
+def test_an_account_can_be_logged_in(client):
+    """With nothing at all, or with all that an account has."""
+    options = {"name": "bob", "expired": True, "expires_in": 2.5, "setup_token": False}
+    assert client.post("/accounts").json() == {"name": "a1"}
+    assert client.post("/accounts", json=options).json() == options
+
+
+def test_a_fault_can_be_planned(server, client):
+    """The next token request of that account meets it, and only so many."""
+    grant = server.login("alice")
+    planned = {"target": "token", "fault": "status", "code": 503, "retry_after": 1, "count": 1, "account": "alice"}
+    assert client.post("/faults", json=planned).json() == {"fault": "status(503)"}
+    body = token_body(grant.refresh[0].secret)
+    url = str(client.base_url).partition("/_claude")[0] + "/v1/oauth/token"
+    answers = [client.post(url, content=body) for _ in range(2)]
+    assert [(answer.status_code, answer.headers.get("retry-after")) for answer in answers] == [(503, "1"), (200, None)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "fault"),
+    [
+        ({"fault": "LOST_REPLY"}, Fault.LOST_REPLY),
+        ({"fault": "reset"}, Fault.RESET),
+        ({"fault": "moved"}, Fault.moved()),
+        ({"fault": "delay", "seconds": 2, "after_commit": True}, Fault.delay(2, after_commit=True)),
+        ({"fault": "quota", "window": "seven_day"}, Fault.quota("seven_day")),
+        ({"fault": "html", "code": 502}, Fault.html(502)),
+    ],
+)
+def test_every_fault_has_a_name(asked, fault):
+    """Each is made from its name and its details."""
+    assert fault_of(**asked) == fault
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "says"),
+    [
+        ("accounts", b"[]", "a JSON object"),
+        ("accounts", b"{", "Expecting"),
+        ("accounts", b'{"nme":"x"}', "'nme' is not known here; there are name,"),
+        ("accounts", b'{"expires_in":true}', "'expires_in' has a value of the wrong type"),
+        ("accounts", b'{"name":"taken"}', "already"),
+        ("faults", b"{}", "no fault is named ''; there are lost-reply,"),
+        ("faults", b'{"fault":"reset","code":1}', "reset has no code"),
+        ("faults", b'{"fault":"status"}', "code"),
+        ("faults", b'{"fault":"status","code":200}', "400 to 599"),
+        ("faults", b'{"fault":"reset","count":0}', "at least 1"),
+        ("faults", b'{"fault":"reset","target":"x"}', '"token" or a "call"'),
+    ],
+)
+def test_a_bad_order_is_refused(client, path, body, says):
+    """400, and what is wrong with it."""
+    answer = client.post(f"/{path}", content=body)
+    assert answer.status_code == 400
+    assert says in answer.json()["error"]["message"]
+
+
+def test_other_ways_to_ask_are_refused(server, client):
+    """An unknown name is told which there are, a wrong method which it is; none of it is journalled."""
+    unknown, wrong = client.get("/secrets"), client.post("/verdict")
+    assert (unknown.status_code, wrong.status_code) == (404, 405)
+    assert "/_claude_tokens/history" in unknown.json()["error"]["message"]
+    assert server.journal.events == []
+
+
+def test_it_answers_only_to_a_name_of_this_machine(client):
+    """A page in a browser that has bound its own name to this address learns nothing."""
+    with raw(client.base_url.port) as stranger:
+        stranger.send(request("GET", "/_claude_tokens/history", host="evil.example"))
+        assert stranger.reply().status == 403
+        stranger.send(request("GET", "/_claude_tokens/verdict", host="localhost:1"))
+        assert json.loads(stranger.reply().body) == {"verdict": "VALID"}

@@ -17,7 +17,7 @@ from pytest_claude_tokens.simulation.loop import SimulatedLoop
 from pytest_claude_tokens.simulation.schedule import Chooser, Fact, Schedule, What
 from pytest_claude_tokens.simulation.threads import ACTIVE
 from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
-from pytest_claude_tokens.simulation.watchdog import Interrupted, where
+from pytest_claude_tokens.simulation.watchdog import Interrupted
 from pytest_claude_tokens.simulation.world import Stuck, World
 
 if TYPE_CHECKING:
@@ -162,11 +162,10 @@ class Runner:
         if isinstance(error, Stuck):
             if world.starved is not None:
                 journal.note("starved", why=world.starved)
-            elif not world.outsiders():
+            elif not world.stuck_at:
                 journal.note("deadlock", waits=world.waits())
-        for carrier in world.outsiders():
-            why = f"it waits outside the simulation: {where(carrier)}"
-            journal.note("stuck", actor=carrier.name, why=why)
+        for name, place in world.stuck_at:
+            journal.note("stuck", actor=name, why=f"it waits outside the simulation: {place}")
         tokens.finish()
         return error
 

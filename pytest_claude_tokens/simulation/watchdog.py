@@ -78,6 +78,7 @@ class Watchdog:
                 last = None
             elif now - since > PATIENCE:
                 since = now
+                world.stuck_at = [(carrier.name, where(carrier)) for carrier in world.outsiders()]
                 if not world.give_up() and self._before is not None and _SIGNAL is not None:
                     # The body itself is stuck, in a call that only a signal can end.
                     world.stuck = True

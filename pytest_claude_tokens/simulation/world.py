@@ -119,6 +119,7 @@ class World:
         self.on_death: Callable[[str, int], None] | None = None
         self.dead: set[int] = set()
         self.pending: list[str] = []
+        self.stuck_at: list[tuple[str, str]] = []
         self._timers: list[tuple[float, int, Carrier]] = []
         self._timer_count = 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fake_server.journal import SERVICE
 from pytest_claude_tokens.violations import Deadlock, Starvation, TokenLeak
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ def check_starvation(history: History) -> Iterator[Starvation | Deadlock]:
             cause="each waits for another: " + "; ".join(waits) if waits else "",
         )
     for note in history.noted("starved"):
-        why = note.get("why") or "its job did not end"
-        yield Starvation(f"{note.actor}: {why}", seq=note.seq, actors=(note.actor,), cause=why)
+        why = note.get("why") or "no end"
+        actors = () if note.actor == SERVICE else (note.actor,)  # or all of them
+        yield Starvation(": ".join((*actors, why)), seq=note.seq, actors=actors, cause=why)
 
 
 def check_token_leak(history: History) -> Iterator[TokenLeak]:

@@ -97,26 +97,23 @@ def _died_by_reuse(history: History, grant: _Grant) -> ForcedLogin:
 def check_store_regression(history: History) -> Iterator[StoreRegression]:
     """No store goes from a refresh token that the service accepts to one that it doesn't accept, or to a blank one."""
     setup = _setup_accounts(history)
-    found: dict[tuple[str | None, str | None], list[StoreRegression]] = {}
-    last: dict[tuple[str | None, str | None], int] = {}
+    found: dict[str | None, list[StoreRegression]] = {}
     for note in history.noted("store"):
-        key = (note.account, note.get("store"))
-        since, last[key] = last.get(key, 0), note.seq
         if note.account in setup or not note.get("previous") or not note.get("previous_accepted"):
             continue
         blank = note.get("state") == "blank"
         if blank or (note.get("state") == "token" and not note.get("accepted")):
-            found.setdefault(key, []).append(_regression(history, note, since, blank=blank))
+            found.setdefault(note.get("store"), []).append(_regression(history, note, blank=blank))
     for regressions in found.values():
         first = next((it for it in regressions if not it.excuse), regressions[0])
         first.more = len(regressions) - 1
         yield first
 
 
-def _regression(history: History, note: Event, since: int, *, blank: bool) -> StoreRegression:
-    before = history.label(note.grant, note.get("previous"))
+def _regression(history: History, note: Event, *, blank: bool) -> StoreRegression:
+    before = history.label(note.get("previous_grant") or note.grant, note.get("previous"))
     after = "blank" if blank else history.label(note.grant, note.refresh)
-    ours = next((n for n in _interventions(history) if since < n.seq < note.seq), None)
+    ours = next((it for it in _interventions(history) if _is_first_look(history, it, note)), None)
     name = note.get("store")
     return StoreRegression(
         f"{before} -> {after} in {name}",
@@ -125,8 +122,23 @@ def _regression(history: History, note: Event, since: int, *, blank: bool) -> St
         labels=(before,) if blank else (before, after),
         grant=note.grant,
         cause=f"{name} had {before}, which the service accepts, and now has {after}, which it doesn't",
-        excuse=f"we did that: {ours.f} {ours.actor} (#{ours.seq})" if ours else "",
+        excuse=f"we did that: {_did(ours)}" if ours else "",
     )
+
+
+def _is_first_look(history: History, ours: Event, note: Event) -> bool:
+    """Whether ``note`` is from the first look at the stores since we ended a worker: that is what it left behind.
+
+    Stores are looked at after each reply, so one reply may lie between; and the end of what that worker had open.
+    """
+    if ours.seq > note.seq:
+        return False
+    ends = [op.actor for op in history.operations if op.closed is not None and ours.seq < op.closed < note.seq]
+    return len([actor for actor in ends if actor != ours.actor]) <= 1
+
+
+def _did(ours: Event) -> str:
+    return f"{ours.f} {ours.actor} (#{ours.seq})"
 
 
 # What is known about a grant.
@@ -166,16 +178,13 @@ def _grants(history: History) -> Iterator[_Grant]:
     """The grants that are judged at the end: none without the note ``end``, and no setup-token."""
     for end in history.noted("end")[:1]:
         grants: dict[str, dict[str, Any]] = end.get("grants") or {}
-        looks: dict[tuple[str | None, str | None], Event] = {}
-        for note in history.noted("store"):
-            looks[note.account, note.get("store")] = note
-        for name, facts in grants.items():
+        looks = {note.get("store"): note for note in history.noted("store")}
+        for grant, facts in grants.items():
             if not facts.get("setup_token"):
-                keys = [(facts.get("account"), store) for store in facts.get("stores") or ()]
-                stores = [looks[key] for key in keys if key in looks]
+                stores = [looks[name] for name in facts.get("stores") or () if name in looks]
                 yield _Grant(
                     history=history,
-                    name=name,
+                    name=grant,
                     seq=end.seq,
                     accepts=list(facts.get("accepts") or ()),
                     death=facts.get("death"),
@@ -242,9 +251,8 @@ class _Trail:
             trail.seen[key] = sent[0].opened
         for note in history.noted("store"):
             if note.refresh:
-                trail.seen[note.grant, note.refresh] = min(
-                    note.seq, trail.seen.get((note.grant, note.refresh), note.seq)
-                )
+                key = note.grant, note.refresh
+                trail.seen[key] = min(note.seq, trail.seen.get(key, note.seq))
         return trail
 
     def issuers(self, grant: str, tokens: list[str]) -> list[Operation]:
@@ -279,4 +287,4 @@ class _Trail:
         if end is not None and end.seq < before and end.type == "info" and op.fault:
             return f"{op.fault} of #{op.opened}"
         note = next((note for note in self.ours if note.actor == op.actor and op.opened < note.seq < before), None)
-        return f"{note.f} {note.actor} (#{note.seq})" if note else ""
+        return _did(note) if note else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -72,7 +73,7 @@ def noise(draw, history: History) -> list[list[Event]]:
     found = []
     for n, kind in enumerate([*kinds, *[""] * (len(history) + 1 - len(kinds))]):
         t = history.events[min(n, len(history) - 1)].t if len(history) else 0.0
-        about = {"seq": 0, "t": t, "account": "noise", "grant": f"g#{n + 100}"}
+        about: dict[str, Any] = {"seq": 0, "t": t, "account": "noise", "grant": f"g#{n + 100}"}
         if kind == "other":
             asked = {**about, "actor": draw(st.sampled_from(ACTORS)), "f": "other", "op": 1000 + n, "bearer": "at#1"}
             found.append([Event(**asked, type="invoke"), Event(**asked, type="ok", status=200)])
@@ -101,7 +102,7 @@ def test_what_has_nothing_to_do_with_it_changes_nothing(data, history):
 @settings(max_examples=80, deadline=None)
 def test_what_has_been_broken_stays_broken(history):
     """A violation that does not wait for the end is there in each longer history, completed by the same event."""
-    before: set[tuple] = set()
+    before = set()
     for length in range(len(history) + 1):
         part = History(history.header, history.events[:length])
         now = {(it.invariant, it.seq, str(it)) for it in judge(part).violations if not it.at_end}

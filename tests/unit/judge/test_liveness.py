@@ -18,7 +18,14 @@ def test_a_starved_job_is_a_violation():
 
 def test_a_starved_job_may_say_nothing():
     """Then we say it."""
-    assert told(judge(history("note starved actor=w1"))) == ["starvation: w1: its job did not end"]
+    assert told(judge(history("note starved actor=w1"))) == ["starvation: w1: no end"]
+
+
+def test_a_run_that_starves_as_a_whole_names_no_worker():
+    """The search ran out of time or of decisions."""
+    (violation,) = judge(history("note starved why=no~end~after~86,400~s")).violations
+
+    assert (str(violation), violation.actors) == ("no end after 86,400 s", ())
 
 
 def test_a_deadlock_tells_who_waits_for_whom():

@@ -107,12 +107,12 @@ def test_a_store_that_was_never_looked_at_is_no_store():
     assert told(judge(history(REFRESHED + end()))) == []
 
 
-def test_a_store_of_another_account_counts_for_that_account():
-    """Two accounts may name their stores alike."""
-    look = store("rt#2", accepted=True, account="home", grant="g#2")
+def test_a_store_with_another_accounts_token_is_worth_what_that_token_is():
+    """A token of `home` in the store of `work`: whether somebody must log in depends on whether it is accepted."""
+    look = "login g#2\n" + store("rt#1", accepted=True, final=True, account="home", grant="g#2")
 
     assert told(judge(history(REFRESHED + look + "\n" + end()))) == []
-    assert invariants(REFRESHED + look + "\n" + store("rt#1") + "\n" + end()) == LOSSES
+    assert invariants(REFRESHED + look.replace("true", "false", 1) + "\n" + end()) == LOSSES
 
 
 def test_a_store_with_a_newer_login_of_the_account_needs_nobody():
@@ -168,6 +168,13 @@ def test_a_reply_that_we_lost_or_a_worker_that_we_ended_is_a_note(end_of_a):
     assert (told(without), noted(without)) == ([], ["excused forced-login"])
     assert (told(with_store), noted(with_store)) == ([], ["excused lost-rotation", "excused forced-login"])
     assert "we did that" in str(without.notes[0])
+
+
+def test_what_happens_after_our_loss_changes_nothing():
+    """The token stays out of reach, however often the old one is refused."""
+    text = UNREACHED + "a info fault=lost-reply\nb: w0 token rt#1\nb commit refused\nb fail 400\n" + end(stores=())
+
+    assert noted(judge(history(text))) == ["excused forced-login"]
 
 
 def test_a_reply_that_is_still_open_at_the_end_never_came():
@@ -248,6 +255,13 @@ def test_a_setup_token_is_exempt():
     text = f"login setup_token=true\n{store(state='absent')}\n" + end(accepts=(), setup_token=True)
 
     assert told(judge(history(text))) == []
+
+
+def test_a_setup_token_beside_it_changes_nothing():
+    """Its grant has nothing to give."""
+    text = "login g#2 setup_token=true\n" + UNREACHED + "a info\n" + end(stores=())
+
+    assert told(judge(history(text))) == ["forced-login: work:g#1: work:rt#2 reached no worker"]
 
 
 def test_without_commits_the_replies_say_what_was_issued():
@@ -412,20 +426,44 @@ def test_a_store_that_a_worker_spoilt_when_we_ended_it_is_a_note(f):
     assert str(verdict.notes[0]) == f"store-regression: rt#2 -> blank in s: we did that: {f} w0 (#6)"
 
 
-def test_a_kill_before_the_last_look_excuses_no_regression():
-    """The store was still good after it."""
-    kill = "note kill actor=w0\n"
-    look = store(previous="rt#2", previous_accepted=True)
+KILL = "note kill actor=w0\n"
+BLANKED = store(previous="rt#2", previous_accepted=True)
 
-    assert regression(look, kill + store("rt#2", accepted=True) + "\n") == ["store-regression: rt#2 -> blank in s"]
+
+@pytest.mark.parametrize(
+    ("between", "found"),
+    [
+        ("x: w1 call at#2\nx ok\n", []),
+        ("x: w1 call at#2\ny: w0 call at#2\ny info\nx ok\n", []),
+        ("x: w1 call at#2\nx ok\nz: w1 call at#2\nz ok\n", ["rt#2 -> blank in s"]),
+    ],
+    ids=["the next reply", "its own end before it", "a later reply"],
+)
+def test_only_the_first_look_after_a_kill_is_excused_by_it(between, found):
+    """Stores are looked at after each reply: what happens later the dead did not do."""
+    verdict = judge(history(STORED + KILL + between + BLANKED))
+
+    assert [str(it) for it in verdict.violations if it.invariant == "store-regression"] == found
+
+
+def test_a_kill_after_the_regression_excuses_nothing():
+    """It was spoilt by then."""
+    assert regression(BLANKED + "\n" + KILL) == ["store-regression: rt#2 -> blank in s"]
+
+
+def test_a_token_of_another_grant_that_is_clobbered_goes_by_its_own_name():
+    """The store had the newer login's token."""
+    look = store("rt#1", previous="rt#1", previous_accepted=True, previous_grant="g#2")
+
+    assert regression("login g#2\n" + look) == ["store-regression: home:rt#1 -> work:rt#1 in s"]
 
 
 def test_a_regression_of_its_own_counts_beside_one_of_ours():
     """The one that nobody forced is told."""
-    look = store(previous="rt#2", previous_accepted=True)
-    verdict = judge(history(STORED + f"note kill actor=w0\n{look}\n{store('rt#2', accepted=True)}\n{look}"))
+    calls = "x: w1 call at#2\nx ok\ny: w1 call at#2\ny ok\n"
+    verdict = judge(history(STORED + KILL + BLANKED + "\n" + calls + BLANKED))
 
-    assert [(violation.seq, violation.more) for violation in verdict.violations] == [(9, 1)]
+    assert [(violation.seq, violation.more) for violation in verdict.violations] == [(12, 1)]
 
 
 def test_the_store_of_a_setup_token_is_exempt():

@@ -39,7 +39,8 @@ class SoundClient:
         server = self.service.server
         token = server.authority.refresh_token(self.refresh)
         assert token is not None
-        now, before = server.clock.now(), self.looks.get("token")
+        now = server.clock.now()
+        before: Any = self.looks.get("token")
         server.journal.note(
             "store",
             account=token.grant.account,

@@ -6,7 +6,6 @@ place of an error that the body ended with, and is raised from it.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import pytest
@@ -156,10 +155,14 @@ def judge(item: pytest.Item, error: BaseException | None) -> BaseException | Non
         handle.to_raise(error) if handle.own else handle.look() for handle in handles
     )
     found = next(filter(None, looks), None)
-    if found is not None:
-        found.__cause__ = error
-        del kept[:1]
-    return _as_expected(found) if found is not None and disappointed else found
+    if found is None:
+        return None
+    found.__cause__ = error
+    if disappointed:
+        found = _as_expected(found)
+    if kept:
+        kept[0] = _raised(found)
+    return found
 
 
 def _kept_by_unittest(item: pytest.Item) -> list[pytest.ExceptionInfo[BaseException]]:
@@ -178,6 +181,14 @@ def _as_expected(found: BaseException) -> BaseException:
     outcome = pytest.xfail.Exception(f"{type(found).__name__}: {found}")
     outcome.__cause__ = found
     return outcome
+
+
+def _raised(error: BaseException) -> pytest.ExceptionInfo[BaseException]:
+    __tracebackhide__ = True
+    try:
+        raise error
+    except BaseException:  # noqa: BLE001 - it may be any, and is handed on
+        return pytest.ExceptionInfo.from_current()
 
 
 # The report.
@@ -205,25 +216,33 @@ def tell(item: pytest.Item, error: BaseException | None, made: pytest.TestReport
         known.name = report.HISTORY if number == 1 else f"history-{number}.jsonl"
         save(item, known)
         text = report.section(one)
+        text = text if one is error else f"{_headline(one)}\n{text}"
         # A section of the `longrepr` is shown whatever --show-capture says.
         add = getattr(made.longrepr, "addsection", lambda *section: made.sections.append(section))
         add(report.SECTION, text)
-        facts.setdefault("violations", []).append(f"{type(one).__name__}: {one}")
+        facts.setdefault("violations", []).append(_headline(one))
     item.user_properties[:] = [pair for pair in item.user_properties if pair[0] != _PROPERTY]  # of an earlier run
     item.user_properties += [(_PROPERTY, headline) for headline in facts.get("violations", ())]
     if facts:
         made.__dict__["claude_tokens"] = {"test": item.nodeid, **facts}
-    if found and found[0] is error:
-        _shorten(item, made.longrepr)
+    if found:
+        _shorten(item, error, found[0], made.longrepr)
 
 
-def _shorten(item: pytest.Item, longrepr: Any) -> None:
-    """Of a violation that was raised here no line of code is worth showing; its place is the test."""
+def _headline(finding: BaseException) -> str:
+    return f"claude_tokens.{type(finding).__name__}: {finding}"
+
+
+def _shorten(item: pytest.Item, error: BaseException | None, first: BaseException, longrepr: Any) -> None:
+    """Of a violation that was raised here no line of code is worth showing; and a group's own message says nothing."""
     if not getattr(longrepr, "chain", None):
         return  # `--tb=native`
-    trace, crash, description = longrepr.chain[-1]
-    if trace.extraline and crash is not None:  # "All traceback entries are hidden", but for `--full-trace`
+    from _pytest._code.code import ReprFileLocation  # pytest gives no other way to say where and what
+
+    trace, _, description = longrepr.chain[-1]
+    collapsed = error is first and trace.extraline is not None  # "All traceback entries are hidden"
+    if collapsed or isinstance(error, BaseExceptionGroup):
         trace.extraline = None
-        crash = dataclasses.replace(crash, path=str(item.path), lineno=(item.location[1] or 0) + 1)
+        crash = ReprFileLocation(str(item.path), (item.location[1] or 0) + 1, _headline(first))
         longrepr.chain[-1] = (trace, crash, description)
         longrepr.reprcrash = crash

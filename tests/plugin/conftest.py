@@ -22,12 +22,17 @@ def refresh(tokens, worker, secret):
     exchange = tokens.server.exchange(request, worker)
     while exchange.step() is not None:
         pass
-    return tokens.history.operations[-1].status
+    return tokens.server.journal.events[-1].status
 
 def spend_twice(tokens):
     secret = tokens.account(expired=True).refresh_token
     assert refresh(tokens, "w0", secret) == 200
     assert refresh(tokens, "w1", secret) == 400
+
+def storm(tokens):
+    account = tokens.account()
+    for _ in range(3):
+        assert refresh(tokens, "w0", tokens.server.authority.grants[-1].refresh[-1].secret) == 200
 
 def spend_once(tokens):
     assert refresh(tokens, "w0", tokens.account(expired=True).refresh_token) == 200

@@ -18,6 +18,7 @@ from pytest_claude_tokens.campaign import Campaign
 from pytest_claude_tokens.context import CONTEXT, ExplorationContext
 from pytest_claude_tokens.drawing import schedules
 from pytest_claude_tokens.simulation.exhaustive import enumerate_schedules
+from pytest_claude_tokens.simulation.files import switching_at_files
 from pytest_claude_tokens.simulation.patches import patched
 from pytest_claude_tokens.simulation.polish import polish
 from pytest_claude_tokens.simulation.replay import Replay
@@ -157,6 +158,7 @@ class _Exploration:
             stack.enter_context(Interceptor(runner.resolve, hosts=context.handle.get("hosts", ())))
             stack.enter_context(Watchdog())
             stack.enter_context(patched())
+            stack.enter_context(switching_at_files())
             self._runner = runner
             try:
                 yield runner

@@ -1,0 +1,76 @@
+"""File operations of threads in a world are switch points; a lock on a file is waited for without stopping the others.
+
+Audit events tell of them just before they happen, whatever code asks for them, and without a patch.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pytest_claude_tokens import guard
+from pytest_claude_tokens.simulation.threads import here
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows has no flock, and no such events
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_claude_tokens.simulation.world import Carrier, World
+
+__all__ = ["switching_at_files"]
+
+_EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.utime",
+           "os.listdir", "os.scandir", "fcntl.flock", "fcntl.lockf")  # fmt: skip
+_FIRST_LOOK, _SELDOM = 0.01, 5.0
+"""Simulated seconds between two looks at a lock on a file, which nobody tells us is free: more and more."""
+_CODE = (".py", ".pyc", ".so", ".pth")
+
+
+@contextmanager
+def switching_at_files() -> Iterator[None]:
+    """Switch threads at file operations, inside."""
+    guard.listen(_EVENTS, _switch)
+    try:
+        yield
+    finally:
+        guard.unlisten(_EVENTS, _switch)
+
+
+def _switch(event: str, args: tuple[Any, ...]) -> None:
+    place = here()
+    if place is None:
+        return
+    world, carrier = place
+    if carrier is world.loop_carrier or (event == "open" and _is_ours(args[0])):
+        return
+    world.pause(carrier)
+    if event in ("fcntl.flock", "fcntl.lockf"):
+        _wait_for_lock(world, carrier, event, args)
+
+
+def _is_ours(path: object) -> bool:
+    """Whether the interpreter opens this for itself: an import under way must not be interrupted."""
+    text = path if isinstance(path, str) else ""
+    return text.endswith(_CODE) or text.startswith((sys.prefix, sys.base_prefix, "/dev/", "/proc/"))
+
+
+def _wait_for_lock(world: World, carrier: Carrier, event: str, args: tuple[Any, ...]) -> None:
+    """Take the lock here, without blocking, as often as others have run; the call that follows finds it taken."""
+    fd, operation = args[:2]
+    if operation & fcntl.LOCK_NB or operation & fcntl.LOCK_UN:
+        return
+    take = fcntl.flock if event == "fcntl.flock" else fcntl.lockf
+    delay = _FIRST_LOOK
+    while True:
+        try:
+            take(fd, operation | fcntl.LOCK_NB, *args[2:])
+        except (BlockingIOError, PermissionError):
+            world.block(carrier, "a lock on a file", delay)
+            delay = min(1.5 * delay, _SELDOM)
+        else:
+            return

@@ -67,6 +67,7 @@ def end(server: Server, stores: Stores, leaks: Leaks, folder: Path | None) -> No
                 "death": grant.died(now),
                 "stores": [store.name for store in stores if store.grant is grant],
             }
+        stores.closed = True
         server.journal.note("end", grants=grants)
 
 

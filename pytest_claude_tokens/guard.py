@@ -292,9 +292,9 @@ def _homes(scratch: str) -> list[str]:
     homes = []
     with suppress(KeyError):  # a container's made-up user has no entry
         homes.append(pwd.getpwuid(os.getuid()).pw_dir)
-    if os.path.isabs(_HOME) and not _inside([scratch or _SCRATCH[0], *_SCRATCH, os.getcwd()], (_HOME,)):
+    if not _inside([scratch or _SCRATCH[0], *_SCRATCH, os.getcwd()], (_HOME,)):
         homes.append(_HOME)
-    return homes
+    return [home for home in homes if os.path.isabs(home)]
 
 
 def _places(homes: list[str]) -> tuple[str, ...]:

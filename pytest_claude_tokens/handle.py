@@ -271,7 +271,7 @@ class ClaudeTokens:
         login = self._login(account)
         if not name or name.startswith(".") or os.path.basename(name) != name:
             raise ValueError(f"config_dir(name={name!r}): the name of a folder, such as shared")
-        with self.server.lock:
+        with self.server.lock, guard.unheard():
             folder = self.tmp_path / "config" / login.name / name
             if not folder.exists():
                 folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

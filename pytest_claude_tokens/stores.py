@@ -117,6 +117,8 @@ class Stores:
     """All watched stores of one service; their names are unique."""
 
     def __init__(self, server: Server) -> None:
+        self.closed = False
+        """Whether the history has ended: what is in the stores later is nobody's business."""
         self._server = server
         self._stores: list[Store] = []
 
@@ -132,7 +134,7 @@ class Stores:
 
     def on_event(self, event: Event) -> None:
         """Look at all of them after a reply. Called under the server's lock."""
-        if event.type in ("ok", "fail", "info"):
+        if event.type in ("ok", "fail", "info") and not self.closed:
             for store in self._stores:
                 store.sample()
 

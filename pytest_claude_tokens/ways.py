@@ -11,6 +11,8 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Self
 
+from pytest_claude_tokens import guard
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -44,7 +46,7 @@ class Ways:
     @property
     def url(self) -> str:
         """Of the loopback server."""
-        with self._lock:
+        with self._lock, guard.unheard():
             undo = self._opened()
             if self._sockets is None:
                 from fake_server.transports.sockets import SocketServer
@@ -57,7 +59,7 @@ class Ways:
     @property
     def proxy(self) -> ProxyServer | None:
         """The proxy that terminates TLS, started when first asked for; ``None`` where its extra is missing."""
-        with self._lock:
+        with self._lock, guard.unheard():
             undo = self._opened()
             if self._proxy is None:
                 from fake_server.transports.proxy import ProxyServer, available
@@ -73,7 +75,7 @@ class Ways:
     @property
     def folder(self) -> Path:
         """A folder for its owner only."""
-        with self._lock:
+        with self._lock, guard.unheard():
             undo = self._opened()
             if self.made is None:
                 self.made = Path(tempfile.mkdtemp(prefix="claude-tokens-")).resolve()
@@ -84,7 +86,8 @@ class Ways:
         """The scratch ``HOME`` of a worker, always the same one; of all that have no name, too."""
         name = "nobody" if worker is None else f"of-{re.sub(r'[^0-9A-Za-z_-]', '_', worker)}"
         home = self.folder / "home" / name
-        os.makedirs(home, mode=0o700, exist_ok=True)
+        with guard.unheard():
+            os.makedirs(home, mode=0o700, exist_ok=True)
         return home
 
     def _opened(self) -> ExitStack:

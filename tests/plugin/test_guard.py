@@ -15,6 +15,8 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import aiohttp
+import httpx
+import httpx2
 import pytest
 import requests
 
@@ -61,6 +63,22 @@ def by_aiohttp():
     asyncio.run(get())
 
 
+def by_httpx():
+    httpx.get("https://api.anthropic.com/api/hello", timeout=1)
+
+
+def by_httpx2():
+    httpx2.get("https://api.anthropic.com/api/hello", timeout=1)
+
+
+def by_async_httpx():
+    async def get():
+        async with httpx.AsyncClient(timeout=1) as client:
+            await client.get("https://api.anthropic.com/api/hello")
+
+    asyncio.run(get())
+
+
 WAYS = [by_socket, by_look_up, by_urllib, by_http_client, by_requests, by_asyncio, by_aiohttp]
 
 
@@ -71,7 +89,7 @@ def test_no_client_reaches_a_real_host(tokens, way):
         way()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [*WAYS, by_httpx, by_httpx2, by_async_httpx])
 def test_a_thread_that_wakes_after_its_test_is_refused(way):
     """The handle is closed, the session goes on, and so does the guard."""
     with ClaudeTokens():

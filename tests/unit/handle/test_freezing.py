@@ -24,14 +24,14 @@ def test_without_freezegun_it_is_the_systems_time(monkeypatch):
 def test_every_thread_has_the_frozen_time():
     """freezegun itself tells the real time to a thread; the service must not have two times."""
     seen = []
+    tokens = ClaudeTokens()
     with freeze_time("2030-01-01 00:00:00.25"):
-        for read in (freezing.now, lambda: seen.append(freezing.now())):
-            thread = threading.Thread(target=lambda read=read: seen.append(read()))
-            thread.start()
-            thread.join()
-        assert freezing.now() == 1893456000.25
+        thread = threading.Thread(target=lambda: seen.append(tokens.clock.now()))
+        thread.start()
+        thread.join()
+        seen += [freezing.now(), tokens.clock.now()]
 
-    assert [time for time in seen if time is not None] == [1893456000.25] * 2
+    assert seen == [1893456000.25] * 3
 
 
 def test_a_look_of_ours_does_not_tick():

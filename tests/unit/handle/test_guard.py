@@ -299,6 +299,14 @@ def test_a_home_is_real_unless_it_is_scratch(monkeypatch, home, scratch, real):
     assert guard._homes(scratch) == ([home] if real else [])
 
 
+def test_an_account_without_a_home_protects_nothing_of_the_projects(monkeypatch):
+    """A relative home would make the project's own .claude folder the user's."""
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: SimpleNamespace(pw_dir=""))
+    monkeypatch.setattr(guard, "_HOME", "")
+
+    assert guard._homes("") == []
+
+
 # Processes.
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from fake_server import Fault, Policy
 from fake_server.clock import Clock
+from pytest_claude_tokens import guard
 from pytest_claude_tokens.handle import ClaudeTokens
 from pytest_claude_tokens.violations import DoubleSpend, RefreshStorm, Unknown
 from tests.unit.handle.requests_of import call, refresh
@@ -314,6 +315,36 @@ def test_finishing_twice_gives_one_verdict(tokens):
     assert tokens.violations() == []
     assert len(tokens.history.noted("end")) == 1
     assert tokens.to_raise() is None
+
+
+def test_what_comes_after_the_end_is_no_matter_of_the_stores(tokens):
+    """A thread that is left behind still gets answers; the end was written once."""
+    account = tokens.account()
+    held = [account.refresh_token]
+    tokens.watch_store(lambda: held[0], account)
+    tokens.finish()
+    held.clear()
+    call(account.access_token)
+
+    assert len(tokens.history.noted("store")) == 2
+
+
+def test_a_listener_hears_nothing_of_the_handles_own_files(tokens):
+    """What the handle does under its locks is no place to switch threads."""
+    heard = []
+    events = ("open", "os.mkdir", "os.chmod")
+    listener = lambda event, args: heard.append(args[0])  # noqa: E731 - one object, to be taken back
+    guard.listen(events, listener)
+    try:
+        account = tokens.account()
+        folder = tokens.config_dir(account)
+        tokens.env(account, worker="w0")
+        call(account.access_token)
+        assert not [path for path in heard if "claude-tokens" in str(path)]
+        (folder / "own").mkdir()
+        assert heard[-1] == str(folder / "own")
+    finally:
+        guard.unlisten(events, listener)
 
 
 def test_what_was_closed_before_its_end_is_judged_as_it_is():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import socket
 import sys
 from asyncio import base_events, events
 from threading import Thread
@@ -21,6 +22,7 @@ from pytest_claude_tokens.simulation.world import Stuck
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from pytest_claude_tokens.simulation.network import Network
     from pytest_claude_tokens.simulation.world import World
 
 __all__ = ["SimulatedLoop", "SimulatedTask"]
@@ -40,8 +42,11 @@ class SimulatedTask(asyncio.Task[Any]):
 class SimulatedLoop(base_events.BaseEventLoop):
     """A loop for one run. Use :meth:`run`, then :meth:`shut`."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, network: Network | None = None) -> None:
         super().__init__()
+        self._network = network
+        if network is not None:
+            network.loop = self
         self.world = world
         self._ready = world.ready  # handles and threads queue up in one line
         self._scheduled = world.loop_timers
@@ -154,6 +159,35 @@ class SimulatedLoop(base_events.BaseEventLoop):
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
         """Nothing to do: there is no executor."""
+
+    # The network.
+
+    async def getaddrinfo(self, host: Any, port: Any, **hints: Any) -> list[Any]:
+        """The served hosts only."""
+        address = self._net().look_up(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, int(port or 0)))]
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Connect in memory: the socket itself stays where it is."""
+        self._net().bind(sock, address)
+
+    async def create_connection(  # type: ignore[override]
+        self, protocol_factory: Any, host: Any = None, port: Any = None, *, ssl: Any = None, **options: Any
+    ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
+        """A connection with the fake, by name or over a socket that was connected with :meth:`sock_connect`."""
+        network = self._net()
+        sock = options.get("sock")
+        if sock is None:
+            try:
+                network.look_up(host)
+            except socket.gaierror as error:
+                raise OSError(str(error)) from error
+        return network.connect(protocol_factory, sock=sock, secure=bool(ssl))
+
+    def _net(self) -> Network:
+        if self._network is None:
+            raise OSError("this loop has no network")
+        return self._network
 
     # What BaseEventLoop leaves to its subclasses.
 

@@ -14,6 +14,7 @@ from fake_server.transports.inprocess import Target
 from pytest_claude_tokens.handle import ClaudeTokens
 from pytest_claude_tokens.simulation.crew import Crew
 from pytest_claude_tokens.simulation.loop import SimulatedLoop
+from pytest_claude_tokens.simulation.network import Network
 from pytest_claude_tokens.simulation.schedule import Chooser, Fact, Schedule, What
 from pytest_claude_tokens.simulation.threads import ACTIVE
 from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
@@ -114,7 +115,7 @@ class Runner:
             crew = self._crew(world, tokens)
             for mishap in schedule.mishaps:
                 tokens.server.faults.add(mishap.target, mishap.fault, skip=mishap.position)
-            error = self._run_body(world, tokens, crew, dict(arguments or {}))
+            error = self._run_body(world, tokens, crew, waiter, dict(arguments or {}))
             history = tokens.history.taken()
         finally:
             world.stop()
@@ -143,7 +144,7 @@ class Runner:
         return crew
 
     def _run_body(
-        self, world: World, tokens: ClaudeTokens, crew: Crew, arguments: dict[str, Any]
+        self, world: World, tokens: ClaudeTokens, crew: Crew, waiter: SimulatedWaiter, arguments: dict[str, Any]
     ) -> BaseException | None:
         parameters = inspect.signature(self.body.function).parameters
         ours = {"claude_tokens": tokens, "workers": crew}
@@ -151,7 +152,8 @@ class Runner:
         error: BaseException | None = None
         try:
             if self.body.kind == "tasks":
-                self._run_async(world, tokens, arguments)
+                hosts = self.body.settings.get("hosts", ())
+                self._run_async(world, tokens, arguments, Network(tokens.server, waiter, hosts))
             else:
                 self._run_sync(world, tokens, arguments)
         except BaseException as raised:
@@ -169,8 +171,8 @@ class Runner:
         tokens.finish()
         return error
 
-    def _run_async(self, world: World, tokens: ClaudeTokens, arguments: dict[str, Any]) -> None:
-        loop = SimulatedLoop(world)
+    def _run_async(self, world: World, tokens: ClaudeTokens, arguments: dict[str, Any], network: Network) -> None:
+        loop = SimulatedLoop(world, network)
 
         async def main() -> None:
             try:

@@ -23,7 +23,8 @@ class SimulatedWaiter:
         self._slow = {fact.position: DELAYS[fact.length] for fact in schedule.facts if fact.what == "slow"}
         self._leg = 0
 
-    def _seconds(self, wait: Wait) -> float:
+    def seconds(self, wait: Wait) -> float:
+        """How long a wait without a signal takes."""
         if wait.why not in ("request", "reply", "piece"):
             return wait.seconds or 0.0
         leg = self._leg
@@ -36,7 +37,7 @@ class SimulatedWaiter:
         carrier = world.me()
         assert carrier is not None
         if wait.signal is None:
-            world.sleep(carrier, self._seconds(wait))
+            world.sleep(carrier, self.seconds(wait))
         elif not wait.signal.fired:
             waiting = [carrier]
             wait.signal.subscribe(lambda: world.wake(carrier) if waiting else None)
@@ -48,7 +49,7 @@ class SimulatedWaiter:
     async def wait_async(self, wait: Wait) -> None:
         """For an asynchronous client on the simulated loop."""
         if wait.signal is None:
-            await asyncio.sleep(self._seconds(wait))
+            await asyncio.sleep(self.seconds(wait))
         elif not wait.signal.fired:
             loop = asyncio.get_running_loop()
             future = loop.create_future()

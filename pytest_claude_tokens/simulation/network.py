@@ -1,0 +1,209 @@
+"""A network in memory, so that any asyncio client works as it is; in it are the token hosts, and nothing else.
+
+TLS is not spoken: whether a connection is encrypted is the event loop's business, and this loop takes it as read.
+Name look-ups of the served hosts and of loopback give an address of TEST-NET-1 (RFC 5737); all others fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Any
+
+from fake_server.actors import WORKER
+from fake_server.effects import Wait
+from fake_server.transports.loopback.connection import Connection
+from fake_server.transports.loopback.http1 import KNOWN_HOSTS, is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from fake_server.exchange import Exchange
+    from fake_server.server import Server
+    from fake_server.wire import Request
+    from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
+
+__all__ = ["Network"]
+
+_PREFIX = "192.0.2."
+
+
+class Network:
+    """The other end of every connection of one run: a listener without sockets."""
+
+    draining = False
+
+    def __init__(self, server: Server, waiter: SimulatedWaiter, hosts: Iterable[str] = ()) -> None:
+        self.server = server
+        self.connections: set[Connection] = set()
+        self._waiter = waiter
+        self._hosts = {*KNOWN_HOSTS, *hosts}
+        self._addresses: dict[str, str] = {}
+        self._connected: dict[socket.socket, str] = {}
+        self._count = 0
+        self.loop: asyncio.AbstractEventLoop
+
+    # What a connection asks of its listener.
+
+    def answers(self, host: str) -> bool:
+        """Whether requests for ``host`` are served."""
+        return host.lower().rstrip(".") in self._hosts or is_loopback(host)
+
+    def pace(self, exchange: Exchange, wait: Wait) -> Wait:
+        """The wait as the schedule has it."""
+        del exchange
+        seconds = self._waiter.seconds(wait)
+        return wait if wait.signal is not None else Wait(wait.why, seconds or None)
+
+    def local(self, request: Request) -> None:
+        """Nothing is answered beside the service."""
+        del request
+
+    def call(self, function: Callable[..., object], *args: object) -> None:
+        """Call ``function`` in the loop."""
+        self.loop.call_soon(function, *args)
+
+    # What the loop asks.
+
+    def look_up(self, host: str) -> str:
+        """The address that stands for ``host``. Raises ``socket.gaierror``."""
+        name = host.decode() if isinstance(host, bytes) else str(host)
+        if name.startswith(_PREFIX) and name in self._addresses.values():
+            return name
+        if not self.answers(name):
+            message = f"{name}: there is no such host in the simulated network, only the token service"
+            raise socket.gaierror(socket.EAI_NONAME, message)
+        return self._addresses.setdefault(name, f"{_PREFIX}{len(self._addresses) + 1}")
+
+    def bind(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
+        """``sock`` is connected from now on, as far as anybody can tell. Raises ``ConnectionRefusedError``."""
+        try:
+            self._connected[sock] = self.look_up(address[0])
+        except socket.gaierror as error:
+            raise ConnectionRefusedError(str(error)) from None
+
+    def connect(
+        self, factory: Callable[[], asyncio.BaseProtocol], *, sock: socket.socket | None, secure: bool
+    ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
+        """A connection of a client with the fake."""
+        if sock is not None and self._connected.pop(sock, None) is None:
+            raise OSError("this socket was not connected in the simulated network")
+        self._count += 1
+        protocol = factory()
+        server = Connection(self, f"c{self._count}")  # type: ignore[arg-type]  # it is all that a connection asks
+        near, far = _End(self.loop, sock, secure=secure), _End(self.loop, None, secure=True)
+        near.join(far, protocol)
+        far.join(near, server)
+        server.connection_made(far)
+        protocol.connection_made(near)
+        return near, protocol
+
+
+class _Socket:
+    """What a server does to a socket before it resets the connection."""
+
+    def setsockopt(self, *options: object) -> None:
+        """Nothing: an abort resets the connection here."""
+
+    def getpeername(self) -> tuple[str, int]:
+        """The address of the other end."""
+        return (f"{_PREFIX}1", 443)
+
+
+class _End(asyncio.Transport):
+    """One end of a connection in memory."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket | None, *, secure: bool) -> None:
+        place = sock or _Socket()
+        super().__init__({"peername": (f"{_PREFIX}1", 443), "sockname": ("127.0.0.1", 0), "socket": place})
+        self._loop = loop
+        self._sock = sock
+        self._secure = secure
+        self._closing = False
+        self._eof = False
+        self._paused = False
+        self._kept: list[bytes] = []
+        self._peer: _End
+        self._protocol: Any
+
+    def join(self, peer: _End, protocol: asyncio.BaseProtocol) -> None:
+        """Connect this end with ``peer``; ``protocol`` is served by it."""
+        self._peer = peer
+        self._protocol = protocol
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        protocol: asyncio.BaseProtocol = self._protocol
+        return protocol
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not self._closing and data:
+            self._loop.call_soon(self._peer.deliver, bytes(data), WORKER.get())
+
+    def deliver(self, data: bytes, worker: str | None) -> None:
+        """``data`` has come from the other end, sent by ``worker``."""
+        if self._closing:
+            return
+        if self._paused:
+            self._kept.append(data)
+            return
+        if isinstance(self._protocol, Connection):
+            self._protocol.worker = worker
+        self._protocol.data_received(data)
+
+    def close(self) -> None:
+        self._finish(None)
+
+    def abort(self) -> None:
+        self._finish(ConnectionResetError(104, "Connection reset by peer"))
+
+    def _finish(self, error: Exception | None) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        self._loop.call_soon(self._protocol.connection_lost, None)
+        self._loop.call_soon(self._peer.lose, error)
+        if self._sock is not None:
+            self._sock.close()
+
+    def lose(self, error: Exception | None) -> None:
+        """The other end has closed, or reset."""
+        if self._closing:
+            return
+        if error is None and not self._eof:
+            self._eof = True
+            if self._protocol.eof_received():
+                return
+        self._closing = True
+        if self._sock is not None:
+            self._sock.close()
+        self._loop.call_soon(self._protocol.connection_lost, error)
+
+    def write_eof(self) -> None:
+        self._loop.call_soon(self._peer.lose, None)
+
+    def can_write_eof(self) -> bool:
+        return not self._secure
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def pause_reading(self) -> None:
+        self._paused = True
+
+    def resume_reading(self) -> None:
+        self._paused = False
+        kept, self._kept = self._kept, []
+        for data in kept:
+            self._loop.call_soon(self.deliver, data, WORKER.get())
+
+    def is_reading(self) -> bool:
+        return not self._paused
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Nothing is ever buffered."""

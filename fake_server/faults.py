@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 __all__ = ["COMMITTED", "Fault", "FaultKind", "FaultPlan", "Target"]
 
@@ -32,12 +32,13 @@ class Fault:
     after_commit: bool = False
     window: Window = "five_hour"
 
-    LOST_REPLY: ClassVar[Fault]
-    RESET: ClassVar[Fault]
-    TIMEOUT: ClassVar[Fault]
-    GARBAGE: ClassVar[Fault]
-    TRUNCATED: ClassVar[Fault]
-    BURST: ClassVar[Fault]
+    if TYPE_CHECKING:  # at run time Hypothesis takes annotated constants for fields, and prints them in one another
+        LOST_REPLY: ClassVar[Fault]
+        RESET: ClassVar[Fault]
+        TIMEOUT: ClassVar[Fault]
+        GARBAGE: ClassVar[Fault]
+        TRUNCATED: ClassVar[Fault]
+        BURST: ClassVar[Fault]
 
     @classmethod
     def status(cls, code: int, retry_after: float | None = None) -> Fault:

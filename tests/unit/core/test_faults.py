@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import pytest
+from hypothesis.vendor.pretty import pretty
 
 from fake_server import Fault as Exported
 from fake_server.effects import Break, Start
@@ -39,6 +40,12 @@ WRONG: Any = "two_hour"
 
 def ids(value: object) -> str | None:
     return repr(str(value)) if isinstance(value, Fault) else None
+
+
+def test_hypothesis_prints_a_fault_in_a_few_words() -> None:
+    """One line for each of its fields, and none for the constants of the class."""
+    assert len(pretty(Fault.LOST_REPLY)) < 120
+    assert "RESET" not in pretty(Fault.status(503))
 
 
 @pytest.mark.parametrize("expected", FAULTS, ids=lambda expected: repr(str(expected[0])))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import httpx2
 
-from fake_server import Policy
 from pytest_claude_tokens.violations import DoubleSpend
 from tests.zoo.common import TOKEN_URL, Body, Login, LoginFile, Pair, named, redeem, token_request
 
@@ -151,12 +150,12 @@ class ThreadLockOfStore(ThreadLockOfItsOwn):
         self.lock = lock
 
 
-def two_pools(make: Callable[[LoginFile, Any], Refresher], lock: Callable[[], Any]) -> Body:
+def two_pools(make: Callable[[LoginFile, Any], Refresher], *, in_threads: bool = False) -> Body:
     """Two pools over one file; every other worker uses the second one."""
 
     async def two_pools(claude_tokens: Any, workers: Any) -> None:
         store = LoginFile(claude_tokens.config_dir(claude_tokens.account(expired=True)))
-        shared = lock()
+        shared = threading.Lock() if in_threads else asyncio.Lock()
         pools = make(store, shared), make(store, shared)
         await workers(*(pools[n % 2].bearer for n in range(len(workers))))
 
@@ -229,14 +228,14 @@ PAIRS = [
     Pair(
         name="two pools over one store",
         invariant=DoubleSpend,
-        planted=two_pools(OwnLock, asyncio.Lock),
-        sound=two_pools(LockOfStore, asyncio.Lock),
+        planted=two_pools(OwnLock),
+        sound=two_pools(LockOfStore),
     ),
     Pair(
         name="refresh in a thread under a lock of its own",
         invariant=DoubleSpend,
-        planted=two_pools(ThreadLockOfItsOwn, threading.Lock),
-        sound=two_pools(ThreadLockOfStore, threading.Lock),
+        planted=two_pools(ThreadLockOfItsOwn, in_threads=True),
+        sound=two_pools(ThreadLockOfStore, in_threads=True),
     ),
     Pair(
         name="single flight cleared early",

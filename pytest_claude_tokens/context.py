@@ -36,7 +36,11 @@ class Report:
 
 @dataclass(slots=True, kw_only=True)
 class ExplorationContext:
-    """The running test's settings. ``handle``: keywords for each handle; ``command``: how to run this test again."""
+    """The running test's settings.
+
+    ``handle``: keywords for each handle. ``command``: how to run this test again. ``reported`` is told how hard it was
+    looked, and ``failed`` gets the evidence before anything is raised.
+    """
 
     handle: Mapping[str, Any] = field(default_factory=dict)
     examples: int | None = None
@@ -44,6 +48,7 @@ class ExplorationContext:
     replay: str | None = None
     command: str = "pytest"
     reported: Callable[[Report], None] = lambda report: None
+    failed: Callable[[Any], None] = lambda evidence: None
 
 
 CONTEXT: ContextVar[ExplorationContext | None] = ContextVar("claude_tokens_exploration", default=None)

@@ -17,6 +17,7 @@ from fake_server.transports.inprocess import Interceptor, cheap_tls
 from pytest_claude_tokens.campaign import Campaign
 from pytest_claude_tokens.context import CONTEXT, ExplorationContext
 from pytest_claude_tokens.drawing import schedules
+from pytest_claude_tokens.report import Evidence, attach
 from pytest_claude_tokens.simulation.exhaustive import enumerate_schedules
 from pytest_claude_tokens.simulation.files import switching_at_files
 from pytest_claude_tokens.simulation.patches import patched
@@ -245,10 +246,8 @@ class _Exploration:
             names=self._names,
             choices=choices,
         )
-        for note in getattr(first.error, "__notes__", ()):
-            if note not in getattr(error, "__notes__", ()):
-                error.add_note(note)
-        error.claude_tokens_found = Found(  # type: ignore[attr-defined]
+        _annotate(error, first.error, arguments)
+        found = Found(
             best,
             replay.token(),
             context.command,
@@ -256,7 +255,20 @@ class _Exploration:
             before=len(first.schedule.facts),
             agreed=agreed,
         )
-        return error
+        error.claude_tokens_found = found  # type: ignore[attr-defined]
+        known = Evidence(history=found.history, replay=found.replay)
+        context.failed(known)
+        attach(error, known)
+        return error.with_traceback(None)
+
+
+def _annotate(error: BaseException, noted: BaseException | None, arguments: Mapping[str, Any]) -> None:
+    """Of Hypothesis's notes keep the blob; the schedule is told better by the story, the arguments are told here."""
+    blobs = [note for note in getattr(noted, "__notes__", ()) if "reproduce_failure" in note]
+    drawn = [f"{name}={value!r}" for name, value in sorted(arguments.items())]
+    error.__notes__ = [*([f"with {', '.join(drawn)}"] if drawn else []), *blobs]
+    if not error.__notes__:
+        del error.__notes__
 
 
 def _compare(first: Outcome, second: Outcome) -> None:

@@ -68,6 +68,27 @@ class Option:
         return "claude_tokens_" + self.name.replace("-", "_")
 
 
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("a whole number is wanted") from None
+
+
+def _positive(text: str) -> int:
+    number = _whole(text)
+    if number < 1:
+        raise ValueError("at least 1")
+    return number
+
+
+def _replay_token(text: str) -> str:
+    from pytest_claude_tokens.simulation.replay import Replay
+
+    Replay.read(text)
+    return text
+
+
 OPTIONS: tuple[Option, ...] = (
     Option(
         name="report-dir",
@@ -75,6 +96,19 @@ OPTIONS: tuple[Option, ...] = (
         help="where each failure leaves a folder with its history (default: .claude-tokens).",
         default=".claude-tokens",
     ),
+    Option(
+        name="replay",
+        metavar="ct1-…",
+        help="run explored tests under the one schedule of this token, which a failure has printed.",
+        parse=_replay_token,
+    ),
+    Option(
+        name="examples",
+        metavar="N",
+        help="how many schedules each explored test tries (instead of what its @settings say).",
+        parse=_positive,
+    ),
+    Option(name="seed", metavar="N", help="seed of the schedules that explored tests try.", parse=_whole),
 )
 _BY_NAME = {row.name: row for row in OPTIONS}
 _REAL_HOSTS = "claude_tokens_allow_real_hosts"

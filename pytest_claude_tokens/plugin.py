@@ -14,7 +14,7 @@ import pytest
 # An editable install rewrites the asserts of the package with the entry point only.
 pytest.register_assert_rewrite("fake_server")
 
-from pytest_claude_tokens import options, xdist  # noqa: E402 - after the line above, or it has no effect
+from pytest_claude_tokens import options, searching, xdist  # noqa: E402 - after the line above, or it has no effect
 from pytest_claude_tokens.fixtures import (  # noqa: E402
     claude_server,
     claude_tokens,
@@ -34,6 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker, and refuse bad options before anything runs."""
     config.addinivalue_line("markers", options.MARKER_HELP)
     options.check_options(config)
+    config.pluginmanager.register(searching.Search(), "claude_tokens_search")
     if xdist.is_worker(config):
         config.pluginmanager.register(xdist.Worker(), "claude_tokens_worker")
 

@@ -199,7 +199,7 @@ def save(item: pytest.Item, known: report.Evidence) -> None:
     try:
         folder = report.save(options.report_folder(item.config), item.nodeid, known)
     except OSError as error:
-        known.folder = f"(not written: {error})"
+        known.folder, known.trouble = None, f"no history was written: {error.strerror or error}"
     else:
         start = item.config.invocation_params.dir
         known.folder = str(folder.relative_to(start) if folder.is_relative_to(start) else folder)
@@ -221,8 +221,11 @@ def tell(item: pytest.Item, error: BaseException | None, made: pytest.TestReport
         add = getattr(made.longrepr, "addsection", lambda *section: made.sections.append(section))
         add(report.SECTION, text)
         facts.setdefault("violations", []).append(_headline(one))
-    item.user_properties[:] = [pair for pair in item.user_properties if pair[0] != _PROPERTY]  # of an earlier run
-    item.user_properties += [(_PROPERTY, headline) for headline in facts.get("violations", ())]
+    if made.when == "setup":  # perhaps not the first one
+        item.user_properties[:] = [pair for pair in item.user_properties if pair[0] != _PROPERTY]
+    properties = [(_PROPERTY, headline) for headline in facts.get("violations", ())]
+    item.user_properties += properties  # what JUnit's file is made of: the report of the teardown takes them from here
+    made.user_properties += properties
     if facts:
         made.__dict__["claude_tokens"] = {"test": item.nodeid, **facts}
     if found:

@@ -41,7 +41,7 @@ class Evidence:
 
     ``replay``: a shell command. ``sources``: by an operation's number, the user's line that sent it. ``files``: names
     and texts of further files for its folder. ``folder``: where they were saved, as people are shown it; ``name``:
-    that of the history there.
+    that of the history there. ``trouble``: why they could not be saved.
     """
 
     history: History
@@ -50,6 +50,7 @@ class Evidence:
     sources: Mapping[int, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     folder: str | None = None
+    trouble: str | None = None
 
 
 def attach(finding: BaseException, known: Evidence) -> None:
@@ -85,12 +86,12 @@ def section(finding: BaseException) -> str:
 
     known = evidence(finding)
     assert known is not None
-    files = (known.name, *known.files)
+    told: dict[str, Any] = {"replay": known.replay, "folder": known.folder, "files": (known.name, *known.files)}
     if isinstance(finding, Violation):
-        return story(
-            known.history, finding, replay=known.replay, folder=known.folder, files=files, sources=known.sources
-        )
-    return plain_story(known.history, str(finding), replay=known.replay, folder=known.folder, files=files)
+        text = story(known.history, finding, sources=known.sources, **told)
+    else:
+        text = plain_story(known.history, str(finding), **told)
+    return f"{text}\n{known.trouble}" if known.trouble else text
 
 
 # The folder.

@@ -27,7 +27,7 @@ def test_errors_of_the_body_may_be_replaced(error):
 @pytest.mark.parametrize(
     "error",
     [
-        unittest.SkipTest(),
+        unittest.SkipTest("skip"),
         pytest.skip.Exception("skip"),
         pytest.xfail.Exception("xfail"),
         pytest.fail.Exception("fail"),

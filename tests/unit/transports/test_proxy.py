@@ -100,6 +100,7 @@ def test_requests_goes_through_the_proxy(server, proxy, monkeypatch):
         "HTTPS_PROXY": url_of(proxy, "w1"),
         "REQUESTS_CA_BUNDLE": proxy.ca_file,
         "NO_PROXY": "",
+        "no_proxy": "",
     }.items():
         monkeypatch.setenv(name, value)
     with requests.get("https://console.anthropic.com/v1/oauth/hello", timeout=PATIENCE) as answer:

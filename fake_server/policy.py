@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
 __all__ = ["PRESETS", "SCOPE", "SETUP_LIFE", "SETUP_SCOPE", "GraceMode", "Policy"]
@@ -150,8 +150,7 @@ class Policy:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields that differ from the defaults, and the name: what the history's header says."""
-        mine, default = asdict(self), asdict(Policy())
-        changed = {k: _plain(v) for k, v in mine.items() if v != default[k]}
+        changed = {name: _plain(value) for name, default in _DEFAULTS if (value := getattr(self, name)) != default}
         return {"name": self.name, **changed}
 
 
@@ -159,6 +158,8 @@ def _plain(value: Any) -> Any:
     """``value`` as JSON has it."""
     if isinstance(value, frozenset):
         return sorted(value)
+    if isinstance(value, Mapping):
+        return dict(value)
     return "inf" if value == math.inf else value
 
 
@@ -170,6 +171,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "key": ("bearer", "account"),
 }
 
+_DEFAULTS = tuple((f.name, getattr(Policy(), f.name)) for f in fields(Policy))
 PRESETS: dict[str, Policy] = {
     policy.name: policy
     for policy in (

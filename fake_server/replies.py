@@ -60,7 +60,7 @@ def _dump(value: object) -> bytes:
 
 
 def _uuid(*words: str) -> str:
-    return str(uuid.UUID(bytes=hashlib.sha256("/".join(words).encode()).digest()[:16], version=4))
+    return str(uuid.UUID(bytes=hashlib.blake2b("/".join(words).encode(), digest_size=16).digest(), version=4))
 
 
 class Replies:
@@ -71,7 +71,7 @@ class Replies:
 
     def request_id(self, op: int) -> str:
         """``req_011C…`` for the operation of that number."""
-        digest = hashlib.sha256(f"{self._namespace} {op}".encode()).hexdigest()
+        digest = hashlib.blake2b(f"{self._namespace} {op}".encode(), digest_size=10).hexdigest()
         return f"req_011C{digest[:20]}"
 
     def json(self, op: int, value: object, status: int = 200, *headers: tuple[str, str]) -> Reply:

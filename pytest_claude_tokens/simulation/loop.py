@@ -50,7 +50,7 @@ class SimulatedLoop(base_events.BaseEventLoop):
         self.world = world
         self._ready = world.ready  # handles and threads queue up in one line
         self._scheduled = world.loop_timers
-        self._tasks = 0
+        self._made: list[SimulatedTask] = []
         self.failures: list[dict[str, Any]] = []
         self.set_task_factory(self._make_task)
         self.set_exception_handler(lambda _, context: self.failures.append(context))
@@ -78,8 +78,8 @@ class SimulatedLoop(base_events.BaseEventLoop):
     def pending(self) -> list[str]:
         """Which tasks have not ended, and where each of them waits."""
         waits = []
-        for task in sorted(asyncio.all_tasks(self), key=hash):
-            place = _place(task.get_coro())
+        for task in self._made:
+            place = "" if task.done() else _place(task.get_coro())
             if place:
                 waits.append(f"{task.get_name()} waits at {place}")
         return waits
@@ -87,8 +87,7 @@ class SimulatedLoop(base_events.BaseEventLoop):
     def shut(self) -> None:
         """Cancel what is left, let it end in stock order, and close. Whatever does not end is dropped."""
         world = self.world
-        left = [task for task in asyncio.all_tasks(self) if not task.done()]
-        left.sort(key=hash)
+        left = [task for task in self._made if not task.done()]
         events._set_running_loop(self)
         try:
             for task in left:
@@ -96,11 +95,13 @@ class SimulatedLoop(base_events.BaseEventLoop):
             steps = iter(range(10_000))
             try:
                 self._turn(lambda: all(task.done() for task in left) or next(steps, None) is None)
-                closing = self.create_task(self.shutdown_asyncgens())
-                self._turn(lambda: closing.done() or next(steps, None) is None)
+                generators: Any = self
+                if generators._asyncgens:
+                    closing = self.create_task(self.shutdown_asyncgens())
+                    self._turn(lambda: closing.done() or next(steps, None) is None)
             except Stuck:
                 pass
-            for task in asyncio.all_tasks(self):
+            for task in self._made:
                 task._log_destroy_pending = False  # type: ignore[attr-defined]  # its death is our doing
         finally:
             events._set_running_loop(None)
@@ -120,11 +121,12 @@ class SimulatedLoop(base_events.BaseEventLoop):
                 handle._run()
 
     def _make_task(self, loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        self._tasks += 1
-        options.setdefault("name", None)
-        if options["name"] is None:
-            options["name"] = f"task-{self._tasks}"
-        return SimulatedTask(coro, loop=loop, number=self._tasks, **options)
+        number = len(self._made) + 1
+        if options.get("name") is None:
+            options["name"] = f"task-{number}"
+        task = SimulatedTask(coro, loop=loop, number=number, **options)
+        self._made.append(task)
+        return task
 
     # Threads.
 

@@ -82,6 +82,7 @@ class Runner:
     def __init__(self, body: Body, *, record: bool = False) -> None:
         self.body = body
         self._record = record
+        self._wanted = {"claude_tokens", "workers"} & set(inspect.signature(body.function).parameters)
         self.current: Target | None = None
 
     def resolve(self) -> Target | None:
@@ -146,9 +147,8 @@ class Runner:
     def _run_body(
         self, world: World, tokens: ClaudeTokens, crew: Crew, waiter: SimulatedWaiter, arguments: dict[str, Any]
     ) -> BaseException | None:
-        parameters = inspect.signature(self.body.function).parameters
         ours = {"claude_tokens": tokens, "workers": crew}
-        arguments.update({name: value for name, value in ours.items() if name in parameters})
+        arguments.update({name: ours[name] for name in self._wanted})
         error: BaseException | None = None
         try:
             if self.body.kind == "tasks":

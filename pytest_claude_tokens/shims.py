@@ -28,7 +28,7 @@ def install(folder: str | os.PathLike[str]) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     package = Path(str(files("pytest_claude_tokens"))) / "claude"
     keychain = shlex.quote(str(place / "keychain.json"))
-    keeps = f': "${{CLAUDE_TOKENS_KEYCHAIN:={keychain}}}"\nexport CLAUDE_TOKENS_KEYCHAIN\n'
+    keeps = f'[ -n "$CLAUDE_TOKENS_KEYCHAIN" ] || export CLAUDE_TOKENS_KEYCHAIN={keychain}\n'
     _write(place / "claude", package / "__main__.py", "")
     _write(place / "security", package / "keychain_main.py", keeps)
     return place

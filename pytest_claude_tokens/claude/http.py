@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -182,18 +183,24 @@ def _open(url: Url, timeout: float) -> socket.socket:
     """Connect to a loopback address, and never to any other."""
     if not url.loopback:
         raise HttpError("ENETUNREACH", f"{url.host} is not reached through a proxy, and never without")
-    hosts = ("127.0.0.1", "::1") if url.host == "localhost" else (url.host,)
-    for number, host in enumerate(hosts, 1):
-        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            sock.settimeout(timeout)
-            sock.connect((host, url.port))
-        except BaseException as error:
-            sock.close()
-            if number == len(hosts) or not isinstance(error, ConnectionRefusedError):
-                raise
-        else:
-            break
+    if url.host != "localhost":
+        return _connect(url.host, url.port, timeout)
+    try:
+        return _connect("127.0.0.1", url.port, timeout)
+    except ConnectionRefusedError:
+        with suppress(OSError):  # perhaps there is no IPv6 at all
+            return _connect("::1", url.port, timeout)
+        raise
+
+
+def _connect(host: str, port: int, timeout: float) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout)
+        sock.connect((host, port))
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 

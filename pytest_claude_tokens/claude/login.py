@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
 from pytest_claude_tokens.claude.dance import LockStuck
 from pytest_claude_tokens.claude.dialects import CLIENT_ID, LOGIN_SCOPE, SETUP_SCOPE
@@ -170,19 +170,16 @@ def _by_browser(client: Client, scope: str, more: dict[str, Any]) -> dict[str, A
         else:
             url = f"{_AUTHORIZE}?{urlencode(query)}"
             client.say(f"Open this address in a browser to log in:\n\n{url}\n")
-            with _browser(client, url):
+            browser = client.machine.environ.get("BROWSER")
+            with _showing(browser, url) if browser else nullcontext():
                 code = _wait_for_code(client, listener, state)
     body = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect}
     return _ask(client, {**body, "client_id": _client_id(client), "code_verifier": verifier, "state": state, **more})
 
 
 @contextmanager
-def _browser(client: Client, url: str) -> Iterator[None]:
-    """Show ``url`` to the program that ``BROWSER`` names, for as long as the block takes."""
-    browser = client.machine.environ.get("BROWSER")
-    if not browser:
-        yield
-        return
+def _showing(browser: str, url: str) -> Iterator[None]:
+    """Show ``url`` to the program ``browser``, for as long as the block takes."""
     import shlex
     import subprocess
 

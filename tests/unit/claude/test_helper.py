@@ -155,6 +155,13 @@ def test_settings_that_name_no_helper_are_none(world, settings):
     assert world.run("-p", "x", "--settings", settings).out == "Not logged in · Please run /login\n"
 
 
+def test_settings_that_are_a_list_are_none(helped):
+    """The config directory's file need not be an object."""
+    world = helped()
+    (world.config / "settings.json").write_text("[]")
+    assert world.run().out == "Not logged in · Please run /login\n"
+
+
 def test_settings_can_be_a_file(world, tmp_path):
     """--settings FILE beats the config directory's."""
     (tmp_path / "s.json").write_text('{"apiKeyHelper": "echo filed"}')

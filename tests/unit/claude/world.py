@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from fake_server.clock import Clock
 from fake_server.effects import Break, Piece, Start, Wait
@@ -15,7 +15,7 @@ from fake_server.policy import Policy
 from fake_server.server import Server
 from fake_server.wire import Request
 from pytest_claude_tokens.claude import telemetry
-from pytest_claude_tokens.claude.http import HttpError, Reply, Url
+from pytest_claude_tokens.claude.http import Http, HttpError, Reply, Url
 from pytest_claude_tokens.claude.machine import Machine
 from pytest_claude_tokens.claude.main import main
 
@@ -150,7 +150,7 @@ class World:
             chance=lambda: 0.5,
         )
         self.machine = machine
-        status = main(list(arguments or ("-p", "Reply: A")), machine, http or self.http)
+        status = main(list(arguments or ("-p", "Reply: A")), machine, cast("Http", http or self.http))
         return SimpleNamespace(status=status, out=out.getvalue(), err=err.getvalue())
 
     def events(self) -> list[str]:

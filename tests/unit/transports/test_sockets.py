@@ -51,6 +51,21 @@ def invokes(server):
     return [event for event in server.journal.events if event.type == "invoke"]
 
 
+def meanwhile(listener):
+    """Come back when the loop has seen all that was sent to it before."""
+    done = threading.Event()
+    turns = iter(range(3))
+
+    def turn():
+        if next(turns, None) is None:
+            done.set()
+        else:
+            listener.call(turn)
+
+    listener.call(turn)
+    assert done.wait(PATIENCE)
+
+
 # Clients.
 
 
@@ -173,7 +188,9 @@ def test_expect_continue_waits_for_the_reply_before(listener):
 def test_an_old_client_gets_no_interim_reply(listener):
     """HTTP/1.0 has no ``100 Continue``."""
     with raw(listener.port) as client:
-        client.send(request("POST", "/x", b"x", "Expect: 100-continue", version="1.0"))
+        client.send(request("POST", "/x", b"", "Content-Length: 1", "Expect: 100-continue", version="1.0"))
+        meanwhile(listener)
+        client.send(b"x")
         assert client.to_the_end().startswith(b"HTTP/1.1 404 ")
 
 
@@ -274,6 +291,18 @@ def test_headers_without_end_are_refused(listener):
     with raw(listener.port) as client:
         client.send(b"GET /", b"x" * HEAD_LIMIT)
         assert client.reply().status == 431
+
+
+def test_the_limit_is_for_one_request(listener):
+    """A connection that has carried much is as good as new."""
+    whole = request("GET", "/api/hello")
+    count = HEAD_LIMIT // len(whole) + 1
+    with raw(listener.port) as client:
+        client.send(whole * count, whole[:20])
+        assert [client.reply().status for _ in range(count)] == [200] * count
+        meanwhile(listener)
+        client.send(whole[20:])
+        assert client.reply().status == 200
 
 
 @pytest.mark.parametrize(
@@ -459,20 +488,51 @@ def test_a_pace_may_replace_every_wait(server):
 
 
 def test_a_wait_ends_once(server):
-    """A signal that comes after the time was up wakes nobody."""
-    late = Signal()
+    """A signal that comes after its wait was over does not end the wait of another request."""
+    watch = Watch(server)
+    late, go_on = Signal(), Signal()
 
-    def pace(_, wait):
-        return Wait(wait.why, seconds=0.0, signal=late)
+    def pace(exchange, wait):
+        return Wait(wait.why, seconds=0.0, signal=late) if exchange.op == 1 else Wait(wait.why, signal=go_on)
 
     with SocketServer(server, pace=pace) as listener, raw(listener.port) as client:
         client.send(request("GET", "/api/hello"))
         assert client.reply().status == 200
+        client.send(request("GET", "/api/hello"))
+        watch.of("invoke", count=2)
         with server.lock:
             late.fire()
-        client.send(request("GET", "/api/hello"))
+        meanwhile(listener)
+        assert [event.type for event in server.journal.events] == ["invoke", "ok", "invoke"]
+        with server.lock:
+            go_on.fire()
         assert client.reply().status == 200
-    assert [event.type for event in server.journal.events] == ["invoke", "ok"] * 2
+
+
+def test_a_server_that_is_to_end_takes_nothing_new(server, listener):
+    """What is open ends, and is answered; a request that comes later is not even journalled."""
+    watch = Watch(server)
+    hold = Hold("call", 2)
+    server.holds.append(hold)
+    with raw(listener.port) as one, raw(listener.port) as two:
+        two.send(request("GET", "/api/hello"))
+        assert two.reply().status == 200
+        one.send(call(server.login("a").access[0].secret))
+        watch.of("invoke", count=2)
+        stopping = threading.Thread(target=listener.stop, args=(PATIENCE,))
+        stopping.start()
+        pause = threading.Event()
+        while not listener.draining:
+            pause.wait(0.001)
+        two.send(request("GET", "/api/hello"))
+        meanwhile(listener)
+        with server.lock:
+            hold.release()
+        assert one.reply().status == 200
+        assert one.to_the_end() == b""
+        assert two.to_the_end() == b""
+        stopping.join()
+    assert len(invokes(server)) == 2
 
 
 def test_latency_passes_while_time_is_frozen(listener, server):

@@ -12,9 +12,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, core, given, settings
 from hypothesis.control import current_build_context
-from hypothesis.database import InMemoryExampleDatabase, choices_to_bytes
+from hypothesis.database import InMemoryExampleDatabase, choices_from_bytes, choices_to_bytes
 from hypothesis.errors import DidNotReproduce, HypothesisException, UnsatisfiedAssumption
 from hypothesis.internal.conjecture.data import Status
 from hypothesis.internal.reflection import function_digest
@@ -134,11 +134,8 @@ class Campaign:
             self.count(outcome)
             self.failed = (outcome, {}, b"") if outcome.error is not None else None
             return
-        from hypothesis.core import encode_failure
-        from hypothesis.database import choices_from_bytes
-
         decoded = choices_from_bytes(choices) or ()
-        self.test._hypothesis_internal_use_reproduce_failure = (hypothesis.__version__, encode_failure(decoded))
+        self.test._hypothesis_internal_use_reproduce_failure = (hypothesis.__version__, core.encode_failure(decoded))
         self._use(base, max_examples=1, phases=base.phases, database=None)
         try:
             self._engine()
@@ -174,9 +171,11 @@ class Campaign:
 
     def _fuzz(self, number: int, seed: int | None, derandomize: bool) -> bool:
         """Gear one: ``number`` schedules from random bytes; whether all of them passed."""
+        if seed is None:
+            seed = getattr(self.test, _MARKS[0], core.global_force_seed)
         if seed is None and derandomize:
             seed = int.from_bytes(function_digest(self.test.hypothesis.inner_test)[:8], "big")
-        source = random.Random(seed if seed is not None else random.SystemRandom().getrandbits(64))
+        source = random.Random(random.SystemRandom().getrandbits(64) if seed is None else seed)
         run = self.test.hypothesis.fuzz_one_input
         until = self.schedules + number
         wasted = 0
@@ -200,9 +199,7 @@ class Campaign:
 
 def _with_stock(examples: Any) -> Any:
     """``@example`` names the test's own arguments only; the schedule is stock order."""
-    from hypothesis.core import Example
-
     return [
-        Example(e.args, {SCHEDULE: STOCK, **e.kwargs}, raises=e.raises, reason=e.reason) if not e.args else e
+        core.Example(e.args, {SCHEDULE: STOCK, **e.kwargs}, raises=e.raises, reason=e.reason) if not e.args else e
         for e in examples
     ]

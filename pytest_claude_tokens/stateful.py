@@ -1,0 +1,116 @@
+"""A Hypothesis state machine that drives the service as a correct client would; a subclass adds its own rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from fake_server.policy import Policy
+from pytest_claude_tokens.handle import Account, ClaudeTokens
+
+__all__ = ["CLIENT_ID", "TokenMachine"]
+
+CLIENT_ID = "token-machine"
+_TOKEN_URL = "https://platform.claude.com/v1/oauth/token"
+_CALL_URL = "https://api.anthropic.com/v1/messages"
+
+
+class TokenMachine(RuleBasedStateMachine):
+    """Rules that log in, refresh, call, let tokens expire and let time pass; it passes as it is.
+
+    ``policy`` of a subclass says which service it meets. ``self.tokens`` is the handle and ``self.http`` an httpx
+    client; ``self.pairs`` has each account's current tokens by name, as this client knows them: a subclass that
+    replaces :meth:`refresh_tokens` or :meth:`call_once` with the code under test keeps them up to date, and whatever
+    breaks an invariant fails the run at the step in which it happens.
+    """
+
+    policy: Policy | str = "anthropic"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens = ClaudeTokens(self.policy).open()
+        self.http = httpx.Client()
+        self.pairs: dict[str, dict[str, Any]] = {}
+
+    @initialize()
+    def log_in_first(self) -> None:
+        """There is always one account."""
+        self._keep(self.tokens.account())
+
+    @precondition(lambda self: len(self.pairs) < 3)
+    @rule(expired=st.booleans())
+    def log_in(self, expired: bool) -> None:
+        """One more account, perhaps with an access token that has ended already."""
+        self._keep(self.tokens.account(expired=expired))
+
+    @rule(data=st.data())
+    def refresh(self, data: st.DataObject) -> None:
+        """A token request when the access token has ended: a correct client makes no other."""
+        name = self._one(data)
+        if self.tokens.clock.now() >= self.pairs[name]["expires_at"]:
+            self.refresh_tokens(name)
+
+    @rule(data=st.data())
+    def call(self, data: st.DataObject) -> None:
+        """A call, with a fresh access token where the old one has ended, and once more after a 401."""
+        name = self._one(data)
+        if self.tokens.clock.now() >= self.pairs[name]["expires_at"]:
+            self.refresh_tokens(name)
+        if self.call_once(name) == httpx.codes.UNAUTHORIZED:
+            self.refresh_tokens(name)
+            assert self.call_once(name) == httpx.codes.OK, "a fresh access token was refused"
+
+    @rule(data=st.data())
+    def expire(self, data: st.DataObject) -> None:
+        """The service ends an access token before its time."""
+        self.tokens.expire(self._one(data))
+
+    @rule(seconds=st.sampled_from([1.0, 600.0, 30000.0]))
+    def advance(self, seconds: float) -> None:
+        """Time passes: up to a little more than the eight hours of an access token."""
+        self.tokens.advance(seconds)
+
+    @invariant()
+    def nothing_is_broken(self) -> None:
+        """The history so far breaks no invariant."""
+        self.tokens.check()
+
+    def refresh_tokens(self, name: str) -> None:
+        """Exchange the account's refresh token, and keep what comes back."""
+        pair = self.pairs[name]
+        body = {"grant_type": "refresh_token", "refresh_token": pair["refresh"], "client_id": CLIENT_ID}
+        reply = self.http.post(_TOKEN_URL, json=body)
+        reply.raise_for_status()
+        got = reply.json()
+        pair["access"] = got["access_token"]
+        pair["refresh"] = got.get("refresh_token", pair["refresh"])
+        pair["expires_at"] = self.tokens.clock.now() + got["expires_in"]
+
+    def call_once(self, name: str) -> int:
+        """One call with the account's access token; returns the HTTP status."""
+        headers = {"authorization": f"Bearer {self.pairs[name]['access']}"}
+        body = {"model": "claude-fake", "max_tokens": 8, "messages": [{"role": "user", "content": "Reply: OK"}]}
+        return self.http.post(_CALL_URL, json=body, headers=headers).status_code
+
+    def teardown(self) -> None:
+        """The end of one run: the last look at the history."""
+        self.http.close()
+        try:
+            found = self.tokens.to_raise()
+        finally:
+            self.tokens.close()
+        if found is not None:
+            raise found
+
+    def _keep(self, account: Account) -> None:
+        self.pairs[account.name] = {
+            "access": account.access_token,
+            "refresh": account.refresh_token,
+            "expires_at": account.expires_at,
+        }
+
+    def _one(self, data: st.DataObject) -> str:
+        return data.draw(st.sampled_from(sorted(self.pairs)), label="account")

@@ -8,10 +8,9 @@ import freezegun.api
 import pytest
 from freezegun import freeze_time
 
-from fake_server import Policy
 from pytest_claude_tokens import freezing
 from pytest_claude_tokens.handle import ClaudeTokens
-from tests.unit.handle.requests_of import CALL_URL, call, refresh
+from tests.unit.handle.requests_of import CALL_URL, call
 
 
 def test_without_freezegun_it_is_the_systems_time(monkeypatch):
@@ -69,21 +68,18 @@ def test_time_that_is_ticked_and_moved_ends_tokens_both_ways(way):
 @pytest.mark.parametrize("way", ["in process", "over a socket"])
 def test_a_frozen_clock_does_not_freeze_waits(way):
     """Latency and the queue in front of a bearer take real time."""
-    policy = Policy(serialize=0.05, latency={"token": 0.02})
-    with freeze_time("2030-01-01"), ClaudeTokens(policy, allow=["co-schedule"]) as tokens:
-        base = "" if way == "in process" else tokens.url
-        account = tokens.account(expired=True)
-        reply = refresh(account.refresh_token, *([f"{base}/v1/oauth/token"] if base else []))
-        bearer = reply.json()["access_token"]
-        threads = [
-            threading.Thread(target=call, args=(bearer, *([f"{base}/v1/messages"] if base else []))) for _ in range(3)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    with freeze_time("2030-01-01"), ClaudeTokens(latency=0.2, allow=["co-schedule"]) as tokens:
+        url = CALL_URL if way == "in process" else tokens.url + "/v1/messages"
+        bearer = tokens.account().access_token
+        threads = [threading.Thread(target=call, args=(bearer, url)) for _ in range(2)]
+        with tokens.hold("call"):
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
 
-        assert len(tokens.history.noted("queue")) == 2
+        (queued,) = tokens.history.noted("queue")
+        assert 0 < queued.get("waited") < 10
 
 
 def test_a_time_that_is_let_go_before_the_end_expires_no_login():

@@ -66,7 +66,7 @@ class Replay:
             if _sum(data[2:]) != data[:2]:
                 raise ValueError("checksum")
             value = json.loads(zlib.decompress(data[2:], wbits=-15))
-            value += [[], [], {}, [], ""][len(value) - 4 :]
+            value += [0, [], [], {}, [], ""][len(value) - 3 :]  # what token() left off
             kind, workers, order, seed, facts, mishaps, policy, names, choices = value
             schedule = Schedule(
                 kind=order,

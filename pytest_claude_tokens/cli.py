@@ -1,0 +1,79 @@
+"""``claude-tokens``: a table of commands, each a module with ``main(argv, *, prog)``, loaded when it is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["COMMANDS", "Command", "main"]
+
+PROG = "claude-tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: its name, the module that runs it, and what it does in a few words."""
+
+    name: str
+    module: str
+    says: str
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command("demo", "pytest_claude_tokens.demo", "find a double-spend in a small dispatcher, and spare its twin"),
+    Command("serve", "pytest_claude_tokens.serving", "the fake service as a process, for programs in any language"),
+    Command("check", "pytest_claude_tokens.check", "judge a history file"),
+    Command("doctor", "pytest_claude_tokens.doctor", "what this machine can run, and what it would skip"),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns its exit status: 0 valid, 1 violated, 2 usage, 3 unknown."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    first = _parser().parse_args(arguments[:1])  # all after the command is the command's own
+    if first.command is None:
+        _parser().print_help(sys.stderr)
+        return 2
+    chosen = next((command for command in COMMANDS if command.name == first.command), None)
+    if chosen is None:
+        names = ", ".join(command.name for command in COMMANDS)
+        print(f"{PROG}: there is no command {first.command!r}; there are {names}", file=sys.stderr)
+        return 2
+    run = importlib.import_module(chosen.module).main
+    try:
+        status: int = run(arguments[1:], prog=f"{PROG} {chosen.name}")
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `| head` has seen enough; what is left must not complain at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    width = max(len(command.name) for command in COMMANDS)
+    listed = "\n".join(f"  {command.name:<{width}}  {command.says}" for command in COMMANDS)
+    parser = argparse.ArgumentParser(
+        prog=PROG,
+        usage=f"{PROG} COMMAND ...",
+        description="A fake Claude token service, and a judge of those who use it.",
+        epilog=f"commands:\n{listed}\n\n`{PROG} COMMAND --help` tells more of each. "
+        "Exit status: 0 valid, 1 violated, 2 usage, 3 unknown.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROG} {_version()}")
+    parser.add_argument("command", nargs="?", metavar="COMMAND", help="one of those below")
+    return parser
+
+
+def _version() -> str:
+    return importlib.metadata.version("pytest-claude-tokens")

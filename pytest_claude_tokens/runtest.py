@@ -99,9 +99,7 @@ class Handle(ClaudeTokens):
         if found is None:
             return found
         known = report.Evidence(history=self.history.taken())
-        item = self._config.stash.get(options.CURRENT, None)
-        if item is not None:
-            save(item, known)
+        save(self._config.stash[options.CURRENT], known)
         report.attach(found, known)
         return found
 

@@ -149,23 +149,16 @@ def _where_the_new_one_was(history: History, first: Operation, again: Operation)
 
 def _idle(history: History, again: Operation) -> list[str]:
     """The bearers that lived, and that no call was open on, when ``again`` was sent."""
-    live: dict[tuple[str | None, str], None] = {}
-    for event in history:
-        if event.seq >= again.opened:
-            break
-        if event.type == "note":
-            access = (event.issued or {}).get("access")
-            if access:
-                live[event.grant, access] = None
-            for label in (*(event.get("ended") or ()), *(event.get("revoked") or ())):
-                live.pop((event.grant, label), None)
-    expired = {
-        (event.grant, (event.issued or {}).get("access"))
-        for event in history
-        if event.get("expires") is not None and event.get("expires") <= again.invoke.t
-    }
+    before = [event for event in history if event.type == "note" and event.seq < again.opened]
+    live: dict[tuple[str | None, str], bool] = {}
+    for event in before:
+        access = (event.issued or {}).get("access")
+        if access:
+            live[event.grant, access] = event.get("expires") is None or event.get("expires") > again.invoke.t
+        for label in (*(event.get("ended") or ()), *(event.get("revoked") or ())):
+            live[event.grant, label] = False
     busy = {(op.grant, op.bearer) for op in history.operations if op.f == "call" and op.open_at(again.opened)}
-    free = [key for key in live if key not in busy and key not in expired and key != (again.grant, again.bearer)]
+    free = [key for key, lives in live.items() if lives and key not in busy and key != (again.grant, again.bearer)]
     return [history.label(grant, label) for grant, label in free]
 
 

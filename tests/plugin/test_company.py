@@ -71,7 +71,7 @@ def test_a_test_that_takes_too_long_fails_by_that_and_its_history_is_told(pytest
     result.stdout.fnmatch_lines(["*- claude-tokens history -*", HEADLINE, "FAILED *Timeout*"])
 
 
-def test_a_test_that_is_killed_for_taking_too_long_is_no_trouble(pytester):
+def test_a_test_that_is_killed_for_taking_too_long_is_no_trouble(pytester, alone):
     """pytest-timeout's thread ends the process: nothing can be judged, and the stacks are shown."""
     pytester.makepyfile(
         test_it="""
@@ -82,7 +82,7 @@ def test_a_test_that_is_killed_for_taking_too_long_is_no_trouble(pytester):
             threading.Event().wait(30)
         """
     )
-    result = pytester.runpytest_subprocess()
+    result = pytester.runpytest_subprocess("-p", "pytest_timeout")
 
     assert result.ret == 1
     assert "Timeout" in str(result.stdout) + str(result.stderr)
@@ -112,10 +112,15 @@ def test_a_subtest_that_checks_has_the_story(pytester):
 SUITE = """
 import pytest
 from pool import *
+from pytest_claude_tokens.runtest import FACTS
 
-@pytest.mark.parametrize("n", range({count}))
+@pytest.mark.parametrize("n", range(200))
 def test_sound(claude_tokens, n):
     spend_once(claude_tokens)
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_explored(request, claude_tokens, n):
+    request.node.stash[FACTS] = {"explored": {"schedules": n, "says": f"{n} schedules"}}
 
 def test_broken(claude_tokens):
     spend_twice(claude_tokens)
@@ -124,35 +129,19 @@ def test_broken(claude_tokens):
 
 @pytest.mark.parametrize("workers", [0, 2, 4])
 def test_a_suite_gives_the_same_results_on_any_number_of_workers(pytester, alone, workers):
-    """Two hundred tests, each with a service of its own; what one found is told once, with its section."""
-    pytester.makepyfile(test_it=SUITE.format(count=200))
+    """Two hundred tests, each with a service of its own; what one found is told once; all numbers reach the summary."""
+    pytester.makepyfile(test_it=SUITE)
     result = pytester.runpytest_subprocess("-p", "xdist", f"-n{workers}", "--junitxml=out.xml", "-q")
 
-    result.assert_outcomes(passed=200, failed=1)
+    result.assert_outcomes(passed=202, failed=1)
     text = str(result.stdout)
     assert text.count("- claude-tokens history -") == 1
     assert text.count("again   #5 ") == 1
     assert re.findall(r"FAILED .*", text) == [f"FAILED test_it.py::test_broken - {HEADLINE}"]
     assert (pytester.path / "out.xml").read_text().count(f'<property name="claude_tokens" value="{HEADLINE}"') == 1
+    assert "\nclaude-tokens: 2 tests, 3 schedules, 0 violations\n" in text
     (history,) = pytester.path.glob(".claude-tokens/*/history.jsonl")
     assert history.parent.name in text
-
-
-def test_what_rides_on_a_report_reaches_the_controller(pytester, alone):
-    """The summary is made where the run is reported."""
-    pytester.makepyfile(
-        test_it="""
-        import pytest
-        from pytest_claude_tokens.runtest import FACTS
-
-        @pytest.mark.parametrize("n", [1, 2])
-        def test_it(request, claude_tokens, n):
-            request.node.stash[FACTS] = {"explored": {"schedules": n, "says": f"{n} schedules"}}
-        """
-    )
-    pytester.runpytest_subprocess("-p", "xdist", "-n2").stdout.fnmatch_lines(
-        "claude-tokens: 2 tests, 3 schedules, 0 violations"
-    )
 
 
 def test_a_wrong_marker_fails_its_test_on_a_worker(pytester, alone):

@@ -182,6 +182,22 @@ def test_a_service_is_closed_where_another_fixture_fails(pytester):
     result.stdout.no_fnmatch_line("*DoubleSpend*")
 
 
+def test_a_service_that_its_test_has_closed_is_judged_and_closed_again(pytester):
+    """Closing is for everybody, as often as they like."""
+    pytester.makepyfile(
+        """
+        from pool import *
+
+        def test_it(make_claude_tokens):
+            with make_claude_tokens() as tokens:
+                spend_once(tokens)
+                tokens.close()
+            tokens.close()
+        """
+    )
+    pytester.runpytest().assert_outcomes(passed=1)
+
+
 def test_the_suite_may_say_that_the_real_hosts_are_needed(pytester):
     """The ini option reaches the guard before the first service does."""
     pytester.makeini("[pytest]\nclaude_tokens_allow_real_hosts = true")

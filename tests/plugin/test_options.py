@@ -73,6 +73,31 @@ def test_a_value_that_cannot_be_read_is_a_usage_error_that_says_where_it_is_from
     result.stderr.fnmatch_lines("ERROR: claude_tokens_report_dir=few: few is no number")
 
 
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ("--claude-tokens-examples=0", "at least 1"),
+        ("--claude-tokens-examples=many", "a whole number is wanted"),
+        ("--claude-tokens-seed=x", "a whole number is wanted"),
+        ("--claude-tokens-replay=nonsense", "*nonsense*"),
+    ],
+)
+def test_a_bad_value_is_refused_before_anything_runs(pytester, given, complaint):
+    """Exit status 4, and what is wanted."""
+    result = pytester.runpytest(given)
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(f"ERROR: {given}: {complaint}")
+
+
+def test_good_values_are_read(pytester):
+    """As what they are."""
+    config = pytester.parseconfigure("--claude-tokens-examples=5", "--claude-tokens-seed=-3")
+
+    assert (options.option(config, "examples"), options.option(config, "seed")) == (5, -3)
+    assert options.option(config, "replay") is None
+
+
 def test_options_and_marker_are_in_the_help(pytester):
     """`--help` and `--markers` say what there is."""
     result = pytester.runpytest("--help")

@@ -174,13 +174,14 @@ def test_a_worker_that_did_not_look_at_the_store_again_is_told_as_such():
     first = play.refresh("w0", token)
     play.end(first)
     facts = {"account": "work", "grant": "g#1", "store": "shared", "state": "token", "accepted": True}
+    play.server.journal.note("store", refresh="rt#1", **facts)
     play.server.journal.note("store", refresh="rt#2", **facts)
     again = play.refresh("w1", token)
     play.end(again)
 
     text = told(play, DoubleSpend, first, again)
 
-    assert line(text, "why") == "as the checker says; the store shared had held rt#2 since #5"
+    assert line(text, "why") == "as the checker says; the store shared had held rt#2 since #6"
     assert "store shared: rt#2\n" in text
 
 
@@ -223,6 +224,15 @@ def test_a_dead_bearer_sent_again_shows_the_reply_that_was_not_heeded():
 
     assert "first   #3  +0.000s  w0  call at#1 -> 401 expired\n" in text
     assert "expire work: at#1\n" in text
+
+
+def test_one_request_may_be_all_there_is():
+    """Then it is told where it stands."""
+    play = Play()
+    call = play.call("w0", play.login().access[0].secret)
+    play.end(call)
+
+    assert told(play, StaleBearer, call).startswith("at      #2  +0.000s  w0  call at#1 -> 200\nwhy     as the checker")
 
 
 def test_a_cause_is_wrapped_and_plain():

@@ -93,3 +93,11 @@ def test_no_representation_tells_a_secret(authority: Authority) -> None:
 
     for thing in (grant, done, *grant.access, *grant.refresh, authority.bearer(grant.access[0].secret, NOW)):
         assert not TOKEN.search(repr(thing))
+
+
+def test_a_grace_window_starts_at_the_first_use_and_is_not_extended() -> None:
+    """However often the token is replayed inside it."""
+    authority = Authority(Policy.grace(30), "test")
+    old = authority.login("alice", NOW, scope="s").refresh[0].secret
+    outcomes = [authority.redeem(old, NOW + second).outcome for second in (0, 15, 29, 30)]
+    assert outcomes == [Outcome.ROTATED, Outcome.REPLAYED, Outcome.REPLAYED, Outcome.REUSED]

@@ -17,6 +17,7 @@ from pytest_claude_tokens.violations import Violation
 TOKEN_URL = "https://platform.claude.com/v1/oauth/token"
 CALL_URL = "https://api.anthropic.com/v1/messages"
 HELLO_URL = "https://api.anthropic.com/api/hello"
+PROFILE_URL = "https://api.anthropic.com/api/oauth/profile"
 MESSAGE = {"model": "claude-x", "max_tokens": 8, "messages": [{"role": "user", "content": "hi"}]}
 STREAMED = {**MESSAGE, "stream": True}
 

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pytest_claude_tokens import explore
-from tests.zoo import async_refreshers, clumsy, pools
+from tests.zoo import async_refreshers, clumsy, pools, thread_refreshers
 from tests.zoo.common import Body, Pair
 
-ZOO: dict[str, Pair] = {pair.name: pair for pair in (*async_refreshers.PAIRS, *pools.PAIRS, *clumsy.PAIRS)}
+ZOO: dict[str, Pair] = {
+    pair.name: pair
+    for pair in (
+        *async_refreshers.PAIRS,
+        *pools.PAIRS,
+        *clumsy.PAIRS,
+        *thread_refreshers.PAIRS,
+    )
+}
 
 
 def explored(pair: Pair, body: Body) -> Callable[[], None]:

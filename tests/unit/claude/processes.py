@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from fake_server.clock import Clock, stopwatch
+from fake_server.hold import Hold
 from fake_server.policy import Policy
 from fake_server.server import Server
 from fake_server.transports.sockets import SocketServer
@@ -115,6 +116,17 @@ class Site:
         while not reached():
             assert clock() < limit, "this did not happen"
             never.wait(0.005)
+
+    def hold(self) -> Hold:
+        """Keep token requests until :meth:`release`."""
+        hold = Hold("token", 99)
+        self.server.holds.append(hold)
+        return hold
+
+    def release(self, hold: Hold) -> None:
+        """Let them go on."""
+        with self.server.lock:
+            hold.release()
 
     def asked(self) -> bool:
         """Whether a token request has arrived."""

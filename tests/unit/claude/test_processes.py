@@ -118,26 +118,30 @@ def test_a_signal_ends_2_1_123_at_once_and_removes_its_lock(site, number):
 
 def test_2_1_330_saves_its_answer_before_it_obeys_sigterm(site):
     """143, with the new pair in the store."""
-    here = site("2.1.330", Policy(latency={"token": 0.3}))
+    here = site("2.1.330")
+    hold = here.hold()
     config = here.config("shared")
     process = here.start(config, "w0")
-    here.until(here.asked)
+    here.until(lambda: hold.waited)
     process.terminate()
+    here.release(hold)
     assert here.finish() == [(143, "")]
     assert here.stored(config)["accessToken"] == here.grant.access[1].secret
 
 
 def test_a_signal_that_is_ignored_stays_ignored(site):
     """A background job of a shell ignores SIGINT."""
-    here = site(policy=Policy(latency={"token": 0.3}))
+    here = site()
+    hold = here.hold()
     config = here.config("shared")
     script = f"trap '' INT; exec '{here.bin}/claude' -p 'Reply: A'"
     argv = ["/bin/sh", "-c", script]
     process = subprocess.Popen(
         argv, env=here.environ(config, "w0"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
     )
-    here.until(here.asked)
+    here.until(lambda: hold.waited)
     process.send_signal(signal.SIGINT)
+    here.release(hold)
     assert process.communicate(timeout=30)[0] == "A\n"
 
 

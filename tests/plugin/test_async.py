@@ -29,13 +29,16 @@ async def test_failing(claude_tokens):
 """
 
 
+ASYNCIO = ("-o", "asyncio_default_fixture_loop_scope=function", "-o")
+
+
 @pytest.mark.parametrize(
     ("mark", "arguments"),
     [
-        ("pytest.mark.asyncio", ["-p", "no:anyio", "-o", "asyncio_mode=strict"]),
-        ("[]", ["-p", "no:anyio", "-o", "asyncio_mode=auto"]),
-        ("pytest.mark.anyio", ["-p", "no:asyncio", "-o", "anyio_mode=strict"]),
-        ("pytest.mark.anyio", ["-o", "asyncio_mode=strict"]),
+        ("pytest.mark.asyncio", ["-p", "no:anyio", *ASYNCIO, "asyncio_mode=strict"]),
+        ("[]", ["-p", "no:anyio", *ASYNCIO, "asyncio_mode=auto"]),
+        ("pytest.mark.anyio", ["-p", "no:asyncio"]),
+        ("pytest.mark.anyio", [*ASYNCIO, "asyncio_mode=strict"]),
     ],
     ids=["asyncio-strict", "asyncio-auto", "anyio", "both"],
 )
@@ -52,7 +55,7 @@ def test_an_async_test_is_judged_in_its_call_phase(pytester, monkeypatch, mark, 
             return "asyncio"
         """
     )
-    result = pytester.runpytest("-rA", "-W", "ignore:The configuration option", *arguments)
+    result = pytester.runpytest("-rA", *arguments)
 
     result.assert_outcomes(passed=1, failed=2)
     result.stdout.fnmatch_lines(

@@ -81,6 +81,7 @@ def test_an_expected_failure_may_be_a_violation(pytester, body, outcomes, whole_
     result.assert_outcomes(**outcomes)
 
 
+@pytest.mark.skipif(pytest.version_tuple < (9,), reason="before pytest 9 a failed subtest ended its method")
 def test_a_failed_subtest_is_told_beside_the_violation(pytester):
     """The subtest by itself, the violation as the outcome of the method."""
     result = run(pytester, "with self.subTest(n=1): self.fail('why')\n        spend_twice(self.tokens)")

@@ -64,6 +64,7 @@ class Campaign:
         self.schedules = 0
         self.raced = False
         self.failed: tuple[Outcome, dict[str, Any], bytes] | None = None
+        self.found_at = 0
         self.forced: Schedule | None = None
 
     def _property(self, drawn: SearchStrategy[Schedule], identity: str) -> Any:
@@ -88,6 +89,8 @@ class Campaign:
         """Take a run into the statistics."""
         self.schedules += 1
         self.seen[outcome.fingerprint()] += 1
+        if outcome.error is not None and not self.found_at and not isinstance(outcome.error, UnsatisfiedAssumption):
+            self.found_at = self.schedules  # what comes after it makes the failure smaller
         self.raced = self.raced or outcome.raced
 
     def report(self, bound: int | None = None) -> Report:

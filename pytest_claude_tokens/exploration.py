@@ -226,7 +226,6 @@ class _Exploration:
         first, arguments, choices = campaign.failed
         if isinstance(first.error, Unknown):
             return first.error
-        found_at = campaign.schedules
         best = first
         if context.replay is None:
             best, _ = polish(first, lambda schedule: self._execute(schedule, arguments))
@@ -251,7 +250,7 @@ class _Exploration:
             best,
             replay.token(),
             context.command,
-            example=found_at,
+            example=campaign.found_at,
             before=len(first.schedule.facts),
             agreed=agreed,
         )

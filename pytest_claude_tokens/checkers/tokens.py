@@ -105,7 +105,7 @@ def check_blind_replay(history: History) -> Iterator[BlindReplay]:
     """
     for sent in history.presentations.values():
         unknown = [op for op in sent if op.outcome == "info"]
-        if not unknown or len(sent) == 1:
+        if not unknown:
             continue
         tolerance = _Tolerance(history)
         success = min((op.closed for op in sent if op.closed and op.outcome == "ok"), default=math.inf)
@@ -202,9 +202,7 @@ def _lives(history: History) -> Iterator[tuple[Event, _Ended]]:
     """
     ended = _Ended(history)
     unauthorized = {
-        op.closed: (op.grant, op.bearer)
-        for op in history.operations
-        if op.f != "token" and op.status == 401 and op.outcome == "fail"
+        op.closed: (op.grant, op.bearer) for op in history.operations if op.status == 401 and op.f != "token"
     }
     for event in history.events:
         ended.at(event.t)
@@ -246,7 +244,7 @@ class _Ended:
     def issue(self, event: Event, expires: float | None) -> None:
         label = (event.issued or {}).get("access")
         live = self._live.setdefault(event.grant, {})
-        if label is not None and label not in live and label not in self._over.get(event.grant, ()):
+        if label is not None and label not in live:
             live[label] = event.t + self._life if expires is None else expires
 
     def end(self, grant: str | None, label: str | None) -> None:

@@ -200,6 +200,21 @@ def test_a_replay_that_the_grace_window_did_not_cover_is_a_double_spend(outcome)
     assert (violation.invariant, violation.seq) == ("double-spend", 5)
 
 
+def test_where_both_are_refused_the_first_refusal_shows_it():
+    """Two workers and a token that is dead for both."""
+    story = REPLAY.format(outcome="refused", end="fail 400").replace("rotated at#2 rt#2", "refused")
+    (violation,) = judge(history(story.replace("a ok at#2 rt#2", "a fail 400"), GRACE)).violations
+
+    assert violation.seq == 4
+
+
+def test_a_window_for_one_replay_is_a_window():
+    """A count of one is not none."""
+    story = REPLAY.format(outcome="replayed at#3 rt#3", end="ok at#3 rt#3")
+
+    assert told(judge(history(story, {**GRACE, "grace_count": 1}))) == []
+
+
 @pytest.mark.parametrize(
     "story",
     [
@@ -235,6 +250,8 @@ def test_a_later_pair_counts_where_the_first_was_tolerated():
         ("fail 400 fault=status(400)", []),
         ("info error=gone", []),
         ("fail 400 committed=true", []),
+        ("fail 500", []),
+        ("fail status=null", []),
     ],
 )
 def test_under_a_grace_window_a_history_without_commits_is_judged_by_its_replies(end, found):
@@ -318,7 +335,7 @@ def test_blind_replays_of_one_token_are_told_once():
     """Ten retries are one mistake."""
     (violation,) = judge(history(LOST + "b: w0 token rt#1\nb info\nc: w1 token rt#1\nc fail 400")).violations
 
-    assert violation.more == 1
+    assert (str(violation), violation.more) == ("rt#1 by w0 (#2, unknown outcome) and w0 (#4)", 1)
 
 
 def test_a_request_that_was_sent_before_the_loss_is_a_double_spend_only():
@@ -335,6 +352,23 @@ def test_after_a_success_it_is_a_double_spend_and_not_blind():
     (violation,) = judge(history(story)).violations
 
     assert (violation.invariant, violation.more) == ("double-spend", 1)
+
+
+def test_the_first_success_is_the_one_that_counts():
+    """Under a grace window there may be several; whoever sends after one of them is not blind."""
+    story = """
+        login
+        a: w0 token rt#1
+        b: w1 token rt#1
+        c: w2 token rt#1
+        a info fault=lost-reply
+        b ok at#2 rt#2
+        d: w3 token rt#1
+        d commit reused
+        c ok at#3 rt#3
+    """
+
+    assert [it.invariant for it in judge(history(story, GRACE)).violations] == ["double-spend"]
 
 
 def test_a_blind_replay_inside_a_grace_window_is_a_note():
@@ -460,6 +494,8 @@ def test_a_token_is_not_taken_for_expired_by_a_time_before_it_was_issued():
     "end",
     [
         "fail 503",
+        "fail 500",
+        "fail status=null",
         "fail 500 fault=status(500)",
         "fail 429",
         "fail 400 fault=status(400)",
@@ -509,6 +545,20 @@ def test_a_kill_before_the_request_excuses_nothing():
     assert storms(story) != []
 
 
+def test_a_kill_of_another_worker_excuses_nothing():
+    """Each answers for itself."""
+    story = "login expires=28800\n" + "\n".join(f"{n}: w0 token rt#1\nnote kill actor=w9\n{n} info" for n in range(3))
+
+    assert storms(story) != []
+
+
+def test_a_refused_token_request_ends_no_bearer_that_came_with_it():
+    """Its 401 speaks of the refresh token."""
+    story = "login expires=28800\n" + "\n".join(f"{n}: w0 token rt#1 bearer=at#1\n{n} fail 401" for n in range(2))
+
+    assert storms(story) == ["refresh-storm: g#1: 2 refreshes, 0 access tokens ended"]
+
+
 def test_a_scope_that_was_refused_does_not_count():
     """Clients answer invalid_scope with a second try, as they should; nothing was redeemed."""
     story = "login expires=28800\n" + "\n".join(
@@ -548,3 +598,6 @@ def test_without_notes_tokens_live_as_long_as_the_policy_says():
 
     assert storms(chain, {"name": "mine", "expires_in": 10}) == []
     assert storms(chain) == ["refresh-storm: g#1: 3 refreshes, 1 access token ended"]
+    assert (
+        storms("\n".join(f"t {28800 * n}\n{n}: w0 token rt#{n}\n{n} ok at#{n + 1} rt#{n + 1}" for n in range(5))) == []
+    )

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from fake_server import Policy
     from pytest_claude_tokens.handle import ClaudeTokens
 
-__all__ = ["claude_server", "claude_tokens", "claude_tokens_policy", "make_claude_tokens"]
+__all__ = ["claude_server", "claude_tokens", "claude_tokens_policy", "fake_claude", "make_claude_tokens"]
 
 
 @pytest.fixture
@@ -39,6 +39,14 @@ def claude_server(claude_tokens: ClaudeTokens) -> ClaudeTokens:
     """The same as `claude_tokens`, and its server on loopback is running: `claude_server.url`."""
     assert claude_tokens.url
     return claude_tokens
+
+
+@pytest.fixture
+def fake_claude(claude_tokens: ClaudeTokens) -> Iterator[ClaudeTokens]:
+    """The same as `claude_tokens`, with a fake `claude` first on `PATH` and the environment set for it."""
+    claude_tokens.install_claude()
+    with claude_tokens.environ():
+        yield claude_tokens
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ from fake_server.tokens import redact
 from fake_server.wire import account_of
 from pytest_claude_tokens import environment, freezing, guard
 from pytest_claude_tokens.accounts import Account
+from pytest_claude_tokens.children import Children
 from pytest_claude_tokens.credentials import FILE, write_new
 from pytest_claude_tokens.ending import end, wait_for_open
 from pytest_claude_tokens.holding import held
@@ -36,14 +37,17 @@ from pytest_claude_tokens.violations import DEFAULT
 from pytest_claude_tokens.ways import Ways
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
     from fake_server.faults import Target
     from fake_server.transports.inprocess import Waiter
+    from fake_server.transports.loopback.listener import Pace
     from pytest_claude_tokens.checkers import Verdict
-    from pytest_claude_tokens.stores import Source
+    from pytest_claude_tokens.claude.telemetry import Record
+    from pytest_claude_tokens.processes import WorkerProcess
+    from pytest_claude_tokens.stores import Ask, Source
     from pytest_claude_tokens.violations import Unknown, Violation
 
 __all__ = ["Account", "ClaudeTokens"]
@@ -58,7 +62,8 @@ class ClaudeTokens:
 
     The rest is for the search and the plugin: ``clock`` is the service's, ``stopwatch`` (seconds) and ``waiter``
     measure and make its waits, ``namespace`` seeds its tokens, ``intercept=False`` leaves in-process traffic to
-    somebody else, ``sink`` is a text file that gets each event at once, ``grace`` waits for what is open at the end.
+    somebody else, ``sink`` is a text file that gets each event at once, ``grace`` waits for what is open at the end,
+    ``ask`` calls the callables that stand for stores, and ``pace`` has a say in the waits of requests over sockets.
     """
 
     def __init__(
@@ -76,6 +81,8 @@ class ClaudeTokens:
         namespace: str | None = None,
         intercept: bool = True,
         sink: IO[str] | None = None,
+        ask: Ask | None = None,
+        pace: Pace | None = None,
         grace: Callable[[Server], object] | None = None,
     ) -> None:
         chosen = policy if isinstance(policy, Policy) else Policy.preset(policy or "anthropic")
@@ -100,9 +107,10 @@ class ClaudeTokens:
         self._intercept = intercept
         self._grace = grace or self._wait
         self._accounts: dict[str, Account] = {}
-        self._stores = Stores(self.server)
+        self._stores = Stores(self.server, ask)
         self._workers: dict[str, None] = {}
-        self._ways = Ways(self.server, self._hosts)
+        self._ways = Ways(self.server, self._hosts, pace)
+        self._children = Children(self.server, self._ways)
         self._undo: ExitStack | None = None
         self._verdict: Verdict | None = None
         self._closed = False
@@ -127,14 +135,12 @@ class ClaudeTokens:
             for name in self._first:
                 self.account(name)
             undo.enter_context(self._ways)
+            undo.callback(self._children.close)
             self._undo = undo.pop_all()
         return self
 
     def finish(self) -> Verdict:
-        """End the history and judge it; one that was closed before it ended is judged as it is.
-
-        The second time, the same verdict.
-        """
+        """End the history and judge it, once; one that was closed before it ended is judged as it is."""
         if self._verdict is None:
             if not self._closed:
                 self._grace(self.server)
@@ -254,12 +260,10 @@ class ClaudeTokens:
         The end of the block lets them go, too. Raises ``TimeoutError`` at the end of the block where too few had come
         within 30 s; an error of the body's is raised instead, with that as a note.
         """
-        with held(self.server, target, count, self._seen):
+        with held(
+            self.server, target, count, lambda: [*self._workers, *(one.actor for one in self.history.operations)]
+        ):
             yield
-
-    def _seen(self) -> list[str]:
-        """Every worker that was named or has sent something."""
-        return [*self._workers, *(operation.actor for operation in self.history.operations)]
 
     # Stores.
 
@@ -304,14 +308,12 @@ class ClaudeTokens:
     @property
     def proxy_url(self) -> str | None:
         """The proxy for clients that insist on the real hosts and on TLS; ``None`` where its extra is missing."""
-        proxy = self._ways.proxy
-        return None if proxy is None else proxy.url
+        return getattr(self._ways.proxy, "url", None)
 
     @property
     def ca_file(self) -> str | None:
         """The certificate to trust for it; ``None`` without it."""
-        proxy = self._ways.proxy
-        return None if proxy is None else proxy.ca_file
+        return getattr(self._ways.proxy, "ca_file", None)
 
     @property
     def tmp_path(self) -> Path:
@@ -330,7 +332,7 @@ class ClaudeTokens:
         ``account`` alone gives its access token; with ``config_dir`` (one folder, or several joined by
         ``os.pathsep``) the login is in the folder. ``worker`` names whose requests they are.
         """
-        return environment.build(
+        made = environment.build(
             os.environ,
             handle=self._namespace,
             home=str(self._ways.home(worker)),
@@ -341,6 +343,7 @@ class ClaudeTokens:
             token=None if account is None else self._login(account).access_token,
             config_dir=None if config_dir is None else os.fspath(config_dir),
         )
+        return made | self._children.variables(worker, made.get("PATH", os.defpath))
 
     @contextmanager
     def environ(
@@ -350,9 +353,37 @@ class ClaudeTokens:
         with environment.environ(self.env(account, config_dir=config_dir)):
             yield
 
+    # Processes.
+
+    def spawn(
+        self,
+        arguments: Sequence[str],
+        worker: str = "w0",
+        *,
+        account: Account | str | None = None,
+        config_dir: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> WorkerProcess:
+        """Start a program as ``worker``, in :meth:`env` and with ``env`` on top; its standard input is empty.
+
+        Raises ``OSError`` where it can't be started. It is ended with the handle, if it still runs then.
+        """
+        self._workers[worker] = None
+        made = {**self.env(account, config_dir=config_dir, worker=worker), **(env or {})}
+        return self._children.spawn(arguments, worker=worker, environment=made)
+
+    def install_claude(self) -> Path:
+        """Put a fake ``claude`` first on the ``PATH`` of :meth:`env` from now on; returns the folder that it is in."""
+        return self._children.install_claude()
+
+    @property
+    def telemetry(self) -> list[Record]:
+        """The ``tengu_oauth_…`` events of the fake ``claude``, in order."""
+        return self._children.telemetry()
+
     def started(self, arguments: list[str]) -> None:
         """For the guard: a process is about to be started."""
-        self._leaks.search("argv", os.path.basename(arguments[0]) if arguments else "", arguments)
+        self._leaks.search("argv", os.path.basename((*arguments, "")[0]), arguments)
 
     def _wait(self, server: Server) -> None:
         if wait_for_open(server):

@@ -5,6 +5,7 @@ Loading it costs next to nothing: pytest and the standard library, without async
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Generator
 from typing import Any
@@ -19,10 +20,15 @@ from pytest_claude_tokens.fixtures import (  # noqa: E402
     claude_server,
     claude_tokens,
     claude_tokens_policy,
+    fake_claude,
     make_claude_tokens,
 )
 
-__all__ = ["claude_server", "claude_tokens", "claude_tokens_policy", "make_claude_tokens"]
+__all__ = ["claude_server", "claude_tokens", "claude_tokens_policy", "fake_claude", "make_claude_tokens"]
+
+
+_INSIDE = pytest.StashKey[bool]()
+"""In the config: this session runs inside a test of another one."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,6 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker, and refuse bad options before anything runs."""
     config.addinivalue_line("markers", options.MARKER_HELP)
     options.check_options(config)
+    config.stash[_INSIDE] = "PYTEST_CURRENT_TEST" in os.environ
     config.pluginmanager.register(searching.Search(), "claude_tokens_search")
     if xdist.is_worker(config):
         config.pluginmanager.register(xdist.Worker(), "claude_tokens_worker")
@@ -93,10 +100,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             terminalreporter.write_line(line)
 
 
-def pytest_unconfigure() -> None:
-    """The real service is guarded until here."""
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The real service is guarded until here; a session inside a test (pytester's) leaves that to the outer one."""
     guard = sys.modules.get("pytest_claude_tokens.guard")
-    if guard is not None:
+    if guard is not None and not config.stash.get(_INSIDE, False):
         guard.disarm()
 
 

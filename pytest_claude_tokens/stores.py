@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from _thread import allocate_lock, start_new_thread
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Union
 
@@ -18,7 +19,7 @@ from pytest_claude_tokens import guard
 from pytest_claude_tokens.credentials import FILE, read_refresh_token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from fake_server.authority import Grant, RefreshToken
     from fake_server.events import Event
@@ -30,6 +31,7 @@ PATIENCE = 1.0
 """Seconds of real time that a callable may take to answer."""
 
 Source = Union[str, "os.PathLike[str]", "Callable[[], object]"]
+Ask = Callable[[Callable[[], object]], object]
 SETTLE = 0.5
 """Seconds of real time that a client has at the end to store what came with the last reply."""
 
@@ -116,10 +118,11 @@ class Store:
 class Stores:
     """All watched stores of one service; their names are unique."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, ask: Ask | None = None) -> None:
         self.closed = False
         """Whether the history has ended: what is in the stores later is nobody's business."""
         self._server = server
+        self._ask = ask
         self._stores: list[Store] = []
 
     def watch(self, source: Source, account: str, name: str | None = None) -> Store:
@@ -127,7 +130,9 @@ class Stores:
         name = redact(name or _name_of(source))
         taken = {store.name for store in self._stores}
         names = (name, f"{account}/{name}", *(f"{account}/{name}-{n}" for n in range(2, len(taken) + 3)))
-        store = Store(self._server, next(free for free in names if free not in taken), account, reader_of(source))
+        store = Store(
+            self._server, next(free for free in names if free not in taken), account, reader_of(source, self._ask)
+        )
         store.sample()
         self._stores.append(store)
         return store
@@ -156,10 +161,13 @@ def _name_of(source: Source) -> str:
     return os.path.basename(os.path.abspath(source))
 
 
-def reader_of(source: Source) -> Callable[[bool], Content]:
-    """How to look at ``source``: a credentials file, a config directory with one in it, or a callable."""
+def reader_of(source: Source, ask: Ask | None = None) -> Callable[[bool], Content]:
+    """How to look at ``source``: a credentials file, a config directory with one in it, or a callable.
+
+    A callable is called by ``ask``, where one is given: where threads are simulated, it has its own way not to wait.
+    """
     if callable(source):
-        return _Asked(source)
+        return _Asked(source) if ask is None else lambda final: _asked(source, ask)
     path = os.path.abspath(os.fspath(source))
     guard.check_path(path)
     return lambda final: _read_file(path)
@@ -184,6 +192,13 @@ def _content(stored: object) -> Content:
     except (ValueError, RecursionError):
         return UNREADABLE
     return Content("blank") if secret is None else Content("token", secret)
+
+
+def _asked(source: Callable[[], object], ask: Ask) -> Content:
+    try:
+        return _content(ask(source))
+    except Exception:  # noqa: BLE001 - whatever it is, the store can't be read
+        return UNREADABLE
 
 
 class _Asked:

@@ -102,6 +102,7 @@ class Runner:
             waiter=waiter,
             namespace="simulated",
             intercept=False,
+            ask=world.ask,
             grace=lambda server: None,
         )
         target = Target(tokens.server, waiter, timeouts=False)

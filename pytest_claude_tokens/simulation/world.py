@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from pytest_claude_tokens.simulation.schedule import Chooser
 
-__all__ = ["EPOCH", "Carrier", "Stopped", "Stuck", "World", "target"]
+__all__ = ["EPOCH", "Carrier", "Stopped", "Stuck", "World", "WouldWait", "target"]
 
 EPOCH = 1767225600.0
 """The simulated time at which each run begins: 2026-01-01 in UTC, as POSIX seconds."""
@@ -41,6 +41,10 @@ STUBBORN = 2.0
 
 class Stopped(BaseException):
     """Raised at the switch points of threads that outlive their world, so that they end."""
+
+
+class WouldWait(RuntimeError):
+    """Raised where a callable that is asked for a store's content would have to wait: it can't be asked now."""
 
 
 class Stuck(Exception):
@@ -119,6 +123,8 @@ class World:
         self.on_death: Callable[[str, int], None] | None = None
         self.dead: set[int] = set()
         self.pending: list[str] = []
+        self.asking = False
+        """Whether a callable of the user's is asked what is in a store: it must not wait, and nobody switches."""
         self.stuck_at: list[tuple[str, str]] = []
         self._timers: list[tuple[float, int, Carrier]] = []
         self._timer_count = 0
@@ -267,6 +273,14 @@ class World:
         self.all.append(carrier)
         return carrier
 
+    def ask(self, call: Callable[[], object]) -> object:
+        """Call ``call`` without any switch; one that would have to wait raises :class:`WouldWait`."""
+        before, self.asking = self.asking, True
+        try:
+            return call()
+        finally:
+            self.asking = before
+
     def me(self) -> Carrier | None:
         """The calling thread's carrier, if it is of this world."""
         return self.carriers.get(get_ident())
@@ -277,7 +291,7 @@ class World:
             self._return(carrier)
         if self.stopping and carrier is not self.root:
             raise Stopped
-        if carrier is self.loop_carrier or self.stopping:
+        if carrier is self.loop_carrier or self.stopping or self.asking:
             return
         if rotate:
             self.ready.append(carrier)
@@ -295,6 +309,8 @@ class World:
             self._return(carrier)
         if self.stopping and carrier is not self.root:
             raise Stopped
+        if self.asking:
+            raise WouldWait(f"a callable that stands for a store waits for {why() if callable(why) else why}")
         carrier.waiting, carrier.timed_out, carrier.why = True, False, why
         if timeout is not None:
             self._timer_count += 1

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pytest_claude_tokens import plugin
+from pytest_claude_tokens import guard, plugin
 
 HEADLINE = "claude_tokens.DoubleSpend: rt#1 by w0 (#2) and w1 (#5)"
 
@@ -179,6 +179,19 @@ def test_a_run_that_does_not_use_it_loads_nothing(pytester, alone):
 
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines("loaded: [[]]")
+
+
+def test_the_real_service_is_guarded_until_the_outermost_session_ends(pytester, monkeypatch):
+    """A session inside a test is not the last one; of a session by itself, no guard is left."""
+    pytester.makepyfile("def test_it(claude_tokens): ...")
+    guard.disarm()
+
+    pytester.runpytest().assert_outcomes(passed=1)
+    assert guard._active
+
+    monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)  # which the inner session has removed already
+    pytester.runpytest().assert_outcomes(passed=1)
+    assert not guard._active
 
 
 def test_it_can_be_turned_off_by_its_name(pytester):

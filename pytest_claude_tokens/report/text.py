@@ -213,8 +213,8 @@ def _rule(history: History, violation: Violation) -> list[str]:
 
 
 def _facts(history: History) -> list[str]:
-    policy = history.header.get("policy") or {}
-    clock = history.header.get("clock") or {}
+    policy = _settings(history.header.get("policy"), "name")
+    clock = _settings(history.header.get("clock"), "kind")
     workers = len({op.actor for op in history.operations})
     grants = len(history.noted("login"))
     settings = ", ".join(f"{name} {value}" for name, value in policy.items() if name != "name")
@@ -224,6 +224,13 @@ def _facts(history: History) -> list[str]:
             f"{f' ({settings})' if settings else ''}; {clock.get('kind', '?')} clock; {_faults(history)}"
         )
     ]
+
+
+def _settings(entry: object, name: str) -> Mapping[str, object]:
+    """An entry of the header, in which a mere name may stand for the whole."""
+    if isinstance(entry, Mapping):
+        return entry
+    return {name: entry} if isinstance(entry, str) else {}
 
 
 def _count(number: int, what: str) -> str:

@@ -12,7 +12,7 @@ from pytest_claude_tokens.history import History
 from pytest_claude_tokens.report.text import plain_story, story
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pytest_claude_tokens.checkers import Note, Verdict
     from pytest_claude_tokens.violations import Violation
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens check"
 
 
 def _refuse(prog: str, why: str) -> int:
-    print(f"{prog}: {why}", file=sys.stderr)
+    print(_ascii(f"{prog}: {why}"), file=sys.stderr)
     return 2
 
 
@@ -55,14 +55,21 @@ def _refuse(prog: str, why: str) -> int:
 def _tell(history: History, verdict: Verdict) -> None:
     if verdict.violations:
         first = verdict.violations[0]
-        _print(f"{_name(first)}: {first}", "", story(history, first), "")
+        _print(f"{_name(first)}: {first}", "", _told(lambda: story(history, first)), "")
     elif verdict.state is State.UNKNOWN:
         reasons = "; ".join(str(note) for note in verdict.notes if note.why in _REASONS)
-        _print(plain_story(history, reasons), "")
+        _print(_told(lambda: plain_story(history, reasons)), "")
     _print(*(f"note: {note}" for note in verdict.notes))
     broken = f", {_count(len(verdict.violations), 'violation')}" if verdict.violations else ""
     torn = ", torn" if history.torn else ""
     _print(f"{verdict.state}: {_count(len(history.operations), 'request')}{broken}{torn}")
+
+
+def _told(tell: Callable[[], str]) -> str:
+    try:
+        return tell()
+    except Exception as error:  # noqa: BLE001 - a file by another hand may hold anything; its verdict stands
+        return f"The story can't be told: {type(error).__name__}: {error}"
 
 
 _REASONS = ("torn", "stuck", "crashed")
@@ -79,7 +86,11 @@ def _count(number: int, what: str) -> str:
 
 def _print(*lines: str) -> None:
     for line in lines:
-        print(line.encode("ascii", "backslashreplace").decode())
+        print(_ascii(line))
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode()
 
 
 # For programs.

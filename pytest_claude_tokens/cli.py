@@ -66,12 +66,12 @@ def _parser() -> argparse.ArgumentParser:
         prog=PROG,
         usage=f"{PROG} COMMAND ...",
         description="A fake Claude token service, and a judge of those who use it.",
-        epilog=f"commands:\n{listed}\n\n`{PROG} COMMAND --help` tells more of each. "
+        epilog=f"commands:\n{listed}\n\n`{PROG} COMMAND --help` tells more of each.\n"
         "Exit status: 0 valid, 1 violated, 2 usage, 3 unknown.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"{PROG} {_version()}")
-    parser.add_argument("command", nargs="?", metavar="COMMAND", help="one of those below")
+    parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
     return parser
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from hypothesis.strategies import SearchStrategy
 
-    from pytest_claude_tokens.simulation.runner import Outcome
+    from pytest_claude_tokens.simulation.outcome import Outcome
 
 __all__ = ["SCHEDULE", "Campaign"]
 
@@ -44,7 +44,10 @@ class _Enough(BaseException):
 
 
 class Campaign:
-    """One search of one property. ``execute(schedule, arguments)`` is one run; it never raises the body's errors."""
+    """One search of one property. ``execute(schedule, arguments)`` is one run; it never raises the body's errors.
+
+    What is not ``repeatable`` is not shrunk by Hypothesis, which would take a run that goes another way for flaky.
+    """
 
     def __init__(
         self,
@@ -52,8 +55,11 @@ class Campaign:
         drawn: SearchStrategy[Schedule],
         strategies: Mapping[str, SearchStrategy[Any]],
         identity: str,
+        *,
+        repeatable: bool = True,
     ) -> None:
         self._execute = execute
+        self._repeatable = repeatable
         self._strategies = dict(strategies)
         self.test = self._property(drawn, identity)
         self.reset()
@@ -73,8 +79,8 @@ class Campaign:
             chosen = schedule if self.forced is None else self.forced
             outcome = self._execute(chosen, arguments)
             self.count(outcome)
-            if isinstance(outcome.error, Unknown):  # each such run takes seconds: no shrinking
-                self.failed = (outcome, arguments, b"")
+            if outcome.error is not None and (isinstance(outcome.error, Unknown) or not self._repeatable):
+                self.failed = (outcome, arguments, self._choices())
                 raise _Enough
             if outcome.error is not None:
                 if not isinstance(outcome.error, UnsatisfiedAssumption):
@@ -124,7 +130,8 @@ class Campaign:
         if self._fuzz(total - self.schedules, seed, base.derandomize):
             return True
         before = self.failed
-        if Phase.shrink in base.phases and before is not None and not isinstance(before[0].error, Unknown):
+        shrinks = self._repeatable and before is not None and not isinstance(before[0].error, Unknown)
+        if shrinks and Phase.shrink in base.phases:
             self._engine()
         self.failed = self.failed or before
         return False

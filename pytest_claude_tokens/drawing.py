@@ -22,6 +22,7 @@ __all__ = ["schedules"]
 
 _KINDS: tuple[Kind, ...] = ("facts",) * 7 + ("pct",) * 2 + ("walk",)
 _WHATS: tuple[What, ...] = ("freeze",) * 4 + ("slow",) * 3 + ("alone",) * 2 + ("clock",)
+_PROCESS_WHATS: tuple[What, ...] = ("freeze",) * 2 + ("alone",)
 _TARGETS: tuple[Target, ...] = ("token", "token", "token", "call")
 _REACH = (15, 15, 40, 120)
 """How far into a run facts may begin: mostly early, as most runs are short."""
@@ -30,8 +31,12 @@ _REACH = (15, 15, 40, 120)
 class _Schedules(SearchStrategy[Schedule]):
     """Draws integers straight from the data, several times faster than a composite of strategies."""
 
-    def __init__(self, workers: int, faults: Any, deaths: Sequence[What]) -> None:
+    def __init__(
+        self, workers: int, faults: Any, deaths: Sequence[What], signals: Sequence[int], *, processes: bool
+    ) -> None:
         super().__init__()
+        self._signals = tuple(signals) or (1,)
+        self._whats = _PROCESS_WHATS if processes else _WHATS
         self._workers = workers
         self._faults = faults
         self._deaths = tuple(deaths)
@@ -41,7 +46,7 @@ class _Schedules(SearchStrategy[Schedule]):
         kind = _KINDS[integer(0, len(_KINDS) - 1)]
         facts = [self._fact(integer) for _ in range(integer(0, 6))]
         facts += [
-            Fact(integer(0, _REACH[integer(0, 2)]), what, integer(0, self._workers - 1), 1)
+            Fact(integer(0, _REACH[integer(0, 2)]), what, integer(0, self._workers - 1), self._signal(integer))
             for what in self._deaths
             if integer(0, 2)
         ]
@@ -53,8 +58,11 @@ class _Schedules(SearchStrategy[Schedule]):
         seed = integer(0, 0xFFFF)
         return Schedule(kind=kind, facts=tuple(facts), seed=seed, mishaps=tuple(mishaps))
 
+    def _signal(self, integer: Any) -> int:
+        return self._signals[integer(0, len(self._signals) - 1)] if len(self._signals) > 1 else self._signals[0]
+
     def _fact(self, integer: Any) -> Fact:
-        what = _WHATS[integer(0, len(_WHATS) - 1)]
+        what = self._whats[integer(0, len(self._whats) - 1)]
         if what == "slow":
             return Fact(integer(0, 11), what, 0, integer(1, len(DELAYS) - 1))
         position = integer(0, _REACH[integer(0, len(_REACH) - 1)])
@@ -65,9 +73,17 @@ class _Schedules(SearchStrategy[Schedule]):
 
 
 def schedules(
-    workers: int, *, faults: Sequence[Fault] | SearchStrategy[Fault] | None = None, deaths: Sequence[What] = ()
+    workers: int,
+    *,
+    faults: Sequence[Fault] | SearchStrategy[Fault] | None = None,
+    deaths: Sequence[What] = (),
+    signals: Sequence[int] = (),
+    processes: bool = False,
 ) -> SearchStrategy[Schedule]:
-    """Schedules for so many workers; faults and deaths only where they were asked for."""
+    """Schedules for so many workers; faults and deaths only where they were asked for.
+
+    With ``processes`` time is real: there are no slow legs and no early timers. ``signals`` are those that kill.
+    """
     if faults is not None and not isinstance(faults, SearchStrategy):
         faults = st.sampled_from(list(faults))
-    return _Schedules(workers, faults, deaths)
+    return _Schedules(workers, faults, deaths, signals, processes=processes)

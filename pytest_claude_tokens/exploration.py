@@ -8,8 +8,10 @@ import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal
 
 from hypothesis import Phase, settings
 
@@ -20,10 +22,12 @@ from pytest_claude_tokens.drawing import schedules
 from pytest_claude_tokens.report import Evidence, attach
 from pytest_claude_tokens.simulation.exhaustive import enumerate_schedules
 from pytest_claude_tokens.simulation.files import switching_at_files
+from pytest_claude_tokens.simulation.outcome import Body, Outcome
 from pytest_claude_tokens.simulation.patches import patched
 from pytest_claude_tokens.simulation.polish import polish
+from pytest_claude_tokens.simulation.processes import ProcessRunner, default_signals
 from pytest_claude_tokens.simulation.replay import Replay
-from pytest_claude_tokens.simulation.runner import Body, Outcome, Runner
+from pytest_claude_tokens.simulation.runner import Runner
 from pytest_claude_tokens.simulation.schedule import STOCK, Schedule, What
 from pytest_claude_tokens.simulation.watchdog import Watchdog
 from pytest_claude_tokens.violations import Nondeterministic, NothingRaced, Unknown
@@ -38,12 +42,23 @@ __all__ = ["Found", "explore"]
 
 _GIVEN = ("claude_tokens", "workers")
 _REPEATS = 3
+_PROCESS_REPEATS = 5
+_PROCESS_BUDGET = 12
+"""Runs in which a failure with processes is made shorter."""
+_PROCESS_SECONDS = 10.0
+"""Seconds of real time for that, and as many for repeating it."""
+_PROCESS_EXAMPLES = 20
+"""Schedules that a test with processes tries where no ``@settings`` say more."""
+
+Kind = Literal["tasks", "threads", "processes"]
 
 
 class Found:
     """What a search knows of the failure that it raises, for the report. Everything but ``history`` is plain data."""
 
-    def __init__(self, outcome: Outcome, token: str, command: str, *, example: int, before: int, agreed: int) -> None:
+    def __init__(
+        self, outcome: Outcome, token: str, command: str, *, example: int, before: int, replayed: tuple[int, int]
+    ) -> None:
         self.history = outcome.history
         self.schedule = outcome.schedule
         self.token = token
@@ -51,7 +66,7 @@ class Found:
         self.example = example
         self.facts_before = before
         self.decisions = outcome.decisions
-        self.replayed = (agreed, _REPEATS)
+        self.replayed = replayed
 
 
 def explore(
@@ -60,6 +75,7 @@ def explore(
     faults: Sequence[Fault] | SearchStrategy[Fault] | None = None,
     cancel: bool = False,
     kills: bool | Iterable[int] = False,
+    processes: bool = False,
     exhaustive: int | None = None,
     **strategies: SearchStrategy[Any],
 ) -> Callable[[Callable[..., Any]], Callable[..., None]]:
@@ -67,12 +83,13 @@ def explore(
 
     The body takes ``claude_tokens`` and ``workers`` (both fresh for each schedule), the names of ``strategies``, and
     pytest fixtures of module or session scope. On an ``async def`` the workers are tasks of a simulated event loop, on
-    a ``def`` threads of which one runs at a time. Time is simulated in both.
+    a ``def`` threads of which one runs at a time. Time is simulated in both. With ``processes``, ``workers(argv)``
+    starts a command in each worker, the service holds their requests, and the schedule says who goes on: in real time.
 
     ``faults``: faults of :class:`fake_server.Fault`, or a strategy of them, that may strike. ``cancel``: workers may
-    be cancelled at an await. ``kills``: workers may die. ``exhaustive``: instead of drawing, run every schedule with at
-    most that many departures from stock order. It is Hypothesis underneath: ``@settings``, ``@example``,
-    ``@reproduce_failure`` and the example database work.
+    be cancelled at an await. ``kills``: workers may die; for processes a list of signals, or SIGKILL. ``exhaustive``:
+    instead of drawing, run every schedule with at most that many departures from stock order. It is Hypothesis
+    underneath: ``@settings``, ``@example``, ``@reproduce_failure`` and the example database work.
 
     Raises the first violation of the shortest failing schedule; ``NothingRaced`` where nothing was proved; and
     ``Nondeterministic`` where two runs of one schedule differ.
@@ -81,19 +98,26 @@ def explore(
         raise TypeError("write @explore(), or @explore(workers=4): it takes keywords only")
     if not isinstance(workers, int) or workers < 1:
         raise ValueError(f"explore(workers={workers!r}): 1 or more")
-    if exhaustive is not None and (strategies or faults is not None or kills or cancel):
+    if exhaustive is not None and (processes or strategies or faults is not None or kills or cancel):
         raise TypeError(
-            "explore(exhaustive=…) is systematic: it can't go together with strategies, faults, cancel or kills"
+            "explore(exhaustive=…) is systematic: it takes no strategies, faults, cancel, kills or processes"
         )
 
     def decorate(function: Callable[..., Any]) -> Callable[..., None]:
-        deaths: list[What] = ["cancel"] if cancel else []
-        if cancel and not inspect.iscoroutinefunction(function):
+        asynchronous = inspect.iscoroutinefunction(function)
+        if cancel and not asynchronous:
             raise TypeError("explore(cancel=True) cancels tasks: it needs an async def")
+        if processes and asynchronous:
+            raise TypeError("explore(processes=True) needs a def: its workers are commands")
+        deaths: list[What] = []
+        if cancel:
+            deaths.append("cancel")
         if kills:
             deaths.append("kill")
-        drawn = schedules(workers, faults=faults, deaths=deaths)
-        test: Callable[..., None] = _Exploration(function, workers, drawn, strategies, exhaustive=exhaustive).test
+        signals = default_signals(kills) if processes else ()
+        drawn = schedules(workers, faults=faults, deaths=deaths, signals=signals, processes=processes)
+        kind: Kind = "processes" if processes else "tasks" if asynchronous else "threads"
+        test: Callable[..., None] = _Exploration(function, workers, drawn, strategies, kind, exhaustive=exhaustive).test
         return test
 
     return decorate
@@ -108,17 +132,19 @@ class _Exploration:
         workers: int,
         drawn: SearchStrategy[Schedule],
         strategies: dict[str, SearchStrategy[Any]],
+        kind: Kind,
         *,
         exhaustive: int | None,
     ) -> None:
         self._function = function
         self._workers = workers
         self._exhaustive = exhaustive
+        self._kind = kind
         self._names = tuple(sorted(strategies))
         self._fixtures: dict[str, Any] = {}
-        self._runner: Runner | None = None
+        self._runner: Runner | ProcessRunner | None = None
         identity = f"{function.__module__}.{function.__qualname__}"
-        self._campaign = Campaign(self._execute, drawn, strategies, identity)
+        self._campaign = Campaign(self._execute, drawn, strategies, identity, repeatable=kind != "processes")
         self.test = self._wrapper(strategies)
 
     def _wrapper(self, strategies: Mapping[str, Any]) -> Any:
@@ -149,22 +175,25 @@ class _Exploration:
         return self._runner.run(schedule, {**self._fixtures, **arguments})
 
     @contextmanager
-    def _stage(self, context: ExplorationContext, args: tuple[Any, ...] = ()) -> Iterator[Runner]:
+    def _stage(self, context: ExplorationContext, args: tuple[Any, ...] = ()) -> Iterator[Runner | ProcessRunner]:
         """Everything that stands around the runs of one search, entered once."""
         function = self._function if not args else _bound(self._function, args)
         body = Body(function=function, workers=self._workers, settings=context.handle)
-        runner = Runner(body, record=self._exhaustive is not None)
         with ExitStack() as stack:
+            if self._kind == "processes":
+                self._runner = ProcessRunner(body)
+                stack.callback(setattr, self, "_runner", None)
+                yield self._runner
+                return
+            runner = Runner(body, record=self._exhaustive is not None)
             stack.enter_context(cheap_tls())
             stack.enter_context(Interceptor(runner.resolve, hosts=context.handle.get("hosts", ())))
             stack.enter_context(Watchdog())
             stack.enter_context(patched())
             stack.enter_context(switching_at_files())
             self._runner = runner
-            try:
-                yield runner
-            finally:
-                self._runner = None
+            stack.callback(setattr, self, "_runner", None)
+            yield runner
 
     def _run(self, args: tuple[Any, ...], fixtures: dict[str, Any]) -> None:
         __tracebackhide__ = True
@@ -172,7 +201,7 @@ class _Exploration:
         campaign = self._campaign
         campaign.reset()
         self._fixtures = fixtures
-        base = getattr(self.test, "_hypothesis_internal_use_settings", None) or settings()
+        base = getattr(self.test, "_hypothesis_internal_use_settings", None) or self._default_settings()
         if context.examples is not None:
             base = settings(base, max_examples=context.examples)
         with self._stage(context, args) as runner:
@@ -182,7 +211,7 @@ class _Exploration:
                 enumerate_schedules(lambda schedule: self._execute(schedule, {}), campaign, self._exhaustive)
             else:
                 campaign.search(base, self.test, context.seed)
-            if campaign.failed is None and context.replay is None:
+            if campaign.failed is None and context.replay is None and isinstance(runner, Runner):
                 self._same_twice(runner)
             failure = None if campaign.failed is None else self._explain(campaign, context)
         context.reported(campaign.report(self._exhaustive))
@@ -190,6 +219,12 @@ class _Exploration:
             raise failure
         if context.replay is None:
             self._nothing_raced(campaign, base)
+
+    def _default_settings(self) -> settings:
+        """The profile's; but a run with processes takes a thousand times as long as one without."""
+        base = settings()
+        few = min(base.max_examples, _PROCESS_EXAMPLES)
+        return settings(base, max_examples=few) if self._kind == "processes" else base
 
     def _nothing_raced(self, campaign: Campaign, base: settings) -> None:
         __tracebackhide__ = True
@@ -216,24 +251,17 @@ class _Exploration:
         del context
         self._campaign.replay(replay.schedule, replay.choices, base)
 
-    @property
-    def _kind(self) -> str:
-        return "tasks" if inspect.iscoroutinefunction(self._function) else "threads"
-
     def _explain(self, campaign: Campaign, context: ExplorationContext) -> BaseException:
         """Make the failing schedule as short as it goes, see that it can be repeated, and say how."""
         assert campaign.failed is not None
         first, arguments, choices = campaign.failed
         if isinstance(first.error, Unknown):
             return first.error
-        best = first
-        if context.replay is None:
-            best, _ = polish(first, lambda schedule: self._execute(schedule, arguments))
-        agreed = 0
-        for _ in range(_REPEATS):
-            again = self._execute(best.schedule, arguments)
-            _compare(best, again)
-            agreed += type(again.error) is type(best.error)
+        best, replayed = (
+            self._confirm_exactly(first, arguments, polished=context.replay is None)
+            if self._kind != "processes"
+            else self._confirm_roughly(first, arguments, polished=context.replay is None)
+        )
         error = best.error
         assert error is not None
         policy = best.history.header.get("policy") or {}
@@ -252,13 +280,42 @@ class _Exploration:
             context.command,
             example=campaign.found_at,
             before=len(first.schedule.facts),
-            agreed=agreed,
+            replayed=replayed,
         )
         error.claude_tokens_found = found  # type: ignore[attr-defined]
         known = Evidence(history=found.history, replay=found.replay)
         context.failed(known)
         attach(error, known)
         return error.with_traceback(None)
+
+    def _confirm_exactly(
+        self, first: Outcome, arguments: Mapping[str, Any], *, polished: bool
+    ) -> tuple[Outcome, tuple[int, int]]:
+        """The shortest failing outcome, and how often it came again. Raises where a run of it differs."""
+        best = first
+        if polished:
+            best, _ = polish(first, lambda schedule: self._execute(schedule, arguments))
+        for _ in range(_REPEATS):
+            _compare(best, self._execute(best.schedule, arguments))
+        return best, (_REPEATS, _REPEATS)
+
+    def _confirm_roughly(
+        self, first: Outcome, arguments: Mapping[str, Any], *, polished: bool
+    ) -> tuple[Outcome, tuple[int, int]]:
+        """As far as processes, which have a will of their own, and a few seconds allow."""
+        passed = replace(first, error=None)
+        until = monotonic() + _PROCESS_SECONDS
+
+        def run(schedule: Schedule) -> Outcome:
+            return self._execute(schedule, arguments) if monotonic() < until else passed
+
+        best = polish(first, run, _PROCESS_BUDGET)[0] if polished else first
+        until = monotonic() + _PROCESS_SECONDS
+        tried = agreed = 0
+        while tried < _PROCESS_REPEATS and (not tried or monotonic() < until):
+            tried += 1
+            agreed += type(self._execute(best.schedule, arguments).error) is type(best.error)
+        return best, (agreed, tried)
 
 
 def _annotate(error: BaseException, noted: BaseException | None, arguments: Mapping[str, Any]) -> None:

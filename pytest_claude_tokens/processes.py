@@ -59,6 +59,11 @@ class WorkerProcess:
         return self._process.pid
 
     @property
+    def running(self) -> bool:
+        """Whether it has not ended. Journals nothing."""
+        return self._process.poll() is None
+
+    @property
     def returncode(self) -> int | None:
         """Its exit status, negative for a signal; ``None`` while it runs."""
         status = self._process.poll()

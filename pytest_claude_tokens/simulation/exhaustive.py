@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pytest_claude_tokens.campaign import Campaign
-    from pytest_claude_tokens.simulation.runner import Outcome
+    from pytest_claude_tokens.simulation.outcome import Outcome
 
 __all__ = ["enumerate_schedules"]
 

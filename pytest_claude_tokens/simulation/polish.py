@@ -15,7 +15,7 @@ from pytest_claude_tokens.simulation.schedule import Fact, Schedule
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from pytest_claude_tokens.simulation.runner import Outcome
+    from pytest_claude_tokens.simulation.outcome import Outcome
 
 __all__ = ["merge", "polish"]
 
@@ -23,9 +23,9 @@ BUDGET = 400
 """Runs that a polish may take."""
 
 
-def polish(first: Outcome, run: Callable[[Schedule], Outcome]) -> tuple[Outcome, int]:
-    """The simplest failing outcome of the same kind that was found, and how many runs it took."""
-    search = _Search(first, run)
+def polish(first: Outcome, run: Callable[[Schedule], Outcome], budget: int = BUDGET) -> tuple[Outcome, int]:
+    """The simplest failing outcome of the same kind that was found in ``budget`` runs, and how many it took."""
+    search = _Search(first, run, budget)
     if first.schedule.kind != "facts":
         told = merge(first.taken)
         rest = [fact for fact in first.schedule.facts if fact.what in ("slow", "cancel", "kill")]
@@ -52,15 +52,16 @@ def merge(taken: Sequence[Fact]) -> tuple[Fact, ...]:
 
 
 class _Search:
-    def __init__(self, first: Outcome, run: Callable[[Schedule], Outcome]) -> None:
+    def __init__(self, first: Outcome, run: Callable[[Schedule], Outcome], budget: int) -> None:
         self.best = first
+        self._budget = budget
         self.runs = 0
         self._run = run
         self._seen = {first.schedule}
 
     def attempt(self, schedule: Schedule) -> bool:
         """Whether ``schedule`` fails in the same way; then it is the best so far."""
-        if schedule in self._seen or self.runs >= BUDGET:
+        if schedule in self._seen or self.runs >= self._budget:
             return False
         self._seen.add(schedule)
         self.runs += 1
@@ -73,7 +74,7 @@ class _Search:
     def shorten(self) -> None:
         """Until nothing that is tried is simpler."""
         progress = True
-        while progress and self.runs < BUDGET:
+        while progress and self.runs < self._budget:
             progress = self._leave_out("mishaps") | self._leave_out("facts") | self._simplify()
         if self.best.schedule.seed and self.best.schedule.kind == "facts":
             self.attempt(replace(self.best.schedule, seed=0))

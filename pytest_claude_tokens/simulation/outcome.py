@@ -1,0 +1,64 @@
+"""What is explored, and what came of one run of it, as values."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from fake_server.events import Event
+    from pytest_claude_tokens.history import History
+    from pytest_claude_tokens.simulation.schedule import Fact, Schedule, What
+
+__all__ = ["Body", "Outcome"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """What is explored: the function, how many workers it has, and how each handle is made."""
+
+    function: Callable[..., Any]
+    workers: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> Literal["tasks", "threads"]:
+        """What its workers are."""
+        return "tasks" if inspect.iscoroutinefunction(self.function) else "threads"
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What came of one run. ``error``: what the test would raise, or ``None``."""
+
+    schedule: Schedule
+    error: BaseException | None
+    history: History
+    raced: bool
+    taken: tuple[Fact, ...]
+    decisions: int
+    options: tuple[tuple[tuple[What, int], ...], ...] = ()
+
+    def fingerprint(self) -> int:
+        """Equal for two runs with the same history, whatever their times."""
+        return hash(tuple(_facts(event) for event in self.history))
+
+    def shape(self) -> int:
+        """Equal for two runs that differ by the order of independent steps only, and can go on in the same ways."""
+        sequences: dict[str, list[Any]] = {}
+        for event in self.history:
+            for key in (event.actor, event.grant):
+                if key is not None:
+                    sequences.setdefault(key, []).append(_facts(event))
+        after = max((fact.position for fact in self.schedule.facts), default=-1)
+        return hash((tuple((key, tuple(sequences[key])) for key in sorted(sequences)), self.options[after + 1 :]))
+
+    def lines(self) -> list[str]:
+        """The history as the file has it."""
+        return [event.to_json() for event in self.history]
+
+
+def _facts(event: Event) -> tuple[Any, ...]:
+    return (event.actor, event.type, event.f, event.grant, event.refresh, event.bearer, event.status, event.error)

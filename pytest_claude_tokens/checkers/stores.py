@@ -99,7 +99,7 @@ def check_store_regression(history: History) -> Iterator[StoreRegression]:
     setup = _setup_accounts(history)
     found: dict[str | None, list[StoreRegression]] = {}
     for note in history.noted("store"):
-        if note.account in setup or not note.get("previous") or not note.get("previous_accepted"):
+        if note.account in setup or not note.get("previous_accepted"):
             continue
         blank = note.get("state") == "blank"
         if blank or (note.get("state") == "token" and not note.get("accepted")):
@@ -274,7 +274,7 @@ class _Trail:
     def _why_lost(self, grant: str, token: str, before: float) -> str:
         key = (grant, token)
         ops = self.brought.get(key, [])
-        if key in self.from_login or self.seen.get(key, before) < before or not ops:
+        if self.seen.get(key, before) < before or not ops:
             return ""
         whys = [self._what_we_did(op, before) for op in ops]
         if self.reached(grant, token, before):

@@ -68,6 +68,14 @@ def test_a_co_schedule_says_who_when_and_for_how_long():
     assert violation.cause == "w1 began a call on at#1 while #2 was open, for 2.5 s"
 
 
+@pytest.mark.parametrize("ends", ["", "\na ok", "\na ok\nb ok"])
+def test_a_meeting_that_took_no_time_or_has_not_ended_names_no_seconds(ends):
+    """Order is all that counts."""
+    (violation,) = judge(history("login\na: w0 call at#1\nb: w1 call at#1" + ends)).violations
+
+    assert violation.cause == "w1 began a call on at#1 while #2 was open"
+
+
 def test_each_bearer_is_told_once_with_its_first_meeting():
     """Eight workers on one bearer are one mistake."""
     story = "login\n" + "\n".join(f"{n}: w{n} call at#1" for n in range(4)) + "\na: w0 call at#2\nb: w1 call at#2"
@@ -142,11 +150,11 @@ NOT_STALE = {
     "a 401 without a reason": "login\na: w0 call at#1\na fail 401\nb: w0 call at#1\nb fail 401",
     "a 403 for its scope": "login\na: w0 other at#1\na fail 403\nb: w0 other at#1\nb fail 403",
     "a 403 that says expired": "login\na: w0 call at#1\na fail 403 reason=expired\nb: w0 call at#1\nb fail 403",
-    "never told": "login\na: w0 call at#1\na info fault=lost-reply reason=expired\nb: w0 call at#1\nb fail 401",
+    "never told": "login\na: w0 call at#1\na info 401 fault=lost-reply reason=expired\nb: w0 call at#1\nb fail 401",
     "not minted here": "login\na: w0 call unknown\na fail 401 reason=unknown\nb: w0 call unknown\nb fail 401",
     "the clock went back": TOLD + "note advance seconds=-9\nb: w0 call at#1\nb ok",
     "with a token request": TOLD + "b: w0 token rt#1 bearer=at#1\nb fail 400",
-    "a token request was told": "login\na: w0 token rt#1 bearer=at#1\na fail 401 reason=expired\nb: w0 call at#1\nb ok",
+    "a token request was told": "login\na: w0 token rt#1 bearer=at#1\na fail 401 reason=expired\nb: w0 call at#1\nb fail",
 }
 
 

@@ -191,6 +191,29 @@ def test_a_worker_killed_between_the_reply_and_the_store_is_a_note():
     assert invariants(text.replace("actor=w0", "actor=w1")) == LOSSES
 
 
+def test_a_reply_that_we_only_delayed_excuses_nothing():
+    """It came, and was not stored."""
+    text = REFRESHED.replace("a ok at#2 rt#2", "a ok at#2 rt#2 fault=delay(5)") + store("rt#1") + "\n" + end()
+
+    assert invariants(text) == LOSSES
+
+
+def test_a_worker_killed_between_its_own_login_and_the_store_is_a_note():
+    """The code was exchanged, and nobody has what came of it."""
+    text = "a: w0 token grant_type=authorization_code\nlogin op=1\na ok at#1 rt#1 grant=g#1 account=work\n"
+    text += "note kill actor=w0\n" + store(state="absent") + "\n" + end(accepts=("rt#1",))
+
+    assert noted(judge(history(text))) == ["excused lost-rotation", "excused forced-login"]
+    assert invariants(text.replace("kill actor=w0", "kill actor=w1")) == LOSSES
+
+
+def test_a_decision_without_its_request_says_nothing_about_who_had_it():
+    """A file by another hand."""
+    text = 'login\nnote commit grant=g#1 refresh=rt#1 outcome=rotated issued={"access":"at#2","refresh":"rt#2"}\n'
+
+    assert invariants(text + end(stores=())) == ["forced-login"]
+
+
 def test_a_token_that_had_been_stored_was_not_lost_by_a_kill():
     """It was there; somebody took it out again."""
     text = REFRESHED + store("rt#2", accepted=True) + "\nnote kill actor=w0\n"
@@ -239,15 +262,19 @@ def test_the_same_token_in_two_replies_is_lost_only_with_both():
 
 def test_a_grant_that_accepts_nothing_and_did_not_die_by_itself_forces_a_login():
     """Whatever it died of."""
-    text = REFRESHED + end(accepts=(), stores=())
+    stored = REFRESHED + store("rt#2") + "\n" + end(accepts=())
 
-    assert told(judge(history(text))) == ["forced-login: g#1: a live refresh token reached no worker"]
+    assert told(judge(history(REFRESHED + end(accepts=(), stores=())))) == [
+        "forced-login: g#1: a live refresh token reached no worker"
+    ]
+    assert told(judge(history(stored))) == ["forced-login: g#1: no store has a live refresh token"]
 
 
 @pytest.mark.parametrize("death", ["expiry", "revoke"])
 def test_a_grant_that_died_by_itself_is_exempt(death):
     """Nobody could have kept it."""
-    assert told(judge(history(REFRESHED + store("rt#2") + "\n" + end(accepts=(), death=death)))) == []
+    for accepts in ((), ("rt#2",)):
+        assert told(judge(history(REFRESHED + store("rt#1") + "\n" + end(accepts=accepts, death=death)))) == []
 
 
 def test_a_setup_token_is_exempt():
@@ -312,6 +339,7 @@ def test_a_reply_that_we_lose_after_the_reuse_excuses_nothing():
     assert invariants(text) == ["double-spend", "forced-login"]
 
 
+LOOK = store("rt#2", accepted=True)
 BLIND = """
     login
     a: w0 token rt#1
@@ -331,12 +359,18 @@ BLIND = """
         ("a info error=gone", ["blind-replay", "forced-login"], []),
         ("a ok at#2 rt#2", ["double-spend", "forced-login"], []),
         ("a ok at#2 rt#2\nnote kill actor=w0", ["double-spend"], ["excused forced-login"]),
+        (
+            f"a ok at#2 rt#2\n{LOOK}\nnote kill actor=w0",
+            ["double-spend", "forced-login"],
+            [],
+        ),
         ("a ok at#2 rt#2\nc: w0 token rt#2\nc fail 503\nnote kill actor=w0", ["double-spend", "forced-login"], []),
     ],
 )
 def test_a_reuse_takes_nothing_where_we_had_lost_the_newest_token_before(lost, found, notes):
     """After a reply that we lost nobody could go on anyway; the replay itself stays a mistake."""
-    verdict = judge(history(BLIND.format(a=lost) + end(accepts=(), death="reuse", stores=())))
+    later = LOOK.replace("true", "false") + "\n" if LOOK in lost else ""
+    verdict = judge(history(BLIND.format(a=lost) + later + end(accepts=(), death="reuse", stores=())))
 
     assert [violation.invariant for violation in verdict.violations] == found
     assert noted(verdict) == notes

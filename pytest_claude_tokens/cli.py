@@ -30,6 +30,7 @@ class Command:
 COMMANDS: tuple[Command, ...] = (
     Command("demo", "pytest_claude_tokens.demo", "find a double-spend in a small dispatcher, and spare its twin"),
     Command("serve", "pytest_claude_tokens.serving", "the fake service as a process, for programs in any language"),
+    Command("run", "pytest_claude_tokens.running", "run a command against the fake service, then judge it"),
     Command("check", "pytest_claude_tokens.check", "judge a history file"),
     Command("doctor", "pytest_claude_tokens.doctor", "what this machine can run, and what it would skip"),
 )
@@ -39,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit status: 0 valid, 1 violated, 2 usage, 3 unknown."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     first = _parser().parse_args(arguments[:1])  # all after the command is the command's own
+    if first.version:
+        print(f"{PROG} {importlib.metadata.version('pytest-claude-tokens')}")
+        return 0
     if first.command is None:
         _parser().print_help(sys.stderr)
         return 2
@@ -70,10 +74,6 @@ def _parser() -> argparse.ArgumentParser:
         "Exit status: 0 valid, 1 violated, 2 usage, 3 unknown.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"{PROG} {_version()}")
+    parser.add_argument("--version", action="store_true", help="say which version this is, and exit")
     parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
     return parser
-
-
-def _version() -> str:
-    return importlib.metadata.version("pytest-claude-tokens")

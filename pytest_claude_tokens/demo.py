@@ -15,7 +15,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
@@ -41,6 +41,7 @@ __all__ = ["Dispatcher", "Repaired", "Searched", "main", "search", "show"]
 SCHEDULES = 300
 """How many schedules the twin has to stand; the search for the bug may take as many as :data:`PATIENCE`."""
 PATIENCE = 3000
+TOKEN_URL = "https://platform.claude.com/v1/oauth/token"
 _WORKERS = 2
 
 
@@ -59,9 +60,9 @@ class Dispatcher:
             await asyncio.sleep(2)  # somebody is at it, and will be done by then
         if time.time() >= self.expires:
             self.busy = True
-            body = {"grant_type": "refresh_token", "refresh_token": self.refresh, "client_id": "demo"}
+            request = {"grant_type": "refresh_token", "refresh_token": self.refresh}
             async with httpx.AsyncClient() as client:
-                reply = await client.post("https://platform.claude.com/v1/oauth/token", json=body)
+                reply = await client.post(TOKEN_URL, json={**request, "client_id": "demo"})
             new = reply.raise_for_status().json()
             self.access, self.refresh = new["access_token"], new["refresh_token"]
             self.expires = time.time() + new["expires_in"]
@@ -224,7 +225,8 @@ def _otherwise(result: Searched) -> str:
 
 
 def _say(text: str) -> None:
-    print(textwrap.fill(text.encode("ascii", "backslashreplace").decode(), WIDTH), end="\n\n")
+    plain = text.encode("ascii", "backslashreplace").decode()
+    print(textwrap.fill(plain, WIDTH, break_on_hyphens=False), end="\n\n")
 
 
 def _code(dispatcher: type[Dispatcher]) -> None:
@@ -244,10 +246,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens demo")
     try:
         if options.replay is not None:
             return _replay(options.replay)
-        with ExitStack() as stack:
-            file = None
-            if options.history is not None:
-                file = stack.enter_context(open(options.history, "w", encoding="utf-8"))
+        with open(options.history or os.devnull, "w", encoding="utf-8") as file:
             return show(Dispatcher, Repaired, history=file)
     except (OSError, ValueError) as error:
         print(f"{prog}: {error}", file=sys.stderr)

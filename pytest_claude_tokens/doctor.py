@@ -126,6 +126,7 @@ def _told(heading: str, found: Iterable[Finding]) -> Iterator[str]:
             _WIDTH,
             initial_indent=f"  {mark}  {finding.name}".ljust(_GUTTER) + " ",
             subsequent_indent=" " * (_GUTTER + 1),
+            break_on_hyphens=False,
         )
 
 

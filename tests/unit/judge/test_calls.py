@@ -154,7 +154,7 @@ NOT_STALE = {
     "not minted here": "login\na: w0 call unknown\na fail 401 reason=unknown\nb: w0 call unknown\nb fail 401",
     "the clock went back": TOLD + "note advance seconds=-9\nb: w0 call at#1\nb ok",
     "with a token request": TOLD + "b: w0 token rt#1 bearer=at#1\nb fail 400",
-    "a token request was told": "login\na: w0 token rt#1 bearer=at#1\na fail 401 reason=expired\nb: w0 call at#1\nb fail",
+    "a token request told": "login\na: w0 token rt#1 bearer=at#1\na fail 401 reason=expired\nb: w0 call at#1\nb fail",
 }
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fake_server.server import Server
     from pytest_claude_tokens.checkers import Verdict
 
-__all__ = ["ServiceJudge", "main"]
+__all__ = ["ServiceJudge", "main", "told"]
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens serve") -> int:
@@ -51,14 +51,14 @@ class ServiceJudge:
         with server.lock:
             history = History(server.journal.header, server.journal.events)
         verdict = judge(history)
-        return Judged(verdict.exit_status, _told(history, verdict), _data(history, verdict))
+        return Judged(verdict.exit_status, told(history, verdict), _data(history, verdict))
 
     def finish(self, server: Server) -> Judged:
         end(server, Stores(server), Leaks(server), None)
         return self.look(server)
 
 
-def _told(history: History, verdict: Verdict) -> str:
+def told(history: History, verdict: Verdict) -> str:
     """The verdict for people: one line, and the story of what was found."""
     gist = f"claude-tokens: {verdict.state}, {len(history.operations)} requests"
     if verdict.violations:

@@ -107,6 +107,7 @@ class Pair:
     """A dispatcher with one planted bug, and its sound twin, each in the body of a test.
 
     ``invariant``: what the planted one breaks. ``handle``: keywords for the handle; ``options``: for ``explore``.
+    ``schedules``: in how many the bug has to be found.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Pair:
     planted: Body
     sound: Body
     workers: int = 4
+    schedules: int = 200
     handle: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 

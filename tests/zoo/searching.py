@@ -14,9 +14,6 @@ from pytest_claude_tokens.context import CONTEXT, ExplorationContext, Report
 from tests.zoo.common import Body, Pair
 from tests.zoo.table import explored
 
-SCHEDULES = 200
-"""How many schedules a search for a planted bug may take."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
@@ -36,10 +33,12 @@ class Search:
 
 
 def search(
-    pair: Pair, body: Body, *, schedules: int = SCHEDULES, seed: int | None = None, replay: str | None = None
+    pair: Pair, body: Body, *, schedules: int | None = None, seed: int | None = None, replay: str | None = None
 ) -> Search:
     """Explore one body of a pair. With a ``seed`` (or none) the same schedules are drawn each time."""
-    test = settings(max_examples=schedules, database=None, derandomize=seed is None)(explored(pair, body))
+    test = settings(max_examples=schedules or pair.schedules, database=None, derandomize=seed is None)(
+        explored(pair, body)
+    )
     if seed is not None:
         test = seeded(seed)(test)
     reports: list[Report] = []

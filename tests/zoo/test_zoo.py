@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import settings
 
-from tests.zoo.searching import SCHEDULES, search
+from tests.zoo.searching import search
 from tests.zoo.table import ZOO
 
 FACTS = 4
@@ -20,13 +22,24 @@ def test_planted_bug_is_found_told_shortly_and_replayed(pair):
     """The search finds it under the name of its invariant, in at most four facts, and its token shows it again."""
     result = search(pair, pair.planted)
     assert type(result.error) is pair.invariant
-    assert result.example <= SCHEDULES
+    assert result.example <= pair.schedules
     schedule = result.found.schedule
     assert len(schedule.facts) + len(schedule.mishaps) <= FACTS, schedule.text()
     assert result.found.replayed == (3, 3)
     again = search(pair, pair.planted, replay=result.found.token)
     assert type(again.error) is pair.invariant
     assert [event.to_json() for event in again.found.history] == [event.to_json() for event in result.found.history]
+
+
+def test_three_preemptions_are_needed_and_three_are_enough():
+    """No schedule with two departures from stock order shows the deepest bug, and one with three does."""
+    pair = ZOO["three preemptions in order"]
+    two = search(replace(pair, options={"exhaustive": 2}), pair.planted)
+    assert two.error is None
+    assert two.report.bound == 2
+    three = search(replace(pair, options={"exhaustive": 3}), pair.planted)
+    assert type(three.error) is pair.invariant
+    assert len(three.found.schedule.facts) == 3
 
 
 @every_pair

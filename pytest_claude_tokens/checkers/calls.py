@@ -18,7 +18,7 @@ __all__ = ["check_co_schedule", "check_stale_bearer"]
 def check_co_schedule(history: History, limit: int | None = None) -> Iterator[CoSchedule]:
     """At most ``limit`` workers have a call open on one bearer (on one account where the policy's key says so).
 
-    The first time on each bearer is told.
+    One is told for each meeting: a time in which calls on the bearer were open without a pause.
     """
     allowed = int(history.header.get("limit") or 1) if limit is None else limit
     by_account = history.policy.get("key") == "account"
@@ -34,7 +34,7 @@ def check_co_schedule(history: History, limit: int | None = None) -> Iterator[Co
 
 
 def _meetings(history: History, calls: list[Operation], allowed: int) -> Iterator[CoSchedule]:
-    """The first time that too many of these calls of one lane were open together."""
+    """The first time in each meeting that too many of these calls of one lane were open together."""
     found: list[Operation] = []
     more = 0
     under_way: list[Operation] = []
@@ -42,6 +42,9 @@ def _meetings(history: History, calls: list[Operation], allowed: int) -> Iterato
         seq = call.invoke.seq
         if under_way:  # tested inline: this loop is run for every call of every history that is explored
             under_way = [op for op in under_way if op.end is None or op.end.seq > seq]
+            if found and not under_way:
+                yield _meeting(history, found, more)
+                found, more = [], 0
         # The oldest call of each worker; one that had a call open before it adds nothing.
         oldest = {op.invoke.actor: op for op in reversed(under_way)} if under_way else {}
         under_way.append(call)
@@ -49,20 +52,24 @@ def _meetings(history: History, calls: list[Operation], allowed: int) -> Iterato
             more += bool(found)
             found = found or [*sorted(oldest.values(), key=lambda op: op.opened), call]
     if found:
-        *before, last = found
-        labels = tuple(dict.fromkeys(history.label(op.invoke.grant, op.bearer) for op in found))
-        bearers = {(op.invoke.grant, op.bearer) for op in found}
-        what = labels[0] if len(bearers) == 1 else str(last.account)
-        numbers = ", ".join(f"#{op.opened}" for op in before)
-        yield CoSchedule(
-            by(what, [(op.actor, f"#{op.opened}") for op in found]),
-            seq=last.opened,
-            operations=found,
-            labels=labels,
-            grant=last.invoke.grant,
-            cause=f"{last.actor} began a call on {what} while {numbers} was open{_together(before, last)}",
-            more=more,
-        )
+        yield _meeting(history, found, more)
+
+
+def _meeting(history: History, found: list[Operation], more: int) -> CoSchedule:
+    *before, last = found
+    labels = tuple(dict.fromkeys(history.label(op.invoke.grant, op.bearer) for op in found))
+    bearers = {(op.invoke.grant, op.bearer) for op in found}
+    what = labels[0] if len(bearers) == 1 else str(last.account)
+    numbers = ", ".join(f"#{op.opened}" for op in before)
+    return CoSchedule(
+        by(what, [(op.actor, f"#{op.opened}") for op in found]),
+        seq=last.opened,
+        operations=found,
+        labels=labels,
+        grant=last.invoke.grant,
+        cause=f"{last.actor} began a call on {what} while {numbers} was open{_together(before, last)}",
+        more=more,
+    )
 
 
 def _together(before: list[Operation], last: Operation) -> str:

@@ -76,13 +76,46 @@ def test_a_meeting_that_took_no_time_or_has_not_ended_names_no_seconds(ends):
     assert violation.cause == "w1 began a call on at#1 while #2 was open"
 
 
-def test_each_bearer_is_told_once_with_its_first_meeting():
-    """Eight workers on one bearer are one mistake."""
+def test_a_meeting_is_told_once_however_many_have_come():
+    """Four workers on one bearer are one mistake; two on another one are a second."""
     story = "login\n" + "\n".join(f"{n}: w{n} call at#1" for n in range(4)) + "\na: w0 call at#2\nb: w1 call at#2"
     first, second = judge(history(story)).violations
 
     assert (str(first), first.more) == ("at#1 by w0 (#2) and w1 (#3)", 2)
     assert (str(second), second.more) == ("at#2 by w0 (#6) and w1 (#7)", 0)
+
+
+MEETING = "{0}a: w0 call at#1\n{0}b: w1 call at#1\n{0}a ok\n{0}b ok\n"
+
+
+def test_meetings_are_told_apart():
+    """Where nobody had a call open in between, the next time is another mistake."""
+    story = "login\n" + "".join(MEETING.format(trial) for trial in "xyz")
+
+    found = judge(history(story)).violations
+
+    assert [(str(one), one.more) for one in found] == [
+        ("at#1 by w0 (#2) and w1 (#3)", 0),
+        ("at#1 by w0 (#6) and w1 (#7)", 0),
+        ("at#1 by w0 (#10) and w1 (#11)", 0),
+    ]
+    assert found[0].others == found[1:]
+
+
+def test_a_meeting_lasts_while_anybody_has_a_call_open():
+    """One who comes when the first has gone, but not the second, comes to the same meeting."""
+    story = "login\na: w0 call at#1\nb: w1 call at#1\na ok\nc: w2 call at#1\nb ok\nd: w0 call at#1\nc ok\nd ok"
+
+    (violation,) = judge(history(story)).violations
+
+    assert (str(violation), violation.more) == ("at#1 by w0 (#2) and w1 (#3)", 2)
+
+
+def test_a_worker_alone_after_a_meeting_adds_nothing():
+    """It is told of the meeting, once, and not of what came later."""
+    story = "login\n" + MEETING.format("x") + "c: w0 call at#1\nc ok\nd: w1 call at#1\nd ok"
+
+    assert told(judge(history(story))) == ["co-schedule: at#1 by w0 (#2) and w1 (#3)"]
 
 
 THREE = "login\na: w0 call at#1\nb: w1 call at#1\nc: w2 call at#1"

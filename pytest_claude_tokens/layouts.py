@@ -1,0 +1,270 @@
+"""Where the login of several processes can be: each known layout, made ready for any number of workers.
+
+    from pytest_claude_tokens.layouts import LAYOUTS, start
+
+    def test_my_agents(claude_tokens):
+        claude_tokens.install_claude()
+        places = LAYOUTS["symlinked-dir"].prepare(claude_tokens, 4)
+        for process in start(claude_tokens, places, ["claude", "-p", "Reply: A"]):
+            process.wait(60)
+
+Containers are imitated: each worker gets a mount namespace, in which its home is private and something of the host's
+is mounted. That needs Linux, ``unshare`` and user namespaces; :attr:`Layout.obstacle` says what is missing.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_claude_tokens import guard
+from pytest_claude_tokens.credentials import FILE
+
+if TYPE_CHECKING:
+    from pytest_claude_tokens.handle import Account, ClaudeTokens
+    from pytest_claude_tokens.processes import WorkerProcess
+
+__all__ = ["LAYOUTS", "Layout", "Place", "Unavailable", "start"]
+
+
+class Unavailable(RuntimeError):
+    """This machine can't make the layout; the text says what is missing."""
+
+
+class Place(NamedTuple):
+    """One worker's part of a layout: what goes before its command, into its environment, and where its login is.
+
+    ``config_dir`` is the path as the worker sees it, which need not exist outside its mount namespace; ``None`` where
+    the login is in the environment.
+    """
+
+    prefix: tuple[str, ...]
+    env: dict[str, str]
+    config_dir: Path | None
+
+    def command(self, arguments: Sequence[str]) -> list[str]:
+        """The command line by which the worker runs ``arguments`` in its place."""
+        return [*self.prefix, *arguments]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A way to give several workers one login. ``says``: what it is, in a sentence."""
+
+    name: str
+    says: str
+    _make: Callable[[_Site], list[Place]] = field(repr=False)
+    _needs: Callable[[], str | None] = field(repr=False, default=lambda: None)
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why this machine can't make it, in a sentence; ``None`` where it can."""
+        return self._needs()
+
+    def prepare(self, tokens: ClaudeTokens, workers: int, account: Account | str | None = None) -> list[Place]:
+        """Make it for so many workers, and give the place of each.
+
+        The stores in it are watched. ``account`` is whose login it is: by default a new one, whose access token has
+        expired; in the layout ``setup-token``, a new one for each worker. Raises :class:`Unavailable`.
+        """
+        if workers < 1:
+            raise ValueError(f"prepare(workers={workers}): at least 1")
+        obstacle = self.obstacle
+        if obstacle is not None:
+            raise Unavailable(f"the layout {self.name} can't be made: {obstacle}")
+        return self._make(_Site(tokens, self.name, workers, account))
+
+
+def start(
+    tokens: ClaudeTokens, places: Sequence[Place], arguments: Sequence[str], env: Mapping[str, str] | None = None
+) -> list[WorkerProcess]:
+    """Start a command in every place, as the workers ``w0``, ``w1``, …, with ``env`` on top of each environment."""
+    return [
+        tokens.spawn(
+            place.command(arguments), f"w{number}", config_dir=place.config_dir, env={**place.env, **(env or {})}
+        )
+        for number, place in enumerate(places)
+    ]
+
+
+class _Site:
+    """What a layout is made of."""
+
+    def __init__(self, tokens: ClaudeTokens, name: str, workers: int, account: Account | str | None) -> None:
+        self.tokens = tokens
+        self.workers = range(workers)
+        self.given = account
+        with guard.unheard():
+            self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=tokens.tmp_path))
+
+    @functools.cached_property
+    def account(self) -> Account | str:
+        return self.tokens.account(expired=True) if self.given is None else self.given
+
+    @functools.cached_property
+    def shared(self) -> Path:
+        """The config directory with the login. Nothing but such directories lies beside it, and their locks."""
+        return self.tokens.config_dir(self.account)
+
+    def folders(self, *more: str) -> list[Path]:
+        """A new folder for each worker, with the folders ``more`` in it."""
+        made = [self.folder / f"w{number}" for number in self.workers]
+        with guard.unheard():
+            for place in made:
+                place.mkdir(mode=0o700)
+                for name in more:
+                    (place / name).mkdir(mode=0o700)
+        return made
+
+    def mount_point(self, name: str) -> Path:
+        """A folder on which every worker's namespace mounts something of its own: the same path for all."""
+        point = self.folder / name
+        with guard.unheard():
+            point.mkdir(mode=0o700)
+        return point
+
+
+# Sources and targets in pairs, `--`, the command. `exec` keeps the process id, so that signals meet the command.
+_MOUNT = 'while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit 125; shift 2; done; shift; exec "$@"'
+
+
+def _with_mounts(*pairs: tuple[Path, Path]) -> tuple[str, ...]:
+    """A prefix that runs a command where each first path is mounted on the second one, in that order."""
+    paths = [str(path) for pair in pairs for path in pair]
+    return ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", _MOUNT, "mounts", *paths, "--")
+
+
+@functools.cache
+def _no_namespaces() -> str | None:
+    if shutil.which("unshare") is None or shutil.which("mount") is None:
+        return "it needs the programs `unshare` and `mount` (Linux, util-linux)"
+    with tempfile.TemporaryDirectory() as folder:
+        trial = [*_with_mounts((Path(folder), Path(folder))), "true"]
+        done = subprocess.run(trial, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        return f"this machine forbids mounts in user namespaces ({said})"
+    return None
+
+
+def _no_flock() -> str | None:
+    return None if shutil.which("flock") else "it needs the program `flock` (util-linux)"
+
+
+def _shared(site: _Site) -> list[Place]:
+    return [Place((), {}, site.shared) for _ in site.workers]
+
+
+def _flock(site: _Site) -> list[Place]:
+    prefix = ("flock", "-w", "600", str(site.shared / "session.lock"))
+    return [Place(prefix, {}, site.shared) for _ in site.workers]
+
+
+def _copied(site: _Site) -> list[Place]:
+    return [Place((), {}, site.tokens.config_dir(site.account, name=f"w{number}")) for number in site.workers]
+
+
+def _symlinked_dir(site: _Site) -> list[Place]:
+    links = [folder / ".claude" for folder in site.folders()]
+    with guard.unheard():
+        for link in links:
+            link.symlink_to(site.shared)
+    return [Place((), {}, link) for link in links]
+
+
+def _symlinked_file(site: _Site) -> list[Place]:
+    folders = site.folders()
+    for folder in folders:
+        with guard.unheard():
+            (folder / FILE).symlink_to(site.shared / FILE)
+        site.tokens.watch_store(folder, site.account)  # the link, and the file of its own that may replace it
+    return [Place((), {}, folder) for folder in folders]
+
+
+def _container_home(site: _Site) -> list[Place]:
+    home = site.mount_point("home")
+    folders = site.folders(".claude")
+    return [
+        Place(_with_mounts((folder, home), (site.shared, home / ".claude")), {"HOME": str(home)}, home / ".claude")
+        for folder in folders
+    ]
+
+
+def _container_shared(site: _Site) -> list[Place]:
+    home, above = site.mount_point("home"), site.mount_point("claude-shared")
+    return [
+        Place(
+            _with_mounts((folder, home), (site.shared.parent, above)),
+            {"HOME": str(home)},
+            above / site.shared.name,
+        )
+        for folder in site.folders()
+    ]
+
+
+def _mounted_file(site: _Site) -> list[Place]:
+    home = site.mount_point("home")
+    folders = site.folders(".claude")
+    target = home / ".claude" / FILE
+    for folder in folders:
+        with guard.unheard():
+            (folder / ".claude" / FILE).touch(mode=0o600)
+    return [
+        Place(_with_mounts((folder, home), (site.shared / FILE, target)), {"HOME": str(home)}, home / ".claude")
+        for folder in folders
+    ]
+
+
+def _setup_token(site: _Site) -> list[Place]:
+    def token() -> str:
+        account = site.tokens.account(setup_token=True) if site.given is None else site.given
+        return site.tokens.env(account)["CLAUDE_CODE_OAUTH_TOKEN"]
+
+    return [Place((), {"CLAUDE_CODE_OAUTH_TOKEN": token()}, None) for _ in site.workers]
+
+
+LAYOUTS: Mapping[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        Layout("shared-config-dir", "CLAUDE_CONFIG_DIR names one directory, for all workers the same", _shared),
+        Layout(
+            "container-shared-dir",
+            "containers, each with a private home; the folder above the config directory is mounted in all of them",
+            _container_shared,
+            _no_namespaces,
+        ),
+        Layout(
+            "container-home",
+            "containers that mount the config directory itself into a private home: its lock, beside it, is private",
+            _container_home,
+            _no_namespaces,
+        ),
+        Layout(
+            "mounted-file",
+            "containers that mount the credentials file alone into a private config directory",
+            _mounted_file,
+            _no_namespaces,
+        ),
+        Layout("copied-credentials", "a copy of the login for each worker", _copied),
+        Layout("symlinked-dir", "each worker's config directory is a symlink to one directory", _symlinked_dir),
+        Layout(
+            "symlinked-file",
+            "each worker has a config directory in which the credentials file is a symlink to one file",
+            _symlinked_file,
+        ),
+        Layout("setup-token", "a token for a year in each worker's environment: nothing is refreshed", _setup_token),
+        Layout(
+            "flock-wrapper",
+            "one config directory, and `flock -w 600` around each whole invocation",
+            _flock,
+            _no_flock,
+        ),
+    )
+}
+"""Every known layout by its name."""

@@ -7,10 +7,12 @@ Failure-Inducing Input, 2002), and what is left is made shorter.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
+from random import Random
 from typing import TYPE_CHECKING
 
-from pytest_claude_tokens.simulation.schedule import Fact, Schedule
+from pytest_claude_tokens.simulation.schedule import LENGTHS, Fact, Schedule, What
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["merge", "polish"]
 
-BUDGET = 400
+BUDGET = 800
 """Runs that a polish may take."""
+_FEW = 3
+"""More facts than these are worth to look for a simpler story."""
+_FRESH = 150
+_ORDER: tuple[What, ...] = ("freeze", "freeze", "alone", "clock")
 
 
 def polish(first: Outcome, run: Callable[[Schedule], Outcome], budget: int = BUDGET) -> tuple[Outcome, int]:
@@ -73,11 +79,54 @@ class _Search:
 
     def shorten(self) -> None:
         """Until nothing that is tried is simpler."""
-        progress = True
-        while progress and self.runs < self._budget:
-            progress = self._leave_out("mishaps") | self._leave_out("facts") | self._simplify()
+        self._descend()
+        while len(self.best.schedule.facts) > _FEW and self.runs < self._budget and self._start_over():
+            self._descend()
         if self.best.schedule.seed and self.best.schedule.kind == "facts":
             self.attempt(replace(self.best.schedule, seed=0))
+
+    def _descend(self) -> None:
+        progress = True
+        while progress and self.runs < self._budget:
+            progress = self._leave_out("mishaps") | self._leave_out("facts") | self._join() | self._simplify()
+
+    def _join(self) -> bool:
+        """One fact in place of two of a kind; or one less, and those after it a little earlier or later."""
+        facts = sorted(self.best.schedule.facts)
+        for first, second in itertools.combinations(range(len(facts)), 2):
+            one, two = facts[first], facts[second]
+            if one.what == two.what and one.target == two.target and one.what in _ORDER:
+                joined = replace(one, length=two.position + two.length - one.position)
+                if self._attempt_facts([*facts[:first], joined, *facts[first + 1 : second], *facts[second + 1 :]]):
+                    return True
+        for index, shift in itertools.product(range(len(facts)), (-2, -1, 1, 2)):
+            later = [replace(fact, position=max(0, fact.position + shift)) for fact in facts[index + 1 :]]
+            if later and self._attempt_facts([*facts[:index], *later]):
+                return True
+        return False
+
+    def _attempt_facts(self, facts: Sequence[Fact]) -> bool:
+        return self.attempt(replace(self.best.schedule, facts=tuple(facts)))
+
+    def _start_over(self) -> bool:
+        """Look for another schedule, of fewer facts, where this one was found: a walk's departures are short and many.
+
+        One long fact (a worker that is frozen for a while) often says what many short ones do.
+        """
+        schedule = self.best.schedule
+        random = Random(0)
+        kept = tuple(fact for fact in schedule.facts if fact.what not in _ORDER)
+        order = [fact for fact in schedule.facts if fact.what in _ORDER]
+        targets = sorted({fact.target for fact in order} | {0, 1})
+        last = max((fact.position for fact in order), default=0) + 2
+        for _ in range(_FRESH):
+            drawn = tuple(
+                Fact(random.randint(0, last), random.choice(_ORDER), random.choice(targets), random.choice(LENGTHS))
+                for _ in range(random.randint(1, min(_FEW, max(1, len(order) - 1))))
+            )
+            if self.attempt(replace(schedule, facts=(*kept, *drawn))):
+                return True
+        return False
 
     def _leave_out(self, name: str) -> bool:
         before = self.best.schedule
@@ -98,7 +147,7 @@ class _Search:
             for simpler in _simpler(self.best.schedule.facts[index]):
                 facts = list(self.best.schedule.facts)
                 facts[index] = simpler
-                if self.attempt(replace(self.best.schedule, facts=tuple(facts))):
+                if self._attempt_facts(facts):
                     progress = True
                     break
         return progress

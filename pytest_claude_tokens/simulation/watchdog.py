@@ -18,7 +18,8 @@ from pytest_claude_tokens.simulation.threads import ACTIVE
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from pytest_claude_tokens.simulation.world import Carrier, World
+    from pytest_claude_tokens.simulation.carrier import Carrier
+    from pytest_claude_tokens.simulation.world import World
 
 __all__ = ["PATIENCE", "Interrupted", "Watchdog", "where"]
 
@@ -26,7 +27,6 @@ PATIENCE = 5.0
 """Real seconds that a run in which nobody can go on gets, before it is given up."""
 _INTERVAL = 0.02
 _SAMPLES = 3
-_IDLE = 0.001
 
 
 _SIGNAL = getattr(signal, "SIGURG", None)
@@ -69,7 +69,7 @@ class Watchdog:
                 continue
             mark = (world, world.holder, world.handovers, world.steps)
             now, spent = monotonic(), _cpu_seconds(world.holder)
-            if mark != last or spent - used > _IDLE:
+            if mark != last or spent != used or _wants_to_run(world.holder):
                 last, samples, since, used = mark, 0, now, spent
                 continue
             samples += 1
@@ -85,8 +85,23 @@ class Watchdog:
                     signal.pthread_kill(world.root.ident, _SIGNAL)
 
 
+def _wants_to_run(carrier: Carrier | None) -> bool:
+    """Whether the thread waits for nothing but a processor, which others may keep from it for long."""
+    if carrier is None or not carrier.native:
+        return False
+    try:
+        with open(f"/proc/self/task/{carrier.native}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"R"
+    except OSError:  # pragma: no cover - no Linux, or the thread has just ended
+        return False
+
+
 def _cpu_seconds(carrier: Carrier | None) -> float:
-    """How long the thread has computed so far; it stands still while the thread waits."""
+    """How long the thread has computed so far.
+
+    It stands still while the thread waits for something outside; one that waits for the interpreter's lock looks up
+    every few milliseconds, which shows.
+    """
     if carrier is None or not carrier.ident:
         return 0.0
     try:

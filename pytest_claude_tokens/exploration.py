@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from fake_server.transports.inprocess import Interceptor, cheap_tls
 from pytest_claude_tokens.campaign import Campaign
 from pytest_claude_tokens.context import CONTEXT, ExplorationContext
 from pytest_claude_tokens.drawing import schedules
+from pytest_claude_tokens.frames import of_the_user
 from pytest_claude_tokens.report import Evidence, attach
 from pytest_claude_tokens.simulation.exhaustive import enumerate_schedules
 from pytest_claude_tokens.simulation.files import switching_at_files
@@ -30,7 +32,7 @@ from pytest_claude_tokens.simulation.replay import Replay
 from pytest_claude_tokens.simulation.runner import Runner
 from pytest_claude_tokens.simulation.schedule import STOCK, Schedule, What
 from pytest_claude_tokens.simulation.watchdog import Watchdog
-from pytest_claude_tokens.violations import Nondeterministic, NothingRaced, Unknown
+from pytest_claude_tokens.violations import Nondeterministic, NothingRaced, Unknown, Violation
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Found", "explore"]
 
 _GIVEN = ("claude_tokens", "workers")
+_OTHER_WORKER = re.compile(r"w\d+ raised ")
 _REPEATS = 3
 _PROCESS_REPEATS = 5
 _PROCESS_BUDGET = 12
@@ -286,7 +289,11 @@ class _Exploration:
         known = Evidence(history=found.history, replay=found.replay)
         context.failed(known)
         attach(error, known)
-        return error.with_traceback(None)
+        if isinstance(error, Violation):  # no line of code says as much as its story
+            if error.__cause__ is not None:  # nor do the inner workings of the client that was refused
+                error.__cause__ = error.__cause__.with_traceback(None)
+            return error.with_traceback(None)
+        return error.with_traceback(of_the_user(error.__traceback__))
 
     def _confirm_exactly(
         self, first: Outcome, arguments: Mapping[str, Any], *, polished: bool
@@ -321,8 +328,9 @@ class _Exploration:
 def _annotate(error: BaseException, noted: BaseException | None, arguments: Mapping[str, Any]) -> None:
     """Of Hypothesis's notes keep the blob; the schedule is told better by the story, the arguments are told here."""
     blobs = [note for note in getattr(noted, "__notes__", ()) if "reproduce_failure" in note]
+    others = [note for note in getattr(error, "__notes__", ()) if _OTHER_WORKER.match(note)]
     drawn = [f"{name}={value!r}" for name, value in sorted(arguments.items())]
-    error.__notes__ = [*([f"with {', '.join(drawn)}"] if drawn else []), *blobs]
+    error.__notes__ = [*others, *([f"with {', '.join(drawn)}"] if drawn else []), *blobs]
     if not error.__notes__:
         del error.__notes__
 

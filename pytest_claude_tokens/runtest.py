@@ -218,7 +218,8 @@ def tell(item: pytest.Item, error: BaseException | None, made: pytest.TestReport
         # A section of the `longrepr` is shown whatever --show-capture says.
         add = getattr(made.longrepr, "addsection", lambda *section: made.sections.append(section))
         add(report.SECTION, text)
-        facts.setdefault("violations", []).append(_headline(one))
+        if _is_ours(one):
+            facts.setdefault("violations", []).append(_headline(one))
     if made.when == "setup":  # perhaps not the first one
         item.user_properties[:] = [pair for pair in item.user_properties if pair[0] != _PROPERTY]
     properties = [(_PROPERTY, headline) for headline in facts.get("violations", ())]
@@ -230,8 +231,13 @@ def tell(item: pytest.Item, error: BaseException | None, made: pytest.TestReport
         _shorten(item, error, found[0], made.longrepr)
 
 
+def _is_ours(finding: BaseException) -> bool:
+    """Not, where a search shows the schedule in which the body failed by itself."""
+    return type(finding).__module__ == "claude_tokens"
+
+
 def _headline(finding: BaseException) -> str:
-    return f"claude_tokens.{type(finding).__name__}: {finding}"
+    return f"{type(finding).__module__}.{type(finding).__name__}: {finding}"
 
 
 def _shorten(item: pytest.Item, error: BaseException | None, first: BaseException, longrepr: Any) -> None:

@@ -90,8 +90,17 @@ def section(finding: BaseException) -> str:
     if isinstance(finding, Violation):
         text = story(known.history, finding, sources=known.sources, **told)
     else:
-        text = plain_story(known.history, str(finding), **told)
+        text = plain_story(known.history, _gist(finding), **told)
     return f"{text}\n{known.trouble}" if known.trouble else text
+
+
+def _gist(finding: BaseException) -> str:
+    """One line: of ours what it says, of an error of the body's own also its name."""
+    kind = type(finding)
+    if kind.__module__ == "claude_tokens":
+        return str(finding)
+    name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+    return f"{name}: {finding}".splitlines()[0]
 
 
 # The folder.

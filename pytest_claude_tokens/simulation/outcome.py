@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.history import History
     from pytest_claude_tokens.simulation.schedule import Fact, Schedule, What
 
-__all__ = ["Body", "Outcome"]
+__all__ = ["Body", "Outcome", "outranking"]
+
+
+def outranking(found: BaseException | None, error: BaseException | None) -> BaseException | None:
+    """What a run ends with: the violation, with what the body died of as its cause, else that alone."""
+    if found is None:
+        return error
+    found.__cause__ = error
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_claude_tokens.handle import ClaudeTokens
-from pytest_claude_tokens.simulation.outcome import Body, Outcome
+from pytest_claude_tokens.simulation.outcome import Body, Outcome, outranking
 from pytest_claude_tokens.simulation.process_gate import ProcessGate
 from pytest_claude_tokens.simulation.quiet import wait_until_quiet
 from pytest_claude_tokens.simulation.schedule import Chooser, Schedule
@@ -146,7 +146,7 @@ class ProcessRunner:
             tokens.close()
         return Outcome(
             schedule=schedule,
-            error=tokens.to_raise(error) or error,
+            error=outranking(tokens.to_raise(error), error),
             history=history,
             raced=crew.raced,
             taken=tuple(chooser.taken),

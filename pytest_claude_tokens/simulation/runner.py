@@ -14,7 +14,7 @@ from pytest_claude_tokens.handle import ClaudeTokens
 from pytest_claude_tokens.simulation.crew import Crew
 from pytest_claude_tokens.simulation.loop import SimulatedLoop
 from pytest_claude_tokens.simulation.network import Network
-from pytest_claude_tokens.simulation.outcome import Body, Outcome
+from pytest_claude_tokens.simulation.outcome import Body, Outcome, outranking
 from pytest_claude_tokens.simulation.schedule import Chooser, Schedule
 from pytest_claude_tokens.simulation.threads import ACTIVE
 from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
@@ -85,7 +85,7 @@ class Runner:
             error = None
         return Outcome(
             schedule=schedule,
-            error=tokens.to_raise(error) or error,
+            error=outranking(tokens.to_raise(error), error),
             history=history,
             raced=crew.raced,
             taken=tuple(chooser.taken),

@@ -8,8 +8,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from fake_server.actors import WORKER
+from pytest_claude_tokens.simulation.carrier import target
 from pytest_claude_tokens.simulation.threads import adopt_thread
-from pytest_claude_tokens.simulation.world import target
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -20,7 +20,8 @@ except ImportError:  # pragma: no cover - Windows has no flock, and no such even
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_claude_tokens.simulation.world import Carrier, World
+    from pytest_claude_tokens.simulation.carrier import Carrier
+    from pytest_claude_tokens.simulation.world import World
 
 __all__ = ["switching_at_files"]
 

@@ -16,8 +16,8 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from fake_server.actors import WORKER
+from pytest_claude_tokens.simulation.carrier import Stuck
 from pytest_claude_tokens.simulation.threads import adopt_thread
-from pytest_claude_tokens.simulation.world import Stuck
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

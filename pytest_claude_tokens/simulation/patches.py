@@ -19,9 +19,9 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fake_server.actors import WORKER
+from pytest_claude_tokens.simulation.carrier import target
 from pytest_claude_tokens.simulation.native import NATIVE, REAL_DATETIME, allocate_lock
 from pytest_claude_tokens.simulation.threads import SimulatedLock, here, join_thread, start_thread
-from pytest_claude_tokens.simulation.world import target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

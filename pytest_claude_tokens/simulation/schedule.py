@@ -139,6 +139,11 @@ class Chooser:
         """Whether nothing departs from stock order at this decision: the quick way for most of them."""
         return self.decision < self._next
 
+    def end(self) -> None:
+        """From now on nothing departs from stock order."""
+        self._next = 1 << 60
+        self.deaths.clear()
+
     def choose(self, ready: Sequence[int], timer: bool) -> int:
         """The index into ``ready`` of who goes, or :data:`CLOCK`. ``ready`` are targets (-1: not a worker)."""
         if self.options is not None:
@@ -170,9 +175,10 @@ class Chooser:
             elif fact.what == "freeze":
                 frozen.add(fact.target)
             else:
-                for index, target in enumerate(ready):
-                    if target == fact.target or (fact.target == -1 and target < 0):
-                        return index
+                if fact.target in ready:
+                    return ready.index(fact.target)
+                if fact.target == -1 and (target := next((t for t in ready if t < 0), 0)):
+                    return ready.index(target)
         if frozen:
             for index, target in enumerate(ready):
                 if target not in frozen and not (target < 0 and -1 in frozen):

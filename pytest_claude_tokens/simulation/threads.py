@@ -6,20 +6,28 @@ simulated lock brings them all. Switch points: before a lock is taken and after 
 
 from __future__ import annotations
 
+import re
+import sys
+import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from fake_server.actors import WORKER
-from pytest_claude_tokens.simulation.native import REAL_START, monotonic, native, real_sleep
-from pytest_claude_tokens.simulation.world import Stopped, target
+from pytest_claude_tokens.simulation.carrier import Stopped, target
+from pytest_claude_tokens.simulation.native import REAL_START, allocate_lock, native
 
 if TYPE_CHECKING:
     from threading import Thread
     from types import TracebackType
 
-    from pytest_claude_tokens.simulation.world import Carrier, World
+    from pytest_claude_tokens.simulation.carrier import Carrier
+    from pytest_claude_tokens.simulation.world import World
 
 __all__ = ["ACTIVE", "SimulatedLock", "adopt_thread", "here", "join_thread", "start_thread"]
+
+_COUNTED = re.compile(r"(Thread|ThreadPoolExecutor)-\d+")
+"""Names with a number that the process counts: it would differ from run to run."""
+_WAIT = threading.Condition.wait.__code__
 
 
 class _Active:
@@ -41,57 +49,79 @@ def here() -> tuple[World, Carrier] | None:
 
 
 class SimulatedLock:
-    """``threading.Lock`` for threads of a world. Elsewhere it still excludes, by polling."""
+    """``threading.Lock`` for threads of a world, over a real one that excludes threads from elsewhere as well."""
 
-    __slots__ = ("__weakref__", "_locked", "_owner", "_waiters")
+    __slots__ = ("__weakref__", "_owner", "_real", "_waiters")
 
     def __init__(self) -> None:
-        self._locked = False
+        self._real = allocate_lock()
         self._owner: Carrier | None = None
         self._waiters: deque[Carrier] = deque()
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """As ``threading.Lock.acquire``; ``timeout`` is in simulated seconds."""
+        place = here()
+        if place is None:
+            return self._real.acquire(blocking, timeout)
         if not blocking and timeout != -1:
             raise ValueError("can't specify a timeout for a non-blocking call")
         if timeout < 0 and timeout != -1:
             raise ValueError("timeout value must be a non-negative number")
-        place = here()
-        if place is None:
-            return self._acquire_outside(blocking, timeout)
         world, carrier = place
         world.pause(carrier)
-        until = None if timeout == -1 else world.now + timeout
-        while self._locked:
-            left = None if until is None else until - world.now
-            if not blocking or (left is not None and left <= 0):
-                return False
-            self._waiters.append(carrier)
-            try:
-                world.block(carrier, self._why, left)
-            finally:
-                if carrier in self._waiters:
-                    self._waiters.remove(carrier)
-        self._locked = True
+        if not self._real.acquire(blocking=False) and not (
+            blocking and self._queue(world, carrier, None if timeout == -1 else timeout)
+        ):
+            return False
         self._owner = carrier
         return True
 
+    def _queue(self, world: World, carrier: Carrier, timeout: float | None) -> bool:
+        """Wait for it; whether it was taken."""
+        until = None if timeout is None else world.now + timeout
+        why = "a condition, event or queue" if sys._getframe(2).f_code is _WAIT else self._why
+        while True:
+            left = None if until is None else until - world.now
+            if left is not None and left <= 0:
+                return self._real.acquire(blocking=False)
+            if self._owner is None:  # a thread from elsewhere holds it, and will not tell us when it lets go
+                return self._real.acquire(True, -1 if left is None else left)
+            self._waiters.append(carrier)
+            carrier.leave = self._leave
+            try:
+                world.block(carrier, why, left)
+            finally:
+                carrier.leave = None
+                if carrier in self._waiters:
+                    self._waiters.remove(carrier)
+            if self._real.acquire(blocking=False):
+                return True
+
     def release(self) -> None:
         """As ``threading.Lock.release``."""
-        if not self._locked:
-            raise RuntimeError("release unlocked lock")
-        self._locked = False
         self._owner = None
+        self._real.release()
         place = here()
         world = ACTIVE.world if place is None else place[0]
-        if world is not None and self._waiters:
-            world.wake(self._waiters.popleft())
+        if world is not None:
+            self._wake_next(world)
         if place is not None:
             place[0].pause(place[1])
 
+    def _wake_next(self, world: World) -> None:
+        while self._waiters and not world.wake(self._waiters.popleft()):
+            pass
+
+    def _leave(self, carrier: Carrier) -> None:
+        """``carrier`` has died in the queue. If its turn had come, it is the next one's."""
+        if carrier in self._waiters:
+            self._waiters.remove(carrier)
+        elif ACTIVE.world is not None and not self._real.locked():
+            self._wake_next(ACTIVE.world)
+
     def locked(self) -> bool:
         """Whether somebody holds it."""
-        return self._locked
+        return self._real.locked()
 
     def __enter__(self) -> bool:
         return self.acquire()
@@ -105,20 +135,10 @@ class SimulatedLock:
         return f"<SimulatedLock {'held by ' + self._owner.name if self._owner else 'free'}>"
 
     def _at_fork_reinit(self) -> None:
-        self._locked = False
-        self._waiters.clear()
+        self.__init__()  # type: ignore[misc]  # as new: in the child nobody holds it or waits for it
 
     def _why(self) -> str:
-        return f"a lock that {self._owner.name} holds" if self._owner else "a condition, event or queue"
-
-    def _acquire_outside(self, blocking: bool, timeout: float) -> bool:
-        until = None if timeout == -1 else monotonic() + timeout
-        while self._locked:
-            if not blocking or (until is not None and monotonic() >= until):
-                return False
-            real_sleep(0.001)
-        self._locked = True
-        return True
+        return f"a lock that {self._owner.name if self._owner else 'nobody'} holds"
 
 
 def adopt_thread(world: World, thread: Thread, name: str, worker: str | None) -> Carrier:
@@ -133,16 +153,23 @@ def adopt_thread(world: World, thread: Thread, name: str, worker: str | None) ->
             run()
         except Stopped:
             pass
+        except BaseException:
+            if not world.stopping:  # else: what fails, as it can't wait any more, is nobody's error
+                raise
         finally:
             world.finish(carrier)
 
     thread.run = baton_run  # type: ignore[method-assign]
     thread._claude_tokens = carrier  # type: ignore[attr-defined]
     world.ready.append(carrier)
+    daemon = thread.daemon
     with native():
-        # The start-up handshake is the interpreter's business, and happens before the thread has the baton.
+        # The start-up handshake is the interpreter's business, and happens before the thread has the baton. To the
+        # interpreter it is a daemon: the end of the process must not wait for one that is stuck.
         thread._started = type(thread._started)()  # type: ignore[attr-defined]
+        thread.daemon = True
         REAL_START(thread)
+        thread._daemonic = daemon  # type: ignore[attr-defined]
     return carrier
 
 
@@ -153,11 +180,9 @@ def start_thread(thread: Thread) -> None:
         REAL_START(thread)
         return
     world = place[0]
-    name = thread.name
-    if name.startswith("Thread-"):
-        name = f"thread-{len(world.all)}"
-        thread.name = name
-    adopt_thread(world, thread, name, WORKER.get())
+    if _COUNTED.match(thread.name):
+        thread.name = f"thread-{len(world.all)}"
+    adopt_thread(world, thread, thread.name, WORKER.get())
     world.pause(place[1])
 
 
@@ -165,7 +190,7 @@ def join_thread(thread: Thread, timeout: float | None, real_join: Any) -> None:
     """``Thread.join`` in a world: waits in simulated time for a thread of the same world."""
     carrier: Carrier | None = getattr(thread, "_claude_tokens", None)
     place = here()
-    if carrier is None or place is None:
+    if carrier is None or place is None or carrier is place[1]:
         real_join(thread, timeout)
         return
     world, me = place
@@ -176,5 +201,8 @@ def join_thread(thread: Thread, timeout: float | None, real_join: Any) -> None:
         if left is not None and left <= 0:
             return
         carrier.joiners.append(me)
-        world.block(me, f"the end of {carrier.name}", left)
+        try:
+            world.block(me, f"the end of {carrier.name}", left)
+        finally:
+            carrier.joiners.remove(me)
     real_join(thread, None)

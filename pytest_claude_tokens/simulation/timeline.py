@@ -1,0 +1,207 @@
+"""Who goes on, and what time it is: the half of a world that knows of no threads.
+
+In stock order this is ``asyncio``'s own: first come, first served, in rounds. At the start of a round timers that
+are due queue up at its end; time stands still while somebody can run, and jumps to the next timer when nobody can (or
+when the schedule says so).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from fake_server.actors import WORKER
+from pytest_claude_tokens.simulation.carrier import Carrier, target
+from pytest_claude_tokens.simulation.schedule import CLOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_claude_tokens.simulation.schedule import Chooser
+
+__all__ = ["EPOCH", "MAX_DECISIONS", "MAX_SECONDS", "Timeline"]
+
+EPOCH = 1767225600.0
+"""The simulated time at which each run begins: 2026-01-01 in UTC, as POSIX seconds."""
+EARLY = 60.0
+"""Seconds by which early timers and slow legs may move time in one run, together."""
+MAX_DECISIONS = 100_000
+MAX_SECONDS = 86_400.0
+_RESOLUTION = 1e-9
+"""Seconds by which a timer may fire before its time, as in ``asyncio``."""
+
+
+class Timeline:
+    """The queue of those that can run (carriers, and handles of event loops), the timers, and the clock."""
+
+    def __init__(self, chooser: Chooser) -> None:
+        self.chooser = chooser
+        self.now = 0.0
+        self.steps = 0
+        self.early = EARLY
+        self.ready: deque[Any] = deque()
+        self.loop_timers: list[Any] = []
+        self.loop_carrier: Carrier | None = None
+        self.starved: str | None = None
+        self.on_death: Callable[[str, int], None] | None = None
+        self.dead: set[int] = set()
+        self._round = 0
+        self._ending = False
+        self._timers: list[tuple[float, int, Carrier]] = []
+        self._timer_count = 0
+
+    # Time.
+
+    def wall(self) -> float:
+        """The simulated POSIX time."""
+        return EPOCH + self.now
+
+    def spend(self, seconds: float) -> float:
+        """As much of ``seconds`` as the search may still move time by; it is used up by that."""
+        given = min(seconds, self.early)
+        self.early -= given
+        return given
+
+    def next_timer(self) -> float | None:
+        """When the next timer is due."""
+        loop_timers = self.loop_timers
+        while loop_timers and loop_timers[0]._cancelled:
+            heapq.heappop(loop_timers)._scheduled = False
+        timers = self._timers
+        while timers and timers[0][2].timer != timers[0][1]:
+            heapq.heappop(timers)
+        if not loop_timers:
+            return timers[0][0] if timers else None
+        when: float = loop_timers[0]._when
+        return min(when, timers[0][0]) if timers else when
+
+    def fire(self, when: float) -> None:
+        """Move the clock to ``when``, and make ready whatever is due."""
+        self.now = max(self.now, when)
+        due = self.now + _RESOLUTION
+        loop_timers = self.loop_timers
+        while loop_timers and loop_timers[0]._when <= due:
+            handle = heapq.heappop(loop_timers)
+            handle._scheduled = False
+            if not handle._cancelled:
+                self.ready.append(handle)
+        timers = self._timers
+        while timers and timers[0][0] <= due:
+            _, number, carrier = heapq.heappop(timers)
+            if carrier.timer == number:
+                carrier.timed_out = True
+                self.wake(carrier)
+
+    def set_timer(self, carrier: Carrier, seconds: float) -> None:
+        """Wake ``carrier`` after ``seconds``, unless something else does before."""
+        self._timer_count += 1
+        carrier.timer = self._timer_count
+        heapq.heappush(self._timers, (self.now + max(0.0, seconds), carrier.timer, carrier))
+
+    def wake(self, carrier: Carrier) -> bool:
+        """Make a blocked carrier ready; ``False``: it will never run again."""
+        if carrier.killed:
+            return False
+        if carrier.waiting:
+            carrier.waiting = False
+            carrier.timer = 0
+            self.ready.append(carrier)
+        return True
+
+    # Who goes on.
+
+    def decide(self) -> Any:
+        """Take the next runnable from the ready queue: a carrier or a loop's handle; ``None``: nobody can run."""
+        ready, chooser = self.ready, self.chooser
+        while True:
+            if self.loop_carrier is not None and (self.loop_carrier.waiting or self.loop_carrier.outside):
+                return self._decide_without_loop()
+            if not ready:
+                when = self.next_timer()
+                if when is None:
+                    return None
+                self.fire(when)
+                self._check_limits()
+                self._round = len(ready)
+                continue
+            if chooser.deaths and chooser.deaths[0].position <= chooser.decision:
+                self._strike()
+                continue
+            when = self.next_timer() if self.loop_timers or self._timers else None
+            if self._round <= 0:
+                if when is not None and when <= self.now + _RESOLUTION:
+                    self.fire(self.now)
+                    when = self.next_timer()
+                self._round = len(ready)
+            self._round -= 1
+            self.steps += 1
+            if self.steps > MAX_DECISIONS:
+                self._check_limits()
+                continue
+            if len(ready) == 1 and when is None:
+                return ready.popleft()
+            if chooser.stock:
+                chooser.decision += 1
+                return ready.popleft()
+            timer = when is not None and when - self.now <= self.early
+            index = chooser.choose([self.target_of(item) for item in ready], timer)
+            chooser.decision += 1
+            if index == CLOCK:
+                assert when is not None
+                self.spend(max(0.0, when - self.now))
+                self.fire(when)
+                continue
+            item = ready[index]
+            del ready[index]
+            return item
+
+    def _decide_without_loop(self) -> Any:
+        """While the loop's thread is blocked its handles can't run: threads only, in stock order."""
+        while True:
+            for item in self.ready:
+                if isinstance(item, Carrier):
+                    self.ready.remove(item)
+                    self.steps += 1
+                    if self.steps > MAX_DECISIONS:
+                        break
+                    return item
+            else:
+                when = self.next_timer()
+                if when is None:
+                    return None
+                self.fire(when)
+            self._check_limits()
+
+    def settle(self) -> None:
+        """The body is over: from now on stock order, and what takes too long is only cut short."""
+        self._ending = True
+        self.steps = 0
+        self.chooser.end()
+
+    def target_of(self, item: Any) -> int:
+        """Which worker a runnable belongs to; a negative number for none: the task's own where it is one."""
+        if isinstance(item, Carrier):
+            return item.target
+        name = item._context.get(WORKER)
+        if name is not None:
+            return target(name)
+        return -1 - getattr(getattr(item._callback, "__self__", None), "number", 0)
+
+    def _strike(self) -> None:
+        fact = self.chooser.deaths.pop(0)
+        if self.on_death is not None and fact.target not in self.dead:
+            self.on_death(fact.what, fact.target)
+
+    def _check_limits(self) -> None:
+        if self.steps > MAX_DECISIONS:
+            why = f"no end after {MAX_DECISIONS:,} decisions"
+        elif self.now > MAX_SECONDS and not self._ending:
+            why = f"no end after {MAX_SECONDS:,.0f} s"
+        else:
+            return
+        if not self._ending:
+            self.starved = why
+        self.ready.clear()
+        self._timers.clear()
+        self.loop_timers.clear()

@@ -1,6 +1,6 @@
 """The official SDK as a dispatcher under test: a login in its own file format, and clients that share it.
 
-Also a program: `python sdk.py BASE_URL CREDENTIALS` is one process that makes one call.
+Also a program: `python sdk.py CREDENTIALS` is one process that makes one call at `ANTHROPIC_BASE_URL`.
 """
 
 from __future__ import annotations
@@ -64,4 +64,5 @@ def text(message: Any) -> str:
 
 
 if __name__ == "__main__":
-    print(text(client(sys.argv[2], sys.argv[1]).messages.create(**MESSAGE)))
+    with client(sys.argv[1], os.environ["ANTHROPIC_BASE_URL"]) as one:
+        print(text(one.messages.create(**MESSAGE)))

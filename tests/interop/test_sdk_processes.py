@@ -18,8 +18,8 @@ PATIENCE = 60
 
 
 def start(tokens: Any, worker: str, file: Path) -> Any:
-    """A process that makes one call as that worker, at the URL that names it."""
-    return tokens.spawn([sys.executable, str(PROGRAM), f"{tokens.url}/w/{worker}", str(file)], worker=worker)
+    """A process that makes one call as that worker, at the URL that its environment names."""
+    return tokens.spawn([sys.executable, str(PROGRAM), str(file)], worker=worker)
 
 
 def test_two_processes_on_one_file_spend_one_refresh_token_twice(claude_server):
@@ -34,17 +34,3 @@ def test_two_processes_on_one_file_spend_one_refresh_token_twice(claude_server):
     winner, loser = sorted(processes, key=lambda process: process.returncode)
     assert winner.stdout == "A\n"
     assert "invalid_grant" in loser.stderr or "400" in loser.stderr
-
-
-def test_processes_one_after_the_other_share_the_file(claude_server):
-    """The second finds what the first has stored."""
-    file = login_file(claude_server, claude_server.account(expired=True))
-    for worker in ("w0", "w1"):
-        process = start(claude_server, worker, file)
-        assert (process.wait(PATIENCE), process.stdout) == (0, "A\n"), process.stderr
-    operations = claude_server.history.operations
-    assert [(operation.actor, operation.f) for operation in operations] == [
-        ("w0", "token"),
-        ("w0", "call"),
-        ("w1", "call"),
-    ]

@@ -388,6 +388,6 @@ PAIRS = [
         planted=in_database(SaysSoEarly),
         sound=in_database(SaysSoLast),
         workers=3,
-        schedules=2000,
+        schedules=4000,
     ),
 ]

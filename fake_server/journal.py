@@ -5,6 +5,7 @@ Not thread-safe: the server holds the lock, and that lock is what makes the orde
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
 from fake_server.events import Event, EventType
@@ -34,7 +35,8 @@ class Journal:
             seq=0, t=0.0, actor=SERVICE, type="header", f="header", data={"clock": clock_facts, **header}
         )
         self.events: list[Event] = []
-        self._write(self.header)
+        # Who reads the file without the note `end` knows that its writer was killed, or is still at work.
+        self._write(replace(self.header, data={**self.header.data, "ends": True}))
 
     def time(self, posix: float) -> float:
         """A time of the service's clock as the journal tells it: seconds since the journal was opened."""

@@ -193,8 +193,9 @@ class History:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a history file.
 
-        A last line that its writer did not finish is skipped, and told in :attr:`torn` and :attr:`notes`. Raises
-        ``ValueError`` for any other line that can't be read, and ``OSError`` where the file can't.
+        A last line that its writer did not finish is skipped, and told in :attr:`torn` and :attr:`notes`; so is the
+        lack of an end that the header has promised. Raises ``ValueError`` for any other line that can't be read, and
+        ``OSError`` where the file can't.
         """
         with open(path, "rb") as file:
             lines = [(number, line) for number, line in enumerate(file.read().split(b"\n"), 1) if line.strip()]
@@ -215,6 +216,8 @@ class History:
                 raise ValueError(_told(path, number, "is not the header", False))
             numbers[event.seq] = number
             events.append(event)
+        if events and events[0].get("ends") and not notes and not any(event.f == "end" for event in events[1:]):
+            notes.append(f"it is torn after line {lines[-1][0]}: its writer was killed, or is still at work")
         if not events:
             raise ValueError(f"{path} is empty: a history begins with a header; was its writer ever started?")
         try:

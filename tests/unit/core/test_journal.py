@@ -39,6 +39,15 @@ def test_every_event_is_a_line_before_anything_can_follow_from_it() -> None:
     assert (journal.operation(), op) == (2, 1)
 
 
+def test_a_file_promises_its_end_and_a_history_in_memory_does_not() -> None:
+    """A reader of a file without the note `end` knows that it is not whole; a copy made on the way is none the less."""
+    sink = io.StringIO()
+    journal = Journal(Clock(lambda: 10.0), {"limit": 1}, sink)
+
+    assert json.loads(sink.getvalue()) == json.loads(journal.header.to_json()) | {"ends": True}
+    assert "ends" not in journal.header.data
+
+
 def test_the_header_tells_what_was_tested() -> None:
     """Policy, clock, and whatever the caller adds."""
     world = World("keycloak", latency=1)

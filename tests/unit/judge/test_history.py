@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 
 import pytest
@@ -177,6 +178,30 @@ def test_a_torn_last_line_is_skipped_and_told(tmp_path, cut, end):
     assert "torn" in loaded.notes[0]
     assert "line 7" in loaded.notes[0]
     assert "torn" in repr(loaded)
+
+
+@pytest.mark.parametrize(
+    ("end", "torn"), [([], True), (['{"v":1,"seq":7,"t":9.0,"actor":"service","type":"note","f":"end"}'], False)]
+)
+def test_an_end_that_was_promised_and_is_not_there_is_a_tear(tmp_path, end, torn):
+    """A writer that is killed between two lines leaves whole ones; its header has promised the note `end`."""
+    header, *others = lines()
+    promising = json.dumps({**json.loads(header), "ends": True})
+
+    loaded = History.load(written(tmp_path, "\n".join([promising, *others, *end])))
+
+    assert (len(loaded), loaded.torn) == (6 + len(end), torn)
+    assert loaded.notes == (("it is torn after line 7: its writer was killed, or is still at work",) if torn else ())
+
+
+def test_a_tear_is_told_once(tmp_path):
+    """A line that is cut off says it all."""
+    header, *others = lines()
+    promising = json.dumps({**json.loads(header), "ends": True})
+
+    loaded = History.load(written(tmp_path, "\n".join([promising, *others[:-1], others[-1][:9]])))
+
+    assert loaded.notes == ("line 7 is torn (its writer was killed) and was skipped",)
 
 
 def test_a_character_cut_in_half_is_a_tear(tmp_path):

@@ -163,13 +163,13 @@ def _place(event: Event, columns: Sequence[str]) -> int:
 
 
 def _columns(events: Sequence[Event], marked: Collection[int]) -> list[str]:
-    """The actors in order of their first event, the service last. Too many: those of marked events go first."""
+    """The actors in order of their first event, the service last. Too many: only those of marked events, and others."""
     actors = list(dict.fromkeys(event.actor for event in events if event.actor != SERVICE))
     room = _ACTORS if max(map(len, actors), default=0) > len("w99") else _ACTORS + 3
     if len(actors) > room:
         guilty = {event.actor for event in events if event.seq in marked}
-        kept = sorted(actors, key=lambda actor: actor not in guilty)[: room - 1]
-        actors = [*(actor for actor in actors if actor in kept), _OTHERS]
+        kept = [actor for actor in actors if actor in guilty] or actors
+        actors = [*kept[: room - 1], _OTHERS]
     return [*actors, SERVICE]
 
 

@@ -217,13 +217,19 @@ def _facts(history: History) -> list[str]:
     clock = _settings(history.header.get("clock"), "kind")
     workers = len({op.actor for op in history.operations})
     grants = len(history.noted("login"))
-    settings = ", ".join(f"{name} {value}" for name, value in policy.items() if name != "name")
-    return [
-        clip(
-            f"{_count(workers, 'worker')}, {_count(grants, 'grant')}; policy {policy.get('name', '?')}"
-            f"{f' ({settings})' if settings else ''}; {clock.get('kind', '?')} clock; {_faults(history)}"
-        )
-    ]
+    settings = ", ".join(f"{name} {_plain(value)}" for name, value in policy.items() if name != "name")
+    told = (
+        f"{_count(workers, 'worker')}, {_count(grants, 'grant')}; policy {policy.get('name', '?')}"
+        f"{f' ({settings})' if settings else ''}; {clock.get('kind', '?')} clock; {_faults(history)}"
+    )
+    return textwrap.wrap(told.encode("ascii", "backslashreplace").decode(), WIDTH)
+
+
+def _plain(value: object) -> str:
+    """A setting's value, in words."""
+    if isinstance(value, Mapping):
+        return " and ".join(f"{name} {one}" for name, one in value.items())
+    return str(value)
 
 
 def _settings(entry: object, name: str) -> Mapping[str, object]:

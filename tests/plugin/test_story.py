@@ -454,10 +454,33 @@ def test_many_actors_share_a_column_but_for_those_at_fault():
         play.call(f"worker-{number}", bearer)
     text = rows(play, (20, 21))
 
-    assert text[0].split() == ["#", "time", "worker-0", "worker-1", "worker..", "worker..", "others", "service"]
+    assert text[0].split() == ["#", "time", "worker-18", "worker-19", "others", "service"]
     assert "worker-17: call at#1 ..." in text[19]
     assert ":" not in text[20]
     assert max(map(len, text)) <= WIDTH
+
+
+def test_many_actors_of_whom_none_is_at_fault_share_a_column_but_for_the_first():
+    """Those that came first have their own."""
+    play = Play(Policy().but(slots=None))
+    bearer = play.login().access[0].secret
+    for number in range(20):
+        play.call(f"worker-{number}", bearer)
+
+    assert rows(play)[0].split() == ["#", "time", *(f"worker-{n}" for n in range(4)), "others", "service"]
+
+
+def test_settings_are_told_in_words_and_wrapped():
+    """None is cut off, however many there are."""
+    play = Play(
+        Policy().but(serialize=0.25, queue_limit=12.5, latency={"call": 0.25, "token": 0.5}, reuse="revoke-family")
+    )
+    play.login()
+
+    assert plain_story(play.history, "so far").splitlines()[2:4] == [
+        "0 workers, 1 grant; policy anthropic (reuse revoke-family, serialize 0.25, queue_limit 12.5, latency",
+        "call 0.25 and token 0.5); virtual clock; no faults",
+    ]
 
 
 def test_workers_with_short_names_have_columns_of_their_own():

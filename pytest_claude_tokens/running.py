@@ -7,87 +7,82 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack, suppress
-from pathlib import Path
-from typing import IO, TYPE_CHECKING
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from typing import IO, TYPE_CHECKING, NoReturn, cast
 
 from fake_server.policy import PRESETS, Policy
-from pytest_claude_tokens import isolation
+from pytest_claude_tokens import groups, isolation
+from pytest_claude_tokens.ending import GRACE
 from pytest_claude_tokens.handle import ClaudeTokens
+from pytest_claude_tokens.report.table import request
 from pytest_claude_tokens.report.trials import trials
 from pytest_claude_tokens.serving import told
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = ["main"]
 
-_REAL = "--real-claude"
 _CALL = 0.5
 """Seconds that a call takes, where ``--serialize`` does not say."""
 _FAREWELL = 2.0
-"""Seconds that a command which ran out of time gets to end in, before it is killed."""
+"""Seconds that a command which is to end gets after each signal, before it is killed."""
+_TICK = 0.1
+"""Seconds between two looks at whether a signal has come."""
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,31}")
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens run") -> int:
     """Run the command; returns 0 valid, 1 violated, 2 usage, 3 unknown or a command that failed by itself."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    options = _parser(prog).parse_args(arguments)
-    command = [word for number, word in enumerate(options.command) if number or word != "--"]
-    if not command:
-        return _refuse(prog, "name a command after `--`, such as: -- bash script.sh")
-    if options.real_claude and not isolation.isolated():
-        return isolation.enter(["run", *arguments], lambda why: _refuse(prog, why))
     try:
-        policy = _policy(options)
-    except ValueError as error:
-        return _refuse(prog, str(error))
-    with ExitStack() as stack:
-        sink: IO[str] | None = None
-        if options.history is not None:
-            try:
-                sink = stack.enter_context(Path(options.history).open("w", encoding="utf-8"))
-            except OSError as error:
-                return _refuse(prog, f"{options.history} can't be written: {error.strerror}")
-        tokens = ClaudeTokens(policy, sink=sink).open()
-        stack.callback(tokens.close)
-        environment = _environment(tokens, options)
-        status = _run(tokens, command, environment, options.timeout)
-        if isinstance(status, str):
-            return _refuse(prog, status)
-        verdict = tokens.finish()
-        history = tokens.history.taken()
-        table = trials(history)
-        print(told(history, verdict), *([table] if table else []), sep="\n", file=sys.stderr)
-        if status and not verdict.exit_status:
-            print(f"claude-tokens: the command failed by itself, with status {status}", file=sys.stderr)
-            return 3
-        return verdict.exit_status
+        options = _parser(prog).parse_args(arguments)
+        command = [word for number, word in enumerate(options.command) if number or word != "--"]
+        if not command:
+            raise _Usage("name a command after `--`, such as: -- bash script.sh")
+        if options.real_claude and not isolation.isolated():
+            return isolation.enter(["run", *arguments])
+        return _run(command, options)
+    except (_Usage, isolation.Forbidden) as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 2
+
+
+class _Usage(Exception):
+    """What the user can mend, in one sentence."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _Usage(message)
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=prog,
         usage=f"{prog} [options] -- COMMAND ...",
         description="Run any command in an environment in which its token traffic meets the fake service, with a fake "
         "`claude` first on PATH and an account logged in; then print the verdict.",
-        epilog="Exit status: 0 valid, 1 violated, 2 usage, 3 unknown, or valid but the command failed by itself.",
+        epilog="Exit status: 0 valid, 1 violated, 2 usage, 3 unknown, or valid but the command failed by itself. "
+        "SIGINT, SIGTERM and SIGHUP end the command; what was seen until then is judged, and is unknown at best.",
     )
     parser.add_argument("--policy", default="anthropic", metavar="NAME", help=f"one of {', '.join(PRESETS)}")
-    parser.add_argument("--history", metavar="FILE", help="write the history to FILE")
+    parser.add_argument("--history", metavar="FILE", help="write the history to FILE, each line at once")
     parser.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="end the command after so long")
     parser.add_argument(
         "--serialize", type=_seconds, metavar="SECONDS", help="seconds between the starts of two calls on one bearer"
     )
     parser.add_argument(
         "--tokens",
-        type=int,
+        type=_number,
         default=0,
         metavar="N",
-        help="N more accounts, exported as CLAUDE_TOKEN_1, CLAUDE_TOKEN_2 …",
+        help="N more accounts, their setup-tokens exported as CLAUDE_TOKEN_1, CLAUDE_TOKEN_2 …",
     )
     parser.add_argument(
         "--token",
@@ -97,10 +92,28 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="one more account, its setup-token exported as NAME",
     )
     parser.add_argument(
-        _REAL, action="store_true", help="leave PATH alone; runs in a network namespace without a route out"
+        "--real-claude",
+        action="store_true",
+        help="leave PATH alone; runs in a network namespace without a route out, or not at all",
     )
     parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
+
+
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        seconds = float(text)
+        if 0 <= seconds < float("inf"):
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, 0 or more")
+
+
+def _number(text: str) -> int:
+    with suppress(ValueError):
+        number = int(text)
+        if number >= 0:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is no number, 0 or more")
 
 
 def _policy(options: argparse.Namespace) -> Policy:
@@ -109,26 +122,77 @@ def _policy(options: argparse.Namespace) -> Policy:
     A serialized call takes as long as the next one on its bearer has to wait for its start, so that the next one is
     slower by just that, and the one after both is not.
     """
-    policy = Policy.preset(options.policy)
+    try:
+        policy = Policy.preset(options.policy)
+    except ValueError as error:
+        raise _Usage(str(error)) from None
     seconds = options.serialize
     if seconds is None:
         return policy.but(latency={"call": _CALL})
     return policy.but(serialize=seconds, latency={"call": seconds}, queue_limit=max(policy.queue_limit, 3 * seconds))
 
 
-def _seconds(text: str) -> float:
+# One run.
+
+
+def _run(command: Sequence[str], options: argparse.Namespace) -> int:
+    policy = _policy(options)
+    with ExitStack() as stack:
+        sink = None if options.history is None else stack.enter_context(_file(options.history))
+        try:
+            tokens = ClaudeTokens(policy, sink=cast("IO[str] | None", sink)).open()
+            stack.callback(tokens.close)
+            environment = _environment(tokens, options)
+        except OSError as error:
+            raise _Usage(f"a temporary folder can't be made: {error.strerror or error}") from None
+        if sink is not None and sink.error:
+            raise _Usage(f"{options.history} can't be written: {sink.error}")
+        status = _attend(tokens, command, environment, options.timeout)
+        verdict = tokens.finish()
+        history = tokens.history.taken()
+        print(told(history, verdict), *trials(history), sep="\n", file=sys.stderr)
+        if sink is not None and sink.error:
+            print(f"claude-tokens: {options.history} is not whole: {sink.error}", file=sys.stderr)
+        if status and not verdict.exit_status:
+            how = signal.Signals(-status).name if status < 0 else f"status {status}"
+            print(f"claude-tokens: the command failed by itself, with {how}", file=sys.stderr)
+            return 3
+        return verdict.exit_status
+
+
+class _File:
+    """A text file for the history. A disk that is full must not stop the service: ``error`` says what went wrong."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+        self.error = ""
+
+    def write(self, text: str) -> None:
+        if not self.error:
+            self._try(text)
+
+    def flush(self) -> None:
+        """Each line is written at once anyway."""
+
+    def _try(self, text: str) -> None:
+        try:
+            self._file.write(text)
+            self._file.flush()
+        except OSError as error:
+            self.error = error.strerror or str(error)
+
+
+@contextmanager
+def _file(path: str) -> Iterator[_File]:
     try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r}: seconds, 0 or more")
-    return seconds
-
-
-def _refuse(prog: str, why: str) -> int:
-    print(f"{prog}: {why}", file=sys.stderr)
-    return 2
+        file = open(path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115 - closed below; this `try` is for opening
+    except OSError as error:
+        raise _Usage(f"{path} can't be written: {error.strerror}") from None
+    try:
+        yield _File(file)
+    finally:
+        with suppress(OSError):  # it was told before
+            file.close()
 
 
 def _environment(tokens: ClaudeTokens, options: argparse.Namespace) -> Mapping[str, str]:
@@ -136,39 +200,107 @@ def _environment(tokens: ClaudeTokens, options: argparse.Namespace) -> Mapping[s
         tokens.install_claude()
     account = tokens.account()
     environment = tokens.env(account, config_dir=tokens.config_dir(account))
-    names = [*options.token, *(f"CLAUDE_TOKEN_{number}" for number in range(1, options.tokens + 1))]
-    for name in names:
+    ours = {name for name, value in environment.items() if os.environ.get(name) != value}
+    for name in (*options.token, *(f"CLAUDE_TOKEN_{number}" for number in range(1, options.tokens + 1))):
+        if not _NAME.fullmatch(name):
+            raise _Usage(f"--token {name!r}: the name of a variable, 1 to 32 letters, digits and _")
+        if name in ours or tokens.server.authority.grants_of(name):
+            raise _Usage(f"--token {name}: that variable is set by us already")
         environment[name] = tokens.account(name, setup_token=True).access_token
     return environment
 
 
-def _run(
-    tokens: ClaudeTokens, command: Sequence[str], environment: Mapping[str, str], timeout: float | None
-) -> int | str:
-    """The command's exit status, or one sentence on why it can't be started."""
-    try:
-        process = subprocess.Popen(command, env=dict(environment), start_new_session=True)
-    except OSError as error:
-        return f"{command[0]} can't be started: {error.strerror}"
-    try:
-        return process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        with tokens.server.lock:
-            held = sorted(f"{exchange.actor}'s {exchange.kind} request" for exchange in tokens.server.open.values())
-            holding = f"; open: {', '.join(held)}" if held else ""
-            why = f"no end after {timeout:g} s{holding}"
-            tokens.server.journal.note("stuck", actor=os.path.basename(command[0]), why=why)
-        return _end(process)
-    except BaseException:
-        _end(process)
-        raise
+# The command.
 
 
-def _end(process: subprocess.Popen[bytes]) -> int:
-    """End the command and all that it has started: with a word first, then for good."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
+def _attend(tokens: ClaudeTokens, command: Sequence[str], environment: Mapping[str, str], timeout: float | None) -> int:
+    """Run the command to its end, or end it. Returns its exit status; leaves nothing running in its group."""
+    with _signals() as caught:
+        try:
+            process = subprocess.Popen(command, env=dict(environment), start_new_session=True)
+        except OSError as error:
+            raise _Usage(f"{command[0]} can't be started: {error.strerror}") from None
+        group = process.pid
+        try:
+            why = _watch(process, timeout, caught)
+            if why:
+                _note_end(tokens, os.path.basename(command[0]), why)
+                impatient = len(caught) + 1
+                numbers = dict.fromkeys((*caught[:1], signal.SIGTERM))
+                groups.end(group, numbers, _FAREWELL, lambda: len(caught) >= impatient or _gone(process))
+            elif not groups.wait(lambda: bool(caught) or not groups.runs(group), GRACE):
+                print(f"claude-tokens: what the command left running was ended after {GRACE:g} s", file=sys.stderr)
+                _note_kills(tokens)
+        finally:
+            groups.kill(group)
+            groups.wait(lambda: _gone(process), _FAREWELL)
+        return process.wait()
+
+
+def _gone(process: subprocess.Popen[bytes]) -> bool:
+    return process.poll() is not None and not groups.runs(process.pid)
+
+
+def _watch(process: subprocess.Popen[bytes], timeout: float | None, caught: Sequence[int]) -> str:
+    """Wait for the command's end; says why not, where it has to be ended."""
+    began = time.monotonic()
+    while True:
+        if caught:
+            return f"no end when {signal.Signals(caught[0]).name} came, after {time.monotonic() - began:.1f} s"
+        left = _TICK if timeout is None else min(_TICK, began + timeout - time.monotonic())
+        if left <= 0:
+            return f"no end after {timeout:g} s"
         with suppress(subprocess.TimeoutExpired):
-            return process.wait(_FAREWELL)
-    return process.wait()
+            process.wait(left)
+            return ""
+
+
+def _note_end(tokens: ClaudeTokens, program: str, why: str) -> None:
+    """Note that the command is about to be ended, and what it holds."""
+    held = _held(tokens)
+    with tokens.server.lock:
+        tokens.server.journal.note("stuck", actor=program, why=f"{why}; it held {', '.join(held)}" if held else why)
+    _note_kills(tokens)
+
+
+def _held(tokens: ClaudeTokens) -> list[str]:
+    """The open requests, and the locks of the login's folder."""
+    history = tokens.history.taken()
+    held = [f"{request(history, op.invoke)} of {op}" for op in history.operations if op.end is None]
+    folder = tokens.config_dir("a1")
+    locks = (folder.with_name(f"{folder.name}.lock"), folder / ".oauth_refresh.lock")
+    return [*held, *(f"the lock {lock.name}" for lock in locks if lock.exists())]
+
+
+def _note_kills(tokens: ClaudeTokens) -> None:
+    """Say which workers are about to be killed, so that what they lose is laid at our door.
+
+    These are those with an open request, and those that may not have stored the last reply yet.
+    """
+    history = tokens.history.taken()
+    with tokens.server.lock:
+        journal = tokens.server.journal
+        now = journal.time(tokens.clock.now())
+        ends = [op for op in history.operations if op.end is None or op.end.t > now - _FAREWELL]
+        for actor in dict.fromkeys(op.actor for op in ends):
+            journal.note("kill", actor=actor)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """The signals to end that have come in the block; those that are ignored, or that others handle, stay so."""
+    caught: list[int] = []
+    before = {}
+    for number, usual in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGTERM, signal.SIG_DFL),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) == usual:
+            with suppress(ValueError):  # not in the main thread, where no handler can be set
+                before[number] = signal.signal(number, lambda got, _: caught.append(got))
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Calls that met on one bearer, meeting by meeting: who came when, who waited, and for how long.
+"""Calls that met on one bearer, meeting by meeting: who came when, how long each took, and how long it had waited.
 
 A *trial* is a time in which a bearer was never without an open call; the script of anthropics/claude-code#54999 makes
 ten of them on one token, and ten times two on two.
@@ -6,35 +6,53 @@ ten of them on one token, and ten times two on two.
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
+
+from pytest_claude_tokens.report.table import WIDTH
 
 if TYPE_CHECKING:
     from pytest_claude_tokens.history import History, Operation
 
 __all__ = ["meetings", "trials"]
 
+_SHOWN = 40
+"""Meetings that are listed; further ones are counted."""
+
 
 def meetings(history: History) -> list[list[Operation]]:
-    """The calls on each bearer, in groups of those that were open together, in the order of their first arrival."""
-    lanes: dict[tuple[str | None, str | None], list[list[Operation]]] = {}
-    for operation in history.operations:
-        if operation.f == "call" and operation.bearer not in (None, "unknown"):
-            groups = lanes.setdefault((operation.grant, operation.bearer), [])
-            if groups and any(one.closed is None or one.closed > operation.opened for one in groups[-1]):
-                groups[-1].append(operation)
+    """The calls of each meeting of two workers or more on one bearer, in the order of their arrival.
+
+    Under the policy's ``key="account"``, on one account.
+    """
+    by_account = history.policy.get("key") == "account"
+    lanes: dict[object, list[list[Operation]]] = {}
+    for op in history.operations:
+        if op.f == "call" and op.bearer not in (None, "unknown"):
+            groups = lanes.setdefault(op.account if by_account else (op.grant, op.bearer), [])
+            if groups and any(one.closed is None or one.closed > op.opened for one in groups[-1]):
+                groups[-1].append(op)
             else:
-                groups.append([operation])
-    found = [group for groups in lanes.values() for group in groups]
+                groups.append([op])
+    found = [group for groups in lanes.values() for group in groups if len({op.actor for op in group}) > 1]
     return sorted(found, key=lambda group: group[0].opened)
 
 
-def trials(history: History) -> str:
-    """One line for each meeting of two workers or more; empty where there was none."""
-    waited = {event.op: float(event.get("waited", 0.0)) for event in history.noted("queue")}
-    lines: list[str] = []
-    for group in meetings(history):
-        if len({operation.actor for operation in group}) > 1:
-            label = history.label(group[0].grant, group[0].bearer)
-            slowed = [f"{one.actor} waited {waited.get(one.invoke.op, 0.0):.2f} s" for one in group[1:]]
-            lines.append(f"  trial {len(lines) + 1:>2}  {label}  {group[0].actor} first; {', '.join(slowed)}")
-    return "\n".join([f"claude-tokens: {len(lines)} meetings on one bearer", *lines]) if lines else ""
+def trials(history: History) -> list[str]:
+    """A line for each meeting, under one that counts them; nothing where there was none."""
+    waited = {event.op: event.get("waited") for event in history.noted("queue")}
+    found = meetings(history)
+    lines = [f"claude-tokens: {len(found)} time{'s' * (len(found) > 1)} workers met on one bearer"] if found else []
+    for number, group in enumerate(found[:_SHOWN], 1):
+        label = history.label(group[0].grant, group[0].bearer)
+        told = "; ".join(_told(op, waited.get(op.op)) for op in group)
+        head = f"  trial {number:>2}  {label}  "
+        lines += textwrap.wrap(told, WIDTH, initial_indent=head, subsequent_indent=" " * len(head))
+    if len(found) > _SHOWN:
+        lines.append(f"  and {len(found) - _SHOWN} more")
+    return lines
+
+
+def _told(op: Operation, waited: float | None) -> str:
+    took = "still open" if op.end is None else f"{op.end.t - op.invoke.t:.2f} s"
+    return f"{op.actor} {took}" if waited is None else f"{op.actor} {took}, waited {waited:.2f} s"

@@ -82,14 +82,22 @@ class Layout:
 
 
 def start(
-    tokens: ClaudeTokens, places: Sequence[Place], arguments: Sequence[str], env: Mapping[str, str] | None = None
+    tokens: ClaudeTokens,
+    places: Sequence[Place],
+    arguments: Sequence[str],
+    env: Mapping[str, str] | None = None,
+    *,
+    first: int = 0,
 ) -> list[WorkerProcess]:
-    """Start a command in every place, as the workers ``w0``, ``w1``, …, with ``env`` on top of each environment."""
+    """Start a command in every place, with ``env`` on top of each environment.
+
+    The workers are ``w0``, ``w1``, …; ``first`` is the number of the first.
+    """
     return [
         tokens.spawn(
             place.command(arguments), f"w{number}", config_dir=place.config_dir, env={**place.env, **(env or {})}
         )
-        for number, place in enumerate(places)
+        for number, place in enumerate(places, first)
     ]
 
 

@@ -124,6 +124,7 @@ _NOTES: dict[str, Callable[[History, Event], str]] = {
     "advance": lambda history, event: f"clock {event.get('seconds', 0):+g} s",
     "queue": lambda history, event: f"queued {event.get('waited', 0):.3g} s{', overdue' * bool(event.get('overdue'))}",
     "deadlock": lambda history, event: "deadlock: " + "; ".join(event.get("waits") or ()),
+    "stuck": lambda history, event: f"stuck: {event.get('why')}",
     "end": lambda history, event: "the end",
 }
 

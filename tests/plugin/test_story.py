@@ -400,6 +400,7 @@ def test_every_kind_of_event_has_words():
     note("store", store="shared", state="blank", accepted=False, **facts)
     note("leak", token="rt#1", where="file", what="log.txt", **facts)
     note("kill", actor="w1", signal=9)
+    note("stuck", actor="w1", why="no end after 2 s")
     note("deadlock", waits=["w0 for w1", "w1 for w0"])
     note("revoke", ended=[], **facts)
 
@@ -425,6 +426,7 @@ refresh unknown ...
                                               store shared: blank
                                               rt#1 in file log.txt
                        kill signal=9
+                       stuck: no end after 2 s
                                               deadlock: w0 for w1; w1 for w0
                                               revoke work: nothing left to end
 """

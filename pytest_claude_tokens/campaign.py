@@ -9,44 +9,64 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, core, given, settings
 from hypothesis.control import current_build_context
 from hypothesis.database import InMemoryExampleDatabase, choices_from_bytes, choices_to_bytes
-from hypothesis.errors import DidNotReproduce, HypothesisException, UnsatisfiedAssumption
+from hypothesis.errors import DidNotReproduce, HypothesisException, InvalidArgument, UnsatisfiedAssumption
 from hypothesis.internal.conjecture.data import Status
 from hypothesis.internal.reflection import function_digest
 from hypothesis.reporting import with_reporter
 
 from pytest_claude_tokens.context import Report
-from pytest_claude_tokens.simulation.schedule import STOCK, Schedule
+from pytest_claude_tokens.simulation.schedule import Schedule
 from pytest_claude_tokens.violations import Unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from hypothesis.strategies import SearchStrategy
 
     from pytest_claude_tokens.simulation.outcome import Outcome
 
-__all__ = ["SCHEDULE", "Campaign"]
+__all__ = ["SCHEDULE", "Campaign", "Failure"]
 
 SCHEDULE = "schedule"
 """The name under which the schedule is drawn, beside the test's own arguments."""
 _BYTES = 2048
-_MARKS = ("_hypothesis_internal_use_seed", "_hypothesis_internal_use_reproduce_failure", "hypothesis_explicit_examples")
+_SEED = "_hypothesis_internal_use_seed"
+_BLOB = "_hypothesis_internal_use_reproduce_failure"
+_EXAMPLES = "hypothesis_explicit_examples"
 
 
 class _Enough(BaseException):
     """Ends a search at once: Hypothesis lets it through."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A run that failed, and where its arguments came from: Hypothesis's ``choices``, or explicit ``example`` n (1 …).
+
+    ``told``: the arguments as they were before the run, for people.
+    """
+
+    outcome: Outcome
+    choices: bytes = b""
+    example: int = 0
+    told: Mapping[str, str] = field(default_factory=dict)
+
+
 class Campaign:
     """One search of one property. ``execute(schedule, arguments)`` is one run; it never raises the body's errors.
 
-    What is not ``repeatable`` is not shrunk by Hypothesis, which would take a run that goes another way for flaky.
+    ``strategies`` are in the order of the body's arguments. What is not ``repeatable`` is not shrunk by Hypothesis,
+    which would take a run that goes another way for flaky.
     """
 
     def __init__(
@@ -61,6 +81,7 @@ class Campaign:
         self._execute = execute
         self._repeatable = repeatable
         self._strategies = dict(strategies)
+        self._examples: list[tuple[Schedule, Mapping[str, Any]]] = []
         self.test = self._property(drawn, identity)
         self.reset()
 
@@ -69,35 +90,49 @@ class Campaign:
         self.seen: Counter[int] = Counter()
         self.schedules = 0
         self.raced = False
-        self.failed: tuple[Outcome, dict[str, Any], bytes] | None = None
+        self.failed: Failure | None = None
         self.found_at = 0
-        self.forced: Schedule | None = None
+        self._forced: Schedule | None = None
+        self._last: Failure | None = None
 
     def _property(self, drawn: SearchStrategy[Schedule], identity: str) -> Any:
         def explored(schedule: Schedule, **arguments: Any) -> None:
             __tracebackhide__ = True
-            chosen = schedule if self.forced is None else self.forced
-            outcome = self._execute(chosen, arguments)
+            told = {name: repr(value) for name, value in arguments.items()}
+            outcome = self._execute(schedule if self._forced is None else self._forced, arguments)
+            error = outcome.error
+            if self._forced is not None:
+                self._last = Failure(outcome=outcome, choices=self._choices(), told=told)
+                return
             self.count(outcome)
-            if outcome.error is not None and (isinstance(outcome.error, Unknown) or not self._repeatable):
-                self.failed = (outcome, arguments, self._choices())
-                raise _Enough
-            if outcome.error is not None:
-                if not isinstance(outcome.error, UnsatisfiedAssumption):
-                    self.failed = (outcome, arguments, self._choices())
-                raise outcome.error
+            if error is None:
+                return
+            if not isinstance(error, UnsatisfiedAssumption):
+                example = next((n for n, (stock, _) in enumerate(self._examples, 1) if stock is schedule), 0)
+                self.failed = Failure(outcome=outcome, choices=self._choices(), example=example, told=told)
+                if isinstance(error, Unknown) or not self._repeatable:
+                    raise _Enough
+            raise error
 
         # The example database files a test under the digest of its function: these must not all be one.
         explored._hypothesis_internal_add_digest = identity.encode()  # type: ignore[attr-defined]
         return given(schedule=drawn, **self._strategies)(explored)
 
     def count(self, outcome: Outcome) -> None:
-        """Take a run into the statistics."""
+        """Take a run into the statistics, unless its own assumptions gave it up."""
+        if isinstance(outcome.error, UnsatisfiedAssumption):
+            return
         self.schedules += 1
         self.seen[outcome.fingerprint()] += 1
-        if outcome.error is not None and not self.found_at and not isinstance(outcome.error, UnsatisfiedAssumption):
+        if outcome.error is not None and not self.found_at:
             self.found_at = self.schedules  # what comes after it makes the failure smaller
         self.raced = self.raced or outcome.raced
+
+    def fails(self, outcome: Outcome) -> bool:
+        """Count a run of a search that draws nothing, and keep it where it failed."""
+        self.count(outcome)
+        self.failed = None if outcome.error is None else Failure(outcome=outcome)
+        return self.failed is not None
 
     def report(self, bound: int | None = None) -> Report:
         """How hard it looked so far."""
@@ -112,11 +147,11 @@ class Campaign:
 
     def search(self, base: settings, marks: Any, seed: int | None) -> bool:
         """Both gears. ``False`` where something failed; ``failed`` is then the simplest that Hypothesis came to."""
-        for name in _MARKS:
-            if hasattr(marks, name):
-                setattr(
-                    self.test, name, _with_stock(getattr(marks, name)) if "examples" in name else getattr(marks, name)
-                )
+        self.read_marks(marks)
+        if seed is None:
+            seed = getattr(marks, _SEED, None)
+        setattr(self.test, _SEED, seed)
+        setattr(self.test, _BLOB, getattr(marks, _BLOB, None))
         total = base.max_examples
         share = total if Phase.generate not in base.phases else max(1, total // 10)
         database = base.database if base.database is not None else InMemoryExampleDatabase()
@@ -124,37 +159,77 @@ class Campaign:
         self._use(base, max_examples=share, phases=phases, database=base.database)
         if not self._engine():
             return False
-        if Phase.generate not in base.phases or hasattr(marks, _MARKS[1]):
+        if Phase.generate not in base.phases or getattr(marks, _BLOB, None) is not None:
             return True
         self._use(base, max_examples=share, phases=[Phase.reuse, Phase.shrink], database=database)
         if self._fuzz(total - self.schedules, seed, base.derandomize):
             return True
         before = self.failed
-        shrinks = self._repeatable and before is not None and not isinstance(before[0].error, Unknown)
+        shrinks = self._repeatable and before is not None and not isinstance(before.outcome.error, Unknown)
         if shrinks and Phase.shrink in base.phases:
             self._engine()
         self.failed = self.failed or before
         return False
 
-    def replay(self, schedule: Schedule, choices: bytes, base: settings) -> None:
-        """Run ``schedule`` once, with the arguments behind ``choices``."""
-        self.forced = schedule
-        if not self._strategies:
-            outcome = self._execute(schedule, {})
-            self.count(outcome)
-            self.failed = (outcome, {}, b"") if outcome.error is not None else None
-            return
-        decoded = choices_from_bytes(choices) or ()
-        self.test._hypothesis_internal_use_reproduce_failure = (hypothesis.__version__, core.encode_failure(decoded))
-        self._use(base, max_examples=1, phases=base.phases, database=None)
+    def read_marks(self, marks: Any) -> None:
+        """Take over the explicit examples, in the order in which they stand; each gets stock order.
+
+        Raises ``InvalidArgument`` for one that doesn't name the test's own arguments.
+        """
+        examples = [_named(example, list(self._strategies)) for example in getattr(marks, _EXAMPLES, ())]
+        self._examples = [(Schedule(), example.kwargs) for example in reversed(examples)]
+        setattr(
+            self.test,
+            _EXAMPLES,
+            [
+                core.Example(
+                    (), {SCHEDULE: stock, **_copied(example.kwargs)}, raises=example.raises, reason=example.reason
+                )
+                for example, (stock, _) in zip(examples, reversed(self._examples), strict=True)
+            ],
+        )
+
+    def replay(self, schedule: Schedule, choices: bytes, example: int, base: settings) -> None:
+        """Run ``schedule`` once, with the arguments behind ``choices`` or those of an explicit example.
+
+        Raises ``DidNotReproduce`` where there are no such arguments any more.
+        """
+        again = self.again(schedule, choices, example, base)
+        self.count(again.outcome)
+        self.failed = again if again.outcome.error is not None else None
+
+    def again(self, schedule: Schedule, choices: bytes, example: int, base: settings) -> Failure:
+        """Run ``schedule`` with the arguments of a failure, drawn anew: the body may have changed those it had.
+
+        Counts nothing. Raises ``DidNotReproduce`` where they can't be drawn.
+        """
+        if example > len(self._examples):
+            raise DidNotReproduce(f"there is no @example number {example} any more")
+        if not self._strategies or example:
+            kept = self._examples[example - 1][1] if example else {}
+            told = {name: repr(value) for name, value in kept.items()}
+            outcome = self._execute(schedule, _copied(kept))
+            return Failure(outcome=outcome, choices=choices, example=example, told=told)
+        blob = core.encode_failure(choices_from_bytes(choices) or ())
+        before = getattr(self.test, _BLOB), self.test._hypothesis_internal_use_settings
+        setattr(self.test, _BLOB, (hypothesis.__version__, blob))
+        self._use(base, phases=[Phase.reuse], database=None)
+        self._forced, self._last = schedule, None
         try:
-            self._engine()
-        except DidNotReproduce:
-            self.failed = None
+            with suppress(DidNotReproduce), with_reporter(lambda _: None):
+                self.test()
+        finally:
+            self._forced = None
+            setattr(self.test, _BLOB, before[0])
+            self.test._hypothesis_internal_use_settings = before[1]
+        if self._last is None:
+            raise DidNotReproduce("the strategies can't draw the arguments of this failure any more")
+        return self._last
 
     def _use(self, base: settings, **changes: Any) -> None:
+        checks = {*base.suppress_health_check, HealthCheck.too_slow}
         self.test._hypothesis_internal_use_settings = settings(
-            base, deadline=None, report_multiple_bugs=False, suppress_health_check=list(HealthCheck), **changes
+            base, deadline=None, report_multiple_bugs=False, suppress_health_check=list(checks), **changes
         )
 
     def _engine(self) -> bool:
@@ -173,16 +248,17 @@ class Campaign:
             if self.failed is None:
                 raise
             notes = [note for note in getattr(error, "__notes__", ()) if "reproduce_failure" in note]
-            failure = self.failed[0].error
+            failure = self.failed.outcome.error
             if notes and failure is not None:
                 failure.__notes__ = notes
             return False
+        self.failed = None  # an explicit example may have failed as it was expected to
         return True
 
     def _fuzz(self, number: int, seed: int | None, derandomize: bool) -> bool:
         """Gear one: ``number`` schedules from random bytes; whether all of them passed."""
         if seed is None:
-            seed = getattr(self.test, _MARKS[0], core.global_force_seed)
+            seed = core.global_force_seed
         if seed is None and derandomize:
             seed = int.from_bytes(function_digest(self.test.hypothesis.inner_test)[:8], "big")
         source = random.Random(random.SystemRandom().getrandbits(64) if seed is None else seed)
@@ -207,9 +283,29 @@ class Campaign:
         return b"" if data.status is Status.INVALID else choices_to_bytes(data.choices)
 
 
-def _with_stock(examples: Any) -> Any:
-    """``@example`` names the test's own arguments only; the schedule is stock order."""
-    return [
-        core.Example(e.args, {SCHEDULE: STOCK, **e.kwargs}, raises=e.raises, reason=e.reason) if not e.args else e
-        for e in examples
-    ]
+def _named(example: Any, names: Sequence[str]) -> Any:
+    """``@example`` with names for what it gives by position: as always, from the last argument backwards."""
+    given = dict(example.kwargs)
+    if example.args and len(example.args) <= len(names):
+        given = dict(zip(names[-len(example.args) :], example.args, strict=True))
+    if set(given) != set(names):
+        words = [*map(repr, example.args), *(f"{name}={value!r}" for name, value in example.kwargs.items())]
+        wanted = ", ".join(f"{name}=…" for name in names)
+        raise InvalidArgument(
+            f"@example({', '.join(words)}): it names each of the test's strategies, as in @example({wanted}), and "
+            f"runs in stock order"
+            if names
+            else f"@example({', '.join(words)}): this test has no strategies; stock order is always tried"
+        )
+    return core.Example((), given, raises=example.raises, reason=example.reason)
+
+
+def _copied(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of an explicit example, for one run: the next one finds them as they were."""
+    copies = {}
+    for name, value in arguments.items():
+        try:
+            copies[name] = deepcopy(value)
+        except Exception:
+            copies[name] = value
+    return copies

@@ -4,72 +4,45 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from itertools import zip_longest
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 from hypothesis import Phase, settings
 
 from fake_server.transports.inprocess import Interceptor, cheap_tls
 from pytest_claude_tokens.campaign import Campaign
+from pytest_claude_tokens.confirming import Found, compare, confirm, evidence, shown
 from pytest_claude_tokens.context import CONTEXT, ExplorationContext
 from pytest_claude_tokens.drawing import schedules
-from pytest_claude_tokens.frames import of_the_user
-from pytest_claude_tokens.report import Evidence, attach
+from pytest_claude_tokens.report import attach
 from pytest_claude_tokens.simulation.exhaustive import enumerate_schedules
 from pytest_claude_tokens.simulation.files import switching_at_files
 from pytest_claude_tokens.simulation.outcome import Body, Outcome
 from pytest_claude_tokens.simulation.patches import patched
-from pytest_claude_tokens.simulation.polish import polish
 from pytest_claude_tokens.simulation.processes import ProcessRunner, default_signals
 from pytest_claude_tokens.simulation.replay import Replay
 from pytest_claude_tokens.simulation.runner import Runner
 from pytest_claude_tokens.simulation.schedule import STOCK, Schedule, What
 from pytest_claude_tokens.simulation.watchdog import Watchdog
-from pytest_claude_tokens.violations import Nondeterministic, NothingRaced, Unknown, Violation
+from pytest_claude_tokens.violations import NothingRaced
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-    from fake_server.events import Event
     from fake_server.faults import Fault
+    from pytest_claude_tokens.campaign import Failure
 
 __all__ = ["Found", "explore"]
 
 _GIVEN = ("claude_tokens", "workers")
-_OTHER_WORKER = re.compile(r"w\d+ raised ")
-_REPEATS = 3
-_PROCESS_REPEATS = 5
-_PROCESS_BUDGET = 12
-"""Runs in which a failure with processes is made shorter."""
-_PROCESS_SECONDS = 10.0
-"""Seconds of real time for that, and as many for repeating it."""
 _PROCESS_EXAMPLES = 20
 """Schedules that a test with processes tries where no ``@settings`` say more."""
 
 Kind = Literal["tasks", "threads", "processes"]
-
-
-class Found:
-    """What a search knows of the failure that it raises, for the report. Everything but ``history`` is plain data."""
-
-    def __init__(
-        self, outcome: Outcome, token: str, command: str, *, example: int, before: int, replayed: tuple[int, int]
-    ) -> None:
-        self.history = outcome.history
-        self.schedule = outcome.schedule
-        self.token = token
-        self.replay = f"{command} --claude-tokens-replay={token}"
-        self.example = example
-        self.facts_before = before
-        self.decisions = outcome.decisions
-        self.replayed = replayed
 
 
 def explore(
@@ -143,6 +116,7 @@ class _Exploration:
         self._workers = workers
         self._exhaustive = exhaustive
         self._kind = kind
+        strategies = {name: strategies[name] for name in inspect.signature(function).parameters if name in strategies}
         self._names = tuple(sorted(strategies))
         self._fixtures: dict[str, Any] = {}
         self._runner: Runner | ProcessRunner | None = None
@@ -204,36 +178,51 @@ class _Exploration:
         campaign = self._campaign
         campaign.reset()
         self._fixtures = fixtures
-        base = getattr(self.test, "_hypothesis_internal_use_settings", None) or self._default_settings()
-        if context.examples is not None:
-            base = settings(base, max_examples=context.examples)
-        with self._stage(context, args) as runner:
-            if context.replay is not None:
-                self._replay(context.replay, base, context)
-            elif self._exhaustive is not None:
-                enumerate_schedules(lambda schedule: self._execute(schedule, {}), campaign, self._exhaustive)
-            else:
-                campaign.search(base, self.test, context.seed)
-            if campaign.failed is None and context.replay is None and isinstance(runner, Runner):
-                self._same_twice(runner)
-            failure = None if campaign.failed is None else self._explain(campaign, context)
-        context.reported(campaign.report(self._exhaustive))
+        base = self._settings(context)
+        replay = None if context.replay is None else self._read(context.replay)
+        if replay is not None:
+            context = _as_it_was(context, replay)
+        failure = None
+        try:
+            with self._stage(context, args) as runner:
+                self._search(replay, base, context)
+                if campaign.failed is not None:
+                    failure = self._explain(campaign.failed, base, context)
+                elif replay is None and isinstance(runner, Runner):
+                    self._same_twice(runner)
+        finally:
+            if campaign.schedules:
+                context.reported(campaign.report(self._exhaustive))
         if failure is not None:
             raise failure
-        if context.replay is None:
-            self._nothing_raced(campaign, base)
+        if replay is None:
+            self._nothing_raced(base)
 
-    def _default_settings(self) -> settings:
-        """The profile's; but a run with processes takes a thousand times as long as one without."""
-        base = settings()
-        few = min(base.max_examples, _PROCESS_EXAMPLES)
-        return settings(base, max_examples=few) if self._kind == "processes" else base
+    def _settings(self, context: ExplorationContext) -> settings:
+        """Those of the test, else the profile's; but a run with processes takes a thousand times as long as others."""
+        base: settings = getattr(self.test, "_hypothesis_internal_use_settings", None) or settings()
+        if context.examples is not None:
+            return settings(base, max_examples=context.examples)
+        if self._kind != "processes" or hasattr(self.test, "_hypothesis_internal_settings_applied"):
+            return base
+        return settings(base, max_examples=min(base.max_examples, _PROCESS_EXAMPLES))
 
-    def _nothing_raced(self, campaign: Campaign, base: settings) -> None:
+    def _search(self, replay: Replay | None, base: settings, context: ExplorationContext) -> None:
+        __tracebackhide__ = True
+        campaign = self._campaign
+        if replay is not None:
+            campaign.read_marks(self.test)
+            campaign.replay(replay.schedule, replay.choices, replay.example, base)
+        elif self._exhaustive is not None:
+            enumerate_schedules(lambda schedule: self._execute(schedule, {}), campaign, self._exhaustive)
+        else:
+            campaign.search(base, self.test, context.seed)
+
+    def _nothing_raced(self, base: settings) -> None:
         __tracebackhide__ = True
         if self._workers < 2:
             warnings.warn("explore(workers=1): one worker alone can't race", stacklevel=4)
-        elif not campaign.raced and (self._exhaustive is not None or Phase.generate in base.phases):
+        elif not self._campaign.raced and (self._exhaustive is not None or Phase.generate in base.phases):
             raise NothingRaced(f"{self._workers} workers, no request while another's job was under way")
 
     def _same_twice(self, runner: Runner) -> None:
@@ -241,116 +230,63 @@ class _Exploration:
         __tracebackhide__ = True
         if not self._names:
             first, second = (runner.run(STOCK, self._fixtures) for _ in range(2))
-            _compare(first, second)
+            compare(first, second)
 
-    def _replay(self, token: str, base: settings, context: ExplorationContext) -> None:
+    def _read(self, token: str) -> Replay:
+        """The replay behind ``token``. Raises ``ValueError`` where it was made for another test."""
+        __tracebackhide__ = True
         replay = Replay.read(token)
-        mine = (self._kind, self._workers, self._names)
-        if (replay.kind, replay.workers, replay.names) != mine:
-            raise ValueError(
-                f"{token} was made for {_described(replay.kind, replay.workers, replay.names)}, and this test is for "
-                f"{_described(*mine)}: replay it with the test that printed it"
+        mine, its = (
+            _described(kind, workers, names)
+            for kind, workers, names in (
+                (self._kind, self._workers, self._names),
+                (replay.kind, replay.workers, replay.names),
             )
-        del context
-        self._campaign.replay(replay.schedule, replay.choices, base)
-
-    def _explain(self, campaign: Campaign, context: ExplorationContext) -> BaseException:
-        """Make the failing schedule as short as it goes, see that it can be repeated, and say how."""
-        assert campaign.failed is not None
-        first, arguments, choices = campaign.failed
-        if isinstance(first.error, Unknown):
-            return first.error
-        best, replayed = (
-            self._confirm_exactly(first, arguments, polished=context.replay is None)
-            if self._kind != "processes"
-            else self._confirm_roughly(first, arguments, polished=context.replay is None)
         )
-        error = best.error
-        assert error is not None
-        policy = best.history.header.get("policy") or {}
-        replay = Replay(
+        if mine != its:
+            raise ValueError(
+                f"the replay token was made for {its}, and this test has {mine}: give it to the test that printed it "
+                f"({token})"
+            )
+        return replay
+
+    def _explain(self, first: Failure, base: settings, context: ExplorationContext) -> BaseException:
+        """Make the failing schedule as short as it goes, see that it can be repeated, and say how."""
+        __tracebackhide__ = True
+        best, replayed = confirm(
+            first,
+            lambda schedule: self._campaign.again(schedule, first.choices, first.example, base),
+            polished=context.replay is None,
+            exactly=self._kind != "processes",
+        )
+        token = Replay(
             kind=self._kind,
             workers=self._workers,
-            schedule=best.schedule,
-            policy=policy,
+            schedule=best.outcome.schedule,
+            policy=best.outcome.history.header.get("policy") or {},
             names=self._names,
-            choices=choices,
-        )
-        _annotate(error, first.error, arguments)
+            choices=best.choices,
+            example=best.example,
+        ).token()
         found = Found(
-            best,
-            replay.token(),
-            context.command,
-            example=campaign.found_at,
-            before=len(first.schedule.facts),
+            best=best,
+            example=0 if context.replay is not None else self._campaign.found_at,
+            facts_before=len(first.outcome.schedule.facts),
             replayed=replayed,
+            token=token,
+            replay=f"{context.command} --claude-tokens-replay={token}",
         )
-        error.claude_tokens_found = found  # type: ignore[attr-defined]
-        known = Evidence(history=found.history, replay=found.replay)
+        error = shown(found, first.outcome.error)
+        known = evidence(found)
         context.failed(known)
         attach(error, known)
-        if isinstance(error, Violation):  # no line of code says as much as its story
-            if error.__cause__ is not None:  # nor do the inner workings of the client that was refused
-                error.__cause__ = error.__cause__.with_traceback(None)
-            return error.with_traceback(None)
-        return error.with_traceback(of_the_user(error.__traceback__))
-
-    def _confirm_exactly(
-        self, first: Outcome, arguments: Mapping[str, Any], *, polished: bool
-    ) -> tuple[Outcome, tuple[int, int]]:
-        """The shortest failing outcome, and how often it came again. Raises where a run of it differs."""
-        best = first
-        if polished:
-            best, _ = polish(first, lambda schedule: self._execute(schedule, arguments))
-        for _ in range(_REPEATS):
-            _compare(best, self._execute(best.schedule, arguments))
-        return best, (_REPEATS, _REPEATS)
-
-    def _confirm_roughly(
-        self, first: Outcome, arguments: Mapping[str, Any], *, polished: bool
-    ) -> tuple[Outcome, tuple[int, int]]:
-        """As far as processes, which have a will of their own, and a few seconds allow."""
-        passed = replace(first, error=None)
-        until = monotonic() + _PROCESS_SECONDS
-
-        def run(schedule: Schedule) -> Outcome:
-            return self._execute(schedule, arguments) if monotonic() < until else passed
-
-        best = polish(first, run, _PROCESS_BUDGET)[0] if polished else first
-        until = monotonic() + _PROCESS_SECONDS
-        tried = agreed = 0
-        while tried < _PROCESS_REPEATS and (not tried or monotonic() < until):
-            tried += 1
-            agreed += type(self._execute(best.schedule, arguments).error) is type(best.error)
-        return best, (agreed, tried)
+        return error
 
 
-def _annotate(error: BaseException, noted: BaseException | None, arguments: Mapping[str, Any]) -> None:
-    """Of Hypothesis's notes keep the blob; the schedule is told better by the story, the arguments are told here."""
-    blobs = [note for note in getattr(noted, "__notes__", ()) if "reproduce_failure" in note]
-    others = [note for note in getattr(error, "__notes__", ()) if _OTHER_WORKER.match(note)]
-    drawn = [f"{name}={value!r}" for name, value in sorted(arguments.items())]
-    error.__notes__ = [*others, *([f"with {', '.join(drawn)}"] if drawn else []), *blobs]
-    if not error.__notes__:
-        del error.__notes__
-
-
-def _compare(first: Outcome, second: Outcome) -> None:
-    """Raise where two runs of one schedule differ, at the first event that does."""
-    __tracebackhide__ = True
-    one, two = first.lines(), second.lines()
-    for number, (a, b) in enumerate(zip_longest(one, two), start=1):
-        if a != b:
-            events = list(first.history)
-            what = _said(events[number - 1]) if number <= len(events) else "nothing more"
-            others = list(second.history)
-            other = _said(others[number - 1]) if number <= len(others) else "nothing more"
-            raise Nondeterministic(f"two runs of one schedule differ at event #{number}: {what} | {other}")
-
-
-def _said(event: Event) -> str:
-    words = [event.actor, event.f, event.type, event.refresh or event.bearer or "", f"at {event.t:g} s"]
-    return " ".join(word for word in words if word)
+def _as_it_was(context: ExplorationContext, replay: Replay) -> ExplorationContext:
+    """With the policy that the failure met, wherever that came from."""
+    handle = {name: value for name, value in context.handle.items() if name not in ("policy", "latency")}
+    return replace(context, handle={**handle, "policy": replay.policy_again()})
 
 
 def _described(kind: str, workers: int, names: tuple[str, ...]) -> str:

@@ -39,9 +39,9 @@ _FEW = 10  # explored tests that the summary names, unless asked for all
 class Evidence:
     """What is known beside a violation.
 
-    ``replay``: a shell command. ``sources``: by an operation's number, the user's line that sent it. ``files``: names
-    and texts of further files for its folder. ``folder``: where they were saved, as people are shown it; ``name``:
-    that of the history there. ``trouble``: why they could not be saved.
+    ``replay``: a shell command. ``remarks``: how it was found, line by line. ``sources``: by an operation's number,
+    the user's line that sent it. ``files``: names and texts of further files for its folder. ``folder``: where they
+    were saved, as people are shown it; ``name``: that of the history there. ``trouble``: why they could not be saved.
     """
 
     history: History
@@ -49,6 +49,7 @@ class Evidence:
     replay: str | None = None
     sources: Mapping[int, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
     folder: str | None = None
     trouble: str | None = None
 
@@ -86,7 +87,12 @@ def section(finding: BaseException) -> str:
 
     known = evidence(finding)
     assert known is not None
-    told: dict[str, Any] = {"replay": known.replay, "folder": known.folder, "files": (known.name, *known.files)}
+    told: dict[str, Any] = {
+        "replay": known.replay,
+        "remarks": known.remarks,
+        "folder": known.folder,
+        "files": (known.name, *known.files),
+    }
     if isinstance(finding, Violation):
         text = story(known.history, finding, sources=known.sources, **told)
     else:

@@ -43,14 +43,15 @@ def story(
     violation: Violation,
     *,
     replay: str | None = None,
+    remarks: Sequence[str] = (),
     folder: str | None = None,
     files: Sequence[str] = ("history.jsonl",),
     sources: Mapping[int, str] | None = None,
 ) -> str:
     """The text of the section ``claude-tokens history``.
 
-    ``replay``: a shell command that shows the violation again. ``folder`` holds ``files``. ``sources``: for an
-    operation's number, the line of the user's code that sent it (``dispatch.py:88``).
+    ``replay``: a shell command that shows the violation again. ``remarks``: how it was found. ``folder`` holds
+    ``files``. ``sources``: for an operation's number, the line of the user's code that sent it (``dispatch.py:88``).
     """
     blocks = [
         [
@@ -59,7 +60,7 @@ def story(
             *_say("after", _after(history, violation)),
             *([f"replay  {replay}"] if replay else []),
         ],
-        _rule(history, violation),
+        [*_rule(history, violation), *_remarks(remarks)],
         bars(history, violation.operations) if _overlap(violation) else [],
         table(history, *_numbers(violation)),
         _list_others(violation.others),
@@ -69,11 +70,18 @@ def story(
 
 
 def plain_story(
-    history: History, headline: str, *, replay: str | None = None, folder: str | None = None, files: Sequence[str] = ()
+    history: History,
+    headline: str,
+    *,
+    replay: str | None = None,
+    remarks: Sequence[str] = (),
+    folder: str | None = None,
+    files: Sequence[str] = (),
 ) -> str:
     """The section for what is no violation (such as the verdict UNKNOWN): what is said, and the history."""
     said = [*_say("verdict", headline), *([f"replay  {replay}"] if replay else [])]
-    blocks = [said, _facts(history), table(history, ()), [_kept(folder, files)] if folder else []]
+    facts = [*_facts(history), *_remarks(remarks)]
+    blocks = [said, facts, table(history, ()), [_kept(folder, files)] if folder else []]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
@@ -230,6 +238,12 @@ def _plain(value: object) -> str:
     if isinstance(value, Mapping):
         return " and ".join(f"{name} {one}" for name, one in value.items())
     return str(value)
+
+
+def _remarks(remarks: Sequence[str]) -> list[str]:
+    """How it was found, each remark wrapped."""
+    plain = [remark.encode("ascii", "backslashreplace").decode() for remark in remarks]
+    return [line for remark in plain for line in textwrap.wrap(remark, WIDTH, subsequent_indent="    ")]
 
 
 def _settings(entry: object, name: str) -> Mapping[str, object]:

@@ -28,9 +28,7 @@ def enumerate_schedules(run: Callable[[Schedule], Outcome], campaign: Campaign, 
     while queue:
         schedule = queue.popleft()
         outcome = run(schedule)
-        campaign.count(outcome)
-        if outcome.error is not None:
-            campaign.failed = (outcome, {}, b"")
+        if campaign.fails(outcome):
             return
         left = bound - len(schedule.facts)
         shape = outcome.shape()

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import zlib
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fake_server.faults import Fault
+from fake_server.policy import Policy
 from pytest_claude_tokens.simulation.schedule import Fact, Mishap, Schedule
 
 __all__ = ["PREFIX", "BadToken", "Replay"]
@@ -27,7 +29,9 @@ class BadToken(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """What a token says. ``names``: the test's own strategies; ``choices``: what was drawn for them."""
+    """What a token says. ``names``: the test's own strategies; ``choices``: what was drawn for them;
+    ``example``: or the explicit example that gave them, counted from 1.
+    """
 
     kind: str
     workers: int
@@ -35,6 +39,7 @@ class Replay:
     policy: dict[str, Any] = field(default_factory=dict)
     names: tuple[str, ...] = ()
     choices: bytes = b""
+    example: int = 0
 
     def token(self) -> str:
         """The replay as text of ``[A-Za-z0-9_-]``."""
@@ -49,12 +54,20 @@ class Replay:
             self.policy,
             list(self.names),
             base64.b64encode(self.choices).decode(),
+            self.example,
         ]
         while value and not value[-1]:
             value.pop()
         text = json.dumps(value, separators=(",", ":")).encode()
         packed = zlib.compress(text, 9, wbits=-15)
-        return PREFIX + base64.urlsafe_b64encode(_sum(packed) + packed).rstrip(b"=").decode()
+        return PREFIX + _encoded(_sum(packed) + packed)
+
+    def policy_again(self) -> Policy:
+        """The policy that its knobs make."""
+        knobs: dict[str, Any] = {name: math.inf if value == "inf" else value for name, value in self.policy.items()}
+        if "scopes" in knobs:
+            knobs["scopes"] = frozenset(knobs["scopes"])
+        return Policy().but(**knobs)
 
     @classmethod
     def read(cls, text: str) -> Replay:
@@ -63,11 +76,11 @@ class Replay:
             raise BadToken(f"{text!r} is not a replay token of this version, which begins with {PREFIX}")
         try:
             data = base64.b64decode(text[len(PREFIX) :] + "=" * (-len(text[len(PREFIX) :]) % 4), b"-_", validate=True)
-            if _sum(data[2:]) != data[:2]:
+            if _sum(data[4:]) != data[:4] or PREFIX + _encoded(data) != text:
                 raise ValueError("checksum")
-            value = json.loads(zlib.decompress(data[2:], wbits=-15))
-            value += [0, [], [], {}, [], ""][len(value) - 3 :]  # what token() left off
-            kind, workers, order, seed, facts, mishaps, policy, names, choices = value
+            value = json.loads(zlib.decompress(data[4:], wbits=-15))
+            value += [0, [], [], {}, [], "", 0][len(value) - 3 :]  # what token() left off
+            kind, workers, order, seed, facts, mishaps, policy, names, choices, example = value
             schedule = Schedule(
                 kind=order,
                 seed=seed,
@@ -81,13 +94,18 @@ class Replay:
                 policy=policy,
                 names=tuple(names),
                 choices=base64.b64decode(choices),
+                example=example,
             )
         except (ValueError, TypeError, zlib.error):
             raise BadToken(f"{text!r} is damaged: copy the whole token, with every letter, from the report") from None
 
 
 def _sum(packed: bytes) -> bytes:
-    return (zlib.crc32(packed) & 0xFFFF).to_bytes(2, "big")
+    return zlib.crc32(packed).to_bytes(4, "big")
+
+
+def _encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def _trim(fault: Fault) -> dict[str, Any]:

@@ -1,0 +1,158 @@
+// Leads what a Node program sends to the hosts of the Claude service to the fake one on loopback.
+//
+// Loaded before the program, by `NODE_OPTIONS=--require …/preload.cjs`. Node's `fetch` heeds no HTTPS_PROXY unless it
+// is told to, and older releases can't be told; so `fetch`, `http.request` and `https.request` are wrapped, and with
+// them the libraries that are built on these. A request for any other host is passed on untouched. The npm package
+// `undici` has a `fetch` of its own, which is not met; nor is HTTP/2.
+//
+// The address of the fake is that of CLAUDE_TOKENS_URL, else of ANTHROPIC_BASE_URL, with the worker's prefix in its
+// path (`http://127.0.0.1:PORT/w/w0`). Where neither is on loopback, a request for those hosts fails: it never leaves.
+
+'use strict';
+
+const http = require('node:http');
+const https = require('node:https');
+const { syncBuiltinESMExports } = require('node:module');
+const { urlToHttpOptions } = require('node:url');
+
+const HOSTS = new Set(['api.anthropic.com', 'platform.claude.com', 'console.anthropic.com', 'claude.ai']);
+const VARIABLES = ['CLAUDE_TOKENS_URL', 'ANTHROPIC_BASE_URL'];
+const LOOPBACK = ['127.0.0.1', 'localhost', '[::1]'];
+const INSTALLED = Symbol.for('claude-tokens.preload');
+// Options that say where a request goes and how: here that is the fake's to say.
+const WHITHER = new Set([
+  '_defaultAgent', 'agent', 'createConnection', 'defaultPort', 'family', 'hash', 'host', 'hostname', 'href',
+  'localAddress', 'lookup', 'path', 'pathname', 'port', 'protocol', 'search', 'servername',
+]);
+
+// Read once, before the program can change its environment.
+const fake = VARIABLES.map((name) => onLoopback(process.env[name])).find((url) => url !== null);
+
+function parse(text) {
+  try {
+    return new URL(text);
+  } catch {
+    return null;
+  }
+}
+
+function onLoopback(text) {
+  const url = parse(text);
+  return url?.protocol === 'http:' && LOOPBACK.includes(url.hostname) ? url : null;
+}
+
+function isKnown(hostname) {
+  return HOSTS.has(String(hostname).toLowerCase().replace(/\.$/, ''));
+}
+
+// The same path at the fake, behind the worker's prefix. Throws where there is no fake: the request must not leave.
+function moved(hostname, path) {
+  if (fake === undefined) {
+    throw new Error(`${hostname} is not asked: neither ${VARIABLES.join(' nor ')} is a URL on loopback`);
+  }
+  return fake.pathname.replace(/\/+$/, '') + path;
+}
+
+// `fetch` sets no Host header of a program's. What it sends goes through a dispatcher, by which it also finds proxies.
+const GLOBAL = ['undici.globalDispatcher.2', 'undici.globalDispatcher.1'].map((name) => Symbol.for(name));
+
+function dispatcherTo(real) {
+  const dispatch = (asked, handler) => {
+    const url = parse(asked.origin);
+    if (!isKnown(url?.hostname)) return real.dispatch(asked, handler); // a redirection has led away
+    const path = moved(url.hostname, asked.path);
+    const headers = withHost(asked.headers, url.hostname);
+    return real.dispatch({ ...asked, origin: fake.origin, path, headers }, handler);
+  };
+  return { dispatch };
+}
+
+function wrapFetch(original) {
+  return async function fetch(input, init) {
+    const url = parse(input instanceof Request ? input.url : input);
+    if (!isKnown(url?.hostname)) return original(input, init);
+    moved(url.hostname, ''); // throws before anything is done
+    const real = init?.dispatcher ?? globalThis[GLOBAL.find((name) => globalThis[name])];
+    return original(input, { ...init, dispatcher: dispatcherTo(real) });
+  };
+}
+
+// Arguments as Node reads them: (url, options?, callback?) or (options, callback?).
+function read(first, second, third) {
+  const url = typeof first === 'string' ? new URL(first) : first;
+  if (!(url instanceof URL)) return { options: { ...first }, callback: second };
+  if (typeof second === 'function') return { options: urlToHttpOptions(url), callback: second };
+  return { options: { ...urlToHttpOptions(url), ...second }, callback: third };
+}
+
+// Headers are an object, a flat array, or an array of pairs.
+function withHost(headers, host) {
+  const other = ([name]) => String(name).toLowerCase() !== 'host';
+  if (!Array.isArray(headers)) {
+    return { ...Object.fromEntries(Object.entries(headers ?? {}).filter(other)), Host: host };
+  }
+  if (Array.isArray(headers[0])) return [...headers.filter(other), ['Host', host]];
+  const kept = headers.filter((_, at) => other([headers[at - (at % 2)]]));
+  return [...kept, 'Host', host];
+}
+
+// An agent for TLS can't be used for the fake; what limits its connections also limits those of its stand-in.
+const standIns = new WeakMap();
+
+function standIn(agent) {
+  if (!agent) return agent;
+  if (!standIns.has(agent)) {
+    const { keepAlive, keepAliveMsecs, maxFreeSockets, maxSockets, maxTotalSockets, scheduling, options } = agent;
+    const limits = { keepAlive, keepAliveMsecs, maxFreeSockets, maxSockets, maxTotalSockets, scheduling };
+    const given = Object.entries({ ...limits, timeout: options?.timeout }).filter(([, value]) => value !== undefined);
+    standIns.set(agent, new http.Agent(Object.fromEntries(given)));
+  }
+  return standIns.get(agent);
+}
+
+function wrapRequest(module, original, plain) {
+  return function request(...given) {
+    let reading;
+    try {
+      reading = read(...given);
+    } catch {
+      return original(...given); // its error is the one that the caller knows
+    }
+    const { options, callback } = reading;
+    const hostname = options.hostname || options.host;
+    if (options.socketPath || !isKnown(hostname)) return original(...given);
+    const path = moved(hostname, options.path || '/');
+    const kept = Object.entries(options).filter(([name]) => !WHITHER.has(name));
+    return plain(
+      {
+        ...Object.fromEntries(kept),
+        protocol: 'http:',
+        hostname: fake.hostname.replace(/[[\]]/g, ''),
+        port: fake.port || 80,
+        path,
+        headers: withHost(options.headers, hostname),
+        agent: standIn(options.agent ?? module.globalAgent),
+      },
+      callback,
+    );
+  };
+}
+
+function wrapGet(request) {
+  return function get(...given) {
+    const made = request(...given);
+    made.end();
+    return made;
+  };
+}
+
+if (!globalThis[INSTALLED]) {
+  Object.defineProperty(globalThis, INSTALLED, { value: true });
+  const plain = http.request;
+  for (const module of [http, https]) {
+    const request = wrapRequest(module, module.request, plain);
+    Object.assign(module, { request, get: wrapGet(request) });
+  }
+  if (typeof fetch === 'function') globalThis.fetch = wrapFetch(fetch);
+  syncBuiltinESMExports(); // for `import { request } from 'node:https'`
+}

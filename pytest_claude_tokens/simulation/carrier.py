@@ -22,8 +22,8 @@ class WouldWait(RuntimeError):
     """Raised where a callable that is asked for a store's content would have to wait: it can't be asked now."""
 
 
-class Stuck(Exception):
-    """Raised in the root: nobody can ever run again."""
+class Stuck(BaseException):
+    """Raised in the root: nobody can ever run again. A body that catches every ``Exception`` does not hide it."""
 
 
 class Carrier:

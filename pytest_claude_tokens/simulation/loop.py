@@ -1,31 +1,39 @@
 """An asyncio event loop in simulated time, whose every choice is the schedule's.
 
-It has no selector: nothing outside the process can wake it. Tasks are numbered in the order of their creation, and
-that number is their hash, so that sets of tasks (``asyncio.wait``, cancellation) have the same order in every run.
-Executor jobs are threads under the same baton as everything else.
+It has no selector: nothing outside the process can wake it. Tasks and futures are numbered in the order of their
+creation, and that number is their hash, so that sets of them (``asyncio.wait``, cancellation) have the same order in
+every run. Executor jobs are threads under the same baton as everything else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import socket
 import sys
 from asyncio import base_events, events
-from threading import Thread
+from contextlib import suppress
+from threading import Thread, get_ident
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from fake_server.actors import WORKER
-from pytest_claude_tokens.simulation.carrier import Stuck
+from pytest_claude_tokens.simulation.carrier import Stopped, Stuck, target
 from pytest_claude_tokens.simulation.threads import adopt_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
+    from types import FrameType
 
     from pytest_claude_tokens.simulation.network import Network
     from pytest_claude_tokens.simulation.world import World
 
-__all__ = ["SimulatedLoop", "SimulatedTask"]
+__all__ = ["NumberedLoop", "SimulatedLoop", "SimulatedTask", "close_quietly"]
+
+_TRIES = 100
+_ACQUIRE = asyncio.Lock.acquire.__code__
+_EAGER = getattr(asyncio, "eager_task_factory", None)  # new in Python 3.12
 
 
 class SimulatedTask(asyncio.Task[Any]):
@@ -33,134 +41,138 @@ class SimulatedTask(asyncio.Task[Any]):
 
     def __init__(self, coro: Coroutine[Any, Any, Any], *, number: int, **options: Any) -> None:
         self.number = number
+        context = options.get("context")
+        self.worker = target(WORKER.get() if context is None else context.get(WORKER))
         super().__init__(coro, **options)
 
     def __hash__(self) -> int:
         return self.number
 
 
-class SimulatedLoop(base_events.BaseEventLoop):
-    """A loop for one run. Use :meth:`run`, then :meth:`shut`."""
+class SimulatedFuture(asyncio.Future[Any]):
+    """A future whose hash is its number."""
+
+    number = 0
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class _Ordered(WeakKeyDictionary[Any, None]):
+    """A weak set that keeps the order: generators are closed in the order in which they were begun."""
+
+    def add(self, item: Any) -> None:
+        self[item] = None
+
+    def discard(self, item: Any) -> None:
+        self.pop(item, None)
+
+
+class NumberedLoop(base_events.BaseEventLoop):
+    """What all loops of a world have in common: its clock, its threads, its network, and numbers for names."""
 
     def __init__(self, world: World, network: Network | None = None) -> None:
         super().__init__()
+        self.world = world
+        world.loops.append(self)
         self._network = network
         if network is not None:
             network.loop = self
-        self.world = world
-        self._ready = world.ready  # handles and threads queue up in one line
-        self._scheduled = world.loop_timers
-        self._made: list[SimulatedTask] = []
-        self.failures: list[dict[str, Any]] = []
-        self.set_task_factory(self._make_task)
-        self.set_exception_handler(lambda _, context: self.failures.append(context))
+        self._asyncgens = _Ordered()
+        self._numbers = itertools.count(1)
+        self._made: list[asyncio.Task[Any]] = []
+        super().set_task_factory(self._make_task)
 
     def time(self) -> float:
         """Simulated seconds."""
         return self.world.now
 
-    def run(self, main: Coroutine[Any, Any, Any]) -> Any:
-        """Run ``main`` to its end and return its result. Raises :class:`Stuck` where nothing can ever run again."""
-        world = self.world
-        world.loop_carrier = world.root
-        before = sys.get_asyncgen_hooks()
-        base: Any = self
-        sys.set_asyncgen_hooks(firstiter=base._asyncgen_firstiter_hook, finalizer=base._asyncgen_finalizer_hook)
-        events._set_running_loop(self)
-        try:
-            task = self.create_task(main)
-            self._turn(task.done)
-            return task.result()
-        finally:
-            events._set_running_loop(None)
-            sys.set_asyncgen_hooks(*before)
+    def left(self) -> list[asyncio.Task[Any]]:
+        """The tasks that have not ended, in the order of their creation."""
+        others = asyncio.all_tasks(self).difference(self._made)  # somebody's own task factory made them
+        return [task for task in self._made if not task.done()] + sorted(others, key=lambda task: task.get_name())
 
-    def pending(self) -> list[str]:
-        """Which tasks have not ended, and where each of them waits."""
-        waits = []
+    def drop(self, worker: int) -> None:
+        """The tasks of ``worker`` have died. One that queues for a lock must not be handed it."""
         for task in self._made:
-            place = "" if task.done() else _place(task.get_coro())
-            if place:
-                waits.append(f"{task.get_name()} waits at {place}")
-        return waits
+            if not task.done() and getattr(task, "worker", -1) == worker:
+                _leave_lock(task.get_coro())
 
-    def shut(self) -> None:
-        """Cancel what is left, let it end in stock order, and close. Whatever does not end is dropped."""
-        world = self.world
-        left = [task for task in self._made if not task.done()]
-        events._set_running_loop(self)
-        try:
-            for task in left:
-                task.cancel()
-            steps = iter(range(10_000))
-            try:
-                self._turn(lambda: all(task.done() for task in left) or next(steps, None) is None)
-                generators: Any = self
-                if generators._asyncgens:
-                    closing = self.create_task(self.shutdown_asyncgens())
-                    self._turn(lambda: closing.done() or next(steps, None) is None)
-            except Stuck:
-                pass
-            for task in self._made:
-                task._log_destroy_pending = False  # type: ignore[attr-defined]  # its death is our doing
-        finally:
-            events._set_running_loop(None)
-            world.ready.clear()
-            world.loop_timers.clear()
-            self._scheduled = []
-            self.close()
+    def bury(self) -> None:
+        """The world has ended: close the coroutines of tasks that have not; the collector would, some time."""
+        for task in self._made:
+            if not task.done():
+                close_quietly(task)
+        if self._network is not None:
+            self._network.close()
 
-    def _turn(self, done: Callable[[], bool]) -> None:
-        world = self.world
-        dead = world.dead
-        while not done():
-            handle = world.loop_next()
-            if handle is None:
-                raise Stuck
-            if not handle._cancelled and not (dead and world.target_of(handle) in dead):
-                handle._run()
+    # Tasks and futures.
+
+    def set_task_factory(self, factory: Any) -> None:
+        """As usual; with none, or the eager one of ``asyncio``, tasks still have numbers."""
+        if factory is None:
+            factory = self._make_task
+        elif factory is _EAGER:
+            factory = self._make_eager_task
+        super().set_task_factory(factory)
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """A future with a number."""
+        future = SimulatedFuture(loop=self)
+        future.number = -next(self._numbers)
+        return future
 
     def _make_task(self, loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
         number = len(self._made) + 1
         if options.get("name") is None:
             options["name"] = f"task-{number}"
-        task = SimulatedTask(coro, loop=loop, number=number, **options)
-        self._made.append(task)
+        task = SimulatedTask.__new__(SimulatedTask)
+        self._made.append(task)  # before its first step, which is taken at once if it is an eager one
+        task.__init__(coro, loop=loop, number=number, **options)  # type: ignore[misc]
         return task
+
+    def _make_eager_task(self, loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        return self._make_task(loop, coro, **{"eager_start": True, **options})
 
     # Threads.
 
-    def call_soon_threadsafe(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:  # type: ignore[override]
-        """As :meth:`call_soon`: under the baton only one thread runs."""
-        return self.call_soon(callback, *args, context=context)
-
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
-        """A job in a thread of its own, whatever the executor: it yields at each of its requests and locks."""
-        del executor
-        future: asyncio.Future[Any] = self.create_future()
+        """A job in the given pool of threads, else in a thread of its own: it yields at its requests and locks."""
+        self._check_closed()  # type: ignore[attr-defined]
+        executor = executor or self._default_executor  # type: ignore[attr-defined]
+        future = self.create_future()
         context = contextvars.copy_context()
 
         def settle(value: Any, error: BaseException | None) -> None:
-            if not future.done():
-                if error is None:
-                    future.set_result(value)
-                else:
-                    future.set_exception(error)
+            if future.done():
+                return
+            if error is None:
+                future.set_result(value)
+            elif isinstance(error, asyncio.CancelledError):
+                future.cancel()
+            else:
+                future.set_exception(error)
 
         def job() -> None:
+            value, error = None, None
             try:
                 value = func(*args)
-            except Exception as error:
-                self.call_soon(settle, None, error, context=context)
-            else:
-                self.call_soon(settle, value, None, context=context)
+            except Stopped:
+                raise
+            except BaseException as raised:
+                error = raised
+            if not self.is_closed():
+                self.call_soon_threadsafe(settle, value, error, context=context)
 
-        thread = Thread(target=job, daemon=True)
-        adopt_thread(self.world, thread, f"executor-{len(self.world.all)}", WORKER.get())
+        if executor is None or type(executor).__module__ == "concurrent.futures.process":
+            adopt_thread(self.world, Thread(target=job, daemon=True), f"executor-{len(self.world.all)}", WORKER.get())
+        else:
+            queued = executor.submit(job)
+            future.add_done_callback(lambda ended: queued.cancel() if ended.cancelled() else None)
         return future
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        """Nothing to do: there is no executor."""
+        """Nothing to do: threads that are left end with the world."""
 
     # The network.
 
@@ -180,16 +192,16 @@ class SimulatedLoop(base_events.BaseEventLoop):
         network = self._net()
         sock = options.get("sock")
         if sock is None:
-            try:
-                network.look_up(host)
-            except socket.gaierror as error:
-                raise OSError(str(error)) from error
-        return network.connect(protocol_factory, sock=sock, secure=bool(ssl))
+            network.look_up(host)
+        return network.connect(protocol_factory, sock=sock, secure=ssl or None)
 
     def _net(self) -> Network:
         if self._network is None:
             raise OSError("this loop has no network")
         return self._network
+
+    async def _make_subprocess_transport(self, *args: Any, **options: Any) -> Any:
+        raise NotImplementedError("a simulated loop starts no processes: explore(processes=True) is for those")
 
     # What BaseEventLoop leaves to its subclasses.
 
@@ -199,18 +211,122 @@ class SimulatedLoop(base_events.BaseEventLoop):
     def _write_to_self(self) -> None:
         """There is no selector to wake."""
 
-    def _check_closed(self) -> None:
-        if self.is_closed():
-            raise RuntimeError("Event loop is closed")
+
+class SimulatedLoop(NumberedLoop):
+    """The loop of one run, whose handles queue up in one line with the threads. :meth:`run`, then :meth:`shut`."""
+
+    def __init__(self, world: World, network: Network | None = None) -> None:
+        super().__init__(world, network)
+        self._ready = world.ready
+        self._scheduled = world.loop_timers
+
+    def run(self, main: Coroutine[Any, Any, Any]) -> Any:
+        """Run ``main`` to its end and return its result. Raises :class:`Stuck` where nothing can ever run again."""
+        self.world.loop_carrier = self.world.root
+        task = self.create_task(main)
+        self._turn(task.done)
+        return task.result()
+
+    def pending(self) -> list[str]:
+        """Which tasks have not ended, and where each of them waits."""
+        waits = []
+        for task in self.left():
+            place = _place(task.get_coro())
+            if place:
+                waits.append(f"{task.get_name()} waits at {place}")
+        return waits
+
+    def shut(self) -> None:
+        """Cancel what is left, let it end in stock order, and close. Whatever does not end is dropped."""
+        world = self.world
+        world.settle()
+        left = [task for task in self.left() if getattr(task, "worker", -1) not in world.dead]
+        for task in left:
+            task.cancel()
+        steps = iter(range(10_000))
+        try:
+            self._turn(lambda: all(task.done() for task in left) or next(steps, None) is None)
+            if self._asyncgens:
+                closing = self.create_task(self.shutdown_asyncgens())
+                self._turn(lambda: closing.done() or next(steps, None) is None)
+        except Stuck:
+            pass
+        finally:
+            self._tell_of_failures()
+            world.ready.clear()
+            world.loop_timers.clear()
+            self._ready, self._scheduled = type(world.ready)(), []
+            self.close()
+
+    def _turn(self, done: Callable[[], bool]) -> None:
+        """Run until ``done``."""
+        world = self.world
+        dead = world.dead
+        before = sys.get_asyncgen_hooks()
+        base: Any = self
+        sys.set_asyncgen_hooks(firstiter=base._asyncgen_firstiter_hook, finalizer=base._asyncgen_finalizer_hook)
+        events._set_running_loop(self)
+        base._thread_id = get_ident()
+        try:
+            while not done():
+                handle = world.loop_next()
+                if handle is None:
+                    raise Stuck
+                if not handle._cancelled and not (dead and world.target_of(handle) in dead):
+                    handle._run()
+        finally:
+            base._thread_id = None
+            events._set_running_loop(None)
+            sys.set_asyncgen_hooks(*before)
+
+    def _tell_of_failures(self) -> None:
+        """Exceptions that nobody has asked for are logged now, in order, and not when the collector comes."""
+        for task in self._made:
+            if task.done() and task._log_traceback:
+                task._log_traceback = False
+                message = "Task exception was never retrieved"
+                self.call_exception_handler({"message": message, "exception": task._exception, "task": task})
+
+    def call_soon_threadsafe(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:  # type: ignore[override]
+        """As :meth:`call_soon`: under the baton only one thread runs."""
+        self._check_closed()  # type: ignore[attr-defined]
+        return self._call_soon(callback, args, context)  # type: ignore[attr-defined]
+
+
+def close_quietly(task: Any) -> None:
+    """End a task that has been given up: its death is our doing, and what its ``finally`` blocks say to it nobody's."""
+    task._log_destroy_pending = False
+    coroutine = task.get_coro()
+    for _ in range(_TRIES):
+        with suppress(BaseException):  # one that awaits in a ``finally`` block refuses
+            coroutine.close()
+            return
+
+
+def _leave_lock(coro: Any) -> None:
+    """Take a suspended coroutine out of the queue of an ``asyncio.Lock``. Had its turn come, it is the next one's."""
+    for frame in _frames(coro):
+        if frame.f_code is _ACQUIRE:
+            lock, future = frame.f_locals["self"], frame.f_locals["fut"]
+            lock._waiters.remove(future)
+            if not lock._locked:
+                lock._wake_up_first()
+
+
+def _frames(coro: Any) -> Iterator[FrameType]:
+    """Where a suspended coroutine is, from the outside in."""
+    while coro is not None:
+        frame = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None) or getattr(coro, "ag_frame", None)
+        if frame is not None:
+            yield frame
+        coro = getattr(coro, "cr_await", None) or getattr(coro, "gi_yieldfrom", None) or getattr(coro, "ag_await", None)
 
 
 def _place(coro: Any) -> str:
     """The innermost line of the test's own code at which a suspended coroutine waits; empty where there is none."""
     place = ""
-    while coro is not None:
-        frame = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None) or getattr(coro, "ag_frame", None)
-        if frame is not None and not any(part in frame.f_code.co_filename for part in ("/asyncio/", "/simulation/")):
-            code = frame.f_code
+    for frame in _frames(coro):
+        code = frame.f_code
+        if not any(part in code.co_filename for part in ("/asyncio/", "/simulation/")):
             place = f"{code.co_filename.rpartition('/')[2]}:{frame.f_lineno} in {code.co_name}"
-        coro = getattr(coro, "cr_await", None) or getattr(coro, "gi_yieldfrom", None)
     return place

@@ -7,7 +7,11 @@ Name look-ups of the served hosts and of loopback give an address of TEST-NET-1 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import socket
+from collections import deque
+from errno import ECONNRESET
+from os import strerror
 from typing import TYPE_CHECKING, Any
 
 from fake_server.actors import WORKER
@@ -40,6 +44,7 @@ class Network:
         self._hosts = {*KNOWN_HOSTS, *hosts}
         self._addresses: dict[str, str] = {}
         self._connected: dict[socket.socket, str] = {}
+        self._sockets: list[socket.socket] = []
         self._count = 0
         self.loop: asyncio.AbstractEventLoop
 
@@ -60,8 +65,13 @@ class Network:
         del request
 
     def call(self, function: Callable[..., object], *args: object) -> None:
-        """Call ``function`` in the loop."""
-        self.loop.call_soon(function, *args)
+        """Call ``function`` in the loop, on behalf of the worker whose connection it belongs to.
+
+        Whoever has caused the call may be frozen, or die, without a bearing on this one.
+        """
+        context = contextvars.copy_context()
+        context.run(WORKER.set, getattr(getattr(function, "__self__", None), "worker", None))
+        self.loop.call_soon_threadsafe(function, *args, context=context)
 
     # What the loop asks.
 
@@ -83,20 +93,27 @@ class Network:
             raise ConnectionRefusedError(str(error)) from None
 
     def connect(
-        self, factory: Callable[[], asyncio.BaseProtocol], *, sock: socket.socket | None, secure: bool
+        self, factory: Callable[[], asyncio.BaseProtocol], *, sock: socket.socket | None, secure: Any
     ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
-        """A connection of a client with the fake."""
+        """A connection of a client with the fake. ``secure``: what the client asked for as TLS, or ``None``."""
         if sock is not None and self._connected.pop(sock, None) is None:
             raise OSError("this socket was not connected in the simulated network")
         self._count += 1
         protocol = factory()
-        server = Connection(self, f"c{self._count}")  # type: ignore[arg-type]  # it is all that a connection asks
-        near, far = _End(self.loop, sock, secure=secure), _End(self.loop, None, secure=True)
+        server = Connection(self, f"c{self._count}", WORKER.get())  # type: ignore[arg-type]  # all that it asks is here
+        near, far = _End(self.loop, sock, secure), _End(self.loop, None, secure=True)
         near.join(far, protocol)
         far.join(near, server)
         server.connection_made(far)
         protocol.connection_made(near)
+        if sock is not None:
+            self._sockets.append(sock)
         return near, protocol
+
+    def close(self) -> None:
+        """Close the sockets that clients brought along: a worker that has died closes nothing."""
+        for sock in (*self._sockets, *self._connected):
+            sock.close()
 
 
 class _Socket:
@@ -111,18 +128,18 @@ class _Socket:
 
 
 class _End(asyncio.Transport):
-    """One end of a connection in memory."""
+    """One end of a connection in memory. What comes from the other end queues up here: it arrives in order."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket | None, *, secure: bool) -> None:
-        place = sock or _Socket()
-        super().__init__({"peername": (f"{_PREFIX}1", 443), "sockname": ("127.0.0.1", 0), "socket": place})
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket | None, secure: Any) -> None:
+        extra = {"peername": (f"{_PREFIX}1", 443), "sockname": ("127.0.0.1", 0), "socket": sock or _Socket()}
+        super().__init__({**extra, "sslcontext": secure} if secure else extra)
         self._loop = loop
         self._sock = sock
-        self._secure = secure
+        self._secure = bool(secure)
         self._closing = False
         self._eof = False
         self._paused = False
-        self._kept: list[bytes] = []
+        self._inbox: deque[tuple[bytes | Exception | None, str | None]] = deque()
         self._peer: _End
         self._protocol: Any
 
@@ -140,49 +157,53 @@ class _End(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self._closing and data:
-            self._loop.call_soon(self._peer.deliver, bytes(data), WORKER.get())
+            self._peer.post(bytes(data))
 
-    def deliver(self, data: bytes, worker: str | None) -> None:
-        """``data`` has come from the other end, sent by ``worker``."""
-        if self._closing:
+    def post(self, item: bytes | Exception | None) -> None:
+        """The other end sends data, an error (it has reset the connection) or ``None`` (it sends no more)."""
+        self._inbox.append((item, WORKER.get()))
+        self._loop.call_soon(self._take)
+
+    def _take(self) -> None:
+        if self._closing or self._paused or not self._inbox:
             return
-        if self._paused:
-            self._kept.append(data)
-            return
-        if isinstance(self._protocol, Connection):
-            self._protocol.worker = worker
-        self._protocol.data_received(data)
+        item, worker = self._inbox.popleft()
+        if isinstance(item, bytes):
+            if isinstance(self._protocol, Connection):
+                self._protocol.worker = worker
+            self._protocol.data_received(item)
+        else:
+            self._lose(item)
 
     def close(self) -> None:
         self._finish(None)
 
     def abort(self) -> None:
-        self._finish(ConnectionResetError(104, "Connection reset by peer"))
+        self._finish(ConnectionResetError(ECONNRESET, strerror(ECONNRESET)))
 
     def _finish(self, error: Exception | None) -> None:
-        if self._closing:
-            return
-        self._closing = True
-        self._loop.call_soon(self._protocol.connection_lost, None)
-        self._loop.call_soon(self._peer.lose, error)
-        if self._sock is not None:
-            self._sock.close()
+        if not self._closing:
+            self._closing = True
+            self._peer.post(error)
+            self._end(None)
 
-    def lose(self, error: Exception | None) -> None:
+    def _lose(self, error: Exception | None) -> None:
         """The other end has closed, or reset."""
-        if self._closing:
-            return
         if error is None and not self._eof:
             self._eof = True
             if self._protocol.eof_received():
                 return
-        self._closing = True
+        if not self._closing:
+            self._closing = True
+            self._end(error)
+
+    def _end(self, error: Exception | None) -> None:
         if self._sock is not None:
             self._sock.close()
         self._loop.call_soon(self._protocol.connection_lost, error)
 
     def write_eof(self) -> None:
-        self._loop.call_soon(self._peer.lose, None)
+        self._peer.post(None)
 
     def can_write_eof(self) -> bool:
         return not self._secure
@@ -194,16 +215,19 @@ class _End(asyncio.Transport):
         self._paused = True
 
     def resume_reading(self) -> None:
-        self._paused = False
-        kept, self._kept = self._kept, []
-        for data in kept:
-            self._loop.call_soon(self.deliver, data, WORKER.get())
+        if self._paused:
+            self._paused = False
+            for _ in self._inbox:
+                self._loop.call_soon(self._take)
 
     def is_reading(self) -> bool:
         return not self._paused
 
     def get_write_buffer_size(self) -> int:
         return 0
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return (0, 0)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Nothing is ever buffered."""

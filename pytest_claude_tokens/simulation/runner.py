@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import random
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 from fake_server.clock import Clock
 from fake_server.transports.inprocess import Target
 from pytest_claude_tokens.handle import ClaudeTokens
+from pytest_claude_tokens.simulation.carrier import Stuck
 from pytest_claude_tokens.simulation.crew import Crew
 from pytest_claude_tokens.simulation.loop import SimulatedLoop
 from pytest_claude_tokens.simulation.network import Network
@@ -19,10 +22,7 @@ from pytest_claude_tokens.simulation.schedule import Chooser, Schedule
 from pytest_claude_tokens.simulation.threads import ACTIVE
 from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
 from pytest_claude_tokens.simulation.watchdog import Interrupted
-from pytest_claude_tokens.simulation.world import Stuck, World
-
-if TYPE_CHECKING:
-    pass
+from pytest_claude_tokens.simulation.world import World
 
 __all__ = ["Body", "Outcome", "Runner"]
 
@@ -62,9 +62,9 @@ class Runner:
         target = Target(tokens.server, waiter, timeouts=False)
         state = random.getstate()
         random.seed(schedule.seed)
-        ACTIVE.world = world
-        error: BaseException | None = None
-        crew = None
+        before, ACTIVE.world = ACTIVE.world, world
+        collecting = gc.isenabled()
+        gc.disable()  # what it finds, and when, depends on all that was made before: two runs would differ
         try:
             tokens.open()
             self.current = target
@@ -76,13 +76,15 @@ class Runner:
         finally:
             world.stop()
             self.current = None
-            ACTIVE.world = None
+            ACTIVE.world = before
             random.setstate(state)
+            if collecting:
+                gc.enable()
             tokens.close()
-        if error is not None and not isinstance(error, Exception):
-            raise error
         if isinstance(error, Stuck):
             error = None
+        if error is not None and not isinstance(error, Exception):
+            raise error
         return Outcome(
             schedule=schedule,
             error=outranking(tokens.to_raise(error), error),
@@ -106,28 +108,20 @@ class Runner:
         arguments.update({name: ours[name] for name in self._wanted})
         error: BaseException | None = None
         try:
+            hosts = self.body.settings.get("hosts", ())
+            world.new_network = lambda: Network(tokens.server, waiter, hosts)
             if self.body.kind == "tasks":
-                hosts = self.body.settings.get("hosts", ())
-                self._run_async(world, tokens, arguments, Network(tokens.server, waiter, hosts))
+                self._run_async(world, tokens, arguments)
             else:
                 self._run_sync(world, tokens, arguments)
         except BaseException as raised:
             error = raised
-        journal = tokens.server.journal
-        if isinstance(error, Interrupted):
-            error = Stuck()
-        if isinstance(error, Stuck):
-            if world.starved is not None:
-                journal.note("starved", why=world.starved)
-            elif not world.stuck_at:
-                journal.note("deadlock", waits=world.waits())
-        for name, place in world.stuck_at:
-            journal.note("stuck", actor=name, why=f"it waits outside the simulation: {place}")
         tokens.finish()
         return error
 
-    def _run_async(self, world: World, tokens: ClaudeTokens, arguments: dict[str, Any], network: Network) -> None:
-        loop = SimulatedLoop(world, network)
+    def _run_async(self, world: World, tokens: ClaudeTokens, arguments: dict[str, Any]) -> None:
+        assert world.new_network is not None
+        loop = SimulatedLoop(world, world.new_network())
 
         async def main() -> None:
             try:
@@ -138,17 +132,38 @@ class Runner:
                     await asyncio.sleep(0.5)
 
         try:
-            loop.run(main())
-        except Stuck:
-            world.pending = loop.pending()
-            raise
+            with _telling_why(world, tokens, loop.pending):
+                loop.run(main())
         finally:
             loop.shut()
 
     def _run_sync(self, world: World, tokens: ClaudeTokens, arguments: dict[str, Any]) -> None:
-        try:
-            self.body.function(**arguments)
-        finally:
-            until = world.now + LINGER
-            while tokens.server.open and world.now < until and not world.stuck:
-                world.sleep(world.root, 0.5)
+        with _telling_why(world, tokens, list):
+            try:
+                self.body.function(**arguments)
+            finally:
+                until = world.now + LINGER
+                while tokens.server.open and world.now < until and not world.stuck:
+                    world.sleep(world.root, 0.5)
+
+
+@contextmanager
+def _telling_why(world: World, tokens: ClaudeTokens, pending: Callable[[], list[str]]) -> Iterator[None]:
+    """Note in the journal why nobody could go on: starved, deadlocked, or stuck where we do not see.
+
+    At once: what happens while all is cleared away comes after it.
+    """
+    journal = tokens.server.journal
+    try:
+        yield
+    except (Stuck, Interrupted):
+        world.stuck = True
+        raise Stuck from None
+    finally:
+        if world.stuck:
+            if world.starved is not None:
+                journal.note("starved", why=world.starved)
+            elif not world.stuck_at:
+                journal.note("deadlock", waits=pending() + world.waits())
+        for name, place in world.stuck_at:
+            journal.note("stuck", actor=name, why=f"it waits outside the simulation: {place}")

@@ -57,6 +57,7 @@ class SimulatedWaiter:
             def wake() -> None:
                 if not future.done():
                     future.set_result(None)
+                    loop._write_to_self()  # type: ignore[attr-defined]  # it may be another thread's, and idle
 
             wait.signal.subscribe(wake)
             timer = None if wait.seconds is None else loop.call_later(wait.seconds, wake)

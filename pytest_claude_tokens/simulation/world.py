@@ -9,6 +9,7 @@ notices that the holder sleeps, and the others go on; it queues up again at its 
 
 from __future__ import annotations
 
+import itertools
 from contextlib import suppress
 from random import Random
 from threading import get_ident
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
     from asyncio import Handle
     from collections.abc import Callable
 
+    from pytest_claude_tokens.simulation.loop import NumberedLoop
     from pytest_claude_tokens.simulation.network import Network
     from pytest_claude_tokens.simulation.schedule import Chooser
 
-__all__ = ["Stuck", "World", "target"]
+__all__ = ["World", "target"]
 
+_SERIALS = itertools.count(1)
 STUBBORN = 2.0
 """Real seconds that a thread gets to end in when its world has ended."""
 
@@ -36,6 +39,7 @@ class World(Timeline):
 
     def __init__(self, chooser: Chooser, workers: int, seed: int = 0) -> None:
         super().__init__(chooser)
+        self.serial = next(_SERIALS)
         self.entropy = Random(seed)
         self.workers = workers
         self.carriers: dict[int, Carrier] = {}
@@ -49,10 +53,11 @@ class World(Timeline):
         self.mutex = allocate_rlock()
         self.stopping = False
         self.stuck = False
-        self.pending: list[str] = []
         self.asking = False
         """Whether a callable of the user's is asked what is in a store: it must not wait, and nobody switches."""
         self.stuck_at: list[tuple[str, str]] = []
+        self.loops: list[NumberedLoop] = []
+        """The event loops of the world, which are closed with it."""
         self.new_network: Callable[[], Network] | None = None
         """Makes the network of one more event loop."""
         self.doubles: dict[int, tuple[Any, Any]] = {}
@@ -63,6 +68,8 @@ class World(Timeline):
         self.dead.add(dead)
         for item in [item for item in self.ready if self.target_of(item) == dead]:
             self.ready.remove(item)
+        for loop in self.loops:
+            loop.drop(dead)
         for carrier in self.all:
             if carrier.target == dead and not carrier.killed:
                 carrier.killed = True
@@ -71,7 +78,7 @@ class World(Timeline):
 
     def waits(self) -> list[str]:
         """Who waits for what: for the report of a deadlock."""
-        return self.pending + [
+        return [
             f"{carrier.name} waits for {carrier.why() if callable(carrier.why) else carrier.why}"
             for carrier in self.all
             if carrier.waiting and not carrier.done and carrier is not self.root
@@ -201,6 +208,8 @@ class World(Timeline):
                 carrier.outside = True
                 left.append(carrier)
         self.holder = None
+        for loop in self.loops:
+            self.ask(loop.bury)
         return left
 
     def rescue(self, carrier: Carrier) -> None:
@@ -242,6 +251,7 @@ class World(Timeline):
         if item is carrier:
             return
         if item is None and carrier is self.root and not self.outsiders():
+            self.stuck = True
             raise Stuck
         self._deliver(item)
         carrier.gate.acquire()

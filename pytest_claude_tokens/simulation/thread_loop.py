@@ -1,0 +1,49 @@
+"""A loop for a thread that runs one of its own, as dispatchers made of threads do (``asyncio.run`` in each).
+
+It is ``asyncio``'s, but for its selector: where a real one would wait for the operating system, this one gives the
+baton away, and comes back for its next timer or for a call from another thread.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytest_claude_tokens.simulation.loop import NumberedLoop
+
+if TYPE_CHECKING:
+    from pytest_claude_tokens.simulation.carrier import Carrier
+    from pytest_claude_tokens.simulation.world import World
+
+__all__ = ["ThreadLoop"]
+
+
+class ThreadLoop(NumberedLoop):
+    """A loop for one thread. Other threads may run between two rounds of it, and while it is idle."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world, None if world.new_network is None else world.new_network())
+        self._selector = self
+        self._idle: Carrier | None = None
+
+    def select(self, timeout: float | None) -> list[Any]:
+        """What the base class asks of its selector: wait so many seconds, or until something happens."""
+        carrier = self.world.me()
+        assert carrier is not None
+        if timeout is not None and timeout <= 0:
+            self.world.pause(carrier, rotate=True)
+            return []
+        self._idle = carrier
+        try:
+            self.world.block(carrier, "its event loop, in which nothing can go on", timeout)
+        finally:
+            self._idle = None
+        return []
+
+    def close(self) -> None:
+        """As usual; tasks that are left, as the world has ended, go without a word."""
+        super().close()
+        self.bury()
+
+    def _write_to_self(self) -> None:
+        if self._idle is not None:
+            self.world.wake(self._idle)

@@ -3,33 +3,47 @@
 from __future__ import annotations
 
 import _thread
+import sys
 import threading
 import time
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fake_server.clock import stopwatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "NATIVE",
     "REAL_DATETIME",
     "REAL_START",
+    "REAL_TIMES",
     "allocate_lock",
     "allocate_rlock",
     "monotonic",
     "native",
-    "real_sleep",
 ]
 
 allocate_lock = _thread.allocate_lock
 allocate_rlock = threading.RLock
-real_sleep = time.sleep
+_freezegun = sys.modules.get("freezegun.api")  # this may be imported while it has replaced them
 monotonic = stopwatch()
-REAL_DATETIME = datetime
+REAL_TIMES: dict[str, Callable[..., Any]] = {
+    name: getattr(_freezegun, f"real_{name}", getattr(time, name))
+    for name in (
+        "time",
+        "time_ns",
+        "monotonic",
+        "monotonic_ns",
+        "perf_counter",
+        "perf_counter_ns",
+        "gmtime",
+        "localtime",
+    )
+}
+REAL_DATETIME: type[datetime] = getattr(_freezegun, "real_datetime", datetime)
 REAL_START = threading.Thread.start
 
 

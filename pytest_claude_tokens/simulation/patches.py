@@ -8,23 +8,33 @@ Names imported with ``from time import …`` are found by a scan of the loaded m
 from __future__ import annotations
 
 import _thread
+import asyncio
 import concurrent.futures.thread
+import copyreg
 import datetime as dt
+import logging
 import os
 import queue
+import random
 import sys
 import threading
 import time
+from concurrent.futures._base import LOGGER
+from concurrent.futures.thread import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fake_server.actors import WORKER
-from pytest_claude_tokens.simulation.carrier import target
-from pytest_claude_tokens.simulation.native import NATIVE, REAL_DATETIME, allocate_lock
+from pytest_claude_tokens.simulation.carrier import Stopped, target
+from pytest_claude_tokens.simulation.native import NATIVE, REAL_DATETIME, REAL_TIMES, allocate_lock
+from pytest_claude_tokens.simulation.thread_loop import ThreadLoop
 from pytest_claude_tokens.simulation.threads import SimulatedLock, here, join_thread, start_thread
+from pytest_claude_tokens.simulation.timeline import EPOCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from pytest_claude_tokens.simulation.world import World
 
 __all__ = ["patched"]
 
@@ -33,15 +43,28 @@ _OURS = ("pytest_claude_tokens", "fake_server", "hypothesis", "_hypothesis", "py
 _REAL_RLOCK = threading.RLock
 _REAL_JOIN = threading.Thread.join
 _REAL_ALIVE = threading.Thread.is_alive
-_REAL_SUBMIT = concurrent.futures.thread.ThreadPoolExecutor.submit
-_REAL_TIME = time.time
+_REAL_INIT = ThreadPoolExecutor.__init__
+_REAL_SUBMIT = ThreadPoolExecutor.submit
+_REAL_SLEEP = time.sleep
+_REAL_SIMPLE_QUEUE = queue.SimpleQueue
 _REAL_URANDOM = os.urandom
+_REAL_SEED = random.Random.seed
+_REAL_NEW_LOOP = asyncio.new_event_loop
 
 
-def _timely(real: Callable[[], Any], simulated: Callable[[Any], Any]) -> Callable[[], Any]:
+def _timely(real: Callable[..., Any], simulated: Callable[[World], Any]) -> Callable[[], Any]:
     def read() -> Any:
         place = here()
         return real() if place is None else simulated(place[0])
+
+    read.__name__ = read.__qualname__ = real.__name__
+    return read
+
+
+def _calendar(real: Callable[..., time.struct_time]) -> Callable[..., time.struct_time]:
+    def read(seconds: float | None = None, /) -> time.struct_time:
+        place = here() if seconds is None else None
+        return real(seconds if place is None else place[0].wall())
 
     read.__name__ = read.__qualname__ = real.__name__
     return read
@@ -55,9 +78,6 @@ def _sleep(seconds: float, /) -> None:
     if seconds < 0:
         raise ValueError("sleep length must be non-negative")
     place[0].sleep(place[1], seconds)
-
-
-_REAL_SLEEP = time.sleep
 
 
 def _lock() -> Any:
@@ -76,9 +96,6 @@ def _simple_queue() -> Any:
     return queue._PySimpleQueue()  # type: ignore[attr-defined]  # the Python one is built on Semaphore
 
 
-_REAL_SIMPLE_QUEUE = queue.SimpleQueue
-
-
 def _urandom(size: int, /) -> bytes:
     place = here()
     return _REAL_URANDOM(size) if place is None else place[0].entropy.randbytes(size)
@@ -93,72 +110,136 @@ def _join(thread: threading.Thread, timeout: float | None = None) -> None:
     join_thread(thread, timeout, _REAL_JOIN)
 
 
+def _executor_init(executor: Any, *args: Any, **kwargs: Any) -> None:
+    _REAL_INIT(executor, *args, **kwargs)
+    place = here()
+    executor._claude_tokens = None if place is None else place[0].serial
+
+
 def _submit(executor: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """A pool's job works for the worker that submitted it, not for the one that happened to start the thread."""
-    if here() is None:
+    place = here()
+    if place is None:
         return _REAL_SUBMIT(executor, fn, *args, **kwargs)
     worker = WORKER.get()
 
     def job() -> Any:
+        me = here()
+        before = None if me is None else me[1].target
+        if me is not None:
+            me[1].target = target(worker)
         token = WORKER.set(worker)
-        place = here()
-        if place is not None:
-            place[1].target = target(worker)
         try:
             return fn(*args, **kwargs)
         finally:
             WORKER.reset(token)
+            if me is not None and before is not None:
+                me[1].target = before
 
-    return _REAL_SUBMIT(executor, job)
+    return _REAL_SUBMIT(_double(place[0], executor), job)
+
+
+def _double(world: World, executor: Any) -> Any:
+    """What stands in this world for a pool from before it, whose threads are not of this world: one like it."""
+    if executor._shutdown or getattr(executor, "_claude_tokens", None) == world.serial:
+        return executor
+    found = world.doubles.get(id(executor))
+    if found is None:
+        initializer, initargs = getattr(executor, "_initializer", None), getattr(executor, "_initargs", ())
+        double = ThreadPoolExecutor(executor._max_workers, "", initializer, initargs)
+        found = world.doubles[id(executor)] = (executor, double)
+    return found[1]
+
+
+def _no_news_of_the_end(record: logging.LogRecord) -> bool:
+    """Whether a pool's complaint is about anything but the end of its world."""
+    return record.exc_info is None or record.exc_info[0] is not Stopped
+
+
+def _seed(generator: random.Random, a: Any = None, version: int = 2) -> None:
+    place = here() if a is None else None
+    _REAL_SEED(generator, a if place is None else place[0].entropy.getrandbits(256), version)
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    place = here()
+    return _REAL_NEW_LOOP() if place is None else ThreadLoop(place[0])
 
 
 class _Telling(type):
-    """Lets ``isinstance(x, datetime)`` mean the real class."""
+    """Makes the stand-in for ``datetime`` mean the real class, wherever the two are compared."""
 
     def __instancecheck__(cls, instance: object) -> bool:
-        return isinstance(instance, REAL_DATETIME)
+        return isinstance(instance, REAL_DATETIME) if cls is _Datetime else type.__instancecheck__(cls, instance)
 
     def __subclasscheck__(cls, subclass: type) -> bool:
-        return issubclass(subclass, REAL_DATETIME)
+        return issubclass(subclass, REAL_DATETIME) if cls is _Datetime else type.__subclasscheck__(cls, subclass)
+
+    def __eq__(cls, other: object) -> bool:
+        return other is cls or (cls is _Datetime and other is REAL_DATETIME)
+
+    def __hash__(cls) -> int:
+        return hash(REAL_DATETIME) if cls is _Datetime else type.__hash__(cls)
 
 
-class _Datetime(REAL_DATETIME, metaclass=_Telling):
-    """``datetime`` whose ``now`` is simulated."""
+class _Datetime(REAL_DATETIME, metaclass=_Telling):  # type: ignore[misc,valid-type]  # mypy takes it for a variable
+    """``datetime`` whose ``now`` is simulated. What it makes are real ones."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        return REAL_DATETIME.__new__(REAL_DATETIME if cls is _Datetime else cls, *args, **kwargs)
 
     @classmethod
-    def now(cls, tz: dt.tzinfo | None = None) -> REAL_DATETIME:  # type: ignore[override]
+    def now(cls, tz: dt.tzinfo | None = None) -> Any:
         place = here()
-        return REAL_DATETIME.now(tz) if place is None else REAL_DATETIME.fromtimestamp(place[0].wall(), tz)
+        return super().now(tz) if place is None else cls.fromtimestamp(place[0].wall(), tz)
 
     @classmethod
-    def utcnow(cls) -> REAL_DATETIME:  # type: ignore[override]
-        place = here()
-        posix = _REAL_TIME() if place is None else place[0].wall()
-        return REAL_DATETIME.fromtimestamp(posix, dt.UTC).replace(tzinfo=None)
+    def utcnow(cls) -> Any:
+        return cls.now(dt.UTC).replace(tzinfo=None)
 
     @classmethod
-    def today(cls) -> REAL_DATETIME:  # type: ignore[override]
+    def today(cls) -> Any:
         return cls.now()
 
 
+_Datetime.__module__, _Datetime.__name__, _Datetime.__qualname__ = "datetime", "datetime", "datetime"  # to pickle
+
+
+def _reduce_datetime(value: dt.datetime) -> tuple[Any, ...]:
+    """By the name that the class has now; outside it is the name of the real one."""
+    return _Datetime, value.__reduce_ex__(4)[1]
+
+
 def _replacements() -> dict[int, Any]:
-    """By the identity of the real thing: what stands for it."""
+    """By the identity of the real thing: what stands for it. Where freezegun has been here, its things are replaced,
+    too.
+    """
     pairs: list[tuple[Any, Any]] = [
-        (time.time, _timely(time.time, lambda world: world.wall())),
-        (time.time_ns, _timely(time.time_ns, lambda world: int(world.wall() * 1e9))),
-        (time.monotonic, _timely(time.monotonic, lambda world: world.now)),
-        (time.monotonic_ns, _timely(time.monotonic_ns, lambda world: int(world.now * 1e9))),
-        (time.perf_counter, _timely(time.perf_counter, lambda world: world.now)),
-        (time.perf_counter_ns, _timely(time.perf_counter_ns, lambda world: int(world.now * 1e9))),
         (time.sleep, _sleep),
         (REAL_DATETIME, _Datetime),
+        (dt.datetime, _Datetime),
         (threading.Lock, _lock),
         (_thread.allocate_lock, _lock),
         (threading.RLock, _rlock),
         (queue.SimpleQueue, _simple_queue),
         (os.urandom, _urandom),
+        (asyncio.new_event_loop, _new_event_loop),
     ]
+    for name, simulated in _TIMES.items():
+        pairs += [(real, _timely(real, simulated)) for real in (REAL_TIMES[name], getattr(time, name))]
+    for name in ("gmtime", "localtime"):
+        pairs += [(real, _calendar(real)) for real in (REAL_TIMES[name], getattr(time, name))]
     return {id(real): fake for real, fake in pairs}
+
+
+_TIMES: dict[str, Callable[[World], Any]] = {
+    "time": lambda world: world.wall(),
+    "time_ns": lambda world: int(EPOCH) * 1_000_000_000 + round(world.now * 1e9),
+    "monotonic": lambda world: world.now,
+    "monotonic_ns": lambda world: round(world.now * 1e9),
+    "perf_counter": lambda world: world.now,
+    "perf_counter_ns": lambda world: round(world.now * 1e9),
+}
 
 
 def _scan(replacements: dict[int, Any]) -> list[tuple[dict[str, Any], str, Any]]:
@@ -187,11 +268,23 @@ def patched() -> Iterator[None]:
             (threading.Thread, "start", start_thread),
             (threading.Thread, "join", _join),
             (threading.Thread, "is_alive", _is_alive),
-            (concurrent.futures.thread.ThreadPoolExecutor, "submit", _submit),
+            (ThreadPoolExecutor, "__init__", _executor_init),
+            (ThreadPoolExecutor, "submit", _submit),
+            (random.Random, "seed", _seed),
         ):
             stack.callback(setattr, owner, name, getattr(owner, name))
             setattr(owner, name, value)
         module = concurrent.futures.thread
         stack.callback(setattr, module, "_global_shutdown_lock", module._global_shutdown_lock)
         module._global_shutdown_lock = SimulatedLock()  # type: ignore[assignment]  # it does what a lock does
+        stack.callback(_restore_reducer, copyreg.dispatch_table.get(REAL_DATETIME))
+        copyreg.pickle(REAL_DATETIME, _reduce_datetime)
+        LOGGER.addFilter(_no_news_of_the_end)
+        stack.callback(LOGGER.removeFilter, _no_news_of_the_end)
         yield
+
+
+def _restore_reducer(before: Any) -> None:
+    del copyreg.dispatch_table[REAL_DATETIME]
+    if before is not None:
+        copyreg.dispatch_table[REAL_DATETIME] = before

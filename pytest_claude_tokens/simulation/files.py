@@ -19,6 +19,7 @@ except ImportError:  # pragma: no cover - Windows has no flock, and no such even
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
     from pytest_claude_tokens.simulation.carrier import Carrier
     from pytest_claude_tokens.simulation.world import World
@@ -47,15 +48,27 @@ def _switch(event: str, args: tuple[Any, ...]) -> None:
     if place is None:
         return
     world, carrier = place
-    if carrier is world.loop_carrier or (event == "open" and _is_ours(args[0])):
+    if carrier is world.loop_carrier or (event == "open" and _is_ours(args[0])) or _importing():
         return
     world.pause(carrier)
     if event in ("fcntl.flock", "fcntl.lockf"):
         _wait_for_lock(world, carrier, event, args)
 
 
+def _importing() -> bool:
+    """Whether an import is under way in this thread: another one that imports the same would block on a lock of the
+    interpreter's.
+    """
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _is_ours(path: object) -> bool:
-    """Whether the interpreter opens this for itself: an import under way must not be interrupted."""
+    """Whether the interpreter opens this for itself."""
     text = path if isinstance(path, str) else ""
     return text.endswith(_CODE) or text.startswith((sys.prefix, sys.base_prefix, "/dev/", "/proc/"))
 

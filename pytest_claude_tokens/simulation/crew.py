@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from fake_server.actors import WORKER
-from pytest_claude_tokens.simulation.carrier import target
+from pytest_claude_tokens.simulation.carrier import Stopped, target
 from pytest_claude_tokens.simulation.threads import adopt_thread
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Crew:
         self._open: dict[int, int] = {}
         self._tasks: dict[int, asyncio.Task[Any]] = {}
         self._dead: set[int] = set()
+        self._when_dead: list[Callable[[int], None]] = []
         world.on_death = self._strike
         journal.observers.append(self._observe)
 
@@ -72,10 +73,15 @@ class Crew:
 
         for task in tasks:
             task.add_done_callback(ended)
-        self._ended = ended
-        await waiting
-        errors = [task.exception() for task in tasks if task.done() and not task.cancelled()]
-        _raise_first(errors)
+        self._when_dead.append(lambda number: ended(None))
+        ended(None)  # all of them may have died before
+        try:
+            await waiting
+        except asyncio.CancelledError:  # as gather does
+            for task in tasks:
+                task.cancel()
+            raise
+        _raise_first([task.exception() if task.done() and not task.cancelled() else None for task in tasks])
         return [task.result() if task.done() and not task.cancelled() else None for task in tasks]
 
     async def _task(self, number: int, job: Callable[[], Any], count: int) -> Any:
@@ -96,31 +102,36 @@ class Crew:
         results: list[Any] = [None] * size
         errors: list[BaseException | None] = [None] * size
         world = self._world
-        root = world.root
-        left = set(range(size))
+        caller = world.me() or world.root
+        left = set(range(size)) - self._dead
 
         def work(number: int, job: Callable[[], Any]) -> None:
             self._begin(number)
             try:
                 values = [job() for _ in range(count)]
                 results[number] = values if count > 1 else values[0]
-            except Exception as error:
+            except Stopped:
+                raise
+            except BaseException as error:
                 errors[number] = error
             finally:
                 self._end(number)
             done(number)
 
         def done(number: int) -> None:
-            left.discard(number)
-            if not left:
-                world.wake(root)
+            if number in left:
+                left.remove(number)
+                if not left:
+                    world.wake(caller)
 
-        self._done = done
+        self._when_dead.append(done)
         for number, job in enumerate(jobs):
+            if number in self._dead:
+                continue
             thread = threading.Thread(target=work, args=(number, job), name=f"w{number}", daemon=True)
             adopt_thread(world, thread, f"w{number}", f"w{number}")
         while left:
-            world.block(root, "its workers")
+            world.block(caller, "its workers")
         _raise_first(errors)
         return results
 
@@ -142,10 +153,8 @@ class Crew:
         self._end(number)
         for exchange in self.exchanges_of(name):
             exchange.abandon("killed")
-        if self._loop:
-            self._ended(None)
-        else:
-            self._done(number)
+        for tell in self._when_dead:
+            tell(number)
 
     def exchanges_of(self, name: str) -> list[Any]:
         """The open exchanges of a worker; set by the runner, which knows the server."""
@@ -156,7 +165,7 @@ class Crew:
 
     def _begin(self, number: int) -> None:
         self._working[number] += 1
-        self.raced = self.raced or any(other != number for other in self._open.values())
+        self.raced = self.raced or any(other not in (number, -1) for other in self._open.values())
 
     def _end(self, number: int) -> None:
         self._working[number] -= 1

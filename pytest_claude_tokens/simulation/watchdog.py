@@ -112,7 +112,8 @@ def _cpu_seconds(carrier: Carrier | None) -> float:
 
 
 def _raise(number: int, frame: object) -> None:
-    raise Interrupted
+    if ACTIVE.world is not None and ACTIVE.world.stuck:  # else: it has come back meanwhile
+        raise Interrupted
 
 
 def where(carrier: Carrier) -> str:

@@ -18,6 +18,7 @@ from pytest_claude_tokens.lease import Lease
 from pytest_claude_tokens.violations import CoSchedule, DoubleSpend
 from tests.e2e.concurrency_model import (
     ASK,
+    PATIENCE,
     contended,
     dialect,
     ended,
@@ -122,6 +123,20 @@ def test_a_second_lock_inside_the_directory_helps_a_private_parent(claude_tokens
     places = prepared(claude_tokens, "container-home", 4)
     assert contended(claude_tokens, places, dialect(NEW)) == [(0, "A\n")] * 4
     assert posts(claude_tokens) == [("rt#1", 200)]
+
+
+def test_an_older_release_beside_a_newer_one_spoils_the_second_lock(claude_tokens):
+    """2.1.123 does not know of it: with a private parent, each of the two has all the locks that it looks at."""
+    places = prepared(claude_tokens, "container-home", 2)
+    with claude_tokens.hold("token", count=2):
+        processes = [
+            *start(claude_tokens, places[:1], ASK, dialect(OLD)),
+            *start(claude_tokens, places[1:], ASK, dialect(NEW), first=1),
+        ]
+        for process in processes:
+            process.wait(PATIENCE)
+    assert sorted(posts(claude_tokens)) == [("rt#1", 200), ("rt#1", 400)]
+    assert kinds(claude_tokens)[0] == "double-spend"
 
 
 # Files that are shared by themselves.

@@ -183,7 +183,7 @@ class World(Timeline):
         carrier.inbox = None
         item = self.decide()
         if item is None or isinstance(item, Carrier):
-            if item is None and not self.outsiders():
+            if item is None and self._is_over():
                 carrier.inside = False
                 return None
             self._deliver(item)
@@ -237,6 +237,11 @@ class World(Timeline):
         """Those that are blocked where we do not see, and that may come back."""
         return [carrier for carrier in self.all if carrier.outside and not carrier.done and not carrier.killed]
 
+    def _is_over(self) -> bool:
+        """Whether nobody can ever run again. One of those outside may have come back since nobody was found."""
+        with self.mutex:
+            return not self.ready and not self.outsiders()
+
     def _enter(self, carrier: Carrier) -> None:
         """``carrier`` is at a switch point. The order matters: see :meth:`rescue`."""
         carrier.inside = True
@@ -250,7 +255,7 @@ class World(Timeline):
         item = self.decide()
         if item is carrier:
             return
-        if item is None and carrier is self.root and not self.outsiders():
+        if item is None and carrier is self.root and self._is_over():
             self.stuck = True
             raise Stuck
         self._deliver(item)

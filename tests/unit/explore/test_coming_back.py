@@ -1,0 +1,47 @@
+"""A thread that was blocked out of sight comes back at the very moment in which nobody else can run."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from pytest_claude_tokens.simulation.carrier import Stuck
+from pytest_claude_tokens.simulation.schedule import STOCK, Chooser
+from pytest_claude_tokens.simulation.world import World
+
+
+def test_run_goes_on_with_a_thread_that_comes_back_just_when_nobody_was_found(monkeypatch):
+    """It is no deadlock: the thread was outside when the search for somebody began, and is in the queue at its end."""
+    world = World(Chooser(STOCK, 1), 1)
+    late = world.enlist("w0", 0)
+    late.outside = True
+    decide = world.decide
+
+    def decide_too_soon():
+        found = decide()
+        if late.outside:  # what `_return` does, while somebody else has the baton
+            late.outside = False
+            world.ready.append(late)
+        return found
+
+    def come_back():
+        late.gate.acquire()
+        world.wake(world.root)
+        world._deliver(world.decide())
+
+    monkeypatch.setattr(world, "decide", decide_too_soon)
+    thread = threading.Thread(target=come_back)
+    thread.start()
+    try:
+        assert world.block(world.root, "a test")
+    finally:
+        late.gate.release() if not world.handovers else None
+        thread.join()
+
+
+def test_run_in_which_nobody_is_left_is_over():
+    """With nobody ready, and nobody outside, it is a deadlock."""
+    world = World(Chooser(STOCK, 1), 1)
+    with pytest.raises(Stuck):
+        world.block(world.root, "a test")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import current_thread
 from typing import Any
 
 import httpx
@@ -69,7 +70,7 @@ class LoginFile:
         self.write_all(stored)
 
     def write_all(self, stored: Mapping[str, Any]) -> None:
-        new = self.path.with_suffix(".new")
+        new = self.path.with_suffix(f".{current_thread().name}")  # of this writer's own
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump(stored, file)
         os.replace(new, self.path)

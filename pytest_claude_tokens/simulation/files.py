@@ -70,6 +70,8 @@ def _importing() -> bool:
 def _is_ours(path: object) -> bool:
     """Whether the interpreter opens this for itself."""
     text = path if isinstance(path, str) else ""
+    if text.startswith("/dev/shm/"):  # where temporary files may be: a store there is a store
+        return False
     return text.endswith(_CODE) or text.startswith((sys.prefix, sys.base_prefix, "/dev/", "/proc/"))
 
 

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, TYPE_CHECKING, NoReturn, cast
 
 from fake_server.policy import PRESETS, Policy
-from pytest_claude_tokens import groups, isolation
+from pytest_claude_tokens import groups, isolation, node
 from pytest_claude_tokens.ending import GRACE
 from pytest_claude_tokens.handle import ClaudeTokens
 from pytest_claude_tokens.report.table import request
@@ -90,6 +90,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         default=[],
         metavar="NAME",
         help="one more account, its setup-token exported as NAME",
+    )
+    parser.add_argument(
+        "--node", action="store_true", help="lead Node programs to the fake service, too; their fetch heeds no proxy"
     )
     parser.add_argument(
         "--real-claude",
@@ -200,6 +203,8 @@ def _environment(tokens: ClaudeTokens, options: argparse.Namespace) -> Mapping[s
         tokens.install_claude()
     account = tokens.account()
     environment = tokens.env(account, config_dir=tokens.config_dir(account))
+    if options.node:
+        environment |= node.added(environment)
     ours = {name for name, value in environment.items() if os.environ.get(name) != value}
     for name in (*options.token, *(f"CLAUDE_TOKEN_{number}" for number in range(1, options.tokens + 1))):
         if not _NAME.fullmatch(name):

@@ -6,7 +6,8 @@
 // `undici` has a `fetch` of its own, which is not met; nor is HTTP/2.
 //
 // The address of the fake is that of CLAUDE_TOKENS_URL, else of ANTHROPIC_BASE_URL, with the worker's prefix in its
-// path (`http://127.0.0.1:PORT/w/w0`). Where neither is on loopback, a request for those hosts fails: it never leaves.
+// path (`http://127.0.0.1:PORT/w/w0`), unless CLAUDE_TOKENS_WORKER names the worker. Where neither is on loopback, a
+// request for those hosts fails: it never leaves.
 
 'use strict';
 
@@ -27,6 +28,7 @@ const WHITHER = new Set([
 
 // Read once, before the program can change its environment.
 const fake = VARIABLES.map((name) => onLoopback(process.env[name])).find((url) => url !== null);
+const worker = process.env.CLAUDE_TOKENS_WORKER;
 
 function parse(text) {
   try {
@@ -50,7 +52,7 @@ function moved(hostname, path) {
   if (fake === undefined) {
     throw new Error(`${hostname} is not asked: neither ${VARIABLES.join(' nor ')} is a URL on loopback`);
   }
-  return fake.pathname.replace(/\/+$/, '') + path;
+  return (worker ? `/w/${encodeURIComponent(worker)}` : fake.pathname.replace(/\/+$/, '')) + path;
 }
 
 // `fetch` sets no Host header of a program's. What it sends goes through a dispatcher, by which it also finds proxies.

@@ -13,7 +13,7 @@ import pytest
 
 from fake_server import Fault
 from fake_server.transports import proxy
-from pytest_claude_tokens import node
+from pytest_claude_tokens import node, running
 from pytest_claude_tokens.violations import DoubleSpend
 
 CLIENTS = Path(__file__).with_name("clients")
@@ -155,6 +155,35 @@ def test_node_options_are_added_to_those_that_are_there(monkeypatch):
     assert node.node_options(f"{ours} --no-warnings") == f"{ours} --no-warnings"
     added = node.added({"ANTHROPIC_BASE_URL": "http://127.0.0.1:1/w/w0"})
     assert added == {"NODE_OPTIONS": ours, "CLAUDE_TOKENS_URL": "http://127.0.0.1:1/w/w0"}
+
+
+@needs_node
+def test_run_leads_node_programs_to_the_fake(tmp_path):
+    """`run --node`: processes that their script names are told apart, whatever it does to their base URL."""
+    (tmp_path / "two.sh").write_text(
+        "unset ANTHROPIC_BASE_URL\n"
+        'CLAUDE_TOKENS_WORKER=w0 node "$1" && CLAUDE_TOKENS_WORKER=w1 ANTHROPIC_BASE_URL=http://127.0.0.1:9 node "$1"',
+        encoding="utf-8",
+    )
+    history = tmp_path / "history.jsonl"
+    command = ["sh", str(tmp_path / "two.sh"), str(CLIENTS / "fetch.mjs")]
+    status = running.main(["--node", "--history", str(history), "--", *command])
+    requests = [event for event in map(json.loads, history.read_text().splitlines()) if event["type"] == "invoke"]
+    assert [(event["actor"], event["f"]) for event in requests] == [
+        ("w0", "token"),
+        ("w0", "call"),
+        ("w1", "token"),
+        ("w1", "call"),
+    ]
+    assert status == 1  # neither login had ended: a refresh too many
+
+
+def test_run_sets_what_node_reads_where_it_is_told_to(capfd):
+    """`run --node` adds the preload to NODE_OPTIONS and keeps the address where no program looks for it; else not."""
+    for options in (["--node"], []):
+        assert running.main([*options, "--", "sh", "-c", 'echo "$NODE_OPTIONS=${CLAUDE_TOKENS_URL:-}"']) == 0
+        told = capfd.readouterr().out
+        assert (str(node.preload()) in told) == ("http://127.0.0.1:" in told) == bool(options)
 
 
 # The official SDK for Node.

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEDULE", "Campaign", "Failure"]
 
-SCHEDULE = "schedule"
+SCHEDULE = "claude_tokens_schedule"
 """The name under which the schedule is drawn, beside the test's own arguments."""
 _BYTES = 2048
 _SEED = "_hypothesis_internal_use_seed"
@@ -96,10 +96,11 @@ class Campaign:
         self._last: Failure | None = None
 
     def _property(self, drawn: SearchStrategy[Schedule], identity: str) -> Any:
-        def explored(schedule: Schedule, **arguments: Any) -> None:
+        def explored(claude_tokens_schedule: Schedule, **arguments: Any) -> None:
             __tracebackhide__ = True
+            schedule = claude_tokens_schedule if self._forced is None else self._forced
             told = {name: repr(value) for name, value in arguments.items()}
-            outcome = self._execute(schedule if self._forced is None else self._forced, arguments)
+            outcome = self._execute(schedule, arguments)
             error = outcome.error
             if self._forced is not None:
                 self._last = Failure(outcome=outcome, choices=self._choices(), told=told)
@@ -116,7 +117,7 @@ class Campaign:
 
         # The example database files a test under the digest of its function: these must not all be one.
         explored._hypothesis_internal_add_digest = identity.encode()  # type: ignore[attr-defined]
-        return given(schedule=drawn, **self._strategies)(explored)
+        return given(claude_tokens_schedule=drawn, **self._strategies)(explored)
 
     def count(self, outcome: Outcome) -> None:
         """Take a run into the statistics, unless its own assumptions gave it up."""
@@ -269,7 +270,7 @@ class Campaign:
             before = self.schedules
             try:
                 run(source.randbytes(_BYTES))
-            except (Exception, _Enough):
+            except BaseException:
                 if self.failed is None:
                     raise
                 return False

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from fake_server.faults import Fault
 from pytest_claude_tokens.simulation.schedule import DELAYS, LENGTHS, Fact, Kind, Mishap, Schedule, What
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fake_server.faults import Fault, Target
+    from fake_server.faults import Target
 
 __all__ = ["schedules"]
 
@@ -85,5 +86,8 @@ def schedules(
     With ``processes`` time is real: there are no slow legs and no early timers. ``signals`` are those that kill.
     """
     if faults is not None and not isinstance(faults, SearchStrategy):
-        faults = st.sampled_from(list(faults))
+        for fault in faults:
+            if not isinstance(fault, Fault):
+                raise TypeError(f"explore(faults=[{fault!r}]): a fault is a value, such as Fault.RESET")
+        faults = st.sampled_from(list(faults)) if faults else None
     return _Schedules(workers, faults, deaths, signals, processes=processes)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from hypothesis import Phase, settings
+from hypothesis.strategies import SearchStrategy
 
 from fake_server.transports.inprocess import Interceptor, cheap_tls
 from pytest_claude_tokens.campaign import Campaign
@@ -31,8 +32,6 @@ from pytest_claude_tokens.simulation.watchdog import Watchdog
 from pytest_claude_tokens.violations import NothingRaced
 
 if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
-
     from fake_server.faults import Fault
     from pytest_claude_tokens.campaign import Failure
 
@@ -46,6 +45,8 @@ Kind = Literal["tasks", "threads", "processes"]
 
 
 def explore(
+    bare: None = None,
+    /,
     *,
     workers: int = 2,
     faults: Sequence[Fault] | SearchStrategy[Fault] | None = None,
@@ -70,17 +71,30 @@ def explore(
     Raises the first violation of the shortest failing schedule; ``NothingRaced`` where nothing was proved; and
     ``Nondeterministic`` where two runs of one schedule differ.
     """
-    if callable(workers):
+    if bare is not None or callable(workers):
         raise TypeError("write @explore(), or @explore(workers=4): it takes keywords only")
-    if not isinstance(workers, int) or workers < 1:
-        raise ValueError(f"explore(workers={workers!r}): 1 or more")
-    if exhaustive is not None and (processes or strategies or faults is not None or kills or cancel):
-        raise TypeError(
-            "explore(exhaustive=…) is systematic: it takes no strategies, faults, cancel, kills or processes"
-        )
+    if type(workers) is not int or workers < 1:
+        raise ValueError(f"explore(workers={workers!r}): a number of workers, 1 or more")
+    if exhaustive is not None:
+        if processes or strategies or faults is not None or kills or cancel:
+            raise TypeError(
+                "explore(exhaustive=…) is systematic: it takes no strategies, faults, cancel, kills or processes"
+            )
+        if type(exhaustive) is not int or exhaustive < 0:
+            raise ValueError(f"explore(exhaustive={exhaustive!r}): a number of deviations, 0 or more")
+    for name, strategy in strategies.items():
+        if not isinstance(strategy, SearchStrategy):
+            raise TypeError(
+                f"explore({name}={strategy!r}): a further keyword is an argument's strategy, such as "
+                f"{name}=st.just({strategy!r})"
+            )
+    if not isinstance(kills, bool) and not processes:
+        raise TypeError("explore(kills=[…]) names signals: it needs processes=True; elsewhere it is kills=True")
 
     def decorate(function: Callable[..., Any]) -> Callable[..., None]:
         asynchronous = inspect.iscoroutinefunction(function)
+        if hasattr(function, "hypothesis"):
+            raise TypeError("explore() stands in for @given: give it the strategies, as in @explore(n=st.integers())")
         if cancel and not asynchronous:
             raise TypeError("explore(cancel=True) cancels tasks: it needs an async def")
         if processes and asynchronous:
@@ -116,8 +130,9 @@ class _Exploration:
         self._workers = workers
         self._exhaustive = exhaustive
         self._kind = kind
-        strategies = {name: strategies[name] for name in inspect.signature(function).parameters if name in strategies}
         self._names = tuple(sorted(strategies))
+        order = list(inspect.signature(function).parameters)
+        strategies = dict(sorted(strategies.items(), key=lambda item: order.index(item[0]) if item[0] in order else 0))
         self._fixtures: dict[str, Any] = {}
         self._runner: Runner | ProcessRunner | None = None
         identity = f"{function.__module__}.{function.__qualname__}"
@@ -127,9 +142,11 @@ class _Exploration:
     def _wrapper(self, strategies: Mapping[str, Any]) -> Any:
         function = self._function
         signature = inspect.signature(function)
-        unknown = set(strategies) - set(signature.parameters)
-        if unknown:
-            raise TypeError(f"{function.__name__}() has no argument for the strategy {', '.join(sorted(unknown))}")
+        for name in sorted(strategies):
+            if name not in signature.parameters:
+                raise TypeError(f"{function.__name__}() has no argument {name}, for which there is a strategy")
+            if name in _GIVEN:
+                raise TypeError(f"{name} is what explore() gives: it takes no strategy")
         left = [p for name, p in signature.parameters.items() if name not in _GIVEN and name not in strategies]
 
         @functools.wraps(function)

@@ -12,7 +12,25 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.history import History
     from pytest_claude_tokens.simulation.schedule import Fact, Schedule, What
 
-__all__ = ["Body", "Outcome", "outranking"]
+__all__ = ["Body", "Outcome", "is_failure", "outranking"]
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether it says that the body went wrong: any ``Exception``, and ``pytest.fail()``.
+
+    Not what else ends a test (a skip, an interruption), nor the time-out of the plugin of that name, which is not to
+    be waited for again.
+    """
+    if isinstance(error, Exception):
+        return True
+    kind, traceback = type(error), error.__traceback__
+    if (kind.__module__, kind.__qualname__) not in (("_pytest.outcomes", "Failed"), ("builtins", "Failed")):
+        return False
+    while traceback is not None:
+        if traceback.tb_frame.f_globals.get("__name__") == "pytest_timeout":
+            return False
+        traceback = traceback.tb_next
+    return True
 
 
 def outranking(found: BaseException | None, error: BaseException | None) -> BaseException | None:

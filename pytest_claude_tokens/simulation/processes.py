@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_claude_tokens.handle import ClaudeTokens
-from pytest_claude_tokens.simulation.outcome import Body, Outcome, outranking
+from pytest_claude_tokens.simulation.outcome import Body, Outcome, is_failure, outranking
 from pytest_claude_tokens.simulation.process_gate import ProcessGate
 from pytest_claude_tokens.simulation.quiet import wait_until_quiet
 from pytest_claude_tokens.simulation.schedule import Chooser, Schedule
@@ -127,7 +127,7 @@ class ProcessRunner:
         chooser = Chooser(schedule, self.body.workers)
         gate = ProcessGate()
         tokens = ClaudeTokens(**self.body.settings, pace=gate.pace)
-        error: Exception | None = None
+        error: BaseException | None = None
         with_tokens = tokens.open()
         try:
             crew = ProcessCrew(tokens, gate, chooser, self.body.workers)
@@ -136,7 +136,9 @@ class ProcessRunner:
             ours = {"claude_tokens": with_tokens, "workers": crew}
             try:
                 self.body.function(**(arguments or {}), **{name: ours[name] for name in self._wanted})
-            except Exception as raised:
+            except BaseException as raised:
+                if not is_failure(raised):
+                    raise
                 error = raised
             gate.open(tokens.server)
             tokens.finish()

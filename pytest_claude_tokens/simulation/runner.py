@@ -17,7 +17,7 @@ from pytest_claude_tokens.simulation.carrier import Stuck
 from pytest_claude_tokens.simulation.crew import Crew
 from pytest_claude_tokens.simulation.loop import SimulatedLoop
 from pytest_claude_tokens.simulation.network import Network
-from pytest_claude_tokens.simulation.outcome import Body, Outcome, outranking
+from pytest_claude_tokens.simulation.outcome import Body, Outcome, is_failure, outranking
 from pytest_claude_tokens.simulation.schedule import Chooser, Schedule
 from pytest_claude_tokens.simulation.threads import ACTIVE
 from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
@@ -83,7 +83,7 @@ class Runner:
             tokens.close()
         if isinstance(error, Stuck):
             error = None
-        if error is not None and not isinstance(error, Exception):
+        if error is not None and not is_failure(error):
             raise error
         return Outcome(
             schedule=schedule,

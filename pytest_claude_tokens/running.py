@@ -230,12 +230,14 @@ def _attend(tokens: ClaudeTokens, command: Sequence[str], environment: Mapping[s
             why = _watch(process, timeout, caught)
             if why:
                 _note_end(tokens, os.path.basename(command[0]), why)
-                impatient = len(caught) + 1
+                impatient = 2 if caught else 1
                 numbers = dict.fromkeys((*caught[:1], signal.SIGTERM))
                 groups.end(group, numbers, _FAREWELL, lambda: len(caught) >= impatient or _gone(process))
-            elif not groups.wait(lambda: bool(caught) or not groups.runs(group), GRACE):
-                print(f"claude-tokens: what the command left running was ended after {GRACE:g} s", file=sys.stderr)
-                _note_kills(tokens)
+            else:
+                groups.wait(lambda: bool(caught) or not groups.runs(group), GRACE)
+                if groups.runs(group):
+                    print("claude-tokens: what the command left running was ended", file=sys.stderr)
+                    _note_kills(tokens)
         finally:
             groups.kill(group)
             groups.wait(lambda: _gone(process), _FAREWELL)

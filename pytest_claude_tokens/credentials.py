@@ -18,7 +18,6 @@ FILE = ".credentials.json"
 """The file's name in a config directory. The leading dot is part of it."""
 
 
-
 def claude_credentials(
     access_token: str,
     refresh_token: str | None,

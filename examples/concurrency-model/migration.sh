@@ -14,7 +14,8 @@ set -eu
 scripts=$(cd "$(dirname "$0")" && pwd)
 shared=${CLAUDE_SHARED_DIR:-$HOME/claude-shared} # on a real host below /var/lib
 
-# Before it all: the login is in ~/.claude, and due for a refresh. Whoever watches the folder it came from finds it there.
+# Before it all: the login is in ~/.claude, and due for a refresh. Whoever watches the folder that it came from still
+# finds it there.
 mv "$CLAUDE_CONFIG_DIR" "$HOME/.claude"
 ln -s "$HOME/.claude" "$CLAUDE_CONFIG_DIR"
 unset CLAUDE_CONFIG_DIR

@@ -173,6 +173,17 @@ def test_a_mounted_file_keeps_what_the_host_has_replaced(claude_tokens, release)
     assert re.match("rt#1 by host .* and w0", str(raised(claude_tokens)[0]))
 
 
+@pytest.mark.parametrize("release", [OLD, NEW])
+def test_containers_that_mount_the_file_alone_share_no_lock(claude_tokens, release):
+    """Config directory and parent are private, so is every lock: each container presents the same refresh token."""
+    places = prepared(claude_tokens, "mounted-file", 2)
+    with claude_tokens.hold("token", count=2):
+        for process in start(claude_tokens, places, ASK, dialect(release)):
+            process.wait(PATIENCE)
+    assert sorted(posts(claude_tokens)) == [("rt#1", 200), ("rt#1", 400)]
+    assert kinds(claude_tokens)[0] == "double-spend"
+
+
 def test_setup_tokens_are_not_refreshed(claude_tokens):
     """A token for a year in each environment: no token request, no shared bearer, nothing broken."""
     places = prepared(claude_tokens, "setup-token", 3)

@@ -1,0 +1,224 @@
+"""What README and docs say is run: every block of Python as a user would, every picture compared with what is printed.
+
+A Python block begins with a comment that names its file. A comment before it says where it is meant to fail:
+`<!-- fails: claude_tokens.DoubleSpend -->`. A picture says what printed it: `<!-- printed by: test_it.py -->`; its
+lines are found in that output in this order, with `...` for what differs from run to run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+from fake_server.policy import PRESETS
+from pytest_claude_tokens.cli import COMMANDS
+from pytest_claude_tokens.options import _KEYWORDS, OPTIONS
+from pytest_claude_tokens.report.text import RULES
+from pytest_claude_tokens.violations import INVARIANTS, VIOLATIONS
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(path for path in (ROOT / "README.md", *ROOT.glob("docs/*.md")) if path.exists())
+needs_pages = pytest.mark.skipif(
+    not (ROOT / "README.md").exists(), reason="README.md is not installed; run this in a checkout"
+)
+
+BLOCK = re.compile(r"(?:^<!-- (?P<mark>[^\n]*) -->\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+NAMED = re.compile(r"# ([\w/.]+\.py)\n")
+OPTIONAL = ("aiohttp", "anthropic", "httpx2")
+
+# Out here, once: an inner run forgets what it imports, and libraries in C don't like to be loaded twice.
+for name in (
+    "fake_server.transports.inprocess",
+    "fake_server.transports.proxy",
+    "fake_server.transports.sockets",
+    "pytest_claude_tokens.runtest",
+    "trustme",
+):
+    with suppress(ImportError):
+        importlib.import_module(name)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block of a page. ``mark``: the comment before it."""
+
+    line: int
+    mark: str
+    kind: str
+    text: str
+
+    @property
+    def file(self) -> str:
+        """The file that it says it is."""
+        named = NAMED.match(self.text)
+        assert named, f"line {self.line}: a block of Python begins with a comment that names its file"
+        return named[1]
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(text.count("\n", 0, found.start()) + 1, found["mark"] or "", found["kind"], found["text"])
+        for found in BLOCK.finditer(text)
+    ]
+
+
+def examples_on(page: Path) -> list[Block]:
+    return [block for block in blocks(page) if block.kind == "python" and block.file.startswith("test_")]
+
+
+@pytest.fixture
+def pytester(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """As a user has it: warnings are errors, nothing else is set; at 100 columns, outside of CI."""
+    for name in ("CI", "BUILD_NUMBER", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:cacheprovider -W error")
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    pytester.syspathinsert()
+    return pytester
+
+
+def write(pytester: pytest.Pytester, page: Path) -> None:
+    for block in blocks(page):
+        if block.kind == "python":
+            (pytester.path / block.file).write_text(block.text, encoding="utf-8")
+
+
+ELSEWHERE = ("concurrency-model.md", "other-languages.md")
+"""Pages that have a test of their own."""
+EVERY_TEST = [(page, block) for page in PAGES if page.name not in ELSEWHERE for block in examples_on(page)]
+
+
+@pytest.mark.parametrize(("page", "block"), EVERY_TEST, ids=[f"{page.stem}-{block.file}" for page, block in EVERY_TEST])
+def test_each_block_does_what_its_page_says(page, block, pytester):
+    """It passes, or fails with the violation that is named; and what the page shows of its output is printed."""
+    for name in OPTIONAL:
+        if re.search(rf"^(import|from) {name}\b", block.text, re.MULTILINE) and importlib.util.find_spec(name) is None:
+            pytest.skip(f"needs {name}")
+    write(pytester, page)
+    result = pytester.runpytest(block.file)
+    if block.mark:
+        violation = re.fullmatch(r"fails: (claude_tokens\.\w+)", block.mark)
+        assert violation, f"line {block.line}: no such mark"
+        assert result.ret == 1
+        result.stdout.fnmatch_lines([f"E   {violation[1]}: *"])
+    else:
+        assert result.ret == 0
+    printed = iter(result.outlines)
+    for picture in blocks(page):
+        if picture.mark == f"printed by: {block.file}":
+            for line in picture.text.splitlines():
+                pattern = re.sub(r"([\[*?])", r"[\1]", line).replace("...", "*") if line else ""
+                assert any(_same(shown, pattern) for shown in printed), f"not printed, or not here: {line}"
+
+
+def _same(shown: str, pattern: str) -> bool:
+    """A command is told as people type it; the inner run was started another way."""
+    shown = re.sub(r"^replay  \S+ -m pytest ", "replay  pytest ", shown)
+    return fnmatchcase(shown.rstrip(), pattern.rstrip())
+
+
+@needs_pages
+def test_every_mark_is_one_that_is_read():
+    """A comment before a block is not there in vain."""
+    for page in PAGES:
+        if page.name in ELSEWHERE:
+            continue
+        files = {block.file for block in examples_on(page)}
+        for block in blocks(page):
+            if block.mark.startswith("printed by: "):
+                assert block.mark.partition(": ")[2] in files
+            else:
+                assert not block.mark or (block.kind == "python" and block.mark.startswith("fails: "))
+
+
+@needs_pages
+def test_the_mended_dispatcher_passes_and_so_does_the_replay_of_its_bug(pytester):
+    """As README says below its picture."""
+    write(pytester, ROOT / "README.md")
+    found = pytester.runpytest("test_dispatcher.py")
+    [token] = set(re.findall(r"--claude-tokens-replay=(ct1-[\w-]+)", found.stdout.str()))
+    assert pytester.runpytest("test_dispatcher.py", f"--claude-tokens-replay={token}").ret == 1
+    path = pytester.path / "test_dispatcher.py"
+    text = path.read_text(encoding="utf-8")
+    body = text[text.index("    async def bearer") : text.index("@explore")]
+    renamed = body.replace("async def bearer", "async def unlocked")
+    locked = "    async def bearer(self):\n        async with self.lock:\n            return await self.unlocked()\n\n"
+    mended = text.replace(body, renamed.rstrip() + "\n\n" + locked + "\n")
+    mended = mended.replace(
+        "self.access, self.refresh, self.expires = acc",
+        "self.lock = asyncio.Lock()\n        self.access, self.refresh, self.expires = acc",
+        1,
+    )
+    path.write_text(mended.replace("import time\n", "import asyncio\nimport time\n", 1), encoding="utf-8")
+    for arguments in ((), (f"--claude-tokens-replay={token}",)):
+        result = pytester.runpytest("test_dispatcher.py", *arguments)
+        result.assert_outcomes(passed=1)
+
+
+# What is named is there, and what is there is named.
+
+
+@needs_pages
+def test_start_has_two_commands_of_one_line():
+    """The first runs the demonstration, the second the tests; each makes what it needs."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = re.split(r"^## ", text.partition("\n## Start\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+    commands = re.findall(r"^```\w*\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    assert len(commands) == 2
+    for command, end in zip(commands, ("claude-tokens demo", "python -m pytest"), strict=True):
+        assert command.count("\n") == 1
+        assert command.startswith("python3 -m venv .venv && .venv/bin/python -m pip install -q -e ")
+        assert command.rstrip().endswith(f".venv/bin/{end}")
+
+
+@needs_pages
+def test_readme_names_every_option_keyword_policy_command_and_invariant():
+    """None is forgotten."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    marker = re.search(r"`@pytest\.mark\.claude_tokens\((.*?)\)`", text)
+    assert marker
+    assert re.findall(r"(\w+)=", marker[1]) == list(_KEYWORDS)
+    for option in OPTIONS:
+        assert f"`{option.flag}" in text
+    for name in (*PRESETS, *INVARIANTS):
+        assert f"`{name}`" in text
+    for command in COMMANDS:
+        assert f"claude-tokens {command.name}" in text
+
+
+@needs_pages
+def test_every_option_and_command_that_a_page_names_is_there():
+    """Nothing is promised that can't be typed."""
+    flags = {option.flag for option in OPTIONS}
+    names = {command.name for command in COMMANDS}
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert set(re.findall(r"--claude-tokens-[a-z-]+[a-z]", text)) <= flags, page
+        assert set(re.findall(r"(?:`|/|^)claude-tokens ([a-z]+)", text, re.MULTILINE)) <= names, page
+
+
+@needs_pages
+def test_the_page_of_invariants_has_each_in_order():
+    """With its exception, and in the order in which ties are broken."""
+    rows = re.findall(r"^\| `([a-z-]+)` \|.*\| `(\w+)`", (ROOT / "docs/invariants.md").read_text("utf-8"), re.MULTILINE)
+    assert [name for name, _ in rows] == list(INVARIANTS) == list(RULES)
+    assert [kind for _, kind in rows] == [VIOLATIONS[name].__name__ for name in INVARIANTS]
+
+
+@needs_pages
+def test_every_link_within_the_repository_leads_somewhere():
+    """Relative links of all pages."""
+    pages = (*PAGES, *(ROOT / name for name in ("ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md")))
+    for page in pages:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -135,7 +135,7 @@ def test_as_a_user_runs_it():
     command = [sys.executable, "-m", "pytest_claude_tokens", "run", "--token", "TOKEN_A", "--token", "TOKEN_B"]
     script = f"TRIALS=1 bash {shlex.quote(str(SCRIPT))}"
     done = subprocess.run(
-        [*command, "--serialize", "1.5", "--", "sh", "-c", script],
+        [*command, "--serialize", "1", "--", "sh", "-c", script],
         capture_output=True,
         text=True,
         timeout=PATIENCE,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
+import os
 import socket
 import sys
 from asyncio import base_events, events
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["NumberedLoop", "SimulatedLoop", "SimulatedTask", "close_quietly"]
 
 _TRIES = 100
+_HIDDEN = tuple(os.path.dirname(path) + os.sep for path in (__file__, asyncio.__file__))
 _ACQUIRE = asyncio.Lock.acquire.__code__
 _EAGER = getattr(asyncio, "eager_task_factory", None)  # new in Python 3.12
 
@@ -79,9 +81,9 @@ class NumberedLoop(base_events.BaseEventLoop):
         if network is not None:
             network.loop = self
         self._asyncgens = _Ordered()
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(2)  # -1 is no hash
         self._made: list[asyncio.Task[Any]] = []
-        super().set_task_factory(self._make_task)
+        self._factory: Any = None
 
     def time(self) -> float:
         """Simulated seconds."""
@@ -110,11 +112,17 @@ class NumberedLoop(base_events.BaseEventLoop):
 
     def set_task_factory(self, factory: Any) -> None:
         """As usual; with none, or the eager one of ``asyncio``, tasks still have numbers."""
-        if factory is None:
-            factory = self._make_task
-        elif factory is _EAGER:
-            factory = self._make_eager_task
         super().set_task_factory(factory)
+        self._factory = factory
+
+    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        """As usual."""
+        self._check_closed()  # type: ignore[attr-defined]
+        if self._factory is None:
+            return self._make_task(coro, **options)
+        if self._factory is _EAGER:
+            return self._make_task(coro, **{"eager_start": True, **options})
+        return super().create_task(coro, **options)
 
     def create_future(self) -> asyncio.Future[Any]:
         """A future with a number."""
@@ -122,17 +130,14 @@ class NumberedLoop(base_events.BaseEventLoop):
         future.number = -next(self._numbers)
         return future
 
-    def _make_task(self, loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
+    def _make_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         number = len(self._made) + 1
         if options.get("name") is None:
             options["name"] = f"task-{number}"
         task = SimulatedTask.__new__(SimulatedTask)
         self._made.append(task)  # before its first step, which is taken at once if it is an eager one
-        task.__init__(coro, loop=loop, number=number, **options)  # type: ignore[misc]
+        task.__init__(coro, loop=self, number=number, **options)  # type: ignore[misc]
         return task
-
-    def _make_eager_task(self, loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        return self._make_task(loop, coro, **{"eager_start": True, **options})
 
     # Threads.
 
@@ -327,6 +332,6 @@ def _place(coro: Any) -> str:
     place = ""
     for frame in _frames(coro):
         code = frame.f_code
-        if not any(part in code.co_filename for part in ("/asyncio/", "/simulation/")):
+        if not code.co_filename.startswith(_HIDDEN):
             place = f"{code.co_filename.rpartition('/')[2]}:{frame.f_lineno} in {code.co_name}"
     return place

@@ -63,11 +63,18 @@ class Timeline:
         self.early -= given
         return given
 
-    def next_timer(self) -> float | None:
-        """When the next timer is due."""
+    def next_timer(self, *, purge: bool = True) -> float | None:
+        """When the next timer is due. ``purge``: take those that were cancelled off the top of the heap.
+
+        Where timers are due at the same time their order is that of the heap, and so depends on when that is done:
+        at the start of a round, as in ``asyncio``.
+        """
         loop_timers = self.loop_timers
-        while loop_timers and loop_timers[0]._cancelled:
-            heapq.heappop(loop_timers)._scheduled = False
+        if purge:
+            while loop_timers and loop_timers[0]._cancelled:
+                heapq.heappop(loop_timers)._scheduled = False
+        elif loop_timers and loop_timers[0]._cancelled:
+            loop_timers = sorted(handle for handle in loop_timers if not handle._cancelled)
         timers = self._timers
         while timers and timers[0][2].timer != timers[0][1]:
             heapq.heappop(timers)
@@ -128,11 +135,12 @@ class Timeline:
             if chooser.deaths and chooser.deaths[0].position <= chooser.decision:
                 self._strike()
                 continue
-            when = self.next_timer() if self.loop_timers or self._timers else None
-            if self._round <= 0:
+            new_round = self._round <= 0
+            when = self.next_timer(purge=new_round) if self.loop_timers or self._timers else None
+            if new_round:
                 if when is not None and when <= self.now + _RESOLUTION:
                     self.fire(self.now)
-                    when = self.next_timer()
+                    when = self.next_timer(purge=False)
                 self._round = len(ready)
             self._round -= 1
             self.steps += 1

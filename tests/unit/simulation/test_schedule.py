@@ -1,0 +1,187 @@
+"""A schedule says who goes on; a chooser obeys it, and notes where it departed from stock order."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fake_server.faults import Fault
+from pytest_claude_tokens.simulation.carrier import target
+from pytest_claude_tokens.simulation.schedule import CLOCK, DELAYS, STOCK, Chooser, Fact, Mishap, Schedule
+from tests.unit.simulation.worlds import schedules
+
+QUEUES = st.lists(
+    st.tuples(st.lists(st.integers(-3, 3), min_size=1, max_size=5), st.booleans()), min_size=1, max_size=50
+)
+
+
+def choices(schedule, queues, *, record=False):
+    """The answers of a chooser to these questions, and the chooser."""
+    chooser = Chooser(schedule, 4, record=record)
+    answers = []
+    for ready, timer in queues:
+        index = 0 if chooser.stock else chooser.choose(ready, timer)
+        chooser.decision += 1
+        answers.append(index)
+    return answers, chooser
+
+
+@given(QUEUES)
+def test_no_facts_mean_first_come_first_served(queues):
+    """Stock order takes the first one, and lets no timer fire early."""
+    answers, chooser = choices(STOCK, queues)
+    assert set(answers) == {0}
+    assert chooser.taken == []
+
+
+@given(schedules(), QUEUES)
+def test_answer_is_one_that_can_run_or_the_clock_where_there_is_a_timer(schedule, queues):
+    """No schedule, however it was drawn, can make a chooser answer what is not there."""
+    answers, _ = choices(schedule, queues)
+    for answer, (ready, timer) in zip(answers, queues, strict=True):
+        assert answer in range(len(ready)) or (answer == CLOCK and timer)
+
+
+@given(schedules(), QUEUES)
+def test_departures_taken_are_facts_that_depart_in_the_same_way(schedule, queues):
+    """A run under any kind of schedule can be told, and repeated, as a list of facts."""
+    answers, chooser = choices(schedule, queues)
+    again, repeated = choices(Schedule(facts=tuple(chooser.taken)), queues)
+    assert again == answers
+    assert repeated.taken == chooser.taken
+
+
+@given(schedules(), QUEUES)
+def test_options_are_the_departures_that_were_possible(schedule, queues):
+    """Each departure that was taken had been on offer, and no two options of one decision mean the same."""
+    _, chooser = choices(schedule, queues, record=True)
+    for fact in chooser.taken:
+        assert (fact.what, fact.target) in chooser.options[fact.position]
+    for options in chooser.options:
+        assert len(set(options)) == len(options)
+
+
+@given(QUEUES)
+def test_each_option_leads_to_another_answer(queues):
+    """What is on offer at one decision differs in the worker that goes on, or in the clock."""
+    _, chooser = choices(STOCK, queues, record=True)
+    for position, options in enumerate(chooser.options):
+        ready, _ = queues[position]
+        found = set()
+        for what, who in options:
+            answers, _ = choices(Schedule(facts=(Fact(position, what, who, 1),)), queues)
+            found.add("clock" if answers[position] == CLOCK else ready[answers[position]])
+        assert len(found) == len(options)
+        assert ready[0] not in found
+
+
+def test_frozen_worker_waits_while_others_can_run():
+    """It goes on when it is alone; where a timer can fire, that comes first."""
+    schedule = Schedule(facts=(Fact(0, "freeze", 0, 3),))
+    assert choices(schedule, [([0, 1], False), ([0], False), ([0], True), ([0, 1], False)])[0] == [1, 0, CLOCK, 0]
+
+
+def test_frozen_body_is_whoever_is_no_worker():
+    """-1 stands for all that works for no worker."""
+    schedule = Schedule(facts=(Fact(0, "freeze", -1, 2),))
+    assert choices(schedule, [([-2, -1, 1], False), ([-3], False)])[0] == [2, 0]
+
+
+def test_worker_alone_goes_on_while_it_can():
+    """The others wait; where it can't run, stock order holds."""
+    schedule = Schedule(facts=(Fact(1, "alone", 1, 2),))
+    assert choices(schedule, [([0, 1], False), ([0, 1], False), ([0, 2], False), ([0, 1], False)])[0] == [0, 1, 0, 0]
+
+
+def test_body_alone_is_itself_else_anything_that_is_no_worker():
+    """An exact -1 goes before other negative numbers: the recorded departure must lead to the same one again."""
+    schedule = Schedule(facts=(Fact(0, "alone", -1, 3),))
+    assert choices(schedule, [([0, -2, -1], False), ([0, -2], False), ([0, 1], False)])[0] == [2, 1, 0]
+
+
+def test_clock_fires_only_where_there_is_a_timer():
+    """Without a timer there is nothing to fire, and stock order holds."""
+    schedule = Schedule(facts=(Fact(0, "clock", 0, 2),))
+    assert choices(schedule, [([0, 1], True), ([0, 1], False), ([0, 1], True)])[0] == [CLOCK, 0, 0]
+
+
+def test_first_fact_of_two_at_once_decides():
+    """Facts are obeyed in the order of their position, then of their kind."""
+    both = Schedule(facts=(Fact(0, "clock", 0, 1), Fact(0, "alone", 1, 1)))
+    assert choices(both, [([0, 1], True)])[0] == [1]
+
+
+@pytest.mark.parametrize("kind", ["pct", "walk"])
+def test_random_kinds_are_their_seed(kind):
+    """One seed gives one order; some seeds give different ones."""
+    queues = [([0, 1, 2], True)] * 60
+    by_seed = [choices(Schedule(kind=kind, seed=seed), queues)[0] for seed in range(8)]
+    assert by_seed == [choices(Schedule(kind=kind, seed=seed), queues)[0] for seed in range(8)]
+    assert len({tuple(answers) for answers in by_seed}) > 4
+
+
+def test_walk_reaches_every_worker_and_the_clock():
+    """Nobody who can run is left out."""
+    answers, _ = choices(Schedule(kind="walk", seed=1), [([0, 1, 2], True)] * 400)
+    assert set(answers) == {0, 1, 2, CLOCK}
+
+
+def test_pct_keeps_to_one_worker_until_its_priority_changes():
+    """Few changes: that is what it is for."""
+    answers, _ = choices(Schedule(kind="pct", seed=2), [([0, 1, 2], False)] * 60)
+    assert sum(a != b for a, b in pairwise(answers)) <= 3
+
+
+def test_ended_chooser_departs_no_more():
+    """When the body is over the rest goes in stock order, and nobody dies."""
+    for kind in ("facts", "walk"):
+        chooser = Chooser(Schedule(kind=kind, facts=(Fact(0, "alone", 1, 34), Fact(3, "kill", 0, 1))), 2)
+        chooser.end()
+        assert chooser.stock
+        assert chooser.deaths == []
+
+
+def test_deaths_and_slow_legs_are_no_business_of_the_order():
+    """They are kept apart: the chooser only hands the deaths out, in order."""
+    facts = (Fact(9, "kill", 1, 1), Fact(2, "cancel", 0, 1), Fact(1, "slow", 0, 3))
+    chooser = Chooser(Schedule(facts=facts), 2)
+    assert chooser.deaths == [Fact(2, "cancel", 0, 1), Fact(9, "kill", 1, 1)]
+    assert chooser.stock
+
+
+@pytest.mark.parametrize(
+    ("fact", "text"),
+    [
+        (Fact(3, "freeze", 1, 5), "w1 is frozen for 5 decisions from decision 3"),
+        (Fact(0, "alone", -1, 2), "the body runs alone for 2 decisions from decision 0"),
+        (Fact(4, "clock", 0, 8), "timers fire early for 8 decisions from decision 4"),
+        (Fact(2, "slow", 0, 3), f"network leg 2 takes {DELAYS[3]:g} s"),
+        (Fact(7, "cancel", 0, 1), "w0 is cancelled at decision 7"),
+        (Fact(7, "kill", 2, 1), "w2 is killed at decision 7"),
+    ],
+)
+def test_fact_reads_as_a_sentence(fact, text):
+    """Each kind has its words."""
+    assert fact.text() == text
+
+
+def test_schedule_reads_as_a_sentence():
+    """Facts, mishaps, and the seed of a random kind; without any of them, stock order."""
+    assert STOCK.text() == "stock order"
+    mishaps = (Mishap(0, "token", Fault.RESET), Mishap(1, "call", Fault.status(503)))
+    schedule = Schedule("pct", (Fact(3, "freeze", 1, 5),), 7, mishaps)
+    assert schedule.text() == (
+        "pct with seed 7; w1 is frozen for 5 decisions from decision 3; "
+        f"token request 1 meets {Fault.RESET}; call 2 meets {Fault.status(503)}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("w0", 0), ("w12", 12), ("w", -1), ("worker", -1), ("w1x", -1), ("w²", -1), (None, -1)]
+)
+def test_number_of_a_worker_is_read_from_its_name(name, number):
+    """Anything but w and decimal digits is nobody."""
+    assert target(name) == number

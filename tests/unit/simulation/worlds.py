@@ -1,0 +1,106 @@
+"""Small worlds for tests: a body as tasks or as threads, under any schedule, with nothing around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+from hypothesis import strategies as st
+
+from fake_server.transports.inprocess import Interceptor, cheap_tls
+from pytest_claude_tokens import guard
+from pytest_claude_tokens.simulation.carrier import Stuck
+from pytest_claude_tokens.simulation.crew import Crew
+from pytest_claude_tokens.simulation.files import switching_at_files
+from pytest_claude_tokens.simulation.loop import SimulatedLoop
+from pytest_claude_tokens.simulation.outcome import Body, Outcome
+from pytest_claude_tokens.simulation.patches import patched
+from pytest_claude_tokens.simulation.runner import Runner
+from pytest_claude_tokens.simulation.schedule import LENGTHS, STOCK, Chooser, Fact, Schedule
+from pytest_claude_tokens.simulation.threads import ACTIVE
+from pytest_claude_tokens.simulation.watchdog import Watchdog
+from pytest_claude_tokens.simulation.world import World
+
+
+@contextmanager
+def stage() -> Iterator[None]:
+    """What stands around the runs of a search."""
+    with ExitStack() as stack:
+        guard.arm()
+        stack.enter_context(cheap_tls())
+        stack.enter_context(Watchdog())
+        stack.enter_context(patched())
+        stack.enter_context(switching_at_files())
+        yield
+
+
+@contextmanager
+def world(schedule: Schedule = STOCK, workers: int = 4, *, record: bool = False) -> Iterator[World]:
+    """A world of which the calling thread is the root."""
+    new = World(Chooser(schedule, workers, record=record), workers, schedule.seed)
+    before, ACTIVE.world = ACTIVE.world, new
+    try:
+        yield new
+    finally:
+        new.stop()
+        ACTIVE.world = before
+
+
+def run_tasks(body: Callable[[], Any], schedule: Schedule = STOCK) -> Any:
+    """What ``body`` returns, on a simulated loop."""
+    with world(schedule) as new:
+        loop = SimulatedLoop(new)
+        try:
+            return loop.run(body())
+        except Stuck as error:  # no Exception, so Hypothesis would let it through
+            raise AssertionError(f"stuck: {new.starved or loop.pending()}") from error
+        finally:
+            loop.shut()
+
+
+def run_threads(*jobs: Callable[[], Any], schedule: Schedule = STOCK, first: Callable[[], Any] | None = None) -> Any:
+    """What the jobs return, each in a thread w0, w1 …; ``first`` is called before them, in the same world."""
+    with world(schedule, len(jobs)) as new:
+        if first is not None:
+            first()
+        return crew_of(new, len(jobs), simulated_loop=False)(*jobs)
+
+
+def crew_of(new: World, size: int, *, simulated_loop: bool) -> Crew:
+    """A crew whose journal nobody reads."""
+    journal: Any = SimpleNamespace(observers=[], note=lambda what, **facts: None)
+    return Crew(new, size, journal, simulated_loop=simulated_loop)
+
+
+@contextmanager
+def explored(function: Callable[..., Any], workers: int = 2, *, record: bool = False, **settings: Any) -> Iterator[Any]:
+    """Gives a function from schedules to outcomes of the body, with the service."""
+    runner = Runner(Body(function=function, workers=workers, settings=settings), record=record)
+    with Interceptor(runner.resolve, hosts=settings.get("hosts", ())):
+        yield runner.run
+
+
+def outcome_of(function: Callable[..., Any], schedule: Schedule = STOCK, workers: int = 2, **settings: Any) -> Outcome:
+    """One run of a body with the service."""
+    with explored(function, workers, **settings) as run:
+        outcome: Outcome = run(schedule)
+        return outcome
+
+
+def schedules(workers: int = 3) -> st.SearchStrategy[Schedule]:
+    """Any order, and any move of the clock."""
+    facts = st.builds(
+        Fact,
+        st.integers(0, 40),
+        st.sampled_from(["freeze", "alone", "clock"]),
+        st.integers(-1, workers - 1),
+        st.sampled_from(LENGTHS),
+    )
+    return st.builds(
+        Schedule,
+        kind=st.sampled_from(["facts", "facts", "pct", "walk"]),
+        facts=st.lists(facts, max_size=4).map(tuple),
+        seed=st.integers(0, 9999),
+    )

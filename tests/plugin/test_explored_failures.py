@@ -110,6 +110,26 @@ def test_replies(claude_tokens, workers):
     assert "FAILED test_it.py::test_replies - AssertionError: assert ['hello', " in shown
 
 
+def test_a_refused_look_up_is_no_violation_and_is_shown_where_it_happened(explored):
+    """The line that would have reached the real service is what its author needs."""
+    result = explored(
+        """
+import socket
+
+@explore(workers=2)
+def test_sockets(claude_tokens, workers):
+    workers(hello, lambda: socket.getaddrinfo("api.anthropic.com", 443))
+"""
+    )
+    result.stdout.fnmatch_lines(
+        [
+            '*lambda: socket.getaddrinfo("api.anthropic.com", 443)*',
+            "E *claude_tokens.RealServiceRefused: refused to reach api.anthropic.com*",
+            "claude-tokens: 1 test, * schedules, 0 violations",
+        ]
+    )
+
+
 def test_only_frames_of_the_user_are_left():
     """Ours, those of asyncio and of threading are cut out, wherever they stand; of nothing, nothing is left."""
     assert of_the_user(None) is None

@@ -85,8 +85,9 @@ def _extra(name: str) -> Finding:
     if version is not None:
         return Finding(name, True, f"{distribution} {version}: {purpose}")
     needed = name == "httpx2" and importlib.util.find_spec("httpx2") is not None
-    urgent = "httpx2 is installed, so the fixtures refuse to work without it; " if needed else ""
-    return Finding(name, False, f'{urgent}{purpose}: pip install "pytest-claude-tokens[{name}]"')
+    urgent = "; httpx2 is installed, so the fixtures refuse to work without it" if needed else ""
+    # The command first, so that it stands on one line and can be copied.
+    return Finding(name, False, f'pip install "pytest-claude-tokens[{name}]" ({purpose}{urgent})')
 
 
 def _program(name: str) -> Finding:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import hypothesis
 from hypothesis import HealthCheck, Phase, core, given, settings
 from hypothesis.control import current_build_context
-from hypothesis.database import InMemoryExampleDatabase, choices_from_bytes, choices_to_bytes
+from hypothesis.database import ExampleDatabase, InMemoryExampleDatabase, choices_from_bytes, choices_to_bytes
 from hypothesis.errors import DidNotReproduce, HypothesisException, InvalidArgument, UnsatisfiedAssumption
 from hypothesis.internal.conjecture.data import Status
 from hypothesis.internal.reflection import function_digest
@@ -43,6 +43,8 @@ _BYTES = 2048
 _SEED = "_hypothesis_internal_use_seed"
 _BLOB = "_hypothesis_internal_use_reproduce_failure"
 _EXAMPLES = "hypothesis_explicit_examples"
+_UNSHRUNK = b".secondary"
+"""What Hypothesis adds to a key for failures that may become smaller."""
 
 
 class _Enough(BaseException):
@@ -83,6 +85,8 @@ class Campaign:
         self._strategies = dict(strategies)
         self._examples: list[tuple[Schedule, Mapping[str, Any]]] = []
         self.test = self._property(drawn, identity)
+        self._key = function_digest(self.test.hypothesis.inner_test)
+        """Of the example database."""
         self.reset()
 
     def reset(self) -> None:
@@ -155,22 +159,42 @@ class Campaign:
         setattr(self.test, _BLOB, getattr(marks, _BLOB, None))
         total = base.max_examples
         share = total if Phase.generate not in base.phases else max(1, total // 10)
-        database = base.database if base.database is not None else InMemoryExampleDatabase()
         phases = [phase for phase in base.phases if phase not in (Phase.target, Phase.explain)]
         self._use(base, max_examples=share, phases=phases, database=base.database)
         if not self._engine():
+            if not self._repeatable:  # the search has ended at once, and Hypothesis has kept nothing
+                self._keep(base.database, _UNSHRUNK)
             return False
         if Phase.generate not in base.phases or getattr(marks, _BLOB, None) is not None:
             return True
-        self._use(base, max_examples=share, phases=[Phase.reuse, Phase.shrink], database=database)
+        self._use(base, max_examples=share, phases=[Phase.reuse, Phase.shrink], database=None)
         if self._fuzz(total - self.schedules, seed, base.derandomize):
             return True
         before = self.failed
-        shrinks = self._repeatable and before is not None and not isinstance(before.outcome.error, Unknown)
-        if shrinks and Phase.shrink in base.phases:
-            self._engine()
-        self.failed = self.failed or before
+        assert before is not None
+        if self._repeatable and not isinstance(before.outcome.error, Unknown) and Phase.shrink in base.phases:
+            self._shrink(before, base)
+        self._keep(base.database)
         return False
+
+    def _shrink(self, found: Failure, base: settings) -> None:
+        """Let Hypothesis make ``found`` smaller, from a database of its own: the user's may not be one to write to."""
+        database = InMemoryExampleDatabase()
+        database.save(self._key + _UNSHRUNK, found.choices)
+        self._use(base, phases=[Phase.reuse, Phase.shrink], database=database)
+        self.test._hypothesis_internal_database_key = self._key  # with --hypothesis-seed it would not look there
+        try:
+            self._engine()
+        finally:
+            del self.test._hypothesis_internal_database_key
+        self.failed = self.failed or found
+
+    def _keep(self, database: ExampleDatabase | None, where: bytes = b"") -> None:
+        """Let the next run begin with what failed now; an explicit example is always tried."""
+        if database is None or core.global_force_seed is not None:  # as Hypothesis has it
+            return
+        if self.failed is not None and not self.failed.example:
+            database.save(self._key + where, self.failed.choices)
 
     def read_marks(self, marks: Any) -> None:
         """Take over the explicit examples, in the order in which they stand; each gets stock order.
@@ -261,7 +285,7 @@ class Campaign:
         if seed is None:
             seed = core.global_force_seed
         if seed is None and derandomize:
-            seed = int.from_bytes(function_digest(self.test.hypothesis.inner_test)[:8], "big")
+            seed = int.from_bytes(self._key[:8], "big")
         source = random.Random(random.SystemRandom().getrandbits(64) if seed is None else seed)
         run = self.test.hypothesis.fuzz_one_input
         until = self.schedules + number
@@ -278,8 +302,6 @@ class Campaign:
         return True
 
     def _choices(self) -> bytes:
-        if not self._strategies:
-            return b""
         data = current_build_context().data
         return b"" if data.status is Status.INVALID else choices_to_bytes(data.choices)
 

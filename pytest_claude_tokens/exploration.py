@@ -282,7 +282,7 @@ class _Exploration:
             schedule=best.outcome.schedule,
             policy=best.outcome.history.header.get("policy") or {},
             names=self._names,
-            choices=best.choices,
+            choices=best.choices if self._names else b"",
             example=best.example,
         ).token()
         found = Found(

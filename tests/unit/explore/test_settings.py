@@ -168,13 +168,21 @@ def test_two_tests_do_not_share_their_failures():
     assert len(database.data) == before
 
 
-def test_it_works_without_a_database():
+class Full(InMemoryExampleDatabase):
+    """Takes nothing, as a folder on a full or read-only disk."""
+
+    def save(self, key, value):
+        pass
+
+
+@pytest.mark.parametrize("database", [None, Full()])
+def test_it_works_without_a_database(database):
     """What the quick gear finds is still shrunk."""
 
     async def test_it(claude_tokens, workers, n):
         await workers((unsound if n > 600 else sound)(claude_tokens).token)
 
-    test = settings(max_examples=200, database=None)(explore(n=st.integers(0, 1000))(test_it))
+    test = settings(max_examples=200, database=database)(explore(n=st.integers(0, 1000))(test_it))
     result = search(test)
     assert isinstance(result.error, DoubleSpend)
     assert "with n=601" in result.notes

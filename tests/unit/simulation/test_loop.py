@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from time import sleep  # in a world: simulated seconds, which pass at once
 
 import pytest
 from hypothesis import given, settings
@@ -493,7 +494,7 @@ def test_no_processes_and_no_network_of_its_own():
 
 
 def hello(error=None):
-    time.sleep(1)
+    sleep(1)
     if error is not None:
         raise error
     return "hello"
@@ -575,7 +576,7 @@ def test_blocking_call_on_the_loop_stops_all_tasks_but_no_threads():
 
     def in_thread():
         for _ in range(3):
-            time.sleep(1)
+            sleep(1)
             seen.append(("thread", time.monotonic()))
 
     async def ticking():
@@ -588,7 +589,7 @@ def test_blocking_call_on_the_loop_stops_all_tasks_but_no_threads():
         job = asyncio.create_task(asyncio.to_thread(in_thread))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        time.sleep(2.5)
+        sleep(2.5)
         await job
 
     run_tasks(body)
@@ -602,13 +603,13 @@ def test_threads_that_spin_under_a_blocked_loop_starve(monkeypatch):
 
     def in_thread():
         while True:
-            time.sleep(0)
+            sleep(0)
 
     async def body():
         start(asyncio.to_thread(in_thread))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        time.sleep(1)
+        sleep(1)
 
     with world() as new:
         loop = SimulatedLoop(new)

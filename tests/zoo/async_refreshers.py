@@ -159,7 +159,7 @@ def two_pools(make: Callable[[LoginFile, Any], Refresher], *, in_threads: bool =
         pools = make(store, shared), make(store, shared)
         await workers(*(pools[n % 2].bearer for n in range(len(workers))))
 
-    return named(two_pools, make)
+    return named(two_pools, make, in_threads)
 
 
 # Single flight.
@@ -208,7 +208,7 @@ def over_file(make: Callable[[LoginFile], Refresher], *, per_worker: int = 1) ->
         refresher = make(LoginFile(claude_tokens.config_dir(claude_tokens.account(expired=True))))
         await workers(refresher.bearer, per_worker=per_worker)
 
-    return named(over_file, make)
+    return named(over_file, make, per_worker)
 
 
 PAIRS = [

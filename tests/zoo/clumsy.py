@@ -246,7 +246,7 @@ def one_login(make: Callable[[Mapping[str, Any]], Client], *, per_worker: int = 
             claude_tokens.expire(account)
         await workers(make(account.credentials).ask, per_worker=per_worker)
 
-    return named(one_login, make)
+    return named(one_login, make, per_worker, expired)
 
 
 PAIRS = [

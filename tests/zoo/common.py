@@ -121,7 +121,7 @@ class Pair:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def named(body: Body, *makers: Callable[..., Any]) -> Body:
+def named(body: Body, maker: Callable[..., Any], *details: object) -> Body:
     """Give a body that was made in a function a name of its own: the search files what it knows by that."""
-    body.__qualname__ = body.__name__ = "_".join([body.__name__, *(maker.__name__ for maker in makers)])
+    body.__qualname__ = body.__name__ = "_".join([body.__name__, maker.__name__, *map(str, details)])
     return body

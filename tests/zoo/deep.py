@@ -104,7 +104,7 @@ def under_lease(make: Callable[[LoginFile], Lease], *, dead: bool = False) -> Bo
             os.utime(f"{store.path}.lock", (time.time() - 600, time.time() - 600))
         await workers(*(make(store).ask for _ in range(len(workers))))
 
-    return named(under_lease, make)
+    return named(under_lease, make, dead)
 
 
 # What is written.
@@ -200,7 +200,7 @@ def over_file(make: Callable[[LoginFile], Client], *, per_worker: int = 1) -> Bo
         client = make(LoginFile(claude_tokens.config_dir(claude_tokens.account(expired=True))))
         await workers(client.ask, per_worker=per_worker)
 
-    return named(over_file, make)
+    return named(over_file, make, per_worker)
 
 
 # A login in a database: each of its operations is a round trip.
@@ -335,7 +335,7 @@ def in_database(make: Callable[[Database], Client], *, per_worker: int = 1) -> B
         credentials = claude_tokens.account(expired=True).credentials
         await workers(make(Database(Login.of(credentials))).ask, per_worker=per_worker)
 
-    return named(in_database, make)
+    return named(in_database, make, per_worker)
 
 
 PAIRS = [

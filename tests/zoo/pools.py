@@ -205,7 +205,7 @@ def calls(make: Callable[[Sequence[str], Any], Pool], *, bearers: int = 2, per_w
             pool = make([claude_tokens.account().access_token for _ in range(bearers)], client)
             await workers(pool.call, per_worker=per_worker)
 
-    return named(calls, make)
+    return named(calls, make, bearers, per_worker)
 
 
 PAIRS = [

@@ -19,6 +19,12 @@ TWIN = 150
 SOME = ["double takeover of a dead lease", "cancelled leader", "threads: losing worker blanks the store"]
 """Those that are replayed in other processes on each run: jobs in threads, a cancellation, threads and files."""
 
+TWINS = {
+    (pair.sound.__module__, pair.sound.__name__, pair.workers, str(pair.handle), str(pair.options)): name
+    for name, pair in ZOO.items()
+}
+"""One pair for each sound twin: some bugs have the same."""
+
 every_pair = pytest.mark.parametrize("name", ZOO)
 
 
@@ -46,7 +52,7 @@ def test_planted_bug_is_found_told_shortly_and_replayed(name):
     assert [event.to_json() for event in again.found.history] == [event.to_json() for event in result.found.history]
 
 
-@every_pair
+@pytest.mark.parametrize("name", TWINS.values())
 def test_sound_twin_is_spared(name):
     """No schedule blames it, and its workers did race."""
     schedules = settings().max_examples if nightly() else TWIN

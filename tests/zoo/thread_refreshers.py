@@ -163,7 +163,7 @@ def over_file(make: Callable[[LoginFile], Client], *, pools: int = 1) -> Body:
         clients = [make(store) for _ in range(pools)]
         workers(*(clients[number % pools].ask for number in range(len(workers))))
 
-    return named(over_file, make)
+    return named(over_file, make, pools)
 
 
 def with_settings(make: Callable[[LoginFile], SavesNewSettings]) -> Body:
@@ -267,7 +267,7 @@ def under_directory_lock(make: Callable[[LoginFile, int], DirectoryLock], *, dea
             os.utime(lock, (time.time() - 600, time.time() - 600))
         workers(*(make(store, number).ask for number in range(len(workers))))
 
-    return named(under_directory_lock, make)
+    return named(under_directory_lock, make, dead)
 
 
 # Calls.
@@ -360,7 +360,7 @@ def calls(make: Callable[[Sequence[str]], Client], *, bearers: int = 2, per_work
         pool = make([claude_tokens.account().access_token for _ in range(bearers)])
         workers(pool.ask, per_worker=per_worker)
 
-    return named(calls, make)
+    return named(calls, make, bearers, per_worker)
 
 
 class RefreshesOn401:

@@ -1,0 +1,475 @@
+"""Ours and its peers behind one call, so that only the searcher differs.
+
+All drive the dispatchers of :mod:`benchmarks.planted` against the same fake service, which is reached in process, and
+read the same judge's verdict on the same journal. A peer's network has legs of ``latency`` seconds, one before and one
+after each request is served, on whatever loop the peer runs. No peer's code is here: each is installed by its name,
+and called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import importlib.metadata
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+import httpx
+
+from benchmarks import planted
+from benchmarks.planted import Case, Connect, Make, shared
+from fake_server.clock import Clock
+from fake_server.effects import Wait
+from fake_server.policy import Policy
+from fake_server.server import Server
+from fake_server.transports.inprocess import Interceptor, Target, cheap_tls
+from pytest_claude_tokens.checkers import judge
+from pytest_claude_tokens.history import History
+from pytest_claude_tokens.violations import DoubleSpend
+
+__all__ = ["PEERS", "Job", "Missing", "Ours", "Peer", "Search", "search_with"]
+
+EPOCH = 1_750_000_000.0
+FIXED = 0.01
+"""Seconds of a leg where a searcher draws no latency: a timer, so that the clock is the searcher's, too."""
+REAL = time.perf_counter
+
+
+class Missing(Exception):
+    """A peer is not installed, or can't run this code. Says why."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One dispatcher, one seed, one budget. ``client``: ``shared`` by the workers of a schedule, or ``per-call``."""
+
+    case: Case
+    make: Make
+    workers: int
+    schedules: int
+    seconds: float
+    seed: int
+    client: str = "shared"
+
+
+@dataclass
+class Search:
+    """What one search came to. ``found`` is the number of the schedule that did it; ``blamed`` any other failure."""
+
+    schedules: int = 0
+    seconds: float = 0.0
+    cpu: float = 0.0
+    found: int = 0
+    found_seconds: float = 0.0
+    blamed: list[str] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        """Schedules a second."""
+        return self.schedules / self.seconds
+
+    @property
+    def cpu_rate(self) -> float:
+        """Schedules a second of processor time."""
+        return self.schedules / self.cpu
+
+
+class Waiter:
+    """Waits on the running loop. A leg takes what ``latency()`` says; ``None``: one trip through the loop."""
+
+    def __init__(self, latency: Callable[[], float | None]) -> None:
+        self.latency = latency
+
+    def wait(self, wait: Wait) -> None:
+        raise AssertionError("these dispatchers are asynchronous")
+
+    async def wait_async(self, wait: Wait) -> None:
+        assert wait.signal is None, "nothing here queues for a bearer"
+        if wait.why in ("request", "reply", "piece"):
+            await asyncio.sleep(self.latency() or 0)
+        else:
+            await asyncio.sleep(wait.seconds or 0)
+
+
+class Run:
+    """One schedule: a fresh service and a fresh dispatcher. It counts itself, and judges itself at the end."""
+
+    current: Target | None = None
+
+    def __init__(self, job: Job, search: Search, begun: float, latency: Callable[[], float | None]) -> None:
+        self.search = search
+        self.begun = begun
+        search.schedules += 1
+        self.number = search.schedules
+        self.server = Server(
+            Policy(),
+            Clock(lambda: EPOCH + planted.now(), kind="virtual"),
+            planted.now,
+            namespace="peer",
+            header={"limit": 1, "allow": [], "default": ["double-spend"]},
+        )
+        Run.current = Target(self.server, Waiter(latency), timeouts=False)
+        refresh = self.server.login("a1", expires_in=-1.0).refresh[0].secret
+        self.client = httpx.AsyncClient() if job.client == "shared" else None
+        connect: Connect = httpx.AsyncClient if self.client is None else shared(self.client)
+        self.jobs = job.case.jobs(job.make, refresh, connect, job.workers)
+
+    async def all(self) -> None:
+        """Run all workers at once, and raise what came of it."""
+        try:
+            ended = await asyncio.gather(*[job() for job in self.jobs], return_exceptions=True)
+        finally:
+            if self.client is not None:
+                await self.client.aclose()
+        self.judge()
+        for error in ended:
+            if isinstance(error, BaseException):
+                raise error
+
+    def judge(self) -> None:
+        """Raise ``DoubleSpend`` where a refresh token was spent twice."""
+        journal = self.server.journal
+        for violation in judge(History(journal.header, journal.events)).violations:
+            if isinstance(violation, DoubleSpend):
+                if not self.search.found:
+                    self.search.found = self.number
+                    self.search.found_seconds = REAL() - self.begun
+                raise violation
+
+
+class Peer:
+    """A searcher of other people. ``explore(body, …)`` calls ``body()``, a coroutine function, once a schedule."""
+
+    name = ""
+    package = ""
+
+    def version(self) -> str:
+        """As installed. Raises :class:`Missing` where it isn't."""
+        try:
+            return importlib.metadata.version(self.package) if self.package else ""
+        except importlib.metadata.PackageNotFoundError:
+            raise Missing(f"{self.package} is not installed") from None
+
+    def latency(self, seed: int) -> Callable[[], float | None]:
+        """What a leg takes, in seconds."""
+        return lambda: FIXED
+
+    def explore(self, body: Callable[[], Any], job: Job) -> object:
+        """Search; returns, or raises, what it blames the body for."""
+        raise NotImplementedError
+
+    def search(self, job: Job) -> Search:
+        """One search with its counts."""
+        search = Search()
+        latency = self.latency(job.seed)
+        begun, cpu = REAL(), time.process_time()
+
+        async def body() -> None:
+            await Run(job, search, begun, latency).all()
+
+        with cheap_tls(), Interceptor(lambda: Run.current):
+            self._conduct(body, job, search)
+        search.seconds, search.cpu = REAL() - begun, time.process_time() - cpu
+        return search
+
+    def _conduct(self, body: Callable[[], Any], job: Job, search: Search) -> None:
+        try:
+            blame = self.explore(body, job)
+        except Missing:
+            raise
+        except (Exception, asyncio.CancelledError) as error:
+            blame = error
+        if blame is not None and not search.found:
+            search.blamed.append(f"{type(blame).__name__}: {blame}".splitlines()[0][:200])
+
+
+def seeds_until(job: Job) -> Iterator[int]:
+    """Distinct seeds of schedules, for a searcher that takes them one by one: until the budget is spent."""
+    until = REAL() + job.seconds
+    for number in range(job.schedules):
+        if REAL() > until:
+            return
+        yield job.seed * 1_000_003 + number
+
+
+class Detangle(Peer):
+    name = "detangle, as it comes"
+    package = "detangle"
+    jitter = 0.0
+
+    def explore(self, body: Callable[[], Any], job: Job) -> object:
+        import detangle
+
+        try:
+            detangle.explore(
+                body,
+                runs=job.schedules,
+                max_duration=job.seconds,
+                seed=job.seed,
+                shrink=False,
+                database=False,
+                timer_jitter=self.jitter,
+            )
+        except detangle.BugFound as error:
+            return error
+        return None
+
+
+class DetangleJitter(Detangle):
+    name = "detangle, timer jitter 20 s"
+    jitter = 20.0
+
+
+class Simloom(Peer):
+    name = "simloom"
+    package = "simloom"
+
+    def explore(self, body: Callable[[], Any], job: Job) -> object:
+        import simloom
+
+        for seed in seeds_until(job):
+            # As its decorator runs them.
+            result = simloom.run(body, seed=seed, raise_on_error=False, virtual_time=True, seed_randomness=True)
+            if result.error is not None:
+                return result.error
+        return None
+
+
+class SimloomLatency(Simloom):
+    name = "simloom, latency up to 1 s"
+
+    def latency(self, seed: int) -> Callable[[], float | None]:
+        return random.random  # it seeds that from its own tape
+
+
+class Simloop(Peer):
+    name = "simloop"
+    package = "simloop"
+
+    def explore(self, body: Callable[[], Any], job: Job) -> object:
+        import simloop
+
+        report = simloop.explore(body, seeds_until(job))
+        return None if report is None else report.exception
+
+
+class SimloopLatency(Simloop):
+    name = "simloop, latency up to 1 s"
+
+    def latency(self, seed: int) -> Callable[[], float | None]:
+        from simloop import sim
+
+        def draw() -> float:
+            return sim.random.random()  # that of the loop which runs then
+
+        return draw
+
+
+def late_monotonic() -> float:
+    """``time.monotonic`` as it is at the moment."""
+    return time.monotonic()
+
+
+class Frontrun(Peer):
+    """Its time is that of ``time.monotonic``; the loop's it leaves real."""
+
+    package = "frontrun"
+
+    def search(self, job: Job) -> Search:
+        search = Search()
+        begun, cpu = REAL(), time.process_time()
+        with cheap_tls(), Interceptor(lambda: Run.current), patch.object(planted, "now", late_monotonic):
+            self._conduct(lambda: Run(job, search, begun, lambda: FIXED), job, search)
+        search.seconds, search.cpu = REAL() - begun, time.process_time() - cpu
+        return search
+
+    def explore(self, body: Callable[[], Any], job: Job) -> object:
+        import frontrun
+
+        def worker(number: int) -> Callable[[Run], Any]:
+            async def work(run: Run) -> None:
+                with contextlib.suppress(httpx.HTTPStatusError):  # the loser's 400: the invariant tells why
+                    await run.jobs[number]()
+
+            return work
+
+        def holds(run: Run) -> bool:
+            run.judge()
+            return True
+
+        async def main() -> Any:
+            return await frontrun.explore(
+                setup=body,
+                workers=[worker(number) for number in range(job.workers)],
+                invariant=holds,
+                total_timeout=job.seconds,
+                **self.knobs(job),
+            )
+
+        result = asyncio.run(main())
+        return result.explanation or "no explanation" if result.property_holds is False else None
+
+    def knobs(self, job: Job) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+class FrontrunRandom(Frontrun):
+    name = "frontrun, random"
+
+    def knobs(self, job: Job) -> dict[str, Any]:
+        # With its other clocks it finds less; with longer time-outs it spends all its time on them.
+        return {
+            "strategy": "random",
+            "clock": "explored",
+            "max_attempts": job.schedules,
+            "max_ops": 400,
+            "seed": job.seed,
+            "timeout_per_run": 0.3,
+            "deadlock_timeout": 0.1,
+        }
+
+
+class FrontrunDpor(Frontrun):
+    """Takes no seed: all its searches are one."""
+
+    name = "frontrun, dpor"
+
+    def knobs(self, job: Job) -> dict[str, Any]:
+        return {
+            "strategy": "dpor",
+            "clock": "virtual",
+            "max_executions": job.schedules,
+            "reproduce_on_failure": 0,
+            "timeout_per_run": 1.0,
+            "deadlock_timeout": 1.0,
+        }
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """Stock order, and time that jumps to the next timer when nobody can run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._now = 0.0
+
+    def time(self) -> float:
+        return self._now
+
+    def _run_once(self) -> None:
+        base: Any = self
+        while base._scheduled and base._scheduled[0]._cancelled:
+            heapq.heappop(base._scheduled)._scheduled = False
+        if not base._ready and base._scheduled:
+            self._now = max(self._now, base._scheduled[0]._when)
+        super()._run_once()  # type: ignore[misc]
+
+
+class Latency(Peer):
+    """What a virtual clock and random latencies alone come to."""
+
+    name = "virtual clock, latency up to 1 s"
+    longest = 1.0
+
+    def latency(self, seed: int) -> Callable[[], float | None]:
+        source = random.Random(seed)
+        return lambda: source.random() * self.longest
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return VirtualLoop()
+
+    def explore(self, body: Callable[[], Any], job: Job) -> object:
+        with asyncio.Runner(loop_factory=self.loop) as runner:
+            for _ in seeds_until(job):
+                try:
+                    runner.run(body())
+                except Exception as error:
+                    return error
+        return None
+
+
+class LongLatency(Latency):
+    name = "virtual clock, latency up to 30 s"
+    longest = 30.0
+
+
+class Stress(Latency):
+    """Again and again on a real loop, with legs of up to a millisecond."""
+
+    name = "plain stress, real loop"
+    longest = 0.001
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.new_event_loop()
+
+    def explore(self, body: Callable[[], Any], job: Job) -> object:
+        async def bounded() -> None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(job.seconds):
+                    await body()
+
+        return super().explore(bounded, job)
+
+
+PEERS: list[Peer] = [
+    Detangle(),
+    DetangleJitter(),
+    Simloom(),
+    SimloomLatency(),
+    Simloop(),
+    SimloopLatency(),
+    FrontrunRandom(),
+    FrontrunDpor(),
+    Latency(),
+    LongLatency(),
+    Stress(),
+]
+
+
+class Ours:
+    """Ours, by the same measures."""
+
+    name = "pytest-claude-tokens"
+    package = "pytest-claude-tokens"
+
+    def version(self) -> str:
+        return importlib.metadata.version(self.package)
+
+    def search(self, job: Job) -> Search:
+        from benchmarks.find import search
+
+        begun, cpu = REAL(), time.process_time()
+        one = search(job.case, job.make, workers=job.workers, schedules=job.schedules, seed=job.seed, client=job.client)
+        result = Search(schedules=one.schedules, seconds=REAL() - begun, cpu=time.process_time() - cpu)
+        if one.found:
+            result.found, result.found_seconds = one.schedules, one.seconds
+        elif one.error is not None:
+            result.blamed.append(f"{type(one.error).__name__}: {one.error}")
+        return result
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the complaints that a cancelled task or a loop of a peer's may log."""
+    import logging
+    import warnings
+
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logging.disable(before)
+
+
+def search_with(searcher: Peer | Ours, job: Job) -> Search:
+    """One search, in silence."""
+    with quiet():
+        return searcher.search(job)

@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Any
 from fake_server.actors import WORKER
 from pytest_claude_tokens.simulation.carrier import Stopped, target
 from pytest_claude_tokens.simulation.native import NATIVE, REAL_DATETIME, REAL_TIMES, allocate_lock
+from pytest_claude_tokens.simulation.older import older_locks
 from pytest_claude_tokens.simulation.thread_loop import ThreadLoop
-from pytest_claude_tokens.simulation.threads import SimulatedLock, here, join_thread, start_thread
+from pytest_claude_tokens.simulation.threads import SimulatedLock, SimulatedRLock, here, join_thread, start_thread
 from pytest_claude_tokens.simulation.timeline import EPOCH
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _lock() -> Any:
 def _rlock() -> Any:
     if here() is None or NATIVE.depth:
         return _REAL_RLOCK()
-    return threading._PyRLock()  # type: ignore[attr-defined]  # the Python one is built on Lock
+    return SimulatedRLock()
 
 
 def _simple_queue() -> Any:
@@ -261,6 +262,7 @@ def patched() -> Iterator[None]:
     replacements = _replacements()
     found = _scan(replacements)
     with ExitStack() as stack:
+        stack.enter_context(older_locks(_OURS))
         for namespace, name, value in found:
             namespace[name] = replacements[id(value)]
             stack.callback(namespace.__setitem__, name, value)

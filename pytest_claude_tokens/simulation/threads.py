@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fake_server.actors import WORKER
 from pytest_claude_tokens.simulation.carrier import Stopped, target
-from pytest_claude_tokens.simulation.native import REAL_START, allocate_lock, native
+from pytest_claude_tokens.simulation.native import REAL_START, allocate_lock, allocate_rlock, native
 
 if TYPE_CHECKING:
     from threading import Thread
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.simulation.carrier import Carrier
     from pytest_claude_tokens.simulation.world import World
 
-__all__ = ["ACTIVE", "SimulatedLock", "adopt_thread", "here", "join_thread", "start_thread"]
+__all__ = ["ACTIVE", "SimulatedLock", "SimulatedRLock", "adopt_thread", "here", "join_thread", "start_thread"]
 
 _COUNTED = re.compile(r"(Thread|ThreadPoolExecutor)-\d+")
 """Names with a number that the process counts: it would differ from run to run."""
@@ -53,16 +53,21 @@ class SimulatedLock:
 
     __slots__ = ("__weakref__", "_owner", "_real", "_waiters")
 
-    def __init__(self) -> None:
-        self._real = allocate_lock()
+    def __init__(self, real: Any = None) -> None:
+        self._real = real or self._new()
         self._owner: Carrier | None = None
         self._waiters: deque[Carrier] = deque()
+
+    @staticmethod
+    def _new() -> Any:
+        return allocate_lock()
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """As ``threading.Lock.acquire``; ``timeout`` is in simulated seconds."""
         place = here()
         if place is None:
-            return self._real.acquire(blocking, timeout)
+            taken: bool = self._real.acquire(blocking, timeout)
+            return taken
         if not blocking and timeout != -1:
             raise ValueError("can't specify a timeout for a non-blocking call")
         if timeout < 0 and timeout != -1:
@@ -83,9 +88,9 @@ class SimulatedLock:
         while True:
             left = None if until is None else until - world.now
             if left is not None and left <= 0:
-                return self._real.acquire(blocking=False)
+                return bool(self._real.acquire(blocking=False))
             if self._owner is None:  # a thread from elsewhere holds it, and will not tell us when it lets go
-                return self._real.acquire(True, -1 if left is None else left)
+                return bool(self._real.acquire(True, -1 if left is None else left))
             self._waiters.append(carrier)
             carrier.leave = self._leave
             try:
@@ -101,6 +106,10 @@ class SimulatedLock:
         """As ``threading.Lock.release``."""
         self._owner = None
         self._real.release()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """It is free: wake the next, and see who goes on."""
         place = here()
         world = ACTIVE.world if place is None else place[0]
         if world is not None:
@@ -116,12 +125,13 @@ class SimulatedLock:
         """``carrier`` has died in the queue. If its turn had come, it is the next one's."""
         if carrier in self._waiters:
             self._waiters.remove(carrier)
-        elif ACTIVE.world is not None and not self._real.locked():
+        elif ACTIVE.world is not None and not self.locked():
             self._wake_next(ACTIVE.world)
 
     def locked(self) -> bool:
         """Whether somebody holds it."""
-        return self._real.locked()
+        held: bool = self._real.locked()
+        return held
 
     def __enter__(self) -> bool:
         return self.acquire()
@@ -139,6 +149,49 @@ class SimulatedLock:
 
     def _why(self) -> str:
         return f"a lock that {self._owner.name if self._owner else 'nobody'} holds"
+
+
+class SimulatedRLock(SimulatedLock):
+    """``threading.RLock``, in the same way. The threads are real ones, so the real lock knows its owner."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def _new() -> Any:
+        return allocate_rlock()
+
+    def release(self) -> None:
+        """As ``threading.RLock.release``."""
+        self._real.release()
+        if not self._real._is_owned():
+            self._owner = None
+            self._let_go()
+
+    def locked(self) -> bool:
+        """Whether somebody holds it."""
+        if self._real._is_owned() or not self._real.acquire(blocking=False):
+            return True
+        self._real.release()
+        return False
+
+    # What a condition asks of its lock.
+
+    def _is_owned(self) -> bool:
+        return bool(self._real._is_owned())
+
+    def _release_save(self) -> Any:
+        state = self._real._release_save()
+        self._owner = None
+        self._let_go()
+        return state
+
+    def _acquire_restore(self, state: Any) -> None:
+        self.acquire()
+        self._real.release()
+        self._real._acquire_restore(state)
+
+    def _recursion_count(self) -> int:
+        return int(self._real._recursion_count())
 
 
 def adopt_thread(world: World, thread: Thread, name: str, worker: str | None) -> Carrier:

@@ -81,8 +81,9 @@ class Watchdog:
             elif now - since > PATIENCE:
                 since = now
                 world.stuck_at = [(carrier.name, where(carrier)) for carrier in world.outsiders()]
-                if not world.give_up() and self._before is not None and _SIGNAL is not None:
-                    # The body itself is stuck, in a call that only a signal can end.
+                alone = not world.give_up() and world.root.ident == threading.main_thread().ident
+                if alone and self._before is not None and _SIGNAL is not None:
+                    # The body itself is stuck, in a call that only a signal can end; those are for the main thread.
                     world.stuck = True
                     signal.pthread_kill(world.root.ident, _SIGNAL)
 

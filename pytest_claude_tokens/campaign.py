@@ -40,6 +40,7 @@ __all__ = ["SCHEDULE", "Campaign", "Failure"]
 SCHEDULE = "claude_tokens_schedule"
 """The name under which the schedule is drawn, beside the test's own arguments."""
 _BYTES = 2048
+_TRIES = 5
 _SEED = "_hypothesis_internal_use_seed"
 _BLOB = "_hypothesis_internal_use_reproduce_failure"
 _EXAMPLES = "hypothesis_explicit_examples"
@@ -215,13 +216,17 @@ class Campaign:
         )
 
     def replay(self, schedule: Schedule, choices: bytes, example: int, base: settings) -> None:
-        """Run ``schedule`` once, with the arguments behind ``choices`` or those of an explicit example.
+        """Run ``schedule`` with the arguments behind ``choices`` or those of an explicit example; once is enough.
 
-        Raises ``DidNotReproduce`` where there are no such arguments any more.
+        What is not repeatable is tried a few times until it fails. Raises ``DidNotReproduce`` where there are no such
+        arguments any more.
         """
-        again = self.again(schedule, choices, example, base)
-        self.count(again.outcome)
-        self.failed = again if again.outcome.error is not None else None
+        for _ in range(1 if self._repeatable else _TRIES):
+            again = self.again(schedule, choices, example, base)
+            self.count(again.outcome)
+            if again.outcome.error is not None:
+                self.failed = again
+                return
 
     def again(self, schedule: Schedule, choices: bytes, example: int, base: settings) -> Failure:
         """Run ``schedule`` with the arguments of a failure, drawn anew: the body may have changed those it had.

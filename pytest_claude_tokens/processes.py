@@ -90,10 +90,17 @@ class WorkerProcess:
         return self._texts[1] if self._texts else _text(self._err)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send a signal to the process and all that it has started; nothing happens where it has ended."""
+        """Send a signal to the process and all that it has started; nothing happens where it has ended.
+
+        What it has asked for has no known outcome, if it is killed for sure: nobody waits until its connections end.
+        """
         if self.returncode is None:
-            self._note("kill", signal=signal.Signals(number).name)
-            self._send(number)
+            with self._server.lock:
+                self._note("kill", signal=signal.Signals(number).name)
+                self._send(number)
+                if number == signal.SIGKILL:
+                    for exchange in [one for one in self._server.open.values() if one.actor == self.worker]:
+                        exchange.abandon("killed")
 
     def close(self) -> None:
         """End it and whatever it has started, and keep what it has written."""

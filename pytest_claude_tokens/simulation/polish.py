@@ -156,7 +156,7 @@ class _Search:
 def _simpler(fact: Fact) -> Iterator[Fact]:
     """The fact with smaller numbers, the boldest step first."""
     for length in sorted({1, fact.length // 2, fact.length - 1} - {0}):
-        if length < fact.length:
+        if length < fact.length and fact.what not in ("cancel", "kill"):  # there it is the number of a signal
             yield replace(fact, length=length)
     for position in sorted({0, fact.position // 2, fact.position - 1} - {-1}):
         if position < fact.position:

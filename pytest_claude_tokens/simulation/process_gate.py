@@ -25,16 +25,21 @@ class Held:
 
 
 class ProcessGate:
-    """What the listeners ask at each wait. ``events`` counts what has come and gone."""
+    """What the listeners ask at each wait. It holds nothing until told to; ``events`` counts what has come and gone."""
 
     def __init__(self) -> None:
         self.events = 0
         self._held: list[Held] = []
         self._lock = Lock()
-        self._open = False
+        self._open = True
+
+    def hold(self) -> None:
+        """From now on, hold."""
+        with self._lock:
+            self._open = False
 
     def pace(self, exchange: Exchange, wait: Wait) -> Wait:
-        """Hold the exchange at its two network legs; other waits are as they are."""
+        """Hold the exchange at its two network legs, while holding; other waits are as they are."""
         if wait.why not in ("request", "reply"):
             return wait
         with self._lock:

@@ -28,6 +28,8 @@ __all__ = ["LIMIT", "ProcessCrew", "ProcessRunner", "default_signals"]
 
 LIMIT = 60.0
 """Seconds of real time in which all workers of a run must end."""
+_PATIENCE = 5.0
+"""Seconds of real time after which a worker that is never quiet is not waited for: it may wait for one that is held."""
 _LOOK = 0.01
 
 
@@ -40,7 +42,6 @@ class ProcessCrew:
         self._gate = gate
         self._chooser = chooser
         self._size = size
-        self._open: dict[int, int] = {}
         self._processes: list[WorkerProcess] = []
         tokens.server.journal.observers.append(self._observe)
 
@@ -62,11 +63,16 @@ class ProcessCrew:
             )
         chosen = list(commands) * (self._size if len(commands) == 1 else 1)
         values = zip(self._each(config_dir), self._each(account), self._each(env), strict=True)
-        for number, (command, (folder, login, more)) in enumerate(zip(chosen, values, strict=True)):
-            self._processes.append(
-                self._tokens.spawn(command, f"w{number}", account=login, config_dir=folder, env=more)
-            )
-        self._see_through()
+        self._processes = []
+        self._gate.hold()
+        try:
+            for number, (command, (folder, login, more)) in enumerate(zip(chosen, values, strict=True)):
+                process = self._tokens.spawn(command, f"w{number}", account=login, config_dir=folder, env=more)
+                self._processes.append(process)
+                self._look_for_a_race()
+            self._see_through()
+        finally:
+            self._gate.open(self._tokens.server)
         return list(self._processes)
 
     def _each(self, value: Any) -> list[Any]:
@@ -85,7 +91,8 @@ class ProcessCrew:
                     server.journal.note("starved", actor=process.worker, why=f"no end after {LIMIT:g} s")
                     process.kill()
                 break
-            wait_until_quiet(lambda: [process.pid for process in self._living()], lambda: gate.events, deadline)
+            until = min(deadline, time.monotonic() + _PATIENCE)
+            wait_until_quiet(lambda: [process.pid for process in self._living()], lambda: gate.events, until)
             self._strike()
             held = gate.pending(server)
             if held:
@@ -107,12 +114,17 @@ class ProcessCrew:
                 self._processes[fact.target].kill(signal.Signals(fact.length))
 
     def _observe(self, event: Event) -> None:
-        """A request of one worker while another's process runs: something raced."""
         if event.type == "invoke" and not self.raced:
-            mine = target(event.actor)
-            self.raced = mine >= 0 and any(
-                number != mine and process.running for number, process in enumerate(self._processes)
-            )
+            self._look_for_a_race()
+
+    def _look_for_a_race(self) -> None:
+        """Whether a request of one worker is open while another's process runs."""
+        server = self._tokens.server
+        with server.lock:
+            asking = {target(exchange.actor) for exchange in server.open.values()}
+        self.raced = self.raced or any(
+            0 <= mine != number and process.running for mine in asking for number, process in enumerate(self._processes)
+        )
 
 
 class ProcessRunner:

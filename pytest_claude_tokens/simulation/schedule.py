@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from random import Random
+from signal import Signals
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Fact:
     ``freeze``: from decision ``position`` on, for ``length`` decisions, ``target`` is not chosen while others can run
     or a timer can fire. ``alone``: only ``target`` is chosen while it can run. ``clock``: timers fire although
     somebody could run. ``slow``: network leg number ``position`` takes ``DELAYS[length]``. ``cancel`` and ``kill``:
-    ``target`` is cancelled, or dies, at decision ``position``.
+    ``target`` is cancelled, or dies, at decision ``position``; a process by the signal of number ``length``.
     """
 
     position: int
@@ -61,6 +62,8 @@ class Fact:
             return f"timers fire early for {self.length} decisions from decision {self.position}"
         if self.what == "slow":
             return f"network leg {self.position} takes {DELAYS[self.length]:g} s"
+        if self.what == "kill" and self.length > 1:
+            return f"{who} gets {Signals(self.length).name} at decision {self.position}"
         return f"{who} is {'cancelled' if self.what == 'cancel' else 'killed'} at decision {self.position}"
 
 

@@ -1,0 +1,48 @@
+"""Small programs that the tests start: clients with nothing but the standard library."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+
+CLIENT = """
+import json, os, pathlib, sys, time, urllib.error, urllib.request
+
+def send(path, body=None, headers=()):
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(os.environ["ANTHROPIC_BASE_URL"] + path, data, dict(headers))
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as reply:
+            return reply.status, json.loads(reply.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read())
+
+def hello():
+    return send("/api/hello")
+
+def refresh(secret):
+    body = {"grant_type": "refresh_token", "refresh_token": secret, "client_id": "c"}
+    return send("/v1/oauth/token", body, {"content-type": "application/json"})
+
+def call(bearer):
+    headers = {"content-type": "application/json", "authorization": "Bearer " + bearer}
+    return send("/v1/messages", {"messages": []}, headers)
+
+store = pathlib.Path(os.environ.get("CLAUDE_CONFIG_DIR", ".")) / ".credentials.json"
+
+def load():
+    return json.loads(store.read_text())["claudeAiOauth"]
+
+def save(reply):
+    oauth = {**load(), "accessToken": reply["access_token"], "refreshToken": reply["refresh_token"]}
+    new = store.with_suffix("." + str(os.getpid()))
+    new.touch(0o600)
+    new.write_text(json.dumps({"claudeAiOauth": oauth}))
+    new.replace(store)
+"""
+
+
+def program(text: str) -> list[str]:
+    """The command of a Python program in which :data:`CLIENT` comes first."""
+    return [sys.executable, "-I", "-c", CLIENT + textwrap.dedent(text)]

@@ -105,6 +105,8 @@ class NumberedLoop(base_events.BaseEventLoop):
         for task in self._made:
             if not task.done():
                 close_quietly(task)
+            elif not task.cancelled() and isinstance(task._exception, Stopped):
+                task._log_traceback = False
         if self._network is not None:
             self._network.close()
 

@@ -1,0 +1,313 @@
+"""What code sees of time and chance while a body runs; and that nobody else sees any of it."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import datetime as dt
+import importlib
+import os
+import pickle
+import queue
+import random
+import secrets
+import sys
+import threading
+import time
+import types
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, datetime, timedelta
+from time import monotonic, perf_counter
+from time import sleep as pause
+from time import time as now
+
+import pytest
+
+from pytest_claude_tokens.simulation import native
+from pytest_claude_tokens.simulation.patches import patched
+from pytest_claude_tokens.simulation.schedule import Schedule
+from pytest_claude_tokens.simulation.timeline import EPOCH
+from tests.unit.simulation.worlds import run_threads, stage, world
+
+REAL = {name: getattr(time, name) for name in ("time", "monotonic", "perf_counter", "time_ns", "gmtime", "localtime")}
+
+
+def inside(job, schedule=None):
+    """What a job returns, as the only worker of a world."""
+    with stage():
+        (result,) = run_threads(job, schedule=schedule or Schedule())
+    return result
+
+
+# Time.
+
+
+def test_every_clock_tells_simulated_time():
+    """By attribute, and by a name that was imported before."""
+
+    def job():
+        pause(90.25)
+        return [
+            time.time(), now(), time.monotonic(), monotonic(), time.perf_counter(), perf_counter(),
+            time.time_ns(), time.monotonic_ns(), time.perf_counter_ns(),
+        ]  # fmt: skip
+
+    wall, elapsed = EPOCH + 90.25, 90.25
+    nanoseconds = [int(EPOCH) * 10**9 + 90_250_000_000, 90_250_000_000, 90_250_000_000]
+    assert inside(job) == [wall, wall, elapsed, elapsed, elapsed, elapsed, *nanoseconds]
+
+
+def test_dates_tell_simulated_time():
+    """Aware and naive ones, and the calendar of ``time``."""
+
+    def job():
+        pause(60)
+        return [
+            datetime.now(dt.UTC).isoformat(), dt.datetime.now(dt.UTC).timestamp(), datetime.utcnow().isoformat(),
+            datetime.now().timestamp(), datetime.today().timestamp(), date.today() == date.fromtimestamp(now()),
+            time.gmtime()[:6], time.mktime(time.localtime()), time.gmtime(0)[:3],
+        ]  # fmt: skip
+
+    moment = EPOCH + 60
+    assert inside(job) == [
+        "2026-01-01T00:01:00+00:00", moment, "2026-01-01T00:01:00", moment, moment, True,
+        (2026, 1, 1, 0, 1, 0), moment, (1970, 1, 1),
+    ]  # fmt: skip
+
+
+class Mine(datetime):
+    """A subclass from before."""
+
+
+def test_dates_are_real_ones():
+    """Made, copied, compared, reckoned with and pickled as ever; and subclasses are not taken for their base."""
+
+    def job():
+        value = datetime(2026, 1, 2, tzinfo=dt.UTC)
+
+        class Inner(datetime):
+            pass
+
+        assert type(value) is native.REAL_DATETIME
+        assert type(value) == datetime  # noqa: E721 - that it works is the point
+        assert hash(datetime) == hash(native.REAL_DATETIME)
+        assert datetime != Inner
+        assert hash(Inner) != hash(datetime)
+        assert isinstance(value, datetime)
+        assert issubclass(native.REAL_DATETIME, datetime)
+        assert issubclass(Mine, datetime)
+        assert isinstance(Inner(2026, 1, 1), datetime)
+        assert isinstance(Inner.now(), Inner)
+        assert isinstance(Inner.utcnow(), Inner)
+        assert not isinstance(value, Inner)
+        assert not issubclass(Mine, Inner)
+        assert type(Mine.now()) is Mine
+        assert value - timedelta(days=1) == datetime(2026, 1, 1, tzinfo=dt.UTC)
+        assert datetime.fromisoformat("2026-01-02T00:00:00+00:00") == value
+        assert datetime.strptime("2026", "%Y") == datetime(2026, 1, 1)
+        assert copy.deepcopy(value) == value
+        assert type(datetime.fromtimestamp(0)) is native.REAL_DATETIME
+        assert pickle.loads(pickle.dumps(value)) == value
+        assert pickle.loads(pickle.dumps(datetime)) is datetime
+        return pickle.dumps([value, datetime])
+
+    value, kind = pickle.loads(inside(job))
+    assert value == datetime(2026, 1, 2, tzinfo=dt.UTC)
+    assert kind is native.REAL_DATETIME
+
+
+def test_sleep_takes_simulated_time():
+    """At once; not a negative one."""
+
+    def job():
+        with pytest.raises(ValueError, match="non-negative"):
+            pause(-1)
+        pause(100_000 / 2)
+        return monotonic()
+
+    before = monotonic()
+    assert inside(job) == 50_000
+    assert monotonic() - before < 30
+
+
+def test_other_threads_keep_real_time():
+    """Whoever is no thread of the world sees none of it."""
+    seen, go, over = {}, threading.Event(), threading.Event()
+
+    def outsider():
+        go.wait(5)
+        seen["time"] = abs(time.time() - REAL["time"]()) < 5
+        seen["clock"] = abs(monotonic() - REAL["monotonic"]()) < 5
+        seen["date"] = abs(datetime.now().timestamp() - REAL["time"]()) < 5
+        seen["utc"] = abs(datetime.utcnow().replace(tzinfo=dt.UTC).timestamp() - REAL["time"]()) < 5
+        seen["calendar"] = abs(time.mktime(time.localtime()) - REAL["time"]()) < 5
+        before = REAL["monotonic"]()
+        pause(0.01)
+        seen["sleep"] = REAL["monotonic"]() - before >= 0.01
+        seen["lock"] = type(threading.Lock()) is type(native.allocate_lock())
+        seen["rlock"] = type(threading.RLock()) is type(native.allocate_rlock())
+        seen["queue"] = type(queue.SimpleQueue()).__module__ == "_queue"
+        seen["random"] = len({os.urandom(8), os.urandom(8), secrets.token_bytes(8)}) == 3
+        seen["generator"] = random.Random().random() != random.Random().random()
+        seen["thread"] = started()
+        loop = asyncio.new_event_loop()
+        seen["loop"] = isinstance(loop, asyncio.SelectorEventLoop)
+        loop.close()
+        over.set()
+
+    def started():
+        thread = threading.Thread(target=lambda: None)
+        thread.start()
+        thread.join()
+        return not thread.is_alive()
+
+    thread = threading.Thread(target=outsider)
+    thread.start()
+    with stage(), world():
+        go.set()
+        while not over.is_set():
+            pass
+    thread.join()
+    assert all(seen.values()), seen
+
+
+# Chance.
+
+
+def chance():
+    generator = random.Random()
+    return [
+        os.urandom(8), secrets.token_hex(8), str(uuid.uuid4()), random.SystemRandom().random(),
+        generator.random(), random.Random(7).random(),
+    ]  # fmt: skip
+
+
+def test_chance_is_the_seeds():
+    """One seed, one outcome; but each draw is another one, and what has a seed of its own keeps it."""
+    first, again, other = (inside(chance, Schedule(seed=seed)) for seed in (1, 1, 2))
+    assert first == again
+    assert all(a != b for a, b in zip(first[:-1], other[:-1], strict=True))
+    assert first[-1] == other[-1] == random.Random(7).random()
+
+
+# Everything as it was.
+
+
+def namespaces():
+    return {
+        name: {key: id(value) for key, value in list(vars(module).items()) if callable(value)}
+        for name, module in list(sys.modules.items())
+        if isinstance(module, types.ModuleType)
+    }
+
+
+def changed(before):
+    after = namespaces()
+    return [name for name in before if after[name] != before[name]]
+
+
+def test_everything_is_put_back():
+    """Each global of each module, and what was patched in classes."""
+    with stage():
+        pass  # whatever is imported by the way is imported now
+    before, methods = namespaces(), everything_patched()
+    with stage():
+        assert time.time is not REAL["time"]
+        assert "time" in changed(before)
+    assert changed(before) == []
+    assert everything_patched() == methods
+    with pytest.raises(RuntimeError), patched():
+        raise RuntimeError
+    assert changed(before) == []
+    assert time.time is REAL["time"]
+
+
+def everything_patched():
+    thread, pool = threading.Thread, ThreadPoolExecutor
+    return [thread.start, thread.join, thread.is_alive, pool.submit, pool.__init__, random.Random.seed]
+
+
+def test_reducer_of_somebody_else_is_put_back():
+    """Another library may have its own way to pickle a date."""
+    import copyreg
+
+    mine = lambda value: (str, (str(value),))  # noqa: E731 - short
+    copyreg.pickle(native.REAL_DATETIME, mine)
+    try:
+        with patched():
+            assert copyreg.dispatch_table[native.REAL_DATETIME] is not mine
+        assert copyreg.dispatch_table[native.REAL_DATETIME] is mine
+    finally:
+        del copyreg.dispatch_table[native.REAL_DATETIME]
+
+
+def test_names_of_the_stand_ins_are_those_of_the_real_things():
+    """In a traceback or a log they don't surprise."""
+    with patched():
+        assert [time.time.__name__, time.monotonic.__qualname__, time.gmtime.__name__] == [
+            "time",
+            "monotonic",
+            "gmtime",
+        ]
+        assert repr(datetime) == "<class 'datetime.datetime'>"
+
+
+def test_module_imported_inside_keeps_working_outside(tmp_path, monkeypatch):
+    """Its names for the clocks are ours for good: they tell real time there, and simulated time in the next world."""
+    (tmp_path / "imported_inside.py").write_text("from time import time\nfrom datetime import datetime\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def job():
+        return importlib.import_module("imported_inside").time()
+
+    assert inside(job) == EPOCH
+    module = sys.modules.pop("imported_inside")
+    assert abs(module.time() - REAL["time"]()) < 5
+    assert abs(module.datetime.now().timestamp() - REAL["time"]()) < 5
+    assert inside(module.time) == EPOCH
+
+
+# The company of others.
+
+
+def test_frozen_time_is_simulated_inside_and_frozen_again_outside():
+    """A test that freezes time sees simulated time in the body; so do the waits of locks."""
+    freezegun = pytest.importorskip("freezegun")
+    event = []
+
+    def job():
+        pause(10)
+        event.append(threading.Event())
+        assert not event[0].wait(5)
+        return [time.time(), now(), monotonic(), datetime.now(dt.UTC).timestamp()]
+
+    with freezegun.freeze_time("2020-02-02"):
+        result = inside(job)
+        assert datetime.now().isoformat() == "2020-02-02T00:00:00"
+        assert time.gmtime()[:3] == (2020, 2, 2)
+    assert result == [EPOCH + 15, EPOCH + 15, 15, EPOCH + 15]
+    assert time.time is REAL["time"]
+
+
+def test_machinery_imported_under_frozen_time_has_the_real_things():
+    """It may be imported late, inside a frozen test."""
+    freezegun = pytest.importorskip("freezegun")
+    before = sys.modules.pop("pytest_claude_tokens.simulation.native")
+    try:
+        with freezegun.freeze_time("2020-02-02"):
+            again = importlib.import_module("pytest_claude_tokens.simulation.native")
+            assert again.REAL_DATETIME is before.REAL_DATETIME
+            assert again.REAL_TIMES == before.REAL_TIMES
+    finally:
+        sys.modules["pytest_claude_tokens.simulation.native"] = before
+        sys.modules["pytest_claude_tokens.simulation"].native = before
+
+
+def test_clock_of_hypothesis_is_untouched():
+    """Its deadlines and its statistics are in real time."""
+    from hypothesis.internal.conjecture import engine
+
+    with stage():
+        assert engine.time is REAL["time"] or engine.time.perf_counter is time.perf_counter
+        assert "pytest_claude_tokens" not in getattr(engine.__dict__.get("perf_counter"), "__module__", "")

@@ -1,7 +1,7 @@
 """Hypothesis strategies for services, what goes wrong in them, and what is asked of them.
 
 Each shrinks towards the plainest value: the preset ``anthropic``, a reset connection, no latency, one account, one
-refresh, an empty history.
+refresh, and the history of that.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.zoo.searching import search
@@ -28,24 +29,18 @@ def replayed(name: str, token: str) -> str:
 
 def in_processes(tokens: Mapping[str, str], hash_seeds: Iterable[int], repeats: int) -> list[list[str]]:
     """What ``repeats`` replays in one process for each hash seed came to: names with histories."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, __file__, str(repeats)]
-    running = [
-        subprocess.Popen(
-            command,
-            env={**environment, "PYTHONHASHSEED": str(seed)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+
+    def replay(seed: int) -> list[list[str]]:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": str(seed)}
+        done = subprocess.run(
+            command, env=environment, input=json.dumps(dict(tokens)), stdout=subprocess.PIPE, text=True, check=True
         )
-        for seed in hash_seeds
-    ]
-    results: list[list[str]] = []
-    for process in running:
-        output, _ = process.communicate(json.dumps(dict(tokens)))
-        assert process.returncode == 0
-        results += json.loads(output)
-    return results
+        results: list[list[str]] = json.loads(done.stdout)
+        return results
+
+    with ThreadPoolExecutor(4) as pool:
+        return [result for results in pool.map(replay, hash_seeds) for result in results]
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ TWINS = {
 }
 """One pair for each sound twin: some bugs have the same."""
 
+pytestmark = pytest.mark.timeout(600)  # for the nightly profile; otherwise each takes a second or two
 every_pair = pytest.mark.parametrize("name", ZOO)
 
 

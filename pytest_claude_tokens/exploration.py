@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hypothesis import Phase, settings
 from hypothesis.strategies import SearchStrategy
 
-from fake_server.transports.inprocess import Interceptor, cheap_tls
+from fake_server.transports.inprocess import Interceptor, cheap_clients, cheap_tls
 from pytest_claude_tokens.campaign import Campaign
 from pytest_claude_tokens.confirming import Found, compare, confirm, evidence, shown
 from pytest_claude_tokens.context import CONTEXT, ExplorationContext
@@ -181,6 +181,7 @@ class _Exploration:
                 return
             runner = Runner(body, record=self._exhaustive is not None)
             stack.enter_context(cheap_tls())
+            stack.enter_context(cheap_clients())
             stack.enter_context(Interceptor(runner.resolve, hosts=context.handle.get("hosts", ())))
             stack.enter_context(Watchdog())
             stack.enter_context(patched())

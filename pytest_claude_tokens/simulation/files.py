@@ -85,7 +85,7 @@ def _wait_for_lock(world: World, carrier: Carrier, event: str, args: tuple[Any, 
     delay = _FIRST_LOOK
     while True:
         try:
-            take(fd, operation | fcntl.LOCK_NB, *args[2:])
+            take(fd, operation | fcntl.LOCK_NB, *(part or 0 for part in args[2:]))
         except (BlockingIOError, PermissionError):
             world.block(carrier, "a lock on a file", delay)
             delay = min(1.5 * delay, _SELDOM)

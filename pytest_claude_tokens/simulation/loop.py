@@ -100,6 +100,13 @@ class NumberedLoop(base_events.BaseEventLoop):
             if not task.done() and getattr(task, "worker", -1) == worker:
                 _leave_lock(task.get_coro())
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether there are tasks that have not ended, or that the end of the world has ended."""
+        return any(
+            not task.done() or (not task.cancelled() and isinstance(task._exception, Stopped)) for task in self._made
+        )
+
     def bury(self) -> None:
         """The world has ended: close the coroutines of tasks that have not; the collector would, some time."""
         for task in self._made:
@@ -109,6 +116,16 @@ class NumberedLoop(base_events.BaseEventLoop):
                 task._log_traceback = False
         if self._network is not None:
             self._network.close()
+
+    def close(self) -> None:
+        """As usual; ``asyncio`` forgets the tasks.
+
+        Until they are collected they would stay in its weak set of all tasks: under the same few hashes in each run,
+        so that it becomes slower with each of them.
+        """
+        super().close()
+        for task in self._made:
+            asyncio._unregister_task(task)  # type: ignore[attr-defined]  # documented for those who extend asyncio
 
     # Tasks and futures.
 

@@ -195,6 +195,7 @@ class _End(asyncio.Transport):
                 return
         if not self._closing:
             self._closing = True
+            self._peer.post(None)
             self._end(error)
 
     def _end(self, error: Exception | None) -> None:

@@ -1,0 +1,141 @@
+"""A replay token holds a run, whole and undamaged, or is refused in one sentence."""
+
+from __future__ import annotations
+
+import re
+import string
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fake_server.faults import Fault
+from fake_server.policy import Policy
+from pytest_claude_tokens.simulation.replay import PREFIX, BadToken, Replay
+from pytest_claude_tokens.simulation.schedule import STOCK, Fact, Mishap, Schedule
+
+FAULTS = st.one_of(
+    st.sampled_from([Fault.LOST_REPLY, Fault.RESET, Fault.TIMEOUT, Fault.GARBAGE, Fault.TRUNCATED, Fault.BURST]),
+    st.builds(Fault.status, st.integers(400, 599), st.none() | st.floats(0, 1e9)),
+    st.builds(Fault.delay, st.floats(0, 1e9), st.booleans()),
+    st.builds(Fault.quota, st.sampled_from(["five_hour", "seven_day"])),
+    st.builds(Fault.html, st.integers(400, 599)),
+    st.just(Fault.moved()),
+)
+WHATS = ["freeze", "alone", "clock", "slow", "cancel", "kill"]
+SCHEDULES = st.builds(
+    Schedule,
+    kind=st.sampled_from(["facts", "pct", "walk"]),
+    facts=st.lists(
+        st.builds(Fact, st.integers(0, 10**6), st.sampled_from(WHATS), st.integers(-50, 50), st.integers(0, 500)),
+        max_size=30,
+    ).map(tuple),
+    seed=st.integers(0, 2**64),
+    mishaps=st.lists(
+        st.builds(Mishap, st.integers(0, 100), st.sampled_from(["token", "call"]), FAULTS), max_size=3
+    ).map(tuple),
+)
+REPLAYS = st.builds(
+    Replay,
+    kind=st.sampled_from(["tasks", "threads", "processes"]),
+    workers=st.integers(1, 64),
+    schedule=SCHEDULES,
+    policy=st.sampled_from([{}, Policy().to_dict(), Policy.preset("keycloak").to_dict(), {"name": "x", "limit": 1.5}]),
+    names=st.lists(st.text(string.ascii_lowercase, min_size=1), max_size=3).map(tuple),
+    choices=st.binary(max_size=200),
+    example=st.integers(0, 9),
+)
+TOKEN = Replay(
+    kind="tasks", workers=4, schedule=Schedule(facts=(Fact(3, "freeze", 1, 5), Fact(9, "alone", 2, 1)), seed=77)
+).token()
+
+
+@settings(max_examples=200)
+@given(REPLAYS)
+def test_token_read_back_says_the_same(replay):
+    """Any replay, whatever it holds; and its text can be pasted into a shell."""
+    token = replay.token()
+    assert re.fullmatch(r"ct1-[A-Za-z0-9_-]+", token)
+    assert Replay.read(token) == replay
+    assert Replay.read(token).token() == token
+
+
+def test_token_of_a_short_schedule_is_short():
+    """It stands in a line that people copy."""
+    assert len(TOKEN) < 110
+    assert Replay.read(TOKEN).schedule.text().startswith("w1 is frozen for 5 decisions")
+    assert Replay.read(Replay(kind="tasks", workers=2, schedule=STOCK).token()).schedule == STOCK
+
+
+def refused(text):
+    """Whether ``text`` is refused, in one sentence that quotes it."""
+    with pytest.raises(BadToken) as caught:
+        Replay.read(text)
+    message = str(caught.value)
+    return repr(text) in message and "\n" not in message.replace(repr(text), "")
+
+
+def test_every_other_character_is_noticed():
+    """One letter for another, at any place."""
+    for place in range(len(TOKEN)):
+        for other in string.ascii_letters + string.digits + "-_=+/ ":
+            if other != TOKEN[place]:
+                assert refused(TOKEN[:place] + other + TOKEN[place + 1 :])
+
+
+def test_every_missing_or_additional_character_is_noticed():
+    """A token that was cut at a line's end, or joined with what follows."""
+    for place in range(len(TOKEN)):
+        assert refused(TOKEN[:place])
+        assert refused(TOKEN[:place] + TOKEN[place + 1 :])
+        assert refused(TOKEN[:place] + "A" + TOKEN[place:])
+        assert refused(TOKEN[place + 1 :])
+    for tail in ("A", "=", "==", "\n", " ", "ü", "\0"):
+        assert refused(TOKEN + tail)
+
+
+@given(st.integers(0, len(TOKEN) - 5), st.data())
+def test_every_exchange_of_neighbours_is_noticed(place, data):
+    """Two letters the other way round."""
+    del data
+    place += len(PREFIX)
+    pair = TOKEN[place : place + 2]
+    text = TOKEN[:place] + pair[::-1] + TOKEN[place + 2 :]
+    assert text == TOKEN or refused(text)
+
+
+@given(st.text())
+def test_any_other_text_is_refused(text):
+    """Without an exception of another kind."""
+    assert refused(text)
+    assert refused(PREFIX + text)
+
+
+@pytest.mark.parametrize("prefix", ["ct2-", "CT1-", "ct1", "ct1_", "", "ct10-"])
+def test_token_of_another_version_is_told_by_its_prefix(prefix):
+    """It is not damaged, but nothing that this version can read."""
+    with pytest.raises(BadToken):
+        Replay.read(prefix + TOKEN[len(PREFIX) :])
+    with pytest.raises(BadToken, match="not a replay token of this version, which begins with ct1-"):
+        Replay.read("ct2-" + TOKEN[len(PREFIX) :])
+
+
+@pytest.mark.parametrize("value", ["{}", "[]", "3", '"x"', '["tasks"]', '["tasks",2,"facts",0,[[1]]]', "null", "[" * 9])
+def test_whole_token_of_something_else_is_refused(value):
+    """Its checksum is right, and what it says is no replay."""
+    import zlib
+
+    from pytest_claude_tokens.simulation import replay
+
+    packed = zlib.compress(value.encode(), 9, wbits=-15)
+    assert refused(PREFIX + replay._encoded(replay._sum(packed) + packed))
+    assert refused(PREFIX + replay._encoded(replay._sum(b"\xff") + b"\xff"))
+
+
+@pytest.mark.parametrize("preset", ["anthropic", "keycloak", "no-rotation"])
+def test_policy_comes_back(preset):
+    """As the policy that it was, with sets and infinity, which JSON doesn't know."""
+    policy = Policy.preset(preset)
+    replay = Replay(kind="tasks", workers=2, schedule=STOCK, policy=policy.to_dict())
+    assert Replay.read(replay.token()).policy_again() == policy
+    assert Replay(kind="tasks", workers=2, schedule=STOCK, policy={}).policy_again() == Policy()

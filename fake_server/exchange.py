@@ -128,6 +128,7 @@ class Exchange:
         assert self.op is not None
         if fault is not None and fault.answers:
             reply = server.replies.fault(self.op, fault, intent.f, server.clock.now())
+            self._tell_really(reply)
         else:
             if isinstance(intent, Call):
                 yield from self._queue()
@@ -141,6 +142,14 @@ class Exchange:
                 yield from self._pass(fault.seconds or 0.0, "delay")
         yield Wait("reply")
         return reply
+
+    def _tell_really(self, reply: Reply) -> None:
+        """An injected 401 on a bearer that is over tells its client the truth, by chance."""
+        secret = bearer_of(self._request)
+        if reply.status == 401 and secret is not None:
+            state = self._server.authority.bearer(secret, self._server.clock.now()).state
+            if state in ("expired", "revoked"):
+                self._data["reason"] = state
 
     def _held(self) -> Generator[Effect, None, None]:
         server = self._server

@@ -59,6 +59,8 @@ class Store:
         self._server = server
         self._read = read
         self._last: Content | None = None
+        self._kept: str | None = None
+        """The refresh token that was read last: a file that is absent or torn for a moment says nothing about it."""
 
     @property
     def grant(self) -> Grant:
@@ -74,6 +76,8 @@ class Store:
             if final or content != self._last:
                 self._note(content, server.clock.now() if now is None else now, final)
                 self._last = content
+                if content.state in ("token", "blank"):
+                    self._kept = content.secret
 
     def keeps(self) -> bool:
         """Whether there is a refresh token in it, right now, that the service would accept. Journals nothing."""
@@ -82,7 +86,7 @@ class Store:
             return self._accepted(self._token(content.secret), self._server.clock.now())
 
     def _note(self, content: Content, now: float, final: bool) -> None:
-        before = self._last.secret if self._last else None
+        before = self._kept
         token, previous = self._token(content.secret), self._token(before)
         grant = self.grant if token is None else token.grant
         facts: dict[str, Any] = {}

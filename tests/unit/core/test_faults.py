@@ -247,3 +247,24 @@ def test_faults_are_values() -> None:
     assert Exported is Fault
     assert Fault.status(503) == Fault.status(503) != Fault.status(502)
     assert len({Fault.delay(1), Fault.delay(1.0), Fault.delay(1, after_commit=True)}) == 2
+
+
+@pytest.mark.parametrize(("code", "expired", "reason"), [(401, True, "expired"), (401, False, None), (503, True, None)])
+def test_an_injected_401_tells_the_truth_where_the_bearer_is_over(code: int, expired: bool, reason: str | None) -> None:
+    """A 401 of ours on a bearer that really has expired counts as the service's own; on a live one it doesn't."""
+    world = World()
+    grant = world.server.login("a", expires_in=-1.0 if expired else None)
+    world.server.faults.add("call", Fault.status(code))
+    world.call(grant.access[0].secret)
+
+    assert world.server.journal.events[-1].get("reason") == reason
+
+
+def test_an_injected_401_without_a_bearer_has_no_reason() -> None:
+    """Nothing was presented, so nothing is over."""
+    world = World()
+    world.server.faults.add("token", Fault.status(401))
+    grant = world.server.login("a")
+    world.refresh(grant.refresh[0].secret)
+
+    assert world.server.journal.events[-1].get("reason") is None

@@ -252,7 +252,7 @@ def test_a_callable_whose_lock_the_client_holds_does_not_deadlock(tokens, monkey
     assert notes(tokens) == [
         note("token", "rt#1", True),
         note("unreadable", None, False, "rt#1", False),
-        note("token", "rt#2", True, final=True),
+        note("token", "rt#2", True, "rt#1", False, final=True),
     ]
 
 
@@ -344,3 +344,26 @@ def test_a_slow_client_has_its_store_settled(monkeypatch):
         held[:] = [""] * 3
         tokens._stores.settle()
         assert len(looks) == 8
+
+
+@pytest.mark.parametrize("between", ["unlink", "empty"])
+def test_a_look_at_a_moment_without_the_file_forgets_nothing(between):
+    """A store that is absent or torn in between still went from an accepted token to a dead one."""
+    tokens = ClaudeTokens().open()
+    account = tokens.account()
+    file = tokens.config_dir(account) / ".credentials.json"
+    new = refresh(account.refresh_token).json()
+    file.write_text(stored(new["refresh_token"]))
+    call(new["access_token"])
+    if between == "unlink":
+        file.unlink()
+    else:
+        file.write_text("")
+    call(new["access_token"])
+    file.write_text(stored(account.refresh_token))
+    call(new["access_token"])
+    file.write_text(stored(new["refresh_token"]))
+    tokens.finish()
+    tokens.close()
+
+    assert type(tokens.violations()[0]).__name__ == "StoreRegression"

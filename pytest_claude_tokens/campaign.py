@@ -99,13 +99,20 @@ class Campaign:
         self.found_at = 0
         self._forced: Schedule | None = None
         self._last: Failure | None = None
+        self._ended: BaseException | None = None
 
     def _property(self, drawn: SearchStrategy[Schedule], identity: str) -> Any:
         def explored(claude_tokens_schedule: Schedule, **arguments: Any) -> None:
             __tracebackhide__ = True
             schedule = claude_tokens_schedule if self._forced is None else self._forced
             told = {name: repr(value) for name, value in arguments.items()}
-            outcome = self._execute(schedule, arguments)
+            try:
+                outcome = self._execute(schedule, arguments)
+            except core.failure_exceptions_to_catch() as ended:
+                if isinstance(ended, Exception):
+                    raise
+                self._ended = ended  # a time-out, an expected failure, an exit: Hypothesis would try for a smaller one
+                raise _Enough from None
             error = outcome.error
             if self._forced is not None:
                 self._last = Failure(outcome=outcome, choices=self._choices(), told=told)
@@ -246,8 +253,8 @@ class Campaign:
         self._use(base, phases=[Phase.reuse], database=None)
         self._forced, self._last = schedule, None
         try:
-            with suppress(DidNotReproduce), with_reporter(lambda _: None):
-                self.test()
+            with suppress(DidNotReproduce):
+                self._call(self.test)
         finally:
             self._forced = None
             setattr(self.test, _BLOB, before[0])
@@ -266,8 +273,7 @@ class Campaign:
         """An ordinary Hypothesis run: did it pass? Its own complaints (an unsatisfiable strategy …) are raised."""
         self.failed = None
         try:
-            with with_reporter(lambda _: None):
-                self.test()
+            self._call(self.test)
         except HypothesisException as error:
             if self.failed is None or isinstance(error, DidNotReproduce):
                 raise
@@ -285,6 +291,16 @@ class Campaign:
         self.failed = None  # an explicit example may have failed as it was expected to
         return True
 
+    def _call(self, test: Callable[[], object]) -> None:
+        """Let Hypothesis run, without its reports; what ends a search is raised as it is."""
+        try:
+            with with_reporter(lambda _: None):
+                test()
+        except _Enough:
+            if self._ended is not None:
+                raise self._ended from None
+            raise
+
     def _fuzz(self, number: int, seed: int | None, derandomize: bool) -> bool:
         """Gear one: ``number`` schedules from random bytes; whether all of them passed."""
         if seed is None:
@@ -298,7 +314,7 @@ class Campaign:
         while self.schedules < until and wasted < 10 * number:
             before = self.schedules
             try:
-                run(source.randbytes(_BYTES))
+                self._call(lambda: run(source.randbytes(_BYTES)))
             except BaseException:
                 if self.failed is None:
                     raise

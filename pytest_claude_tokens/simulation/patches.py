@@ -21,7 +21,7 @@ import threading
 import time
 from concurrent.futures._base import LOGGER
 from concurrent.futures.thread import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from fake_server.actors import WORKER
@@ -94,7 +94,15 @@ def _rlock() -> Any:
 def _simple_queue() -> Any:
     if here() is None or NATIVE.depth:
         return _REAL_SIMPLE_QUEUE()
-    return queue._PySimpleQueue()  # type: ignore[attr-defined]  # the Python one is built on Semaphore
+    return _SimpleQueue()
+
+
+class _SimpleQueue(queue._PySimpleQueue):  # type: ignore[name-defined,misc]  # the Python one is built on Semaphore
+    """One into which can be put something at any time: a pool does that when it is thrown away."""
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        with suppress(Stopped):
+            super().put(item, block, timeout)
 
 
 def _urandom(size: int, /) -> bytes:
@@ -262,6 +270,7 @@ def patched() -> Iterator[None]:
     replacements = _replacements()
     found = _scan(replacements)
     with ExitStack() as stack:
+        stack.callback(random.setstate, random.getstate())  # each run seeds it anew
         stack.enter_context(older_locks(_OURS))
         for namespace, name, value in found:
             namespace[name] = replacements[id(value)]

@@ -105,8 +105,17 @@ class SimulatedLock:
     def release(self) -> None:
         """As ``threading.Lock.release``."""
         self._owner = None
-        self._real.release()
+        self._release()
         self._let_go()
+
+    def _release(self) -> None:
+        try:
+            self._real.release()
+        except RuntimeError:
+            place = here()
+            if place is not None and place[0].stopping:  # a condition could not take it again
+                raise Stopped from None
+            raise
 
     def _let_go(self) -> None:
         """It is free: wake the next, and see who goes on."""
@@ -162,7 +171,7 @@ class SimulatedRLock(SimulatedLock):
 
     def release(self) -> None:
         """As ``threading.RLock.release``."""
-        self._real.release()
+        self._release()
         if not self._real._is_owned():
             self._owner = None
             self._let_go()

@@ -31,6 +31,8 @@ _EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", 
 _FIRST_LOOK, _SELDOM = 0.01, 5.0
 """Simulated seconds between two looks at a lock on a file, which nobody tells us is free: more and more."""
 _CODE = (".py", ".pyc", ".so", ".pth")
+_SYSTEM = (sys.prefix, sys.base_prefix, "/dev/", "/etc/", "/proc/", "/sys/", "/usr/")
+"""Where nobody's store is, but much that libraries read once in a process: the first run would differ from others."""
 
 
 @contextmanager
@@ -73,7 +75,7 @@ def _is_ours(path: object) -> bool:
     # Temporary files may be there, and a store there is a store.
     if text.startswith("/dev/shm/"):  # noqa: S108 - nothing is made there
         return False
-    return text.endswith(_CODE) or text.startswith((sys.prefix, sys.base_prefix, "/dev/", "/proc/"))
+    return text.endswith(_CODE) or text.startswith(_SYSTEM)
 
 
 def _wait_for_lock(world: World, carrier: Carrier, event: str, args: tuple[Any, ...]) -> None:

@@ -32,7 +32,8 @@ _Place = tuple[Any, str, Any]
 def older_locks(spared: Iterable[str]) -> Iterator[None]:
     """Simulate the locks in globals of modules, in their classes, and in objects that are such globals.
 
-    Not those of the standard library or of the packages in ``spared``; of an installed package the globals only.
+    Not those of the standard library, of the packages in ``spared``, and of what is installed: many of those guard
+    what is done once in a process, and a switch there would make the first run differ from all others.
     """
     places = list(_places(frozenset(spared)))
     made: dict[int, SimulatedLock] = {}
@@ -61,11 +62,12 @@ def _places(spared: frozenset[str]) -> Iterator[_Place]:
         namespace = getattr(module, "__dict__", None)
         if namespace is None or package in spared or package in sys.stdlib_module_names:
             continue
-        deep = not any(part in (getattr(module, "__file__", None) or "") for part in _INSTALLED)
+        if any(part in (namespace.get("__file__") or "") for part in _INSTALLED):
+            continue
         for key, value in list(namespace.items()):
             if type(value) in _KINDS:
                 yield module, key, value
-            elif deep and getattr(type(value) if not isinstance(value, type) else value, "__module__", "") == name:
+            elif getattr(type(value) if not isinstance(value, type) else value, "__module__", "") == name:
                 yield from _attributes(value)
 
 

@@ -72,6 +72,7 @@ def test_file_operation_is_a_switch_point(tmp_path, operation):
         lambda: None,
         lambda: open(os.devnull).close(),
         lambda: open(__file__).close(),
+        lambda: open("/etc/passwd").close(),
         lambda: os.path.exists(__file__),
         os.getpid,
     ],

@@ -73,8 +73,8 @@ def test_name_that_was_bound_anew_inside_is_left_alone(monkeypatch):
     assert LOCK is mine
 
 
-def test_only_the_globals_of_what_is_installed_and_nothing_of_what_is_spared(monkeypatch):
-    """An object without a dictionary among the modules doesn't matter."""
+def test_nothing_of_what_is_installed_or_spared(monkeypatch):
+    """Theirs guard what is done once in a process. An object without a dictionary among the modules doesn't matter."""
     lock = threading.Lock()
     for name, path in {"installed_one": "/x/site-packages/installed_one.py", "spared_one": "/x/spared_one.py"}.items():
         module = types.ModuleType(name)
@@ -86,7 +86,7 @@ def test_only_the_globals_of_what_is_installed_and_nothing_of_what_is_spared(mon
     monkeypatch.setitem(sys.modules, "absent_one", None)
     installed, spared = sys.modules["installed_one"], sys.modules["spared_one"]
     with older_locks(["spared_one"]):
-        assert type(installed.lock) is SimulatedLock
+        assert installed.lock is lock
         assert installed.Keeper.shared is lock
         assert spared.lock is lock
         assert spared.Keeper.shared is lock

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +18,17 @@ async def task_body(claude_tokens, workers, n=None):
 
 def thread_body(claude_tokens, workers, n=None):
     """A body of threads, or of processes."""
+
+
+DRAWN: list[dict[str, Any]] = [
+    {"n": st.integers()},
+    {"faults": []},
+    {"faults": [Fault.RESET]},
+    {"kills": True},
+    {"cancel": True},
+    {"processes": True},
+]
+"""Options by which something is drawn."""
 
 
 @pytest.mark.parametrize(
@@ -35,14 +48,7 @@ def thread_body(claude_tokens, workers, n=None):
                 TypeError,
                 "explore(exhaustive=…) is systematic: it takes no strategies, faults",
             )
-            for more in (
-                {"n": st.integers()},
-                {"faults": []},
-                {"faults": [Fault.RESET]},
-                {"kills": True},
-                {"cancel": True},
-                {"processes": True},
-            )
+            for more in DRAWN
         ),
     ],
 )

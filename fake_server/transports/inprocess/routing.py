@@ -9,7 +9,8 @@ lists, whatever was entered before or after, and decides:
 * any other host: respx goes on as if we were not there, with its "not mocked", too; without a router of the user's
   the request goes to the network untouched;
 * a loopback address is a host like any other, but reaches the network where no route of the user's matches: it may
-  be the service's own socket.
+  be the service's own socket;
+* what a connection pool sends on to a forward proxy has been decided about where the pool was asked.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from __future__ import annotations
 import importlib
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self, cast
+from unittest.mock import patch
 
+import httpx
 from respx.mocks import Mocker
 from respx.models import AllMockedAssertionError, PassThrough, ResolvedRoute, Route
 from respx.router import Router
@@ -27,8 +30,6 @@ from fake_server.transports.inprocess.libraries import importable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    import httpx
 
 __all__ = ["HOSTS", "Interceptor", "MissingExtra"]
 
@@ -94,15 +95,20 @@ class _FirstRouter(Router):
         super().__init__(assert_all_called=False)
         self._mocker = mocker
         self._library = library
+        self._reading: Any = None
 
     def start(self) -> None:
         self._mocker.routers.insert(0, self)
         if self._library is not None:
+            self._reading = patch.object(self._mocker, "to_httpx_request", _reader(self._mocker))
+            self._reading.start()
             self._mocker.start()
 
     def stop(self) -> None:
         self._mocker.unregister(self)
         self._mocker.stop()
+        if self._library is not None:
+            self._reading.stop()
 
     def handler(self, request: httpx.Request) -> httpx.Response:
         """Answer, or tell respx where to go on."""
@@ -130,6 +136,8 @@ class _FirstRouter(Router):
 
     def _find(self, request: httpx.Request) -> tuple[Target | None, list[Router]]:
         """The service that is to answer, and the user's routers that have a route for the request."""
+        if isinstance(request, _Relayed):
+            return None, []
         host = request.url.host.rstrip(".")
         target = _target(host)
         if len(self._mocker.routers) == 1:
@@ -143,6 +151,32 @@ class _FirstRouter(Router):
         if target is None or self._library is None:
             raise PassThrough("not a request to the service", request=request, origin=_NOBODY)
         return Drive(target, request, self._library)
+
+
+class _Relayed(httpx.Request):
+    """What a pool sends on to a forward proxy. The proxy's is the only address that respx's form of it can have."""
+
+
+def _reader(mocker: Any) -> Callable[..., httpx.Request]:
+    """A reader like respx's of a transport's request, for all but those to a forward proxy.
+
+    It joins host and target to an address, and there the target is an address itself: it would be refused as invalid.
+    """
+    original: Callable[..., httpx.Request] = mocker.to_httpx_request
+
+    def read(*, request: Any, **more: Any) -> httpx.Request:
+        if not _is_relayed(request):
+            return original(request=request, **more)
+        url = httpx.URL(scheme=request.url.scheme.decode("ascii"), host=request.url.host.decode("ascii"))
+        return _Relayed(request.method, url, headers=request.headers, stream=request.stream)
+
+    return read
+
+
+def _is_relayed(request: Any) -> bool:
+    """Whether the target is an address (RFC 9112 section 3.2.2) or that of a tunnel (section 3.2.3)."""
+    target = request.url.target
+    return not target.startswith(b"/") and (request.method == b"CONNECT" or b"://" in target)
 
 
 def _target(host: str) -> Target | None:

@@ -15,6 +15,9 @@ _WRAPPERS = frozenset(
 )
 """Programs that start another one, which is named somewhere among their arguments."""
 
+_PREFIXES = frozenset(("!", "{", "builtin", "command", "do", "elif", "else", "exec", "if", "then", "until", "while"))
+"""Words of a shell that come before a command."""
+
 
 def words(arguments: object) -> list[str]:
     """The arguments of a process as texts, however they were given."""
@@ -35,9 +38,22 @@ def runs_claude(arguments: list[str]) -> bool:
     if program in _SHELLS:
         script = next((rest[at + 1 :] for at, word in enumerate(rest) if _takes_script(word)), [])
         return bool(script) and _script_runs_claude(script[0])
+    if program in _PREFIXES:
+        return runs_claude(_after_prefix(program, rest))
+    if program == "eval":
+        return _script_runs_claude(" ".join(rest))
     if program in _WRAPPERS:
         return any(runs_claude(rest[at:]) for at, word in enumerate(rest) if _could_start(word))
     return False
+
+
+def _after_prefix(prefix: str, rest: list[str]) -> list[str]:
+    """The command behind ``prefix`` and its options; none where ``command -v`` only asks where it is."""
+    while rest and rest[0].startswith("-"):
+        if prefix == "command" and not {"v", "V"}.isdisjoint(rest[0]):
+            return []
+        rest = rest[2:] if prefix == "exec" and rest[0].endswith("a") else rest[1:]
+    return rest
 
 
 def _takes_script(word: str) -> bool:

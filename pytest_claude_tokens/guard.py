@@ -4,18 +4,15 @@ One audit hook (PEP 578) for the whole process, installed with the first handle.
 an event up in a table that is empty while nothing is guarded, and returns.
 
 * **Hosts**: from the first handle until :func:`disarm`, name look-ups of and connections to the real hosts are refused,
-  since a thread left behind can wake after its test. ``NO_PROXY`` names them meanwhile, or a proxy of the user's would
-  look the names up elsewhere.
+  since a thread left behind can wake after its test (:mod:`pytest_claude_tokens.guard_hosts`).
 * **Files and processes**: while a handle is open.
-
-A host's name is visible at the look-up, whatever the client library; so that is where it is refused. A library that
-brings a resolver of its own is out of reach.
 """
 
 from __future__ import annotations
 
 import os
 import pwd
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +20,8 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, Protocol
 
-from pytest_claude_tokens import commands
+from pytest_claude_tokens import commands, guard_hosts
+from pytest_claude_tokens.guard_hosts import HOSTS, MARKER, RealServiceRefused
 
 __all__ = [
     "HOSTS",
@@ -41,32 +39,12 @@ __all__ = [
     "unlisten",
 ]
 
-HOSTS = ("anthropic.com", "claude.com", "claude.ai")
-"""The real hosts: these and all below them."""
-
-MARKER = "CLAUDE_TOKENS_HANDLE"
-"""The variable by which an environment is known to be one of ours."""
-
 Args = tuple[Any, ...]
 Listener = Callable[[str, Args], None]
 
 _PLACES = (".claude", ".claude.json", ".claude.lock", os.path.join(".config", "anthropic"))
 _SCRATCH = ("/tmp", "/var/tmp")  # noqa: S108 - compared with, never written to
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _HOME = os.environ.get("HOME", "")
-
-
-class RealServiceRefused(RuntimeError):
-    """The code under test was about to reach the real service, the user's real login or a real ``claude``."""
-
-    __module__ = "claude_tokens"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, self.args  # by name, as no module `claude_tokens` can be imported
-
-
-def _rebuild(*args: object) -> RealServiceRefused:
-    return RealServiceRefused(*args)
 
 
 class Watcher(Protocol):
@@ -85,7 +63,6 @@ _active = False
 _hosts_allowed = False
 _watchers: list[Watcher] = []
 _heard: dict[str, list[Listener]] = {}
-_proxies: dict[str, tuple[str | None, str]] = {}
 
 
 # --- what others call -------------------------------------------------------------------------------------------
@@ -103,7 +80,7 @@ def arm() -> None:
     global _active, _installed  # noqa: PLW0603 - as above
     with _lock:
         if not _hosts_allowed:
-            _name_hosts_in_no_proxy()
+            guard_hosts.shield()
         if not _active:
             _active = True
             _fill_table()
@@ -113,11 +90,11 @@ def arm() -> None:
 
 
 def disarm() -> None:
-    """The session is over: guard nothing any more, and put ``NO_PROXY`` back."""
+    """The session is over: guard nothing any more, and put ``NO_PROXY`` and the sockets' methods back."""
     global _active  # noqa: PLW0603 - as above
     with _lock:
         _active = False
-        _restore_no_proxy()
+        guard_hosts.unshield()
         _fill_table()
 
 
@@ -188,7 +165,7 @@ def _fill_table() -> None:
     """What is done at which event, as things are now. Other threads read the table while it changes, key by key."""
     wanted: dict[str, list[Listener]] = {}
     if _active:
-        checks = {**_FILE_CHECKS, **_PROCESS_CHECKS, **({} if _hosts_allowed else _HOST_CHECKS)}
+        checks = {**_FILE_CHECKS, **_PROCESS_CHECKS, **({} if _hosts_allowed else guard_hosts.CHECKS)}
         wanted = {event: [check] for event, check in checks.items()}
         for event, listeners in _heard.items():
             if listeners:
@@ -203,76 +180,6 @@ def _tell(event: str, args: Args) -> None:
         with unheard():
             for listener in tuple(_heard[event]):
                 listener(event, args)
-
-
-# --- hosts ------------------------------------------------------------------------------------------------------
-
-
-def _check_host(host: object) -> None:
-    name = host.decode("ascii", "ignore") if isinstance(host, (bytes, bytearray)) else host
-    if not isinstance(name, str):
-        return
-    name = name.rstrip(".").lower()
-    if any(name == real or name.endswith("." + real) for real in HOSTS):
-        raise RealServiceRefused(
-            f"refused to reach {name}: tests never talk to the real service; httpx and httpx2 are answered in process "
-            "while a handle is open, any other client through tokens.url or tokens.environ() (ini option "
-            "claude_tokens_allow_real_hosts = true for suites that need it)"
-        )
-
-
-def _on_look_up(event: str, args: Args) -> None:
-    _check_host(args[0])
-
-
-def _on_connect(event: str, args: Args) -> None:
-    address = args[1]
-    if isinstance(address, tuple) and address:
-        _check_host(address[0])
-
-
-def _on_send(event: str, args: Args) -> None:
-    """``http.client`` sends something: perhaps it asks a proxy for a tunnel to a real host."""
-    connection, data = args
-    if isinstance(data, bytes) and data.startswith(b"CONNECT ") and connection.host not in _LOOPBACK:
-        _check_host(data.split(b" ", 2)[1].rpartition(b":")[0])
-
-
-_HOST_CHECKS: dict[str, Listener] = {
-    "socket.getaddrinfo": _on_look_up,
-    "socket.gethostbyname": _on_look_up,
-    "socket.gethostbyaddr": _on_look_up,
-    "socket.connect": _on_connect,
-    "socket.sendto": _on_connect,
-    "socket.sendmsg": _on_connect,
-    "http.client.send": _on_send,
-}
-
-
-def _name_hosts_in_no_proxy() -> None:
-    """Again for each handle: a test may have replaced the variables, and have put them back since."""
-    if MARKER in os.environ:  # an environment of ours, in which the proxy is ours
-        return
-    found = {name: os.environ.get(name) for name in ("no_proxy", "NO_PROXY")}
-    for name, before in found.items():
-        base = before if before is not None else next(filter(None, found.values()), "")
-        named = [part.strip() for part in base.split(",") if part.strip()]
-        if "*" in named:  # all hosts; to some clients only where it stands alone
-            continue
-        ours = ",".join([*named, *(host for host in HOSTS if host not in named)])
-        if ours != before:
-            _proxies[name] = (before, ours)
-            os.environ[name] = ours
-
-
-def _restore_no_proxy() -> None:
-    for name, (before, ours) in _proxies.items():
-        if os.environ.get(name) == ours:
-            if before is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = before
-    _proxies.clear()
 
 
 # --- files ------------------------------------------------------------------------------------------------------
@@ -332,6 +239,18 @@ def _on_path(event: str, args: Args) -> None:
         check_path(args[0])
 
 
+def _on_database(event: str, args: Args) -> None:
+    """``sqlite3`` opens its file without an event ``open``; the name may be an URI."""
+    if _watchers:
+        name = args[0]
+        if isinstance(name, str) and name.startswith("file:"):
+            from urllib.parse import unquote  # seldom needed
+
+            name = unquote(name.removeprefix("file:").partition("?")[0])
+            name = re.sub("^/+", "/", name)
+        check_path(name)
+
+
 def _on_two_paths(event: str, args: Args) -> None:
     if _watchers:
         check_path(args[0])
@@ -350,6 +269,7 @@ _FILE_CHECKS: dict[str, Listener] = {
     "os.chmod": _on_path,
     "os.utime": _on_path,
     "shutil.rmtree": _on_path,
+    "sqlite3.connect": _on_database,
 }
 
 

@@ -11,7 +11,6 @@ the search call these one by one:
 
 from __future__ import annotations
 
-import logging
 import os
 from contextlib import ExitStack, contextmanager
 from typing import IO, TYPE_CHECKING, Self
@@ -31,7 +30,7 @@ from pytest_claude_tokens.credentials import FILE, write_new
 from pytest_claude_tokens.ending import end, wait_for_open
 from pytest_claude_tokens.holding import held
 from pytest_claude_tokens.judging import HistoryView, Judgement
-from pytest_claude_tokens.leaks import Leaks, LogWatch
+from pytest_claude_tokens.leaks import Leaks, watched_logs
 from pytest_claude_tokens.stores import Stores
 from pytest_claude_tokens.violations import DEFAULT
 from pytest_claude_tokens.ways import Ways
@@ -127,9 +126,7 @@ class ClaudeTokens:
             undo.callback(guard.release, self)
             if self._intercept:
                 self._answer_in_process(undo)
-            watch = LogWatch(self._leaks)
-            logging.getLogger().addHandler(watch)
-            undo.callback(logging.getLogger().removeHandler, watch)
+            undo.enter_context(watched_logs(self._leaks))
             self.server.journal.observers.append(self._stores.on_event)
             undo.callback(self.server.journal.observers.remove, self._stores.on_event)
             for name in self._first:

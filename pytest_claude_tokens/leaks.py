@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import weakref
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fake_server.tokens import TOKEN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from fake_server.authority import AccessToken, RefreshToken
     from fake_server.server import Server
 
-__all__ = ["Leaks", "LogWatch"]
+__all__ = ["Leaks", "LogWatch", "watched_logs"]
 
 _OTHERS = stat.S_IRGRP | stat.S_IROTH
 _LARGEST = 16 * 1024 * 1024
@@ -83,11 +85,18 @@ class LogWatch(logging.Handler):
     def __init__(self, leaks: Leaks) -> None:
         super().__init__()
         self._leaks = leaks
+        self._latest: Callable[[], logging.LogRecord | None] = lambda: None
+
+    def overhear(self, record: logging.LogRecord) -> bool:
+        """A filter for other handlers, which filters nothing: they may hear of records that never come to this one."""
+        if self._latest() is not record:
+            self._latest = weakref.ref(record)
+            self.emit(record)
+        return True
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Search the record without the handler's lock: whoever logs may hold the server's, and the other way round."""
-        self.emit(record)
-        return True
+        return self.overhear(record)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -97,3 +106,23 @@ class LogWatch(logging.Handler):
         except Exception:  # noqa: BLE001 - a message that can't be formatted is reported by the other handlers
             return
         self._leaks.search("log", record.name, texts)
+
+
+@contextmanager
+def watched_logs(leaks: Leaks) -> Iterator[None]:
+    """Search what is logged in the block, where it comes to the root logger or to one of its handlers.
+
+    Those of pytest, as that of ``caplog``, are there before a test begins; a test attaches them to loggers that don't
+    propagate.
+    """
+    root, watch = logging.getLogger(), LogWatch(leaks)
+    others = list(root.handlers)
+    for handler in others:
+        handler.addFilter(watch.overhear)
+    root.addHandler(watch)
+    try:
+        yield
+    finally:
+        root.removeHandler(watch)
+        for handler in others:
+            handler.removeFilter(watch.overhear)

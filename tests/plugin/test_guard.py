@@ -7,6 +7,7 @@ import http.client
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -20,7 +21,8 @@ import httpx2
 import pytest
 import requests
 
-from pytest_claude_tokens import guard
+from fake_server.transports.loopback import listener
+from pytest_claude_tokens import guard, guard_hosts
 from pytest_claude_tokens.guard import RealServiceRefused
 from pytest_claude_tokens.handle import ClaudeTokens
 
@@ -79,7 +81,33 @@ def by_async_httpx():
     asyncio.run(get())
 
 
-WAYS = [by_socket, by_look_up, by_urllib, by_http_client, by_requests, by_asyncio, by_aiohttp]
+def by_connect():
+    with socket.socket() as client:
+        client.connect(("api.anthropic.com", 443))
+
+
+def by_connect_ex():
+    with socket.socket() as client:
+        client.connect_ex(("api.anthropic.com", 443))
+
+
+def by_datagram():
+    with socket.socket(type=socket.SOCK_DGRAM) as client:
+        client.sendto(b"x", ("api.anthropic.com", 443))
+
+
+def by_datagram_with_flags():
+    with socket.socket(type=socket.SOCK_DGRAM) as client:
+        client.sendto(b"x", 0, ("api.anthropic.com", 443))
+
+
+def by_message():
+    with socket.socket(type=socket.SOCK_DGRAM) as client:
+        client.sendmsg([b"x"], [], 0, ("api.anthropic.com", 443))
+
+
+DIRECT = [by_connect, by_connect_ex, by_datagram, by_datagram_with_flags, by_message]
+WAYS = [*DIRECT, by_socket, by_look_up, by_urllib, by_http_client, by_requests, by_asyncio, by_aiohttp]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -99,6 +127,15 @@ def test_a_thread_that_wakes_after_its_test_is_refused(way):
         pool.submit(way).result()
 
 
+@pytest.mark.parametrize("way", DIRECT)
+def test_a_socket_looks_up_no_name(tokens, monkeypatch, way):
+    """The interpreter would look it up before it tells the hook: without the hook the error is the same."""
+    monkeypatch.setattr(guard, "_table", {})
+
+    with pytest.raises(RealServiceRefused, match="refused to reach"):
+        way()
+
+
 def test_a_proxy_of_the_users_is_not_asked(tokens, monkeypatch):
     """HTTPS_PROXY would have the name looked up elsewhere: NO_PROXY leads the client here, where it is refused."""
     with socket.create_server(("127.0.0.1", 0)) as proxy:
@@ -114,7 +151,7 @@ def test_a_proxy_of_the_users_is_not_asked(tokens, monkeypatch):
 def test_a_tunnel_through_a_proxy_given_by_hand_is_refused(tokens, monkeypatch):
     """`proxies=` has no regard for NO_PROXY; the tunnel's request would name the real host."""
     with socket.create_server(("127.0.0.1", 0)) as proxy:
-        monkeypatch.setattr(guard, "_LOOPBACK", ())  # as if this proxy were elsewhere
+        monkeypatch.setattr(guard_hosts, "_LOOPBACK", ())  # as if this proxy were elsewhere
         with pytest.raises(RealServiceRefused):
             requests.get(
                 "https://api.anthropic.com", proxies={"https": f"http://127.0.0.1:{proxy.getsockname()[1]}"}, timeout=5
@@ -124,6 +161,26 @@ def test_a_tunnel_through_a_proxy_given_by_hand_is_refused(tokens, monkeypatch):
         with connection:
             connection.settimeout(5)
             assert connection.recv(100) == b""
+
+
+def test_a_plain_request_through_a_proxy_is_refused(tokens):
+    """Without a tunnel, the request's own line names the real host; loopback is no excuse, unless the proxy is ours."""
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        with pytest.raises(RealServiceRefused):
+            requests.get(
+                "http://api.anthropic.com/", proxies={"http": f"http://127.0.0.1:{proxy.getsockname()[1]}"}, timeout=5
+            )
+
+    assert requests.get("http://api.anthropic.com/api/hello", proxies={"http": tokens.url}, timeout=5).status_code < 500
+
+
+def test_a_server_of_ours_is_known_while_it_listens():
+    """Its port may be somebody else's afterwards."""
+    with ClaudeTokens() as tokens:
+        port = int(tokens.url.rpartition(":")[2])
+        assert port in listener.PORTS
+
+    assert port not in listener.PORTS
 
 
 def test_loopback_is_open(tokens):
@@ -163,6 +220,8 @@ def test_the_real_login_is_out_of_reach_of_any_code(home):
             (home / ".claude.lock").mkdir,
             lambda: shutil.rmtree(home / ".claude"),
             lambda: shutil.copy(login, other),
+            lambda: sqlite3.connect(home / ".claude" / "history.db"),
+            lambda: sqlite3.connect(f"{(home / '.claude' / 'history.db').as_uri()}?mode=ro", uri=True),
             lambda: other.with_name("link").symlink_to(login),
         ):
             with pytest.raises(RealServiceRefused, match="refused to touch"):
@@ -176,6 +235,7 @@ def test_the_real_login_is_out_of_reach_of_any_code(home):
     "start",
     [
         lambda: subprocess.run(["claude", "-p", "x"], check=False),
+        lambda: subprocess.run(["bash", "-c", "exec claude"], check=False),
         lambda: subprocess.run("cd / && claude -p x", shell=True, check=False),
         lambda: subprocess.Popen(["flock", "-w", "600", "lock", "claude"]),
         lambda: subprocess.run(["claude"], env=os.environ, check=False),

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     Pace = Callable[[Exchange, Wait], Wait]
     Aside = Callable[[Request], Local | None]
 
-__all__ = ["Listener", "check_host"]
+__all__ = ["PORTS", "Listener", "check_host"]
+
+PORTS: set[int] = set()
+"""Where this process listens now: what is sent there goes no further."""
 
 _BACKLOG = 1024
 """Connections that may wait to be accepted: a burst of hundreds must not lose one."""
@@ -110,6 +113,7 @@ class Listener:
             listening.close()
             raise
         self.port = listening.getsockname()[1]
+        PORTS.add(self.port)
         self.loop = RealTimeLoop()
         self._thread = threading.Thread(target=self._run, args=(listening,), name="fake-server", daemon=True)
         self._thread.start()
@@ -124,6 +128,7 @@ class Listener:
             self.call(self._stopping.set)
             self._thread.join()
             self._thread = None
+            PORTS.discard(self.port)
 
     def call(self, function: Callable[..., object], *args: object) -> None:
         """Run ``function`` in the loop's thread, from any thread; nothing happens where the loop has ended."""

@@ -20,6 +20,14 @@ from pytest_claude_tokens.commands import runs_claude, words
         ["flock", "-w", "600", "/tmp/lock", "claude", "-p"],
         ["env", "A=1", "/opt/claude"],
         ["timeout", "5", "sh", "-c", "claude"],
+        ["bash", "-c", "exec claude"],
+        ["bash", "-c", "cd / && exec -c -a name claude -p x"],
+        ["sh", "-c", "command -p claude"],
+        ["sh", "-c", "exec env A=1 claude"],
+        ["sh", "-c", "time claude"],
+        ["sh", "-c", "if ! claude -p x; then exit 1; fi"],
+        ["sh", "-c", "{ claude; }"],
+        ["sh", "-c", "eval 'claude -p x'"],
     ],
 )
 def test_a_command_that_starts_claude_is_known(command):
@@ -42,6 +50,11 @@ def test_a_command_that_starts_claude_is_known(command):
         ["sh", "-c", ""],
         ["flock", "-w", "1", "/tmp/claude.lock", "echo"],
         ["python", "-c", "claude"],
+        ["sh", "-c", "command -v claude || exit 1"],
+        ["sh", "-c", "exec grep -r claude ."],
+        ["sh", "-c", "exec -a claude sleep 1"],
+        ["sh", "-c", "exec"],
+        ["sh", "-c", "if test -d claude; then echo claude; fi"],
     ],
 )
 def test_a_command_that_only_speaks_of_claude_is_not(command):

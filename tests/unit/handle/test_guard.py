@@ -7,12 +7,14 @@ from __future__ import annotations
 import os
 import pickle
 import pwd
+import socket
 import sys
 from types import SimpleNamespace
 
 import pytest
 
-from pytest_claude_tokens import guard
+from fake_server.transports.loopback import listener
+from pytest_claude_tokens import guard, guard_hosts
 from pytest_claude_tokens.guard import RealServiceRefused
 
 HOME = "/home/somebody"
@@ -91,13 +93,67 @@ def test_a_tunnel_to_a_real_host_is_refused(guarded):
     sends = [
         ("proxy.example", b"CONNECT api.anthropic.com:443 HTTP/1.1\r\n\r\n", True),
         ("proxy.example", b"CONNECT pypi.org:443 HTTP/1.1\r\n\r\n", False),
-        ("127.0.0.1", b"CONNECT api.anthropic.com:443 HTTP/1.1\r\n\r\n", False),
+        ("127.0.0.1", b"CONNECT api.anthropic.com:443 HTTP/1.1\r\n\r\n", True),
+        ("proxy.example", b"GET http://api.anthropic.com/v1 HTTP/1.1\r\n\r\n", True),
+        ("proxy.example", b"POST http://u:p@api.anthropic.com:80?x HTTP/1.1\r\n\r\n", True),
+        ("proxy.example", b"GET http://pypi.org/?api.anthropic.com HTTP/1.1\r\n\r\n", False),
+        ("proxy.example", b"see http://api.anthropic.com/ HTTP/1.1", False),
         ("proxy.example", b"GET / HTTP/1.1\r\n\r\n", False),
         ("proxy.example", "CONNECT", False),
     ]
 
     for host, data, wanted in sends:
-        assert refused("http.client.send", SimpleNamespace(host=host), data) is wanted
+        assert refused("http.client.send", SimpleNamespace(host=host, port=1), data) is wanted
+
+
+def test_a_server_of_ours_may_be_asked_for_a_real_host(guarded, monkeypatch):
+    """It forwards nothing: one that listens in this process, or the one that our environment names."""
+    guard.arm()
+    monkeypatch.delenv(guard.MARKER, raising=False)
+    monkeypatch.setattr(listener, "PORTS", {7})
+
+    def asked(port):
+        connection = SimpleNamespace(host="127.0.0.1", port=port)
+        return refused("http.client.send", connection, b"CONNECT api.anthropic.com:443 HTTP/1.1\r\n\r\n")
+
+    assert (asked(7), asked(8)) == (False, True)
+    monkeypatch.setenv(guard.MARKER, "h")
+    assert not asked(8)
+
+
+# Sockets.
+
+
+def test_sockets_are_as_before_after_the_session(guarded):
+    """Wrapped once, however many handles there are; the class has no attribute of ours at the end."""
+    for _ in range(2):
+        guard.arm()
+    kept = socket.socket.connect
+    assert len(guard_hosts._wrapped) == len(guard_hosts._ADDRESSES)
+    guard.disarm()
+
+    assert not set(guard_hosts._ADDRESSES) & set(vars(socket.socket))
+    assert kept.__wrapped__ is socket.socket.connect
+    with socket.socket() as client, pytest.raises(TypeError):
+        kept(client, ("api.anthropic.com",))  # no port: it is not looked up
+
+
+def test_what_others_have_put_into_sockets_stays(guarded, monkeypatch):
+    """Such as a plugin that forbids sockets: before us, it is put back; after us, it is left, and wrapped anew."""
+    first, second = (lambda self, address: 1), (lambda self, address: 2)
+    monkeypatch.setattr(socket.socket, "connect", first)
+    guard.arm()
+    with socket.socket() as client:
+        assert client.connect(("127.0.0.1", 1)) == 1
+        guard.disarm()
+        assert vars(socket.socket)["connect"] is first
+        guard.arm()
+        socket.socket.connect = second
+        guard.arm()
+        with pytest.raises(RealServiceRefused):
+            client.connect(("claude.ai", 443))
+    guard.disarm()
+    assert vars(socket.socket)["connect"] is second
 
 
 def test_nothing_is_refused_before_the_first_handle_and_after_the_session(guarded):
@@ -210,6 +266,23 @@ def test_the_real_login_is_out_of_reach(open_handle, path):
         assert not refused(event, "/tmp/x", "/tmp/y", -1, -1)
 
 
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        (f"{HOME}/.claude/x.db", True),
+        (f"file:{HOME}/.claude/x%2Edb?mode=ro", True),
+        (f"file://{HOME}/.claude/x.db", True),
+        (f"{HOME}/.claude/x.db".encode(), True),
+        (":memory:", False),
+        ("file::memory:?cache=shared", False),
+        (f"{HOME}/x.db", False),
+    ],
+)
+def test_a_database_below_the_real_login_is_out_of_reach(open_handle, name, wanted):
+    """By its path or its URI; `sqlite3` opens it without the interpreter's `open`."""
+    assert refused("sqlite3.connect", name) is wanted
+
+
 @pytest.mark.parametrize("path", [3, None, f"{HOME}/.claude.txt", f"{HOME}/.claudette/x", "relative", "nul\0", HOME])
 def test_other_files_are_let_through(open_handle, path):
     """Descriptors, names that only look like it, and what is no path."""
@@ -267,6 +340,7 @@ def test_without_an_open_handle_files_and_processes_are_free(guarded):
     guard.arm()
 
     assert not refused("open", os.path.expanduser("~/.claude/x"), "r", 0)
+    assert not refused("sqlite3.connect", os.path.expanduser("~/.claude/x"))
     assert not refused("os.rename", os.path.expanduser("~/.claude/x"), "/tmp/y", -1, -1)
     assert not refused("subprocess.Popen", "claude", ["claude"], None, {})
 

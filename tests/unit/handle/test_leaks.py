@@ -73,6 +73,32 @@ def test_the_log_is_watched_while_the_handle_is_open():
     assert logging.getLogger().handlers == before
 
 
+def test_a_log_that_only_caplog_sees_is_watched(tokens, caplog):
+    """A logger that does not propagate, to which a test has attached caplog's handler."""
+    account = tokens.account()
+    logger = logging.getLogger("aloof")
+    logger.propagate = False
+    logger.addHandler(caplog.handler)
+    try:
+        logger.warning("sent %s", account.refresh_token)
+        logger.warning("sent nothing")
+    finally:
+        logger.removeHandler(caplog.handler)
+        logger.propagate = True
+
+    assert len(caplog.records) == 2
+    assert leaks(tokens) == [("log", "aloof", "g#1", "rt#1")]
+
+
+def test_other_handlers_are_left_as_they_were(caplog):
+    """No filter of ours stays on them."""
+    before = list(caplog.handler.filters)
+    with ClaudeTokens():
+        assert len(caplog.handler.filters) == len(before) + 1
+
+    assert caplog.handler.filters == before
+
+
 def test_a_live_token_in_argv_is_noted(tokens):
     """What a process is started with can be read by every user of the machine."""
     account = tokens.account()

@@ -10,6 +10,7 @@ import re
 import sys
 import threading
 from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fake_server.actors import WORKER
@@ -17,6 +18,7 @@ from pytest_claude_tokens.simulation.carrier import Stopped, target
 from pytest_claude_tokens.simulation.native import REAL_START, allocate_lock, allocate_rlock, native
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from threading import Thread
     from types import TracebackType
 
@@ -203,6 +205,20 @@ class SimulatedRLock(SimulatedLock):
         return int(self._real._recursion_count())
 
 
+@contextmanager
+def _undisturbed(world: World) -> Iterator[None]:
+    """What the calling thread waits for inside is the machinery's business, and may take long on a busy machine."""
+    me = world.me()
+    if me is None or me.inside:
+        yield
+        return
+    me.inside = True
+    try:
+        yield
+    finally:
+        me.inside = False
+
+
 def adopt_thread(world: World, thread: Thread, name: str, worker: str | None) -> Carrier:
     """Start ``thread`` as one of ``world``'s, working for ``worker``: ready, but it runs only when it is chosen."""
     carrier = world.enlist(name, target(worker))
@@ -225,7 +241,7 @@ def adopt_thread(world: World, thread: Thread, name: str, worker: str | None) ->
     thread._claude_tokens = carrier  # type: ignore[attr-defined]
     world.ready.append(carrier)
     daemon = thread.daemon
-    with native():
+    with native(), _undisturbed(world):
         # The start-up handshake is the interpreter's business, and happens before the thread has the baton. To the
         # interpreter it is a daemon: the end of the process must not wait for one that is stuck.
         thread._started = type(thread._started)()  # type: ignore[attr-defined]
@@ -267,4 +283,5 @@ def join_thread(thread: Thread, timeout: float | None, real_join: Any) -> None:
             world.block(me, f"the end of {carrier.name}", left)
         finally:
             carrier.joiners.remove(me)
-    real_join(thread, None)
+    with _undisturbed(world):
+        real_join(thread, None)

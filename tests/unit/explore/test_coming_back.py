@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from pytest_claude_tokens.simulation import threads
 from pytest_claude_tokens.simulation.carrier import Stuck
 from pytest_claude_tokens.simulation.schedule import STOCK, Chooser
 from pytest_claude_tokens.simulation.world import World
@@ -45,3 +46,20 @@ def test_run_in_which_nobody_is_left_is_over():
     world = World(Chooser(STOCK, 1), 1)
     with pytest.raises(Stuck):
         world.block(world.root, "a test")
+
+
+def test_thread_that_waits_for_the_start_of_another_is_not_taken_for_stuck(monkeypatch):
+    """On a busy machine that takes longer than the watchdog's patience; nobody else may go on meanwhile."""
+    world = World(Chooser(STOCK, 1), 1)
+    start = threads.REAL_START
+    taken = []
+
+    def slow_start(thread):
+        world.rescue(world.root)
+        taken.append(world.root.outside)
+        start(thread)
+
+    monkeypatch.setattr(threads, "REAL_START", slow_start)
+    threads.adopt_thread(world, threading.Thread(target=int), "w0", "w0")
+    assert world.stop() == []
+    assert taken == [False]

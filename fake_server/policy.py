@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from numbers import Integral, Real
 from typing import Any, Literal, Self
 
 __all__ = ["PRESETS", "SCOPE", "SETUP_LIFE", "SETUP_SCOPE", "GraceMode", "Policy"]
@@ -73,21 +74,22 @@ class Policy:
                 raise ValueError(
                     f"Policy({name}={getattr(self, name)!r}): choose one of {', '.join(map(repr, allowed))}"
                 )
-        if self.slots is not None and self.slots < 1:
-            raise ValueError(f"Policy(slots={self.slots}): at least 1, or None for no limit")
-        if self.grace_count is not None and self.grace_count < 0:
-            raise ValueError(f"Policy(grace_count={self.grace_count}): 0 or more, or None for no limit")
+        for name, least in (("slots", 1), ("grace_count", 0)):
+            count = getattr(self, name)
+            if count is not None and not (_is_a(Integral, count) and count >= least):
+                raise ValueError(f"Policy({name}={count!r}): a whole number, {least} or more, or None for no limit")
         if isinstance(self.latency, Mapping):
             unknown = set(self.latency) - {"token", "call", "other"}
             if unknown:
                 raise ValueError(
-                    f"Policy(latency=…): unknown {', '.join(sorted(unknown))}; it knows token, call and other"
+                    f"Policy(latency=…): unknown {', '.join(sorted(map(str, unknown)))}; it knows token, call and other"
                 )
             object.__setattr__(self, "latency", dict(self.latency))
         for name, seconds in self._durations():
-            if not 0 <= seconds < math.inf:
-                raise ValueError(f"Policy({name}={seconds!r}): seconds, 0 or more, and not infinite")
-        if not self.grace_seconds >= 0:
+            if not (_is_a(Real, seconds) and 0 <= seconds < math.inf):
+                more = _INSTEAD.get(name, "")
+                raise ValueError(f"Policy({name}={seconds!r}): seconds, 0 or more, and not infinite{more}")
+        if not (_is_a(Real, self.grace_seconds) and self.grace_seconds >= 0):
             raise ValueError(f"Policy(grace_seconds={self.grace_seconds!r}): seconds, 0 or more")
 
     def _durations(self) -> Iterator[tuple[str, float]]:
@@ -103,7 +105,10 @@ class Policy:
         return hash((self.name, self.reuse, self.grace_seconds, self.key, self.slots, self.serialize))
 
     def but(self, **changes: Any) -> Self:
-        """A copy with some fields changed. Raises ``TypeError`` for a name that no policy has."""
+        """A copy with some fields changed.
+
+        Raises ``TypeError`` for a name that no policy has, ``ValueError`` for a value that its field can't have.
+        """
         unknown = set(changes) - _FIELDS
         if unknown:
             raise TypeError(f"Policy has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(_FIELDS))}")
@@ -154,6 +159,11 @@ class Policy:
         return {"name": self.name, **changed}
 
 
+def _is_a(kind: type, value: object) -> bool:
+    """Whether it is a number of that kind, which a truth value is not meant to be."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
 def _plain(value: Any) -> Any:
     """``value`` as JSON has it."""
     if isinstance(value, frozenset):
@@ -170,6 +180,12 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "dialect": ("json", "gateway"),
     "key": ("bearer", "account"),
 }
+
+_INSTEAD = {
+    "serialize": ", or None to wait for the body's end",
+    "latency": ", or a mapping of token, call and other to such numbers",
+}
+"""What else a field takes than seconds."""
 
 _DEFAULTS = tuple((f.name, getattr(Policy(), f.name)) for f in fields(Policy))
 PRESETS: dict[str, Policy] = {

@@ -206,25 +206,74 @@ def check_markers(items: Iterable[pytest.Item]) -> None:
 
 
 def policy_of(value: Policy | str) -> Policy:
-    """A policy as it is, or the preset of that name. Raises ``ValueError`` that lists the names."""
-    from fake_server import Policy
+    """A policy as it is, or the preset of that name. Raises ``ValueError`` that says what there is."""
+    from fake_server.policy import PRESETS, Policy
 
-    return Policy.preset(value) if isinstance(value, str) else value
+    if isinstance(value, Policy):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"takes policy=…, a Policy or the name of one, not {value!r}{_there_are(PRESETS)}")
+    return Policy.preset(value)
 
 
 def _read(name: str, value: Any) -> Any:
     """One setting's value, checked."""
     if name in _JOINED and not isinstance(value, list | tuple | set | frozenset):
         raise ValueError(f"takes {name}=[…], a list, not {value!r}")
+    if value is None:
+        return None
     if name == "policy":
         return policy_of(value)
-    if name == "allow":
-        from pytest_claude_tokens.violations import INVARIANTS
-
-        for word in value:
-            if word not in INVARIANTS:
-                raise ValueError(f"allow=[…] knows no invariant {word!r}{_there_are(INVARIANTS)}")
+    _CHECKS[name](value)
     return value
+
+
+def _check_allow(words: Iterable[Any]) -> None:
+    from pytest_claude_tokens.violations import INVARIANTS
+
+    for word in words:
+        if word not in INVARIANTS:
+            raise ValueError(f"allow=[…] knows no invariant {word!r}{_there_are(INVARIANTS)}")
+
+
+def _check_limit(value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"limit={value!r}: a whole number of workers, at least 1")
+
+
+def _check_latency(value: Any) -> None:
+    from fake_server import Policy
+
+    try:
+        Policy(latency=value)
+    except ValueError as error:
+        allowed = str(error).rpartition("): ")[2]
+        raise ValueError(f"takes no latency={value!r}: {allowed}") from None
+
+
+def _check_accounts(names: Iterable[Any]) -> None:
+    from fake_server.tokens import redact
+    from fake_server.wire import account_of
+
+    for name in names:
+        if not isinstance(name, str) or account_of(name) != name:
+            shown = redact(repr(name))
+            raise ValueError(f"takes no accounts=[{shown}]: a name is 1 to 32 letters, digits and . _ @ + -")
+
+
+def _check_hosts(names: Iterable[Any]) -> None:
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"takes hosts=[…], a list of host names, and {name!r} is none")
+
+
+_CHECKS: dict[str, Callable[[Any], None]] = {
+    "allow": _check_allow,
+    "limit": _check_limit,
+    "latency": _check_latency,
+    "accounts": _check_accounts,
+    "hosts": _check_hosts,
+}
 
 
 def _there_are(words: Iterable[str]) -> str:

@@ -125,15 +125,15 @@ def test_an_allowed_invariant_does_not_fail_the_test(pytester):
 
 
 @pytest.mark.parametrize(
-    ("marker", "override", "call", "complaint"),
+    ("override", "call", "complaint"),
     [
-        ("limit=0", "anthropic", "claude_tokens", "test_it.py::test_it: claude_tokens limit=0: *at least 1"),
-        ("", "gatway", "claude_tokens", "test_it.py::test_it: claude_tokens no policy is named 'gatway'; *"),
-        ("", "gatway", "make", "test_it.py::test_it: make_claude_tokens no policy is named 'gatway'; *"),
-        ("", "x", "make(polcy=1)", "test_it.py::test_it: make_claude_tokens knows no 'polcy'; there are policy, *"),
+        ("x", "make(policy='grace', limit=0)", "test_it.py::test_it: make_claude_tokens limit=0: *at least 1"),
+        ("gatway", "claude_tokens", "test_it.py::test_it: claude_tokens no policy is named 'gatway'; *"),
+        ("gatway", "make", "test_it.py::test_it: make_claude_tokens no policy is named 'gatway'; *"),
+        ("x", "make(polcy=1)", "test_it.py::test_it: make_claude_tokens knows no 'polcy'; there are policy, *"),
     ],
 )
-def test_settings_that_cannot_be_are_usage_errors_that_name_the_test(pytester, marker, override, call, complaint):
+def test_settings_that_cannot_be_are_usage_errors_that_name_the_test(pytester, override, call, complaint):
     """They are seen when the service is made."""
     fixture, _, arguments = call.partition("(")
     fixture = "make_claude_tokens" if fixture == "make" else fixture
@@ -146,7 +146,6 @@ def test_settings_that_cannot_be_are_usage_errors_that_name_the_test(pytester, m
         def claude_tokens_policy():
             return {override!r}
 
-        @pytest.mark.claude_tokens({marker})
         def test_it({fixture}):
             {body}
         """

@@ -156,6 +156,18 @@ def test_a_test_without_a_marker_has_nothing_set(pytester):
         ("allow='double-spend'", "takes allow=[[]…], a list, not 'double-spend'"),
         ("allow=['double-spent']", "allow=[[]…] knows no invariant 'double-spent'; there are double-spend, *"),
         ("policy='gatway'", "no policy is named 'gatway'; choose one of anthropic, *"),
+        ("policy=5", "takes policy=…, a Policy or the name of one, not 5; there are anthropic, *"),
+        ("allow=[[]]", "allow=[[]…] knows no invariant [[][]]; there are double-spend, *"),
+        ("limit=0", "limit=0: a whole number of workers, at least 1"),
+        ("limit='2'", "limit='2': a whole number of workers, at least 1"),
+        ("limit=True", "limit=True: a whole number of workers, at least 1"),
+        ("latency='x'", "takes no latency='x': seconds, 0 or more, and not infinite, or a mapping of *"),
+        ("latency={'calls': 1}", "takes no latency={'calls': 1}: unknown calls; it knows token, call and other"),
+        ("latency={'call': '1'}", "takes no latency={'call': '1'}: seconds, 0 or more, *"),
+        ("accounts=['bad name']", "takes no accounts=[[]'bad name']: a name is 1 to 32 letters, *"),
+        ("accounts=[1]", "takes no accounts=[[]1]: a name is 1 to 32 letters, *"),
+        ("hosts=[1]", "takes hosts=[[]…], a list of host names, and 1 is none"),
+        ("hosts=['']", "takes hosts=[[]…], a list of host names, and '' is none"),
     ],
 )
 def test_a_wrong_marker_is_a_usage_error_that_says_what_exists(pytester, arguments, complaint):
@@ -175,3 +187,26 @@ def test_a_wrong_marker_is_a_usage_error_that_says_what_exists(pytester, argumen
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(f"ERROR: test_pool.py::test_it: the marker claude_tokens {complaint}")
     result.assert_outcomes()
+
+
+def test_a_good_marker_is_taken_as_it_is(pytester):
+    """Each keyword with each form of value that it has; `None` is as good as nothing."""
+    source = """
+        import pytest
+        from fake_server import Policy
+
+        @pytest.mark.claude_tokens(policy=Policy(name="mine"), allow=("token-leak",), limit=2, hosts=["a.invalid"])
+        class TestIt:
+            @pytest.mark.claude_tokens(latency={"call": 0.5}, accounts=["alice", "b@c.d"], limit=None)
+            def test_it(self): ...
+    """
+    found = marked(pytester, source)
+
+    assert found.pop("policy").name == "mine"
+    assert found == {
+        "allow": ["token-leak"],
+        "limit": None,
+        "hosts": ["a.invalid"],
+        "latency": {"call": 0.5},
+        "accounts": ["alice", "b@c.d"],
+    }

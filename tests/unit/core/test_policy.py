@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from fnmatch import fnmatchcase
+from fractions import Fraction
 from types import MappingProxyType
 from typing import Any
 
@@ -85,6 +87,17 @@ def test_a_variant_changes_only_what_it_names() -> None:
         {"latency": -1},
         {"latency": {"token": math.nan}},
         {"latency": {"tokens": 1}},
+        {"latency": {1: 1}},
+        {"latency": {"token": "1"}},
+        {"latency": "x"},
+        {"latency": None},
+        {"serialize": "4"},
+        {"serialize": True},
+        {"queue_limit": None},
+        {"expires_in": [1]},
+        {"grace_seconds": "30"},
+        {"grace_count": 1.5},
+        {"slots": "1"},
     ],
     ids=str,
 )
@@ -92,6 +105,31 @@ def test_a_value_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     """At once, and the message names the field."""
     with pytest.raises(ValueError, match=rf"^Policy\({next(iter(wrong))}="):
         Policy(**wrong)
+    with pytest.raises(ValueError, match=rf"^Policy\({next(iter(wrong))}="):
+        Policy().but(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"serialize": "4"}, "Policy(serialize='4'): seconds, 0 or more, and not infinite, or None to wait for *"),
+        ({"queue_limit": None}, "Policy(queue_limit=None): seconds, 0 or more, and not infinite"),
+        ({"latency": "x"}, "Policy(latency='x'): seconds, 0 or more, and not infinite, or a mapping of token, *"),
+        ({"slots": 1.5}, "Policy(slots=1.5): a whole number, 1 or more, or None for no limit"),
+    ],
+    ids=str,
+)
+def test_a_refusal_says_what_is_allowed(wrong: dict[str, Any], sentence: str) -> None:
+    """In a sentence with the field, the value, and what it may be."""
+    with pytest.raises(ValueError, match=r"^Policy") as refused:
+        Policy().but(**wrong)
+    assert fnmatchcase(str(refused.value), sentence)
+
+
+def test_any_kind_of_real_number_is_seconds() -> None:
+    """Nobody has to convert a fraction or an integer."""
+    policy = Policy(serialize=Fraction(1, 2), latency={"call": 1}, queue_limit=3)  # type: ignore[arg-type]  # for the type checker only floats are
+    assert (policy.serialize, policy.latency_of("call"), policy.queue_limit) == (0.5, 1, 3)
 
 
 @pytest.mark.parametrize(

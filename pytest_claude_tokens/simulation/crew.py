@@ -53,6 +53,11 @@ class Crew:
     def __len__(self) -> int:
         return self.size
 
+    def dismiss(self) -> None:
+        """All is over. The tasks are let go, so that they need not wait for the collector."""
+        self._tasks.clear()
+        self._when_dead.clear()
+
     # Tasks.
 
     async def _run_tasks(self, jobs: list[Callable[[], Awaitable[Any]]], count: int) -> list[Any]:

@@ -103,29 +103,30 @@ class NumberedLoop(base_events.BaseEventLoop):
     @property
     def unfinished(self) -> bool:
         """Whether there are tasks that have not ended, or that the end of the world has ended."""
-        return any(
-            not task.done() or (not task.cancelled() and isinstance(task._exception, Stopped)) for task in self._made
-        )
+        return not all(map(_has_ended, self._made))
 
     def bury(self) -> None:
         """The world has ended: close the coroutines of tasks that have not; the collector would, some time."""
+        self.set_exception_handler(lambda loop, context: None)
         for task in self._made:
             if not task.done():
                 close_quietly(task)
             elif not task.cancelled() and isinstance(task._exception, Stopped):
                 task._log_traceback = False
+        self._made.clear()  # what they hold dies here, where nobody is told of it
         if self._network is not None:
             self._network.close()
 
     def close(self) -> None:
-        """As usual; ``asyncio`` forgets the tasks.
+        """As usual; and what has ended is forgotten, by ``asyncio`` and here.
 
-        Until they are collected they would stay in its weak set of all tasks: under the same few hashes in each run,
-        so that it becomes slower with each of them.
+        Until it is collected it would stay in weak sets of all tasks, here and there: under the same few hashes in
+        each run, so that they become slower with each of them.
         """
         super().close()
         for task in self._made:
-            asyncio._unregister_task(task)  # type: ignore[attr-defined]  # documented for those who extend asyncio
+            asyncio._unregister_task(task)  # documented, for those who extend asyncio
+        self._made = [task for task in self._made if not _has_ended(task)]
 
     # Tasks and futures.
 
@@ -315,6 +316,11 @@ class SimulatedLoop(NumberedLoop):
         """As :meth:`call_soon`: under the baton only one thread runs."""
         self._check_closed()  # type: ignore[attr-defined]
         return self._call_soon(callback, args, context)  # type: ignore[attr-defined]
+
+
+def _has_ended(task: Any) -> bool:
+    """Whether a task is over, and not just because its world is."""
+    return task.done() and (task.cancelled() or not isinstance(task._exception, Stopped))
 
 
 def close_quietly(task: Any) -> None:

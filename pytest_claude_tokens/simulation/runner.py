@@ -81,6 +81,7 @@ class Runner:
             if collecting:
                 gc.enable()
             tokens.close()
+        crew.dismiss()
         if isinstance(error, Stuck):
             error = None
         if error is not None and not is_failure(error):

@@ -127,7 +127,7 @@ def credentials(claude_tokens):
     os.chmod(path, 0o600)
     login = {"type": "user_oauth", "client_id": "x", "credentials_path": str(path)}
     return InMemoryConfig(
-        {"authentication": login, "base_url": "https://api.anthropic.com", "credentials_path": str(path)}  # type: ignore[typeddict-item]
+        {"authentication": login, "base_url": "https://api.anthropic.com", "credentials_path": str(path)}
     )
 
 

@@ -639,9 +639,9 @@ def test_thread_that_refuses_to_end_is_given_up(monkeypatch):
         thread.start()
         sleep(1)
         left = new.stop()
+        over.append(1)  # before the world is gone, and the sleep a real one
     assert [carrier.name for carrier in left] == ["stubborn"]
     assert entered.is_set()
-    over.append(1)
     thread.join(5)
     assert not thread.is_alive()
 

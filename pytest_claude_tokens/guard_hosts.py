@@ -2,8 +2,11 @@
 
 A host's name is visible at the look-up, whatever the client library; so that is where it is refused. ``connect`` and
 its like look a name up by themselves before they say so: these methods of ``socket.socket`` are wrapped. ``NO_PROXY``
-names the hosts meanwhile, or a proxy of the user's would look the names up elsewhere. A library that brings a resolver
-of its own is out of reach.
+names the hosts meanwhile, or a proxy of the user's would look the names up elsewhere. A proxy that a client
+was given by hand is seen where the client is built on ``http.client``.
+
+Out of reach: a library that brings a resolver of its own, or a tunnel of its own through such a proxy, and sockets that
+are made as ``_socket.socket``.
 """
 
 from __future__ import annotations

@@ -108,10 +108,8 @@ class Campaign:
             told = {name: repr(value) for name, value in arguments.items()}
             try:
                 outcome = self._execute(schedule, arguments)
-            except core.failure_exceptions_to_catch() as ended:
-                if isinstance(ended, Exception):
-                    raise
-                self._ended = ended  # a time-out, an expected failure, an exit: Hypothesis would try for a smaller one
+            except _endings() as ended:
+                self._ended = ended
                 raise _Enough from None
             error = outcome.error
             if self._forced is not None:
@@ -325,6 +323,11 @@ class Campaign:
     def _choices(self) -> bytes:
         data = current_build_context().data
         return b"" if data.status is Status.INVALID else choices_to_bytes(data.choices)
+
+
+def _endings() -> tuple[type[BaseException], ...]:
+    """What ends a search, and Hypothesis would try to make smaller: a time-out, an expected failure, an exit."""
+    return tuple(kind for kind in core.failure_exceptions_to_catch() if not issubclass(kind, Exception))
 
 
 def _named(example: Any, names: Sequence[str]) -> Any:

@@ -208,9 +208,11 @@ class _Exploration:
                     failure = self._explain(campaign.failed, base, context)
                 elif replay is None and isinstance(runner, Runner):
                     self._same_twice(runner)
-        finally:
+        except BaseException:
             if campaign.schedules:
                 context.reported(campaign.report(self._exhaustive))
+            raise
+        context.reported(campaign.report(self._exhaustive))
         if failure is not None:
             raise failure
         if replay is None:

@@ -209,6 +209,23 @@ def test_what_is_no_failure_ends_the_search_at_once(where, kind, raised):
     assert len(runs) <= 2
 
 
+def test_a_skip_late_in_the_search_ends_it_as_well():
+    """Whichever gear it is in."""
+    runs = []
+
+    @settings(quick, max_examples=40)
+    @explore()
+    async def test_it(claude_tokens, workers):
+        runs.append(1)
+        if len(runs) == 20:
+            pytest.skip("enough")
+        await workers(hello)
+
+    with pytest.raises(pytest.skip.Exception):
+        test_it()
+    assert len(runs) == 20
+
+
 @pytest.mark.parametrize("where", ["body", "job"])
 @pytest.mark.parametrize("kind", ["tasks", "threads"])
 def test_pytest_fail_is_a_failure_like_any_other(where, kind):

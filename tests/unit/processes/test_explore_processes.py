@@ -8,7 +8,7 @@ import threading
 from time import monotonic
 
 import pytest
-from hypothesis import settings
+from hypothesis import example, settings
 from hypothesis import strategies as st
 from hypothesis.database import InMemoryExampleDatabase
 
@@ -432,6 +432,23 @@ def test_a_failure_is_kept_for_the_next_run():
     drawn.clear()
     assert isinstance(search(test).error, DoubleSpend)
     assert drawn[0] == 4
+
+
+def test_a_failing_example_is_told_and_not_kept():
+    """It is always tried."""
+    database = InMemoryExampleDatabase()
+
+    @example(n=7)
+    @settings(few, derandomize=False, database=database)
+    @explore(processes=True, n=st.integers(0, 5))
+    def test_it(claude_tokens, workers, n):
+        assert n != 7
+
+    result = search(test_it)
+    assert type(result.error) is AssertionError
+    assert "with n=7" in result.notes
+    assert database.data == {}
+    assert type(search(test_it, replay=result.found.token).error) is AssertionError
 
 
 def test_workers_without_a_request_prove_nothing():

@@ -195,6 +195,8 @@ def test_the_end_of_the_handle_ends_everything(tokens):
     tokens.close()
     until(lambda: not any(map(alive, pids)))
     assert process.returncode == -signal.SIGKILL
+    process.close()
+    assert "ready" in process.stdout
 
 
 def test_a_token_in_the_arguments_is_a_leak():

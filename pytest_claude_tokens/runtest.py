@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import pytest
 
-from pytest_claude_tokens import guard, options, report
+from pytest_claude_tokens import guard, options, report, searching
 from pytest_claude_tokens.handle import ClaudeTokens
 from pytest_claude_tokens.judging import replaceable
 from pytest_claude_tokens.violations import Unknown, Violation
@@ -227,8 +227,9 @@ def tell(item: pytest.Item, error: BaseException | None, made: pytest.TestReport
     made.user_properties += properties
     if facts:
         made.__dict__["claude_tokens"] = {"test": item.nodeid, **facts}
-    if found:
-        _shorten(item, error, found[0], made.longrepr)
+    first = found[0] if found else error
+    if first is not None and (found or (called and searching.is_explored(item))):
+        _shorten(item, error, first, made.longrepr)
 
 
 def _is_ours(finding: BaseException) -> bool:
@@ -237,11 +238,11 @@ def _is_ours(finding: BaseException) -> bool:
 
 
 def _headline(finding: BaseException) -> str:
-    return f"{type(finding).__module__}.{type(finding).__name__}: {finding}"
+    return f"{type(finding).__module__}.{type(finding).__name__}: {finding}".removeprefix("builtins.")
 
 
 def _shorten(item: pytest.Item, error: BaseException | None, first: BaseException, longrepr: Any) -> None:
-    """Of a violation that was raised here no line of code is worth showing; and a group's own message says nothing."""
+    """Of what was raised here no line of code is worth showing; and a group's own message says nothing."""
     if not getattr(longrepr, "chain", None):
         return  # `--tb=native`
     from _pytest._code.code import ReprFileLocation  # pytest gives no other way to say where and what

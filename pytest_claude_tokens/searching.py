@@ -16,7 +16,7 @@ from pytest_claude_tokens import context, options
 if TYPE_CHECKING:
     from pytest_claude_tokens.report import Evidence
 
-__all__ = ["Search", "command"]
+__all__ = ["Search", "command", "is_explored"]
 
 
 class Search:
@@ -26,7 +26,7 @@ class Search:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Refuse a fixture that would be made once for all schedules."""
         __tracebackhide__ = True
-        if _is_explored(item):
+        if is_explored(item):
             name = _made_once(item)
             if name is not None:
                 pytest.fail(_MADE_ONCE.format(item.nodeid, name), pytrace=False)
@@ -35,7 +35,7 @@ class Search:
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         """Tell the search which test it is for."""
         __tracebackhide__ = True
-        if not _is_explored(item):
+        if not is_explored(item):
             return (yield)
         token = context.CONTEXT.set(_context(item))
         try:
@@ -50,7 +50,8 @@ _MADE_ONCE = (
 )
 
 
-def _is_explored(item: pytest.Item) -> bool:
+def is_explored(item: pytest.Item) -> bool:
+    """Whether the test is one of ``@explore``."""
     function = getattr(item, "obj", None)
     return bool(getattr(function, "is_claude_tokens_exploration", False))
 

@@ -183,6 +183,7 @@ async def test_nothing(claude_tokens, workers):
         ]
     )
     result.stdout.no_fnmatch_line("*exploration.py*")
+    result.stdout.no_fnmatch_line("*--full-trace*")
 
 
 # Options.
@@ -365,6 +366,7 @@ def test_the_token_of_another_test_is_a_clear_failure(explored):
         "it to the test that printed it (ct1-*"
     )
     result.stdout.no_fnmatch_line("*exploration.py*")
+    result.stdout.no_fnmatch_line("*--full-trace*")
 
 
 def test_the_replay_of_a_mended_bug_passes(explored):

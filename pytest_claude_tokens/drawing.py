@@ -16,17 +16,34 @@ from pytest_claude_tokens.simulation.schedule import DELAYS, LENGTHS, Fact, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from random import Random
 
     from fake_server.faults import Target
 
-__all__ = ["schedules"]
+__all__ = ["Dice", "schedules"]
 
 _KINDS: tuple[Kind, ...] = ("facts",) * 7 + ("pct",) * 2 + ("walk",)
 _WHATS: tuple[What, ...] = ("freeze",) * 4 + ("slow",) * 3 + ("alone",) * 2 + ("clock",)
+_PROCESS_LIVES = (2, 4, 8)
+"""When a process dies: a run has two decisions for each of its few requests, and a later death never strikes."""
 _PROCESS_WHATS: tuple[What, ...] = ("freeze",) * 2 + ("alone",)
 _TARGETS: tuple[Target, ...] = ("token", "token", "token", "call")
 _REACH = (15, 15, 40, 120)
 """How far into a run facts may begin: mostly early, as most runs are short."""
+
+
+class Dice:
+    """Draws integers as Hypothesis's data does, from a generator. ``choices`` are what Hypothesis would call so."""
+
+    def __init__(self, source: Random) -> None:
+        self._random = source.random
+        self.choices: list[int] = []
+
+    def draw_integer(self, low: int, high: int) -> int:
+        """One of ``low`` to ``high``, each as likely."""
+        choice = low + int(self._random() * (high - low + 1))
+        self.choices.append(choice)
+        return choice
 
 
 class _Schedules(SearchStrategy[Schedule]):
@@ -38,16 +55,19 @@ class _Schedules(SearchStrategy[Schedule]):
         super().__init__()
         self._signals = tuple(signals) or (1,)
         self._whats = _PROCESS_WHATS if processes else _WHATS
+        self._lives = _PROCESS_LIVES if processes else _REACH
         self._workers = workers
         self._faults = faults
         self._deaths = tuple(deaths)
+        self.of_integers = faults is None
+        """Whether :class:`Dice` will do."""
 
     def do_draw(self, data: Any) -> Schedule:
         integer = data.draw_integer
         kind = _KINDS[integer(0, len(_KINDS) - 1)]
         facts = [self._fact(integer) for _ in range(integer(0, 6))]
         facts += [
-            Fact(integer(0, _REACH[integer(0, 2)]), what, integer(0, self._workers - 1), self._signal(integer))
+            Fact(integer(0, self._lives[integer(0, 2)]), what, integer(0, self._workers - 1), self._signal(integer))
             for what in self._deaths
             if integer(0, 2)
         ]

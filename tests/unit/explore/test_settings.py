@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import hypothesis
 import pytest
@@ -227,6 +228,37 @@ def test_a_failing_example_is_told_with_its_arguments():
     assert search(test_it, replay=result.found.token).error.args == result.error.args
 
 
+def test_examples_come_as_they_were_to_each_repeat():
+    """Although the body uses them up; what can't be copied is given as it is."""
+
+    @example(steps=[1, 2], other=iter([1]))
+    @quick
+    @explore(steps=st.lists(st.integers()), other=st.none())
+    async def test_it(claude_tokens, workers, steps, other):
+        while steps:
+            steps.pop()
+            await hello()
+        await workers(unsound(claude_tokens).token)
+
+    result = search(test_it)
+    assert isinstance(result.error, DoubleSpend)
+    assert result.found.replayed == (3, 3)
+    assert any("steps=[1, 2]" in note for note in result.notes)
+    assert len(result.found.history.operations) == 4
+
+
+def test_a_generator_among_the_examples_is_given_as_it_is():
+    """It can't be copied."""
+
+    @example(n=(number for number in (1, 2)))
+    @quick
+    @explore(n=st.none())
+    async def test_it(claude_tokens, workers, n):
+        await workers(unsound(claude_tokens).token)
+
+    assert isinstance(search(test_it).error, DoubleSpend)
+
+
 def test_a_positional_example_is_for_the_last_arguments():
     """As Hypothesis has it: what is given by position fills the body's arguments from the end."""
     seen = []
@@ -288,6 +320,11 @@ def test_an_example_that_is_expected_to_fail_may():
     assert search(test_it).error is None
 
 
+def pasted(note):
+    """The arguments of the decorator that a note names."""
+    return eval(re.search(r"@reproduce_failure(\(.*?\))", note)[1])
+
+
 def test_the_blob_that_a_failure_prints_reproduces_it():
     """``print_blob`` and ``@reproduce_failure``, as Hypothesis documents them."""
 
@@ -301,13 +338,29 @@ def test_the_blob_that_a_failure_prints_reproduces_it():
 
     result = search(made(unsound))
     (note,) = (note for note in result.notes if "reproduce_failure" in note)
-    words = note[note.index("@reproduce_failure(") :].partition("(")[2]
-    version, blob = eval(f"({words.partition(')')[0]},)")[:2]  # as it is to be pasted
+    version, blob = pasted(note)
     again = search(hypothesis.reproduce_failure(version, blob)(made(unsound)))
     assert isinstance(again.error, DoubleSpend)
     assert "with n=61" in again.notes
     mended = search(hypothesis.reproduce_failure(version, blob)(made(sound)))
     assert isinstance(mended.error, DidNotReproduce)
+
+
+def test_a_blob_is_enough_where_only_the_schedule_is_drawn():
+    """It holds that one."""
+
+    def made(body):
+        @settings(database=None, print_blob=True, max_examples=100)
+        @explore()
+        async def test_it(claude_tokens, workers):
+            await workers(body(claude_tokens).token)
+
+        return test_it
+
+    (note,) = search(made(unsound)).notes
+    version, blob = pasted(note)
+    assert isinstance(search(hypothesis.reproduce_failure(version, blob)(made(unsound))).error, DoubleSpend)
+    assert isinstance(search(hypothesis.reproduce_failure(version, blob)(made(sound))).error, DidNotReproduce)
 
 
 # Phases and checks.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import ctypes
 import itertools
 import os
 import socket
@@ -83,6 +84,8 @@ class NumberedLoop(base_events.BaseEventLoop):
         self._asyncgens = _Ordered()
         self._numbers = itertools.count(2)  # -1 is no hash
         self._made: list[asyncio.Task[Any]] = []
+        self._kept: list[asyncio.Task[Any]] = []
+        """Those of somebody's own factory: when the collector finds one, must not be a matter of chance."""
         self._factory: Any = None
 
     def time(self) -> float:
@@ -107,12 +110,22 @@ class NumberedLoop(base_events.BaseEventLoop):
 
     def bury(self) -> None:
         """The world has ended: close the coroutines of tasks that have not; the collector would, some time."""
+        base: Any = self
         self.set_exception_handler(lambda loop, context: None)
-        for task in self._made:
-            if not task.done():
-                close_quietly(task)
-            elif not task.cancelled() and isinstance(task._exception, Stopped):
-                task._log_traceback = False
+        # To those that are closed here the loop is as ever: one that did not wait any more might spin for ever.
+        before = events._get_running_loop()
+        base._closed = False
+        events._set_running_loop(self)
+        try:
+            for task in self._made:
+                if not task.done():
+                    close_quietly(task)
+                else:
+                    task._log_traceback = False
+        finally:
+            events._set_running_loop(before)
+            base._closed = True
+        self._kept.clear()
         self._made.clear()  # what they hold dies here, where nobody is told of it
         if self._network is not None:
             self._network.close()
@@ -127,6 +140,7 @@ class NumberedLoop(base_events.BaseEventLoop):
         for task in self._made:
             asyncio._unregister_task(task)  # documented, for those who extend asyncio
         self._made = [task for task in self._made if not _has_ended(task)]
+        self._kept.clear()
 
     # Tasks and futures.
 
@@ -142,7 +156,9 @@ class NumberedLoop(base_events.BaseEventLoop):
             return self._make_task(coro, **options)
         if self._factory is _EAGER:
             return self._make_task(coro, **{"eager_start": True, **options})
-        return super().create_task(coro, **options)
+        task = super().create_task(coro, **options)
+        self._kept.append(task)
+        return task
 
     def create_future(self) -> asyncio.Future[Any]:
         """A future with a number."""
@@ -331,6 +347,8 @@ def close_quietly(task: Any) -> None:
         with suppress(BaseException):  # one that awaits in a ``finally`` block refuses
             coroutine.close()
             return
+    # Python would close it once more when it is deleted, at exit at the latest, where it might spin for ever.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(coroutine))
 
 
 def _leave_lock(coro: Any) -> None:

@@ -133,17 +133,17 @@ def _submit(executor: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any)
     worker = WORKER.get()
 
     def job() -> Any:
-        me = here()
-        before = None if me is None else me[1].target
-        if me is not None:
-            me[1].target = target(worker)
+        place = here()
+        if place is None:  # its world has ended while the pool's thread was blocked outside
+            return None
+        carrier = place[1]
+        before, carrier.target = carrier.target, target(worker)
         token = WORKER.set(worker)
         try:
             return fn(*args, **kwargs)
         finally:
             WORKER.reset(token)
-            if me is not None and before is not None:
-                me[1].target = before
+            carrier.target = before
 
     return _REAL_SUBMIT(_double(place[0], executor), job)
 

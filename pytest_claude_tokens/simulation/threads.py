@@ -129,8 +129,8 @@ class SimulatedLock:
             place[0].pause(place[1])
 
     def _wake_next(self, world: World) -> None:
-        while self._waiters and not world.wake(self._waiters.popleft()):
-            pass
+        if self._waiters:
+            world.wake(self._waiters.popleft())
 
     def _leave(self, carrier: Carrier) -> None:
         """``carrier`` has died in the queue. If its turn had come, it is the next one's."""
@@ -200,9 +200,6 @@ class SimulatedRLock(SimulatedLock):
         self.acquire()
         self._real.release()
         self._real._acquire_restore(state)
-
-    def _recursion_count(self) -> int:
-        return int(self._real._recursion_count())
 
 
 @contextmanager

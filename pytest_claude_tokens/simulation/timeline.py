@@ -106,15 +106,12 @@ class Timeline:
         carrier.timer = self._timer_count
         heapq.heappush(self._timers, (self.now + max(0.0, seconds), carrier.timer, carrier))
 
-    def wake(self, carrier: Carrier) -> bool:
-        """Make a blocked carrier ready; ``False``: it will never run again."""
-        if carrier.killed:
-            return False
-        if carrier.waiting:
+    def wake(self, carrier: Carrier) -> None:
+        """Make a blocked carrier ready, if it has not died."""
+        if carrier.waiting and not carrier.killed:
             carrier.waiting = False
             carrier.timer = 0
             self.ready.append(carrier)
-        return True
 
     # Who goes on.
 

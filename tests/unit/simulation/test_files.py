@@ -15,10 +15,18 @@ from time import monotonic, sleep  # in a world: simulated seconds, which pass a
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from pytest_claude_tokens import guard
 from pytest_claude_tokens.simulation.schedule import STOCK, Fact, Schedule
 from tests.unit.simulation.worlds import crew_of, run_tasks, run_threads, schedules, world
 
 pytestmark = pytest.mark.usefixtures("staged")
+
+
+@pytest.fixture(autouse=True)
+def traceable(monkeypatch):
+    """Let a tracer see what is done at an audit event; Python turns it off there."""
+    monkeypatch.setattr(guard._hook, "__cantrace__", True, raising=False)
+
 
 OTHER_FIRST = Schedule(facts=(Fact(1, "freeze", 0, 1),))
 

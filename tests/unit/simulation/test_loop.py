@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 
 from fake_server.actors import WORKER
+from pytest_claude_tokens.simulation import loop as loop_module
 from pytest_claude_tokens.simulation import timeline
 from pytest_claude_tokens.simulation.carrier import Stuck
 from pytest_claude_tokens.simulation.loop import SimulatedLoop, SimulatedTask
@@ -173,6 +174,7 @@ def test_deadlock_is_told_with_the_lines_where_tasks_wait():
             pass
 
     async def body():
+        start(asyncio.Event().wait())  # of this there is nothing to tell
         await asyncio.gather(forever(), iterate())
 
     with world() as new:
@@ -181,8 +183,8 @@ def test_deadlock_is_told_with_the_lines_where_tasks_wait():
             loop.run(body())
         assert [line.partition(" waits at test_loop.py:")[0] for line in loop.pending()] == [
             "task-1",
-            "task-2",
             "task-3",
+            "task-4",
         ]
         assert [line.rpartition(" in ")[2] for line in loop.pending()] == ["body", "forever", "iterate"]
         loop.shut()
@@ -476,6 +478,41 @@ def test_eager_tasks_begin_at_once_and_have_numbers():
 
     seen: list = []
     run_tasks(body)
+
+
+def test_eager_factory_is_known_by_its_identity(monkeypatch):
+    """On each version of Python that has one."""
+
+    def eager(loop, coro, **options):
+        raise AssertionError
+
+    monkeypatch.setattr(loop_module, "_EAGER", eager)
+    with world() as new:
+        loop = SimulatedLoop(new)
+        loop.set_task_factory(eager)
+        monkeypatch.setattr(loop, "_make_task", lambda coro, **options: (coro, options))
+        assert loop.create_task("coroutine", name="x") == ("coroutine", {"eager_start": True, "name": "x"})
+        loop.shut()
+
+
+def test_coroutine_that_refuses_even_its_close_is_given_up():
+    """After so many tries it is left as it is, and never deleted: it would be closed once more."""
+
+    async def refuse():
+        while len(refused) < 10_000:
+            try:
+                await asyncio.sleep(1000)
+            except BaseException:
+                refused.append(1)
+
+    async def body():
+        start(refuse())
+        await asyncio.sleep(1)
+
+    refused: list[int] = []
+    run_tasks(body)
+    gc.collect()
+    assert loop_module._TRIES <= len(refused) < loop_module._TRIES + 20
 
 
 def test_no_processes_and_no_network_of_its_own():

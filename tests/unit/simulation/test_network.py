@@ -433,6 +433,29 @@ def test_end_of_the_stream_closes_a_protocol_that_does_not_want_to_stay():
     tried(body, workers=1)
 
 
+def test_protocol_that_closes_at_the_end_of_the_stream():
+    """It has closed by itself, and hears of that once."""
+
+    class Closing(Recorder):
+        def connection_made(self, transport):
+            self.transport = transport
+
+        def eof_received(self):
+            self.transport.close()
+
+    async def body(claude_tokens, workers):
+        async def job():
+            loop = asyncio.get_running_loop()
+            transport, protocol = await loop.create_connection(Closing, "api.anthropic.com", 443, ssl=True)
+            transport.write(request("/api/hello"))
+            await asyncio.sleep(1)
+            assert protocol.told[1:] == [("lost", "NoneType")]
+
+        await workers(job)
+
+    tried(body, workers=1)
+
+
 def test_two_ends_of_a_connection():
     """A reset after the end of the stream still ends it; nobody hears anything twice."""
 

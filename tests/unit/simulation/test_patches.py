@@ -242,6 +242,12 @@ def test_reducer_of_somebody_else_is_put_back():
         del copyreg.dispatch_table[native.REAL_DATETIME]
 
 
+def test_odd_things_among_the_modules_are_passed_over(monkeypatch):
+    """Some libraries put objects there that have no names."""
+    monkeypatch.setitem(sys.modules, "odd_one", object())
+    assert inside(lambda: now()) == EPOCH  # noqa: PLW0108 - looked up inside
+
+
 def test_names_of_the_stand_ins_are_those_of_the_real_things():
     """In a traceback or a log they don't surprise."""
     with patched():

@@ -153,6 +153,47 @@ def test_two_long_facts_become_one():
     assert best.schedule == Schedule(facts=(Fact(3, "alone", 1, 6),))
 
 
+def test_many_facts_that_are_all_needed_stay():
+    """A search for fewer ones comes to nothing, and ends."""
+    wanted = {3: 1, 9: 2, 16: 1, 25: 2, 33: 1}
+
+    def fails(order, schedule):
+        return Overlap() if {n: who for n, who in enumerate(order) if who} == wanted else None
+
+    run, runs = pretend(fails)
+    facts = tuple(Fact(position, "alone", who, 1) for position, who in wanted.items())
+    best, _ = polish(run(Schedule(facts=facts)), run)
+    assert best.schedule == Schedule(facts=facts)
+    assert 150 < len(runs) < 800
+
+
+def test_other_facts_may_tell_the_same_in_fewer_words():
+    """Where many are needed of one kind, one of another kind may do: it is looked for."""
+    many = tuple(Fact(position, "alone", 1 + position % 2, 1) for position in (5, 11, 18, 26))
+
+    def fails(order, schedule):
+        frozen = any(fact.what == "freeze" and fact.length >= 8 for fact in schedule.facts)
+        return Overlap() if frozen or set(many) <= set(schedule.facts) else None
+
+    run, _ = pretend(fails)
+    slow = Fact(1, "slow", 0, 2)
+    best, _ = polish(run(Schedule(facts=(slow, *many))), run)
+    assert best.schedule == Schedule(facts=(Fact(0, "freeze", 0, 8),))
+
+
+def test_one_fact_less_may_need_the_later_ones_shifted():
+    """What was left out had moved them."""
+
+    def fails(order, schedule):
+        first = next((n for n, who in enumerate(order) if who == 1), None)
+        second = next((n for n, who in enumerate(order) if who == 2), None)
+        return Overlap() if (first, second) in ((4, 9), (None, 10)) else None
+
+    run, _ = pretend(fails)
+    best, _ = polish(run(Schedule(facts=(Fact(4, "alone", 1, 1), Fact(9, "alone", 2, 1)))), run)
+    assert best.schedule == Schedule(facts=(Fact(10, "alone", 2, 1),))
+
+
 def test_stock_order_is_short_already():
     """Nothing is tried."""
     run, runs = pretend(lambda order, schedule: Overlap())

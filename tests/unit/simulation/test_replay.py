@@ -139,3 +139,6 @@ def test_policy_comes_back(preset):
     replay = Replay(kind="tasks", workers=2, schedule=STOCK, policy=policy.to_dict())
     assert Replay.read(replay.token()).policy_again() == policy
     assert Replay(kind="tasks", workers=2, schedule=STOCK, policy={}).policy_again() == Policy()
+    scoped = Policy().but(scopes=frozenset(["user:inference", "user:profile"]), serialize=None)
+    replay = Replay(kind="tasks", workers=2, schedule=STOCK, policy=scoped.to_dict())
+    assert Replay.read(replay.token()).policy_again() == scoped

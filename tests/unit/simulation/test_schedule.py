@@ -161,6 +161,7 @@ def test_deaths_and_slow_legs_are_no_business_of_the_order():
         (Fact(2, "slow", 0, 3), f"network leg 2 takes {DELAYS[3]:g} s"),
         (Fact(7, "cancel", 0, 1), "w0 is cancelled at decision 7"),
         (Fact(7, "kill", 2, 1), "w2 is killed at decision 7"),
+        (Fact(7, "kill", 2, 15), "w2 gets SIGTERM at decision 7"),
     ],
 )
 def test_fact_reads_as_a_sentence(fact, text):

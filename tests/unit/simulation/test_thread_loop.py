@@ -105,6 +105,25 @@ def test_jobs_of_such_a_loop_are_threads_of_the_world():
     assert run_threads(job) == [2]
 
 
+def test_job_that_ends_after_its_loop():
+    """Nobody is told, and nothing breaks."""
+
+    def job():
+        async def main():
+            asyncio.get_running_loop().run_in_executor(None, late)
+
+        asyncio.run(main())
+        sleep(10)
+        return seen
+
+    def late():
+        sleep(5)
+        seen.append(monotonic())
+
+    seen: list[float] = []
+    assert run_threads(job) == [[5]]
+
+
 def test_spinning_loop_lets_others_run():
     """It waits for another thread without sleeping."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import sys
 import threading
@@ -11,7 +12,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from concurrent.futures import wait as wait_for_all
 from contextlib import suppress
-from time import sleep  # in a world: simulated seconds, which pass at once
+from time import monotonic, sleep  # in a world: simulated seconds, which pass at once
 
 import pytest
 from hypothesis import given, settings
@@ -297,6 +298,26 @@ def test_lock_can_be_taken_by_others_before_the_woken_one():
     assert len(order) == 120
 
 
+def test_time_out_that_was_called_off_wakes_nobody():
+    """Though it is due at the same time as another one."""
+
+    def sleeper():
+        sleep(5)
+        return monotonic()
+
+    def waiter():
+        assert event[0].wait(5)
+        sleep(10)
+        return monotonic()
+
+    def setter():
+        sleep(1)
+        event[0].set()
+
+    event = [None]
+    assert run_threads(sleeper, waiter, setter, first=lambda: put_in(event, threading.Event)) == [5, 11, None]
+
+
 def test_early_timer_ends_a_wait_early():
     """A time-out may strike although the others could go on: a slow thread."""
 
@@ -358,6 +379,25 @@ def test_pool_from_before_keeps_its_limit_in_every_run():
     before.shutdown()
     with pytest.raises(RuntimeError, match="after shutdown"):
         run_threads(job)
+
+
+def test_job_of_a_pool_whose_world_has_ended_is_not_begun():
+    """Its thread was blocked outside, and comes back to the next job when all is over."""
+    reader, writer = os.pipe()
+    seen, threads = [], []
+
+    def job():
+        pool = ThreadPoolExecutor(1)
+        pool.submit(lambda: (threads.append(threading.current_thread()), os.read(reader, 1)))
+        pool.submit(seen.append, 1)
+        sleep(1)
+
+    run_threads(job)
+    os.write(writer, b"x")
+    threads[0].join(5)
+    os.close(reader)
+    os.close(writer)
+    assert seen == []
 
 
 def test_pools_that_are_left_end_without_a_word(caplog):
@@ -590,7 +630,13 @@ def test_threads_that_are_left_end_with_their_world():
             with lock:
                 raise AssertionError
 
-        for target in (wait_on, hold, queue_up, ended.clear):
+        def fail():
+            try:
+                sleep(1000)
+            finally:
+                raise ValueError
+
+        for target in (wait_on, hold, queue_up, fail, ended.clear):
             threading.Thread(target=target).start()
         sleep(1)
         threading.Thread(target=ended.clear).start()
@@ -631,7 +677,7 @@ def test_thread_that_refuses_to_end_is_given_up(monkeypatch):
     def refuse():
         while not over:
             with suppress(BaseException):
-                sleep(1000)
+                sleep(1)  # once the world is gone: a real second
             entered.set()
 
     with world() as new:

@@ -17,7 +17,7 @@ import pytest
 from pytest_claude_tokens.simulation import watchdog
 from pytest_claude_tokens.simulation.carrier import Carrier, Stopped, Stuck
 from pytest_claude_tokens.simulation.schedule import STOCK
-from pytest_claude_tokens.simulation.threads import ACTIVE
+from pytest_claude_tokens.simulation.threads import ACTIVE, _undisturbed
 from pytest_claude_tokens.simulation.watchdog import Interrupted, Watchdog, where
 from tests.unit.simulation.worlds import crew_of, outcome_of, run_tasks, run_threads, stage, world
 
@@ -294,6 +294,46 @@ def test_return_to_a_world_that_is_stopping():
         new.finish(carrier)
         assert carrier.done
         assert not new.root.gate.acquire(blocking=False)
+
+
+def test_ways_back():
+    """To the baton that nobody holds, to the end of the queue, or to nothing, as it has died meanwhile."""
+    with world() as new:
+        other, back = new.enlist("other", -1), new.enlist("back", -1)
+        other.done = back.done = True
+        for returning in (back, new.root):
+            new.holder = other
+            returning.outside = True
+            returning.gate.release()  # as if its turn had come at once
+            new._return(returning)
+            assert new.ready.pop() is returning
+        new.holder, back.outside, back.killed = other, True, True
+        back.gate.release()
+        with pytest.raises(Stopped):
+            new._return(back)
+        assert not new.ready
+        new.holder, back.outside = None, True
+        back.gate.release()
+        with pytest.raises(Stopped):
+            new._return(back)
+        assert new.stuck
+        assert new.root.gate.acquire(blocking=False)
+        new.stuck = False
+        new.ready.append(other)  # it came back just as nobody was found
+        assert new._leave_idle()
+        assert new.holder is other
+        new.holder = new.root
+
+
+def test_machinery_is_not_disturbed_by_the_watchdog():
+    """Nor marked as done with when it was inside already; other threads are none of its business."""
+    with world() as new:
+        with _undisturbed(new):
+            assert new.root.inside
+            with _undisturbed(new):
+                pass
+            assert new.root.inside
+        assert not new.root.inside
 
 
 def test_rescue_leaves_alone_who_is_at_a_switch_point():

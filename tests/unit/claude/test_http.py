@@ -16,7 +16,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 
 @contextmanager
-def listening(*replies, host="127.0.0.1", wrap=None):
+def listening(*replies, host="127.0.0.1", port=0):
     """A server that answers its connections with ``replies``, one each; yields its port and what it was sent.
 
     A reply is bytes, or a tuple of them: then each but the first waits for something to arrive. ``None`` hangs up.
@@ -24,7 +24,7 @@ def listening(*replies, host="127.0.0.1", wrap=None):
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     received: list[bytes] = []
     with socket.socket(family) as listener:
-        listener.bind((host, 0))
+        listener.bind((host, port))
         listener.listen()
         listener.settimeout(20)
 
@@ -88,8 +88,11 @@ def _has_ipv6():
 @pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6 loopback")
 def test_localhost_is_tried_on_both_protocols():
     """Without a look-up: first 127.0.0.1, then ::1."""
-    with listening(OK, host="::1") as (port, received):
-        assert get(http(), port, host="localhost").body == b"hi"
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # nobody listens there, and nobody else can
+        number = silent.getsockname()[1]
+        with listening(OK, host="::1", port=number) as (port, received):
+            assert get(http(), port, host="localhost").body == b"hi"
     assert len(received) == 1
     with listening(OK, host="::1") as (port, _):
         assert get(http(), port, host="[::1]").body == b"hi"

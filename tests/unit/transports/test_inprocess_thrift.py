@@ -25,6 +25,9 @@ def names(client):
 @both
 def test_the_environment_is_followed(library, monkeypatch):
     """A client made after the environment has changed has the proxies of the changed one, as without."""
+    for name in ("no_proxy", "https_proxy", "http_proxy", "all_proxy"):  # the guard of the session sets the first
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
     found = []
     for name, value in (("NO_PROXY", "one.test"), ("NO_PROXY", "two.test,::1"), ("HTTPS_PROXY", "http://proxy.test")):
         monkeypatch.setenv(name, value)

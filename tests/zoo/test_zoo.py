@@ -15,7 +15,7 @@ from tests.zoo.table import ZOO
 
 FACTS = 4
 SEED = 1
-"""Of each search: the same schedules in every version of Python, where a derandomized one hashes the body's bytecode."""
+"""Of each search: it is the same in every version of Python, where a derandomized one hashes the bytecode."""
 TWIN = 150
 """Schedules that a sound twin has to pass; in the nightly profile, as many as the profile says."""
 SOME = ["double takeover of a dead lease", "cancelled leader", "threads: losing worker blanks the store"]

@@ -12,13 +12,13 @@ from pytest_claude_tokens.simulation.carrier import Stopped, target
 from pytest_claude_tokens.simulation.threads import adopt_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from fake_server.events import Event
     from fake_server.journal import Journal
     from pytest_claude_tokens.simulation.world import World
 
-__all__ = ["Crew"]
+__all__ = ["Crew", "is_race"]
 
 
 class Crew:
@@ -179,10 +179,19 @@ class Crew:
         if event.type == "invoke" and event.op is not None:
             number = target(event.actor)
             self._open[event.op] = number
-            if not self.raced and number >= 0:
-                self.raced = any(working and other != number for other, working in enumerate(self._working))
+            if not self.raced:
+                self.raced = is_race(number, self._working)
         elif event.type in ("ok", "fail", "info") and event.op is not None:
             self._open.pop(event.op, None)
+
+
+def is_race(asking: int, working: Sequence[object]) -> bool:
+    """Whether a request of worker ``asking`` meets another one's job, given which of them are at work.
+
+    One of nobody's (-1), such as a dispatcher's own task that serves them all, does where two are at work.
+    """
+    at_work = [number for number, works in enumerate(working) if works]
+    return any(number != asking for number in at_work) if asking >= 0 else len(at_work) > 1
 
 
 def _raise_first(errors: list[BaseException | None]) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_claude_tokens.handle import ClaudeTokens
+from pytest_claude_tokens.simulation.crew import is_race
 from pytest_claude_tokens.simulation.outcome import Body, Outcome, is_failure, outranking
 from pytest_claude_tokens.simulation.process_gate import ProcessGate
 from pytest_claude_tokens.simulation.quiet import wait_until_quiet
@@ -122,9 +123,8 @@ class ProcessCrew:
         server = self._tokens.server
         with server.lock:
             asking = {target(exchange.actor) for exchange in server.open.values()}
-        self.raced = self.raced or any(
-            0 <= mine != number and process.running for mine in asking for number, process in enumerate(self._processes)
-        )
+        working = [process.running for process in self._processes]
+        self.raced = self.raced or any(is_race(mine, working) for mine in asking)
 
 
 class ProcessRunner:

@@ -43,6 +43,8 @@ class Timeline:
         self.ready: deque[Any] = deque()
         self.loop_timers: list[Any] = []
         self.loop_carrier: Carrier | None = None
+        self.at_loop = False
+        """Whether the loop's thread waits for its next handle; else it is in the middle of one, or blocked there."""
         self.starved: str | None = None
         self.on_death: Callable[[str, int], None] | None = None
         self.dead: set[int] = set()
@@ -119,7 +121,7 @@ class Timeline:
         """Take the next runnable from the ready queue: a carrier or a loop's handle; ``None``: nobody can run."""
         ready, chooser = self.ready, self.chooser
         while True:
-            if self.loop_carrier is not None and (self.loop_carrier.waiting or self.loop_carrier.outside):
+            if self.loop_carrier is not None and not self.at_loop:
                 return self._decide_without_loop()
             if not ready:
                 when = self.next_timer()
@@ -162,7 +164,7 @@ class Timeline:
             return item
 
     def _decide_without_loop(self) -> Any:
-        """While the loop's thread is blocked its handles can't run: threads only, in stock order."""
+        """In the middle of a handle the loop can't run another one: threads only, its own too, in stock order."""
         while True:
             for item in self.ready:
                 if isinstance(item, Carrier):

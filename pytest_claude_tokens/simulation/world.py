@@ -183,15 +183,16 @@ class World(Timeline):
         assert carrier is not None
         self._enter(carrier)
         carrier.inbox = None
+        self.at_loop = True
         item = self.decide()
         if item is None or isinstance(item, Carrier):
             if item is None and self._is_over():
-                carrier.inside = False
+                carrier.inside = self.at_loop = False
                 return None
             self._deliver(item)
             carrier.gate.acquire()
             item = carrier.inbox
-        carrier.inside = False
+        carrier.inside = self.at_loop = False
         return item  # type: ignore[no-any-return]  # what is no carrier is a handle
 
     def stop(self) -> list[Carrier]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 from time import monotonic, sleep  # in a world: simulated seconds, which pass at once
 
@@ -348,14 +349,75 @@ def test_workers_one_after_the_other_race_not():
         await workers(job, lambda: asyncio.sleep(0))
         await ask()
 
-    async def body_meanwhile(claude_tokens, workers):
+    async def body_before(claude_tokens, workers):
         other = asyncio.create_task(ask())
+        await asyncio.sleep(0.001)
         await workers(lambda: asyncio.sleep(0))
         await other
 
+    async def body_meanwhile(claude_tokens, workers):
+        async def job():
+            await asyncio.sleep(1)
+
+        async def other():
+            await asyncio.sleep(0.5)
+            await ask()
+
+        task = asyncio.create_task(other())
+        await workers(job, lambda: asyncio.sleep(0))
+        await task
+
     assert not raced(apart)
+    assert not raced(body_before)
     assert not raced(body_meanwhile)
     assert not raced(both_of_one, workers=1)
+
+
+def test_one_task_that_serves_all_workers_races():
+    """A dispatcher that sends the requests of all by itself: while it does, the others' jobs wait."""
+
+    async def actor(claude_tokens, workers):
+        waiting = asyncio.Queue()
+
+        async def serve():
+            while True:
+                future = await waiting.get()
+                await ask()
+                future.set_result(None)
+
+        async def job():
+            future = asyncio.get_running_loop().create_future()
+            await waiting.put(future)
+            await future
+
+        serving = asyncio.create_task(serve())
+        await workers(job)
+        serving.cancel()
+
+    def threads(claude_tokens, workers):
+        jobs = queue.Queue()
+
+        def serve():
+            with httpx.Client() as client:
+                while (done := jobs.get()) is not None:
+                    client.get(HELLO_URL)
+                    done.set()
+
+        def job():
+            done = threading.Event()
+            jobs.put(done)
+            done.wait()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        workers(job)
+        jobs.put(None)
+        thread.join()
+
+    assert raced(actor)
+    assert not raced(actor, workers=1)
+    assert raced(threads)
+    assert not raced(threads, workers=1)
 
 
 async def both_of_one(claude_tokens, workers):

@@ -7,6 +7,7 @@ import contextvars
 import gc
 import logging
 import sys
+import threading
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -513,6 +514,32 @@ def test_coroutine_that_refuses_even_its_close_is_given_up():
     run_tasks(body)
     gc.collect()
     assert loop_module._TRIES <= len(refused) < loop_module._TRIES + 20
+
+
+@settings(max_examples=200)
+@given(schedules())
+def test_no_handle_is_lost_while_the_loops_thread_waits_for_a_lock(schedule):
+    """A thread that hands over meanwhile must not hand it one: it is in the middle of another."""
+
+    async def body():
+        lock = threading.Lock()
+        with ThreadPoolExecutor(2) as pool:
+
+            def in_thread():
+                with lock:
+                    sleep(0)
+
+            async def job():
+                for _ in range(3):
+                    await asyncio.get_running_loop().run_in_executor(pool, in_thread)
+                    with lock:
+                        passed.append(1)
+
+            await asyncio.gather(job(), job(), job())
+
+    passed: list[int] = []
+    run_tasks(body, schedule)
+    assert len(passed) == 9
 
 
 def test_no_processes_and_no_network_of_its_own():

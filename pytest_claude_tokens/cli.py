@@ -51,8 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = ", ".join(command.name for command in COMMANDS)
         print(f"{PROG}: there is no command {first.command!r}; there are {names}", file=sys.stderr)
         return 2
-    run = importlib.import_module(chosen.module).main
     try:
+        run = importlib.import_module(chosen.module).main  # which takes a while, too
         status: int = run(arguments[1:], prog=f"{PROG} {chosen.name}")
         sys.stdout.flush()
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from fake_server.events import Event
+from fake_server.events import FORMAT, Event
 from fake_server.policy import PRESETS
 
 if TYPE_CHECKING:
@@ -193,9 +193,9 @@ class History:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a history file.
 
-        A last line that its writer did not finish is skipped, and told in :attr:`torn` and :attr:`notes`; so is the
-        lack of an end that the header has promised. Raises ``ValueError`` for any other line that can't be read, and
-        ``OSError`` where the file can't.
+        A last line that its writer did not finish (the header itself, if it is the only one) is skipped, and told in
+        :attr:`torn` and :attr:`notes`; so is the lack of an end that the header has promised. Raises ``ValueError`` for
+        any other line that can't be read, and ``OSError`` where the file can't.
         """
         with open(path, "rb") as file:
             lines = [(number, line) for number, line in enumerate(file.read().split(b"\n"), 1) if line.strip()]
@@ -206,7 +206,7 @@ class History:
             try:
                 event = Event.from_json(line.decode("utf-8"))
             except (json.JSONDecodeError, UnicodeDecodeError):
-                if number != lines[-1][0] or not events:
+                if number != lines[-1][0] or not (events or _begins_header(line)):
                     raise ValueError(_told(path, number, "is not JSON", bool(events))) from None
                 notes.append(f"line {number} is torn (its writer was killed) and was skipped")
                 continue
@@ -218,12 +218,20 @@ class History:
             events.append(event)
         if events and events[0].get("ends") and not notes and not any(event.f == "end" for event in events[1:]):
             notes.append(f"it is torn after line {lines[-1][0]}: its writer was killed, or is still at work")
+        if notes and not events:
+            events.append(Event(seq=0, t=0.0, actor="service", type="header", f="header"))
         if not events:
             raise ValueError(f"{path} is empty: a history begins with a header; was its writer ever started?")
         try:
             return cls(events[0], events[1:], torn=bool(notes), notes=notes)
         except _Broken as broken:
             raise ValueError(_told(path, numbers[broken.seq], f"(#{broken.seq}) {broken.why}", True)) from None
+
+
+def _begins_header(line: bytes) -> bool:
+    """Whether a line is the beginning of a header, all that its writer wrote before it was killed."""
+    begin = f'{{"v":{FORMAT},"seq":0,'.encode()
+    return line[: len(begin)] == begin[: len(line)]
 
 
 class _Broken(ValueError):

@@ -9,6 +9,7 @@ import pickle
 import pytest
 
 from fake_server.events import Event
+from pytest_claude_tokens.checkers import State, judge
 from pytest_claude_tokens.history import History, Operation
 from tests.unit.judge.build import events, history
 
@@ -204,6 +205,16 @@ def test_a_tear_is_told_once(tmp_path):
     assert loaded.notes == ("line 7 is torn (its writer was killed) and was skipped",)
 
 
+@pytest.mark.parametrize("length", [1, 9, 60])
+def test_a_header_can_be_torn_itself(tmp_path, length):
+    """Nothing is known then: neither valid nor broken."""
+    loaded = History.load(written(tmp_path, lines()[0][:length]))
+
+    assert (len(loaded), loaded.torn) == (0, True)
+    assert loaded.notes == ("line 1 is torn (its writer was killed) and was skipped",)
+    assert judge(loaded).state is State.UNKNOWN
+
+
 def test_a_character_cut_in_half_is_a_tear(tmp_path):
     """A tear can go through a character."""
     path = tmp_path / "history.jsonl"
@@ -216,7 +227,8 @@ def test_a_character_cut_in_half_is_a_tear(tmp_path):
     ("broken", "told"),
     [
         (lambda it: [], "is empty"),
-        (lambda it: [it[0][:9]], "line 1 is not JSON.*begins with a header"),
+        (lambda it: ['{"values": ['], "line 1 is not JSON.*begins with a header"),
+        (lambda it: [it[0][:60], *it[1:]], "line 1 is not JSON.*begins with a header"),
         (lambda it: it[1:], "line 1 is not the header"),
         (lambda it: [it[0], "oops", *it[1:]], "line 2 is not JSON.*only a last line may be torn"),
         (lambda it: [*it, '{"v":2}'], 'line 8 is no event: an event of format 1 has "v": 1'),

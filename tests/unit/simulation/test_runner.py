@@ -23,7 +23,7 @@ from pytest_claude_tokens.simulation.schedule import DELAYS, STOCK, Fact, Mishap
 from pytest_claude_tokens.simulation.threads import ACTIVE
 from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
 from tests.unit.simulation.worlds import explored, outcome_of, run_threads, schedules, world
-from tests.zoo.common import CALL_URL, HELLO_URL, MESSAGE, STREAMED, TOKEN_URL, bearer_header, redeem, token_request
+from tests.zoo.common import CALL_URL, HELLO_URL, MESSAGE, STREAMED, TOKEN_URL, bearer_header, redeem, redeem_now, token_request
 
 pytestmark = pytest.mark.usefixtures("staged")
 
@@ -425,3 +425,26 @@ def test_token_url_is_that_of_the_service():
         assert reply.json()["access_token"].startswith("sk-ant-oat01-FAKE")
 
     assert outcome_of(body, allow=["lost-rotation"]).error is None
+
+
+def test_store_that_would_have_to_wait_is_unreadable():
+    """A dispatcher refreshes under the lock that its store takes: the store is asked, and nobody waits."""
+
+    def body(claude_tokens, workers):
+        account = claude_tokens.account(expired=True)
+        lock, held = threading.Lock(), [account.refresh_token]
+
+        def store():
+            with lock:
+                return held[0]
+
+        def job():
+            with lock:
+                held[0] = redeem_now(held[0]).refresh
+
+        claude_tokens.watch_store(store, account)
+        workers(job)
+
+    outcome = outcome_of(body)
+    assert outcome.error is None
+    assert [event.get("state") for event in notes(outcome, "store")] == ["token", "unreadable", "token"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from pytest_claude_tokens import guard
+from pytest_claude_tokens.deathwatch import Deathwatch
 from pytest_claude_tokens.processes import WorkerProcess
 
 if TYPE_CHECKING:
@@ -20,12 +22,13 @@ __all__ = ["Children"]
 
 
 class Children:
-    """Leaves no process behind: :meth:`close` ends those that still run."""
+    """Leaves no process behind: :meth:`close` ends those that still run, and the death of this process does, too."""
 
     def __init__(self, server: Server, ways: Ways) -> None:
         self._server = server
         self._ways = ways
         self._started: list[WorkerProcess] = []
+        self._deathwatch = Deathwatch()
         self.claude: Path | None = None
         """The folder with the fake ``claude``, once it is there."""
 
@@ -40,10 +43,12 @@ class Children:
 
     def spawn(self, arguments: Sequence[str], *, worker: str, environment: Mapping[str, str]) -> WorkerProcess:
         """Start a program as ``worker``."""
+        self._deathwatch.start()
         process = WorkerProcess(
             self._server, arguments, worker=worker, environment=environment, folder=str(self._ways.folder)
         )
         self._started.append(process)
+        self._deathwatch.begun(process.pid)
         return process
 
     def variables(self, worker: str | None, path: str) -> dict[str, str]:
@@ -52,7 +57,7 @@ class Children:
         if worker is not None:
             made["CLAUDE_TOKENS_WORKER"] = worker
         if self._ways.proxy is None:  # without TLS the token endpoint needs another address
-            prefix = "" if worker is None else f"/w/{worker}"
+            prefix = "" if worker is None else f"/w/{quote(worker, safe='')}"
             made["CLAUDE_TOKENS_TOKEN_URL"] = f"{self._ways.url}{prefix}/v1/oauth/token"
         if self.claude is not None:
             made["PATH"] = f"{self.claude}{os.pathsep}{path}"
@@ -71,5 +76,9 @@ class Children:
 
     def close(self) -> None:
         """End what still runs."""
-        for process in self._started:
-            process.close()
+        try:
+            for process in self._started:
+                process.close()
+                self._deathwatch.ended(process.pid)
+        finally:
+            self._deathwatch.close()

@@ -12,11 +12,12 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import IO, TYPE_CHECKING, NoReturn, cast
 
 from fake_server.policy import PRESETS, Policy
 from pytest_claude_tokens import groups, isolation, node
+from pytest_claude_tokens.deathwatch import Deathwatch
 from pytest_claude_tokens.ending import GRACE
 from pytest_claude_tokens.handle import ClaudeTokens
 from pytest_claude_tokens.report.table import request
@@ -220,12 +221,14 @@ def _environment(tokens: ClaudeTokens, options: argparse.Namespace) -> Mapping[s
 
 def _attend(tokens: ClaudeTokens, command: Sequence[str], environment: Mapping[str, str], timeout: float | None) -> int:
     """Run the command to its end, or end it. Returns its exit status; leaves nothing running in its group."""
-    with _signals() as caught:
+    with _signals() as caught, closing(Deathwatch()) as deathwatch:
+        deathwatch.start()
         try:
             process = subprocess.Popen(command, env=dict(environment), start_new_session=True)
         except OSError as error:
             raise _Usage(f"{command[0]} can't be started: {error.strerror}") from None
         group = process.pid
+        deathwatch.begun(group)
         try:
             why = _watch(process, timeout, caught)
             if why:
@@ -241,6 +244,7 @@ def _attend(tokens: ClaudeTokens, command: Sequence[str], environment: Mapping[s
         finally:
             groups.kill(group)
             groups.wait(lambda: _gone(process), _FAREWELL)
+            deathwatch.ended(group)
         return process.wait()
 
 

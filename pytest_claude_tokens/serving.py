@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fake_server.serve import Judged, serve
 from pytest_claude_tokens import environment
 from pytest_claude_tokens.accounts import Account
+from pytest_claude_tokens.check import verdict_data
 from pytest_claude_tokens.checkers import State, judge
 from pytest_claude_tokens.ending import end
 from pytest_claude_tokens.history import History
@@ -43,15 +44,18 @@ class ServiceJudge:
         self, grant: Grant, *, home: str, url: str, proxy: str | None, ca_file: str | None
     ) -> Mapping[str, str]:
         token = grant.access[0].secret
-        return environment.build(
+        made = environment.build(
             {}, handle="serve", home=home, url=url, proxy=proxy or url, ca_file=ca_file, token=token
         )
+        if proxy is None:  # without TLS the fake `claude` needs another address of the token endpoint
+            made["CLAUDE_TOKENS_TOKEN_URL"] = f"{url}/v1/oauth/token"
+        return made
 
     def look(self, server: Server) -> Judged:
         with server.lock:
             history = History(server.journal.header, server.journal.events)
         verdict = judge(history)
-        return Judged(verdict.exit_status, told(history, verdict), _data(history, verdict))
+        return Judged(verdict.exit_status, told(history, verdict), verdict_data(history, verdict))
 
     def finish(self, server: Server) -> Judged:
         end(server, Stores(server), Leaks(server), None)
@@ -67,12 +71,3 @@ def told(history: History, verdict: Verdict) -> str:
     if verdict.state is State.UNKNOWN:
         return f"{gist}\n\n{plain_story(history, '; '.join(str(note) for note in verdict.notes))}"
     return "\n".join((gist, *(f"note: {note}" for note in verdict.notes)))
-
-
-def _data(history: History, verdict: Verdict) -> dict[str, Any]:
-    return {
-        "verdict": str(verdict.state),
-        "requests": len(history.operations),
-        "violations": [{"invariant": found.invariant, "message": str(found)} for found in verdict.violations],
-        "notes": [str(note) for note in verdict.notes],
-    }

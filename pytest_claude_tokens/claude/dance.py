@@ -77,8 +77,7 @@ class Refresher:
             return "not-needed"
         before = seen.access if failed is None else failed
         lock = RefreshLock(self._store.folder, self._dialect, self._machine, self._telemetry)
-        with self._machine.shielded(self._dialect.finishes):
-            return self._contend(lock, before, forced=failed is not None, wait=wait)
+        return self._contend(lock, before, forced=failed is not None, wait=wait)
 
     def _contend(self, lock: RefreshLock, before: str, *, forced: bool, wait: bool) -> Outcome:
         emit = self._telemetry.emit
@@ -86,17 +85,18 @@ class Refresher:
             if self._changed(before):
                 return self._race_resolved()
             emit("token_refresh_lock_acquiring", attempt=attempt)
-            try:
-                acquired = lock.try_acquire()
-            except OSError as error:
-                emit("token_refresh_lock_error", error=error.strerror)
-                return "failed"
-            if acquired:
-                emit("token_refresh_lock_acquired", attempt=attempt)
+            with self._machine.shielded(self._dialect.finishes):
                 try:
-                    return self._under_lock(lock, before, forced=forced, wait=wait)
-                finally:
-                    lock.release()
+                    acquired = lock.try_acquire()
+                except OSError as error:
+                    emit("token_refresh_lock_error", error=error.strerror)
+                    return "failed"
+                if acquired:
+                    emit("token_refresh_lock_acquired", attempt=attempt)
+                    try:
+                        return self._under_lock(lock, before, forced=forced, wait=wait)
+                    finally:
+                        lock.release()
             if attempt < _RETRIES:
                 emit("token_refresh_lock_retry", attempt=attempt + 1)
                 self._machine.pause(1 + self._machine.chance())

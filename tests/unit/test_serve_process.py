@@ -127,6 +127,16 @@ def test_an_unknown_verdict_says_what_is_missing():
     assert judged.exit_status == 3
     assert judged.text.startswith("claude-tokens: UNKNOWN, 0 requests\n\nverdict")
     assert "in a system call" in judged.text
+    assert judged.data["notes"] == [{"why": "stuck", "invariant": None, "text": judged.data["notes"][0]["text"]}]
+
+
+@pytest.mark.parametrize("proxy", [None, "http://127.0.0.1:2"])
+def test_a_fake_claude_reaches_the_token_endpoint(proxy):
+    """By its real name through the proxy; without one, by an address of its own."""
+    server = a_server()
+    grant = server.login("a1")
+    made = ServiceJudge().environment(grant, home="/nowhere", url="http://127.0.0.1:1", proxy=proxy, ca_file=None)
+    assert made.get("CLAUDE_TOKENS_TOKEN_URL") == (None if proxy else "http://127.0.0.1:1/v1/oauth/token")
 
 
 @pytest.mark.parametrize("policy", ["no-rotation"])

@@ -129,6 +129,20 @@ def test_2_1_330_saves_its_answer_before_it_obeys_sigterm(site):
     assert here.stored(config)["accessToken"] == here.grant.access[1].secret
 
 
+def test_2_1_330_waits_for_a_lock_no_longer_than_until_sigterm(site):
+    """Only an answer is worth the wait."""
+    here = site("2.1.330")
+    config = here.config("shared")
+    lock = config.parent / "config.lock"
+    lock.mkdir()
+    os.utime(lock, (4e9, 4e9))  # never stale
+    process = here.start(config, "w0", CLAUDE_TOKENS_TIME_SCALE="1000")
+    here.until(lambda: here.told("token_refresh_lock_retry"))
+    process.terminate()
+    assert here.finish() == [(143, "")]
+    assert lock.is_dir()
+
+
 def test_a_signal_that_is_ignored_stays_ignored(site):
     """A background job of a shell ignores SIGINT."""
     here = site()

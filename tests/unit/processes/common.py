@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import sys
 import textwrap
+import threading
+from time import monotonic
+
+PATIENCE = 20.0
 
 CLIENT = """
 import json, os, pathlib, sys, time, urllib.error, urllib.request
@@ -46,3 +50,20 @@ def save(reply):
 def program(text: str) -> list[str]:
     """The command of a Python program in which :data:`CLIENT` comes first."""
     return [sys.executable, "-I", "-c", CLIENT + textwrap.dedent(text)]
+
+
+def until(reached):
+    """Look again and again, for as long as it takes."""
+    limit, never = monotonic() + PATIENCE, threading.Event()
+    while not reached():
+        assert monotonic() < limit, "this did not happen"
+        never.wait(0.005)
+
+
+def alive(pid):
+    """Whether that process is there and is no zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except OSError:
+        return False

@@ -79,3 +79,6 @@ def test_without_the_proxy_the_token_endpoint_has_another_address(claude_tokens,
     assert plain["CLAUDE_TOKENS_TOKEN_URL"] == f"{claude_tokens.url}/v1/oauth/token"
     assert named["CLAUDE_TOKENS_TOKEN_URL"] == f"{claude_tokens.url}/w/w0/v1/oauth/token"
     assert named["CLAUDE_TOKENS_WORKER"] == "w0"
+    odd = claude_tokens.env(worker="a b/1")
+    assert odd["CLAUDE_TOKENS_TOKEN_URL"] == f"{claude_tokens.url}/w/a%20b%2F1/v1/oauth/token"
+    assert odd["CLAUDE_TOKENS_WORKER"] == "a b/1"

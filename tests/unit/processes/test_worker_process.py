@@ -6,16 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from time import monotonic
 
 import pytest
 
 from pytest_claude_tokens.handle import ClaudeTokens
 from pytest_claude_tokens.violations import TokenLeak
-from tests.unit.processes.common import program
-
-PATIENCE = 20.0
+from tests.unit.processes.common import PATIENCE, alive, program, until
 
 
 @pytest.fixture
@@ -24,23 +20,6 @@ def tokens():
     handle.open()
     yield handle
     handle.close()
-
-
-def until(reached):
-    """Look again and again, for as long as it takes."""
-    limit, never = monotonic() + PATIENCE, threading.Event()
-    while not reached():
-        assert monotonic() < limit, "this did not happen"
-        never.wait(0.005)
-
-
-def alive(pid):
-    """Whether that process is there and is no zombie."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except OSError:
-        return False
 
 
 def shell(text):

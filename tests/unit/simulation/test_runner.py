@@ -23,7 +23,17 @@ from pytest_claude_tokens.simulation.schedule import DELAYS, STOCK, Fact, Mishap
 from pytest_claude_tokens.simulation.threads import ACTIVE
 from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
 from tests.unit.simulation.worlds import explored, outcome_of, run_threads, schedules, world
-from tests.zoo.common import CALL_URL, HELLO_URL, MESSAGE, STREAMED, TOKEN_URL, bearer_header, redeem, redeem_now, token_request
+from tests.zoo.common import (
+    CALL_URL,
+    HELLO_URL,
+    MESSAGE,
+    STREAMED,
+    TOKEN_URL,
+    bearer_header,
+    redeem,
+    redeem_now,
+    token_request,
+)
 
 pytestmark = pytest.mark.usefixtures("staged")
 

@@ -1,0 +1,95 @@
+"""What a program has started ends with it, even where it was killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from pytest_claude_tokens.deathwatch import Deathwatch
+from pytest_claude_tokens.handle import ClaudeTokens
+from tests.unit.processes.common import alive, until
+
+SPAWNING = """
+import sys, time
+from pytest_claude_tokens import ClaudeTokens
+
+with ClaudeTokens() as tokens:
+    print(tokens.spawn(["sleep", "600"]).pid, tokens.spawn(["sh", "-c", "sleep 600 & wait"]).pid, flush=True)
+    time.sleep(600)
+"""
+RUNNING = """
+from pytest_claude_tokens.cli import main
+
+main(["run", "--", "sh", "-c", "sleep 1; echo $$; exec sleep 600"])  # nothing tells when the watch has heard of it
+"""
+
+
+@pytest.fixture
+def sleeper():
+    """A process in a group of its own."""
+    process = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("program", [SPAWNING, RUNNING], ids=["handle", "run"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_processes_end_with_the_program_that_started_them(number, program):
+    """However it ends, and whatever it could still do itself."""
+    starter = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    numbers = [int(word) for word in starter.stdout.readline().split()]
+    assert numbers
+    assert all(map(alive, numbers))
+    starter.send_signal(number)
+    starter.communicate(timeout=30)
+    until(lambda: not any(map(alive, numbers)))
+
+
+def test_only_what_has_not_ended_is_ended(sleeper):
+    """A group that was taken back is another one's by now, perhaps; those around it are not."""
+    others = [subprocess.Popen(["sleep", "600"], start_new_session=True) for _ in range(2)]
+    watch = Deathwatch()
+    watch.start()
+    watch.begun(others[0].pid)
+    watch.begun(sleeper.pid)
+    watch.begun(others[1].pid)
+    watch.ended(sleeper.pid)
+    watch.close()
+    assert [process.wait(30) for process in others] == [-signal.SIGKILL] * 2
+    assert sleeper.poll() is None
+
+
+def test_a_number_that_is_part_of_another_one_is_not_that_one(sleeper):
+    """Groups are told apart as words."""
+    watch = Deathwatch()
+    watch.start()
+    watch.begun(sleeper.pid)
+    longer = int(f"{sleeper.pid}00000000")  # no process can have it
+    watch.begun(longer)
+    watch.ended(longer)
+    watch.close()
+    assert sleeper.wait(30) == -signal.SIGKILL
+
+
+def test_without_a_process_there_is_no_shell():
+    """To close it, or to take something back, does nothing."""
+    watch = Deathwatch()
+    watch.ended(1)
+    assert watch._shell is None
+    watch.close()
+
+
+def test_a_watch_that_somebody_has_ended_hinders_nobody():
+    """What is left is ended by the handle itself, as ever."""
+    with ClaudeTokens() as tokens:
+        first = tokens.spawn(["sleep", "600"])
+        shell = tokens._children._deathwatch._shell
+        os.kill(shell.pid, signal.SIGKILL)
+        shell.wait(30)
+        second = tokens.spawn(["sleep", "600"])
+    assert [first.returncode, second.returncode] == [-signal.SIGKILL] * 2

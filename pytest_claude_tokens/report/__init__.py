@@ -94,7 +94,7 @@ def section(finding: BaseException) -> str:
         "files": (known.name, *known.files),
     }
     if isinstance(finding, Violation):
-        text = story(known.history, finding, sources=known.sources, **told)
+        text = story(known.history, finding, sources=known.sources, in_test=True, **told)
     else:
         text = plain_story(known.history, _gist(finding), **told)
     return f"{text}\n{known.trouble}" if known.trouble else text

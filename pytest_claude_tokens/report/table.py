@@ -156,7 +156,7 @@ def table(history: History, marked: Collection[int], important: Collection[int] 
 
 
 def _gap(left_out: int) -> list[str]:
-    return [f"    ... {left_out} more events, see history.jsonl"] if left_out else []
+    return [f"    ... {left_out} more events, see the history's file"] if left_out else []
 
 
 def _place(event: Event, columns: Sequence[str]) -> int:

@@ -47,11 +47,13 @@ def story(
     folder: str | None = None,
     files: Sequence[str] = ("history.jsonl",),
     sources: Mapping[int, str] | None = None,
+    in_test: bool = False,
 ) -> str:
     """The text of the section ``claude-tokens history``.
 
     ``replay``: a shell command that shows the violation again. ``remarks``: how it was found. ``folder`` holds
     ``files``. ``sources``: for an operation's number, the line of the user's code that sent it (``dispatch.py:88``).
+    ``in_test``: say how a test allows it.
     """
     blocks = [
         [
@@ -64,7 +66,7 @@ def story(
         bars(history, violation.operations) if _overlap(violation) else [],
         table(history, *_numbers(violation)),
         _list_others(violation.others),
-        _where(violation, folder, files),
+        _where(violation, folder, files, in_test=in_test),
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
@@ -278,10 +280,9 @@ def _list_others(others: Sequence[Violation]) -> list[str]:
     return [*lines, f"{_MARGIN}and {further} more"] if further > 0 else lines
 
 
-def _where(violation: Violation, folder: str | None, files: Sequence[str]) -> list[str]:
-    kept = [_kept(folder, files)] if folder else []
+def _where(violation: Violation, folder: str | None, files: Sequence[str], *, in_test: bool) -> list[str]:
     remedy = f'If this is what you are studying: @pytest.mark.claude_tokens(allow=["{violation.invariant}"])'
-    return [*kept, remedy]
+    return [*([_kept(folder, files)] if folder else []), *([remedy] if in_test else [])]
 
 
 def _kept(folder: str, files: Sequence[str]) -> str:

@@ -35,7 +35,7 @@ def found(play: Play, cls: type[Violation], *exchanges: Exchange, **facts: Any) 
 
 
 def told(play: Play, cls: type[Violation], *exchanges: Exchange, **options: Any) -> str:
-    return story(play.history, found(play, cls, *exchanges), **options)
+    return story(play.history, found(play, cls, *exchanges), in_test=True, **options)
 
 
 def line(text: str, word: str) -> str:
@@ -285,7 +285,7 @@ def test_what_no_request_did_is_told_by_its_event(invariant):
     play = Play()
     play.login()
     play.server.journal.note("end", grants={})
-    text = story(play.history, invariant("headline", seq=2))
+    text = story(play.history, invariant("headline", seq=2), in_test=True)
 
     assert text.startswith("at      #2  +0.000s  service  end\nwhy     cause not recognised\n")
     assert ("after   a person has to log in again" in text) is (invariant is ForcedLogin)
@@ -342,13 +342,22 @@ def test_bearers_that_have_ended_were_not_free():
     assert why == "as the checker says; spare:at#1, other:at#1 were free"
 
 
+def test_outside_a_test_there_is_no_marker_to_set():
+    """A history file that `check` tells of is nobody's test."""
+    play = Play()
+    violation = found(play, DoubleSpend, *spend_twice(play))
+
+    assert story(play.history, violation, in_test=True).startswith(story(play.history, violation))
+    assert "pytest.mark" not in story(play.history, violation)
+
+
 def test_what_else_was_broken_is_listed_under_it():
     """By number and name; from the eleventh on they are counted."""
     play = Play()
     first, again = spend_twice(play)
     violation = found(play, DoubleSpend, first, again)
     violation.others = tuple(ForcedLogin(f"g#{number}", seq=number) for number in range(1, 13))
-    text = story(play.history, violation)
+    text = story(play.history, violation, in_test=True)
 
     assert "\n\nalso    #1  forced-login: g#1\nalso    #2  forced-login: g#2\n" in text
     assert "also    #10  forced-login: g#10\n        and 2 more\n\n" in text
@@ -442,8 +451,8 @@ def test_a_long_history_is_cut_and_says_so():
 
     assert len(text) == 1 + 60 + 2
     assert [row.strip() for row in text if "more events" in row] == [
-        "... 31 more events, see history.jsonl",
-        "... 9 more events, see history.jsonl",
+        "... 31 more events, see the history's file",
+        "... 9 more events, see the history's file",
     ]
     assert next(row for row in text if row.startswith("  *")).split()[1] == "50"
 

@@ -59,6 +59,16 @@ def hurried(monkeypatch):
     monkeypatch.setattr(running, "GRACE", 0.2)
 
 
+@pytest.fixture(autouse=True)
+def usual_signals():
+    """As in a terminal: under nohup, say, a signal is ignored, and stays so."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def group(tmp_path):
     """The group of the command that wrote its process id to `pid`."""

@@ -29,6 +29,8 @@ class WorkerProcess:
         self, server: Server, arguments: Sequence[str], *, worker: str, environment: Mapping[str, str], folder: str
     ) -> None:
         self.worker = worker
+        if isinstance(arguments, str | bytes):
+            raise TypeError(f"spawn({arguments!r}): a list of words is wanted, such as ['bash', '-c', 'echo hi']")
         self.arguments = tuple(map(os.fspath, arguments))
         if not self.arguments:
             raise ValueError("spawn([]): name a program, and its arguments after it")

@@ -74,7 +74,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--policy", default="anthropic", metavar="NAME", help=f"one of {', '.join(PRESETS)}")
     parser.add_argument("--history", metavar="FILE", help="write the history to FILE, each line at once")
-    parser.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="end the command after so long")
+    parser.add_argument("--timeout", type=_some_seconds, metavar="SECONDS", help="end the command after so long")
     parser.add_argument(
         "--serialize", type=_seconds, metavar="SECONDS", help="seconds between the starts of two calls on one bearer"
     )
@@ -110,6 +110,15 @@ def _seconds(text: str) -> float:
         if 0 <= seconds < float("inf"):
             return seconds
     raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, 0 or more")
+
+
+def _some_seconds(text: str) -> float:
+    seconds = _seconds(text)
+    if not seconds:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} ends the command before it begins; leave --timeout out for no limit"
+        )
+    return seconds
 
 
 def _number(text: str) -> int:
@@ -155,6 +164,8 @@ def _run(command: Sequence[str], options: argparse.Namespace) -> int:
         verdict = tokens.finish()
         history = tokens.history.taken()
         print(told(history, verdict), *trials(history), sep="\n", file=sys.stderr)
+        if not history.operations:
+            print("claude-tokens: no request reached the service, so nothing was proved", file=sys.stderr)
         if sink is not None and sink.error:
             print(f"claude-tokens: {options.history} is not whole: {sink.error}", file=sys.stderr)
         if status and not verdict.exit_status:

@@ -57,7 +57,7 @@ class ProcessCrew:
         ``config_dir``, ``account`` and ``env`` are one value for all, or a list with one for each. Exit statuses
         prove nothing, and fail nothing.
         """
-        if len(commands) not in (1, self._size) or any(isinstance(command, str) for command in commands):
+        if len(commands) not in (1, self._size) or not all(isinstance(command, list | tuple) for command in commands):
             raise TypeError(
                 f'workers() takes one command as a list, such as ["claude", "-p", "hi"], or one for each of the '
                 f"{self._size} workers"

@@ -125,6 +125,7 @@ def test_exit_statuses_prove_nothing():
         ([], {}, "workers() takes one command as a list"),
         ([["true"]] * 3, {}, "or one for each of the 2 workers"),
         (["true"], {}, "workers() takes one command as a list"),
+        ([print], {}, "workers() takes one command as a list"),
         ([["true"]], {"env": [{}]}, "a list with one value for each of the 2 workers is wanted, not 1"),
         ([["true"]], {"config_dir": [None] * 3}, "a list with one value for each of the 2 workers is wanted, not 3"),
     ],

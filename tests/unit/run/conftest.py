@@ -12,6 +12,8 @@ from pytest_claude_tokens import running
 
 PATIENCE = 60.0
 """Seconds that a process of its own may take on a machine that is busy."""
+NOTHING = "claude-tokens: VALID, 0 requests\nclaude-tokens: no request reached the service, so nothing was proved\n"
+"""What is told of a command that had nothing to do with tokens."""
 
 
 @dataclass

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_claude_tokens import check, groups, running
-from tests.unit.run.conftest import PATIENCE
+from tests.unit.run.conftest import NOTHING, PATIENCE
 
 ASK_FOR_TOKENS = """
 import json, os, urllib.request
@@ -236,7 +236,7 @@ def test_what_never_ends_is_ended(run, group, tmp_path):
     ended = run("--", "sh", "-c", f"echo $$ >{tmp_path}/pid; sleep 60 & exit 0")
 
     assert ended.status == 0
-    assert ended.err == ("claude-tokens: what the command left running was ended\nclaude-tokens: VALID, 0 requests\n")
+    assert ended.err == f"claude-tokens: what the command left running was ended\n{NOTHING}"
     assert not groups.runs(group())
 
 

@@ -12,7 +12,7 @@ import tempfile
 import pytest
 
 from pytest_claude_tokens import check, running
-from tests.unit.run.conftest import PATIENCE
+from tests.unit.run.conftest import NOTHING, PATIENCE
 
 SPEND_TWICE = """
 import json, os, urllib.error, urllib.request
@@ -73,7 +73,7 @@ def test_a_command_that_fails_by_itself_is_told(run, line, told):
     ended = run("--", "sh", "-c", line)
 
     assert ended.status == 3
-    assert ended.err == f"claude-tokens: VALID, 0 requests\nclaude-tokens: the command failed by itself, with {told}\n"
+    assert ended.err == f"{NOTHING}claude-tokens: the command failed by itself, with {told}\n"
 
 
 def test_a_violation_counts_for_more_than_a_failure_of_the_commands(run):
@@ -192,6 +192,7 @@ print(sum(one.recv(12) == b"HTTP/1.1 200" for one in sockets))
         (["--"], "name a command after `--`, such as: -- bash script.sh"),
         (["--policy", "nosuch", "--", "true"], "no policy is named 'nosuch'; choose one of anthropic, "),
         (["--timeout", "soon", "--", "true"], "argument --timeout: 'soon' is no number of seconds, 0 or more"),
+        (["--timeout", "0", "--", "true"], "argument --timeout: '0' ends the command before it begins; leave"),
         (["--timeout", "nan", "--", "true"], "argument --timeout: 'nan' is no number of seconds, 0 or more"),
         (["--serialize", "-1", "--", "true"], "argument --serialize: '-1' is no number of seconds, 0 or more"),
         (["--tokens", "-1", "--", "true"], "argument --tokens: '-1' is no number, 0 or more"),

@@ -18,8 +18,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.peer_searchers import PEERS
 from benchmarks.planted import CASES
-from benchmarks.searchers import PEERS, Job, Missing, Ours, Peer, search_with
+from benchmarks.searchers import Job, Missing, Ours, Peer, search_with
 
 
 @dataclass

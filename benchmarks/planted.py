@@ -8,6 +8,7 @@ and what answers ``TOKEN_URL`` tells whether a refresh token was spent twice.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-class Refresher:
+class Refresher(ABC):
     """Looks into the store, and refreshes what has expired there. ``lock`` is the store's."""
 
     def __init__(self, store: Store, connect: Connect, lock: asyncio.Lock) -> None:
@@ -89,8 +90,9 @@ class Refresher:
         if not login.fresh:
             await self.store.write(await self.redeem(login))
 
+    @abstractmethod
     async def get(self) -> object:
-        raise NotImplementedError
+        """Make sure that the login is fresh."""
 
 
 class NoLock(Refresher):

@@ -69,6 +69,16 @@ class Policy:
     """Seconds that a request takes, or ``{"token": …, "call": …}``."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.rotate, bool):
+            raise ValueError(f"Policy(rotate={self.rotate!r}): True or False")
+        if not (isinstance(self.name, str) and self.name):
+            raise ValueError(f"Policy(name={self.name!r}): a name")
+        if self.scopes is not None:
+            if isinstance(self.scopes, str) or not all(isinstance(scope, str) for scope in self.scopes):
+                raise ValueError(
+                    f"Policy(scopes={self.scopes!r}): a set of scopes, such as {{'user:inference'}}, or None"
+                )
+            object.__setattr__(self, "scopes", frozenset(self.scopes))
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(

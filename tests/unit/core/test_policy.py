@@ -98,6 +98,10 @@ def test_a_variant_changes_only_what_it_names() -> None:
         {"grace_seconds": "30"},
         {"grace_count": 1.5},
         {"slots": "1"},
+        {"rotate": "no"},
+        {"name": ""},
+        {"scopes": "user:inference"},
+        {"scopes": [1]},
     ],
     ids=str,
 )
@@ -124,6 +128,11 @@ def test_a_refusal_says_what_is_allowed(wrong: dict[str, Any], sentence: str) ->
     with pytest.raises(ValueError, match=r"^Policy") as refused:
         Policy().but(**wrong)
     assert fnmatchcase(str(refused.value), sentence)
+
+
+def test_any_collection_of_scopes_will_do() -> None:
+    """It is kept as a set that cannot change."""
+    assert Policy(scopes=["a", "b"]).scopes == frozenset(("a", "b"))  # type: ignore[arg-type]  # a list is no set
 
 
 def test_any_kind_of_real_number_is_seconds() -> None:

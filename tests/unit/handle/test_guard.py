@@ -92,11 +92,11 @@ def test_a_tunnel_to_a_real_host_is_refused(guarded):
     guard.arm()
     sends = [
         ("proxy.example", b"CONNECT api.anthropic.com:443 HTTP/1.1\r\n\r\n", True),
-        ("proxy.example", b"CONNECT pypi.org:443 HTTP/1.1\r\n\r\n", False),
+        ("proxy.example", b"CONNECT example.org:443 HTTP/1.1\r\n\r\n", False),
         ("127.0.0.1", b"CONNECT api.anthropic.com:443 HTTP/1.1\r\n\r\n", True),
         ("proxy.example", b"GET http://api.anthropic.com/v1 HTTP/1.1\r\n\r\n", True),
         ("proxy.example", b"POST http://u:p@api.anthropic.com:80?x HTTP/1.1\r\n\r\n", True),
-        ("proxy.example", b"GET http://pypi.org/?api.anthropic.com HTTP/1.1\r\n\r\n", False),
+        ("proxy.example", b"GET http://example.org/?api.anthropic.com HTTP/1.1\r\n\r\n", False),
         ("proxy.example", b"see http://api.anthropic.com/ HTTP/1.1", False),
         ("proxy.example", b"GET / HTTP/1.1\r\n\r\n", False),
         ("proxy.example", "CONNECT", False),

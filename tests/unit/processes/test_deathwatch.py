@@ -14,12 +14,12 @@ from pytest_claude_tokens.handle import ClaudeTokens
 from tests.unit.processes.common import alive, until
 
 SPAWNING = """
-import sys, time
+import signal
 from pytest_claude_tokens import ClaudeTokens
 
 with ClaudeTokens() as tokens:
     print(tokens.spawn(["sleep", "600"]).pid, tokens.spawn(["sh", "-c", "sleep 600 & wait"]).pid, flush=True)
-    time.sleep(600)
+    signal.pause()
 """
 RUNNING = """
 from pytest_claude_tokens.cli import main

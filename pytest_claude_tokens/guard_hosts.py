@@ -36,6 +36,7 @@ _ADDRESSES = {"connect": slice(0, 1), "connect_ex": slice(0, 1), "sendto": slice
 
 _proxies: dict[str, tuple[str | None, str]] = {}
 _wrapped: list[tuple[type, str, Any, Any]] = []
+_ours: set[Any] = set()
 
 
 class RealServiceRefused(RuntimeError):
@@ -69,6 +70,7 @@ def unshield() -> None:
             else:
                 setattr(owner, name, before)
     _wrapped.clear()
+    _ours.clear()
 
 
 # --- checks -----------------------------------------------------------------------------------------------------
@@ -137,8 +139,9 @@ def _wrap_sockets() -> None:
     owner = socket.socket
     for name, places in _ADDRESSES.items():
         before = getattr(owner, name)
-        if not any(before is ours for _, _, _, ours in _wrapped):
+        if before not in _ours:
             ours = _checked(before, places)
+            _ours.add(ours)
             _wrapped.append((owner, name, owner.__dict__.get(name), ours))
             setattr(owner, name, ours)
 
@@ -157,9 +160,11 @@ def _checked(method: Callable[..., Any], places: slice) -> Callable[..., Any]:
 
 
 def _name_hosts_in_no_proxy() -> None:
+    found = {name: os.environ.get(name) for name in ("no_proxy", "NO_PROXY")}
+    if all(name in _proxies and value == _proxies[name][1] for name, value in found.items()):
+        return  # as it was left: each handle looks, and there are many of them in a search
     if MARKER in os.environ:  # an environment of ours, in which the proxy is ours
         return
-    found = {name: os.environ.get(name) for name in ("no_proxy", "NO_PROXY")}
     for name, before in found.items():
         base = before if before is not None else next(filter(None, found.values()), "")
         named = [part.strip() for part in base.split(",") if part.strip()]

@@ -54,7 +54,8 @@ class Crew:
         return self.size
 
     def dismiss(self) -> None:
-        """All is over. The tasks are let go, so that they need not wait for the collector."""
+        """All is over. What refers to each other is let go, so that it need not wait for the collector."""
+        self._journal.observers.remove(self._observe)
         self._tasks.clear()
         self._when_dead.clear()
 

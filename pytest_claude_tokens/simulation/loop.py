@@ -130,6 +130,10 @@ class NumberedLoop(base_events.BaseEventLoop):
         if self._network is not None:
             self._network.close()
 
+    def disconnect(self) -> None:
+        """No connection is made any more: the network, which knows its loop, is let go."""
+        self._network = None
+
     def close(self) -> None:
         """As usual; and what has ended is forgotten, by ``asyncio`` and here.
 

@@ -270,6 +270,7 @@ def patched() -> Iterator[None]:
     replacements = _replacements()
     found = _scan(replacements)
     with ExitStack() as stack:
+        stack.callback(random.setstate, random.getstate())  # each run seeds it
         stack.enter_context(older_locks(_OURS))
         for namespace, name, value in found:
             namespace[name] = replacements[id(value)]

@@ -45,6 +45,15 @@ class Runner:
 
     def run(self, schedule: Schedule, arguments: Mapping[str, Any] | None = None) -> Outcome:
         """One run. Exceptions of the body and violations come back in the outcome; interruptions are raised."""
+        collecting = gc.isenabled()
+        gc.disable()  # what it finds, and when, depends on all that was made before: two runs would differ
+        try:
+            return self._run(schedule, arguments)
+        finally:
+            if collecting:
+                gc.enable()  # now, when most of what the run has made is gone
+
+    def _run(self, schedule: Schedule, arguments: Mapping[str, Any] | None) -> Outcome:
         body = self.body
         chooser = Chooser(schedule, body.workers, record=self._record)
         world = World(chooser, body.workers, schedule.seed)
@@ -60,11 +69,8 @@ class Runner:
             grace=lambda server: None,
         )
         target = Target(tokens.server, waiter, timeouts=False)
-        state = random.getstate()
         random.seed(schedule.seed)
         before, ACTIVE.world = ACTIVE.world, world
-        collecting = gc.isenabled()
-        gc.disable()  # what it finds, and when, depends on all that was made before: two runs would differ
         try:
             tokens.open()
             self.current = target
@@ -77,10 +83,8 @@ class Runner:
             world.stop()
             self.current = None
             ACTIVE.world = before
-            random.setstate(state)
-            if collecting:
-                gc.enable()
             tokens.close()
+            world.forget()
         crew.dismiss()
         if isinstance(error, Stuck):
             error = None

@@ -13,6 +13,7 @@ import gc
 import itertools
 import warnings
 from contextlib import suppress
+from functools import cached_property
 from random import Random
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,7 @@ class World(Timeline):
     def __init__(self, chooser: Chooser, workers: int, seed: int = 0) -> None:
         super().__init__(chooser)
         self.serial = next(_SERIALS)
-        self.entropy = Random(seed)
+        self._seed = seed
         self.workers = workers
         self.carriers: dict[int, Carrier] = {}
         self.all: list[Carrier] = []
@@ -64,6 +65,11 @@ class World(Timeline):
         """Makes the network of one more event loop."""
         self.doubles: dict[int, tuple[Any, Any]] = {}
         """By the identity of an executor from before the world: it, and what does its jobs in the world."""
+
+    @cached_property
+    def entropy(self) -> Random:
+        """What stands for the machine's own randomness."""
+        return Random(self._seed)
 
     def drop(self, dead: int) -> None:
         """Worker number ``dead`` never runs again: what of it is ready is forgotten."""
@@ -218,6 +224,15 @@ class World(Timeline):
                     self.ask(loop.bury)
                 gc.collect(0)  # what was made in this run, and is no more
         return left
+
+    def forget(self) -> None:
+        """Nobody asks for more than the time any more: let go of all else, so that it is gone without the collector."""
+        for loop in self.loops:
+            loop.disconnect()
+        self.loops.clear()
+        self.all.clear()
+        self.carriers.clear()
+        self.new_network = self.on_death = None
 
     def rescue(self, carrier: Carrier) -> None:
         """The watchdog has seen that the holder is blocked outside our view: the others go on without it."""

@@ -317,3 +317,13 @@ def test_clock_of_hypothesis_is_untouched():
     with stage():
         assert engine.time is REAL["time"] or engine.time.perf_counter is time.perf_counter
         assert "pytest_claude_tokens" not in getattr(engine.__dict__.get("perf_counter"), "__module__", "")
+
+
+def test_state_of_chance_is_put_back():
+    """That of the module's own generator, which each run seeds; it is Hypothesis's, or the user's."""
+    random.seed(5)
+    state = random.getstate()
+    with patched():
+        random.seed(1)
+        random.random()
+    assert random.getstate() == state

@@ -8,9 +8,9 @@
 from __future__ import annotations
 
 from fake_server.transports.inprocess.driving import Target
-from fake_server.transports.inprocess.routing import HOSTS, Interceptor, MissingExtra
+from fake_server.transports.inprocess.routing import Interceptor, MissingExtra
 from fake_server.transports.inprocess.thrift import cheap_clients
 from fake_server.transports.inprocess.tls import cheap_tls
 from fake_server.transports.inprocess.waiting import RealWaiter, Waiter
 
-__all__ = ["HOSTS", "Interceptor", "MissingExtra", "RealWaiter", "Target", "Waiter", "cheap_clients", "cheap_tls"]
+__all__ = ["Interceptor", "MissingExtra", "RealWaiter", "Target", "Waiter", "cheap_clients", "cheap_tls"]

@@ -25,16 +25,14 @@ from respx.mocks import Mocker
 from respx.models import AllMockedAssertionError, PassThrough, ResolvedRoute, Route
 from respx.router import Router
 
+from fake_server.transports.hosts import KNOWN_HOSTS
 from fake_server.transports.inprocess.driving import Drive, Target
 from fake_server.transports.inprocess.libraries import importable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["HOSTS", "Interceptor", "MissingExtra"]
-
-HOSTS = frozenset(("api.anthropic.com", "platform.claude.com", "console.anthropic.com", "claude.ai"))
-"""The hosts of the service."""
+__all__ = ["Interceptor", "MissingExtra"]
 
 _LOOPBACK = frozenset(("127.0.0.1", "localhost", "::1"))
 _NOBODY = Route()
@@ -54,7 +52,7 @@ class Interceptor:
 
     def __init__(self, resolve: Callable[[], Target | None], *, hosts: Iterable[str] = ()) -> None:
         self.resolve = resolve
-        self.hosts = HOSTS.union(host.lower().rstrip(".") for host in hosts)
+        self.hosts = frozenset((*KNOWN_HOSTS, *(host.lower().rstrip(".") for host in hosts)))
 
     def start(self) -> None:
         """Begin to answer."""

@@ -26,7 +26,6 @@ __all__ = [
     "BODY_LIMIT",
     "CONTINUE",
     "HEAD_LIMIT",
-    "KNOWN_HOSTS",
     "Message",
     "Parser",
     "Refusal",
@@ -45,8 +44,6 @@ BODY_LIMIT = 16 * 1024 * 1024
 HEAD_LIMIT = 64 * 1024
 """Bytes of a request's line and headers; more are answered 431."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-KNOWN_HOSTS = ("api.anthropic.com", "platform.claude.com", "console.anthropic.com", "claude.ai")
-"""The hosts that the fake stands in for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ import pytest
 from respx.mocks import Mocker
 
 from fake_server.actors import WORKER
-from fake_server.transports.inprocess import HOSTS, Interceptor, MissingExtra, libraries, routing
+from fake_server.transports.hosts import KNOWN_HOSTS
+from fake_server.transports.inprocess import Interceptor, MissingExtra, libraries, routing
 from tests.unit.transports.inprocess_world import CALL, HELLO, LIBRARIES, MODES, TOKEN, World, ask
 
 both = pytest.mark.parametrize("library", LIBRARIES, ids=["httpx", "httpx2"])
@@ -55,7 +56,7 @@ def network():
 
 @both
 @either
-@pytest.mark.parametrize("host", sorted(HOSTS))
+@pytest.mark.parametrize("host", KNOWN_HOSTS)
 def test_each_host_of_the_service_is_answered(library, mode, host):
     """A token request to any of the service's hosts gets the service's reply, and is journalled with its host."""
     world = World()

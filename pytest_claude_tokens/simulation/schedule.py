@@ -104,19 +104,20 @@ _ORDER = ("freeze", "alone", "clock")
 class Chooser:
     """Obeys one schedule during one run. ``taken`` records each departure from stock order as a fact of length 1.
 
-    With ``record``, ``options`` are the departures that were possible at each decision.
+    Before the decision ``stock_until`` nothing departs from it, and there is no need to ask. With ``record``,
+    ``options`` are the departures that were possible at each decision.
     """
 
     __slots__ = (
         "_changes",
         "_facts",
         "_kind",
-        "_next",
         "_priority",
         "_random",
         "deaths",
         "decision",
         "options",
+        "stock_until",
         "taken",
     )
 
@@ -133,18 +134,13 @@ class Chooser:
         if self._random is not None and schedule.kind == "pct":
             self._changes = frozenset(self._random.randrange(60) for _ in range(self._random.randrange(1, 4)))
             self._priority = {k: self._random.random() for k in range(-1, workers)}
-        self._next = self._facts[0].position if self._facts else 1 << 60
+        self.stock_until = self._facts[0].position if self._facts else 1 << 60
         if record or self._random is not None:
-            self._next = 0
-
-    @property
-    def stock(self) -> bool:
-        """Whether nothing departs from stock order at this decision: the quick way for most of them."""
-        return self.decision < self._next
+            self.stock_until = 0
 
     def end(self) -> None:
         """From now on nothing departs from stock order."""
-        self._next = 1 << 60
+        self.stock_until = 1 << 60
         self.deaths.clear()
 
     def choose(self, ready: Sequence[int], timer: bool) -> int:
@@ -167,11 +163,14 @@ class Chooser:
     def _choose_by_facts(self, ready: Sequence[int], timer: bool) -> int:
         decision = self.decision
         frozen: set[int] = set()
+        in_force, next_one = False, 1 << 60
         for fact in self._facts:
             if fact.position > decision:
+                next_one = fact.position
                 break
             if decision >= fact.position + fact.length:
                 continue
+            in_force = True
             if fact.what == "clock":
                 if timer:
                     return CLOCK
@@ -188,6 +187,8 @@ class Chooser:
                     return index
             if timer:
                 return CLOCK
+        if not in_force and self.options is None:
+            self.stock_until = next_one
         return 0
 
     def _choose_at_random(self, ready: Sequence[int], timer: bool) -> int:

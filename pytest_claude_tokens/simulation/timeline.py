@@ -148,7 +148,7 @@ class Timeline:
                 continue
             if len(ready) == 1 and when is None:
                 return ready.popleft()
-            if chooser.stock:
+            if chooser.decision < chooser.stock_until:
                 chooser.decision += 1
                 return ready.popleft()
             timer = when is not None and when - self.now <= self.early

@@ -187,11 +187,13 @@ class World(Timeline):
         """
         carrier = self.loop_carrier
         assert carrier is not None
-        self._enter(carrier)
-        carrier.inbox = None
+        carrier.inside = True
+        if carrier.outside:
+            self._return(carrier)
         self.at_loop = True
         item = self.decide()
         if item is None or isinstance(item, Carrier):
+            carrier.inbox = None
             if item is None and self._is_over():
                 carrier.inside = self.at_loop = False
                 return None

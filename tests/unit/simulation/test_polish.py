@@ -42,7 +42,7 @@ def pretend(fails):
         order = []
         for _ in range(40):
             ready = [0, 1, 2]
-            index = 0 if chooser.stock else chooser.choose(ready, timer=True)
+            index = 0 if chooser.decision < chooser.stock_until else chooser.choose(ready, timer=True)
             chooser.decision += 1
             order.append("clock" if index < 0 else ready[index])
         error = fails(order, schedule)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fake_server.actors import WORKER
 from fake_server.effects import Wait
-from fake_server.transports.hosts import KNOWN_HOSTS
+from fake_server.hosts import KNOWN_HOSTS
 from fake_server.transports.loopback.connection import Connection
 from fake_server.transports.loopback.http1 import is_loopback
 

@@ -25,7 +25,7 @@ from respx.mocks import Mocker
 from respx.models import AllMockedAssertionError, PassThrough, ResolvedRoute, Route
 from respx.router import Router
 
-from fake_server.transports.hosts import KNOWN_HOSTS
+from fake_server.hosts import KNOWN_HOSTS
 from fake_server.transports.inprocess.driving import Drive, Target
 from fake_server.transports.inprocess.libraries import importable
 

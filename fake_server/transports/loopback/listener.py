@@ -10,7 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Self
 
 from fake_server.clock import stopwatch
-from fake_server.transports.hosts import KNOWN_HOSTS
+from fake_server.hosts import KNOWN_HOSTS
 from fake_server.transports.loopback.connection import Connection, Local
 from fake_server.transports.loopback.http1 import is_loopback
 

@@ -19,7 +19,7 @@ import requests
 
 from fake_server.faults import Fault
 from fake_server.hold import Hold
-from fake_server.transports.hosts import KNOWN_HOSTS
+from fake_server.hosts import KNOWN_HOSTS
 from fake_server.transports.proxy import ProxyServer, available
 from fake_server.transports.sockets import SocketServer
 from tests.unit.transports.raw import PATIENCE, Raw, Watch, a_server, call, raw, request, token_body, token_request

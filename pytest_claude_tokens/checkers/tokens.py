@@ -163,11 +163,12 @@ def check_refresh_storm(history: History) -> Iterator[RefreshStorm]:
             else:
                 excess[grant] = len(counted[grant]), ended(grant)
     for grant, (requests, ends) in excess.items():
-        ops = counted[grant][:requests]
+        *_, last = ended_so = counted[grant][:requests]
+        ops = sorted(ended_so, key=lambda op: op.opened)  # as they were sent
         tokens = "1 access token" if ends == 1 else f"{ends} access tokens"
         yield RefreshStorm(
             f"{history.label(grant, grant)}: {requests} refreshes, {tokens} ended",
-            seq=ops[-1].closed or 0,
+            seq=last.closed or 0,
             operations=ops,
             labels=dict.fromkeys(history.label(grant, op.refresh) for op in ops),
             grant=grant,

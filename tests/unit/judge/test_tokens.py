@@ -416,6 +416,15 @@ def test_a_refresh_without_any_need_is_free_once():
     assert storms(refreshes("", "")) == ["refresh-storm: g#1: 2 refreshes, 0 access tokens ended"]
 
 
+def test_a_storm_is_told_in_the_order_in_which_it_was_sent():
+    """Whoever's reply came first; complete it is with the last reply."""
+    story = "login expires=100\n1: w0 token rt#1\n2: w1 token rt#1\n2 ok at#2 rt#2\n1 fail 400 invalid_grant"
+    storm = next(found for found in judge(history(story)).violations if found.invariant == "refresh-storm")
+
+    assert [operation.actor for operation in storm.operations] == ["w0", "w1"]
+    assert storm.seq == storm.operations[0].closed
+
+
 def test_each_expiry_pays_for_one_refresh():
     """A client that refreshes a little before each expiry is sound for ever."""
     assert storms(refreshes(*(f"t {100 * n - 5}" for n in range(1, 30)))) == []

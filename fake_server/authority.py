@@ -197,6 +197,18 @@ class Authority:
             grant.death = death
         return self._revoke_refresh(grant, now) + self._end_access(grant, "revoked", now)
 
+    def forget(self) -> None:
+        """No request comes any more: let go of grants and tokens, which refer to each other."""
+        for grant in self.grants:
+            for token in grant.refresh:
+                token.successor = None
+            grant.access.clear()
+            grant.refresh.clear()
+            grant.unfinished.clear()
+        self.grants.clear()
+        self._access.clear()
+        self._refresh.clear()
+
     def grants_of(self, account: str) -> list[Grant]:
         """All grants of the account, oldest first."""
         return [grant for grant in self.grants if grant.account == account]

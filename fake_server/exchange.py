@@ -58,7 +58,10 @@ class Exchange:
     def step(self) -> Effect | None:
         """Go on to the next effect; ``None`` when the exchange is over."""
         with self._server.lock:
-            return next(self._steps, None)
+            effect = next(self._steps, None)
+            if isinstance(effect, Piece) and effect.last:
+                self._steps.close()  # nothing comes after it, and it would refer to itself until the collector comes
+            return effect
 
     def abandon(self, error: str) -> None:
         """The client has gone (or will never be answered): the outcome is unknown, ``error`` says how."""

@@ -84,6 +84,7 @@ class Runner:
             self.current = None
             ACTIVE.world = before
             tokens.close()
+            tokens.server.authority.forget()
             world.forget()
         crew.dismiss()
         if isinstance(error, Stuck):

@@ -19,7 +19,7 @@ from fake_server.tokens import LENGTH, TOKEN, TokenKind, label, mint, redact
 from fake_server.wire import Request
 
 CORE = {
-    *("actors", "authority", "effects", "events", "exchange", "faults", "gate", "hold"),
+    *("actors", "authority", "effects", "events", "exchange", "faults", "gate", "hold", "hosts"),
     *("journal", "policy", "replies", "server", "states", "tokens", "wire"),
 }
 FORBIDDEN = {

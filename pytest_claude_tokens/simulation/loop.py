@@ -332,6 +332,15 @@ class SimulatedLoop(NumberedLoop):
                 message = "Task exception was never retrieved"
                 self.call_exception_handler({"message": message, "exception": task._exception, "task": task})
 
+    def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:  # type: ignore[override]
+        """As usual, in one step: this is done for each step of each task of each run."""
+        if self._debug:  # type: ignore[attr-defined]
+            return super().call_soon(callback, *args, context=context)
+        self._check_closed()  # type: ignore[attr-defined]
+        handle = events.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
     def call_soon_threadsafe(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:  # type: ignore[override]
         """As :meth:`call_soon`: under the baton only one thread runs."""
         self._check_closed()  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ a set of knobs.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from typing import Any, Literal, Self
@@ -74,11 +74,10 @@ class Policy:
         if not (isinstance(self.name, str) and self.name):
             raise ValueError(f"Policy(name={self.name!r}): a name")
         if self.scopes is not None:
-            if isinstance(self.scopes, str) or not all(isinstance(scope, str) for scope in self.scopes):
-                raise ValueError(
-                    f"Policy(scopes={self.scopes!r}): a set of scopes, such as {{'user:inference'}}, or None"
-                )
-            object.__setattr__(self, "scopes", frozenset(self.scopes))
+            scopes = frozenset(self.scopes) if isinstance(self.scopes, Iterable) else {self.scopes}
+            if isinstance(self.scopes, str) or not all(isinstance(scope, str) for scope in scopes):
+                raise ValueError(f"Policy(scopes={self.scopes!r}): a set such as {{'user:inference'}}, or None for any")
+            object.__setattr__(self, "scopes", scopes)
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(

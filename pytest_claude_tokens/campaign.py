@@ -320,9 +320,13 @@ class Campaign:
         run = self.test.hypothesis.fuzz_one_input
         until = self.schedules + number
         wasted = 0
-        if not self._strategies and self._repeatable and self._drawn.of_integers and not _other_generators():
-            # All in one call of Hypothesis's, which takes half as long as a run of the body.
-            self._batch = lambda: self._roll(source, until, 11 * number)
+
+        def batch() -> None:
+            nonlocal wasted
+            wasted += self._roll(source, until, 11 * number)
+
+        if number > 0 and not self._strategies and self._repeatable and self._drawn.of_integers:
+            self._batch = batch  # all in one call of Hypothesis's, which takes half as long as a run of the body
         while self.schedules < until and wasted < 10 * number:
             before = self.schedules
             try:
@@ -332,18 +336,15 @@ class Campaign:
                     raise
                 return False
             finally:
-                quick, self._batch = self._batch, None
-            if quick is not None:
-                return True
+                self._batch = None
             wasted += self.schedules == before
         return True
 
-    def _roll(self, source: random.Random, until: int, most: int) -> None:
-        """Run schedules until so many have been counted in all, ``most`` at most; ends the search where one fails."""
-        data = current_build_context().data
-        for _ in range(most):
-            if self.schedules >= until:
-                return
+    def _roll(self, source: random.Random, until: int, most: int) -> int:
+        """Run ``most`` schedules, or until so many have been counted in all, or one fails. Returns how many weren't."""
+        data, before, tried = current_build_context().data, self.schedules, 0
+        while tried < most and self.schedules < until and not _other_generators():
+            tried += 1
             dice = Dice(source)
             outcome = self._run(self._drawn.do_draw(dice), {})
             data.target_observations.clear()  # in one example hypothesis.target() takes each label once
@@ -351,6 +352,7 @@ class Campaign:
             if outcome.error is not None and not isinstance(outcome.error, UnsatisfiedAssumption):
                 self.failed = Failure(outcome=outcome, choices=choices_to_bytes(dice.choices))
                 raise _Enough
+        return tried - (self.schedules - before)
 
     def _choices(self) -> bytes:
         data = current_build_context().data

@@ -111,9 +111,11 @@ class NumberedLoop(base_events.BaseEventLoop):
     def bury(self) -> None:
         """The world has ended: close the coroutines of tasks that have not; the collector would, some time."""
         base: Any = self
+        if base._thread_id is not None:  # its thread has been given up, and is still in it
+            return
         self.set_exception_handler(lambda loop, context: None)
         # To those that are closed here the loop is as ever: one that did not wait any more might spin for ever.
-        before = events._get_running_loop()
+        before, closed = events._get_running_loop(), base._closed
         base._closed = False
         events._set_running_loop(self)
         try:
@@ -124,7 +126,7 @@ class NumberedLoop(base_events.BaseEventLoop):
                     task._log_traceback = False
         finally:
             events._set_running_loop(before)
-            base._closed = True
+            base._closed = closed
         self._kept.clear()
         self._made.clear()  # what they hold dies here, where nobody is told of it
         if self._network is not None:
@@ -145,6 +147,9 @@ class NumberedLoop(base_events.BaseEventLoop):
             asyncio._unregister_task(task)  # documented, for those who extend asyncio
         self._made = [task for task in self._made if not _has_ended(task)]
         self._kept.clear()
+
+    def _check_thread(self) -> None:
+        """In debug mode any thread may call: under the baton only one runs."""
 
     # Tasks and futures.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pytest_claude_tokens.simulation.carrier import Stopped
 from pytest_claude_tokens.simulation.loop import NumberedLoop
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class ThreadLoop(NumberedLoop):
     def select(self, timeout: float | None) -> list[Any]:
         """What the base class asks of its selector: wait so many seconds, or until something happens."""
         carrier = self.world.me()
-        assert carrier is not None
+        if carrier is None:  # its world has ended while it was blocked outside
+            raise Stopped
         if timeout is not None and timeout <= 0:
             self.world.pause(carrier, rotate=True)
             return []

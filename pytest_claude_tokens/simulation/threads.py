@@ -201,6 +201,10 @@ class SimulatedRLock(SimulatedLock):
         self._real.release()
         self._real._acquire_restore(state)
 
+    def _recursion_count(self) -> int:
+        """For ``multiprocessing``'s resource tracker, which may be imported first, and make its lock, in a body."""
+        return int(self._real._recursion_count())
+
 
 @contextmanager
 def _undisturbed(world: World) -> Iterator[None]:

@@ -164,21 +164,29 @@ class Timeline:
             return item
 
     def _decide_without_loop(self) -> Any:
-        """In the middle of a handle the loop can't run another one: threads only, its own too, in stock order."""
+        """In the middle of a handle the loop can't run another one: threads only, its own one too."""
+        chooser = self.chooser
         while True:
-            for item in self.ready:
-                if isinstance(item, Carrier):
-                    self.ready.remove(item)
-                    self.steps += 1
-                    if self.steps > MAX_DECISIONS:
-                        break
-                    return item
-            else:
+            carriers = [item for item in self.ready if isinstance(item, Carrier)]
+            if not carriers:
                 when = self.next_timer()
                 if when is None:
                     return None
                 self.fire(when)
-            self._check_limits()
+                self._check_limits()
+                continue
+            self._round -= 1
+            self.steps += 1
+            if self.steps > MAX_DECISIONS:
+                self._check_limits()
+                continue
+            index = 0
+            if len(carriers) > 1:
+                if chooser.decision >= chooser.stock_until:
+                    index = chooser.choose([item.target for item in carriers], timer=False)
+                chooser.decision += 1
+            self.ready.remove(carriers[index])
+            return carriers[index]
 
     def settle(self) -> None:
         """The body is over: from now on stock order, and what takes too long is only cut short."""

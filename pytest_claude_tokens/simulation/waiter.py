@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from pytest_claude_tokens.simulation.carrier import Stopped
 from pytest_claude_tokens.simulation.schedule import DELAYS
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class SimulatedWaiter:
         """For a synchronous client in a thread of the world."""
         world = self._world
         carrier = world.me()
-        assert carrier is not None
+        if carrier is None:  # its world has ended while it was blocked outside
+            raise Stopped
         if wait.signal is None:
             world.sleep(carrier, self.seconds(wait))
         elif not wait.signal.fired:

@@ -102,6 +102,7 @@ def test_a_variant_changes_only_what_it_names() -> None:
         {"name": ""},
         {"scopes": "user:inference"},
         {"scopes": [1]},
+        {"scopes": 5},
     ],
     ids=str,
 )

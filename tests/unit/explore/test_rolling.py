@@ -30,7 +30,7 @@ def rolled(monkeypatch):
     def counting(self, *args):
         before = self.schedules
         try:
-            roll(self, *args)
+            return roll(self, *args)
         finally:
             counts.append(self.schedules - before)
 
@@ -84,8 +84,25 @@ def test_other_generators_are_left_to_hypothesis(rolled):
     drawn = []
     test, _ = explored(before=lambda runs: drawn.append(mine.random()))
     assert search(quick(test), seed=1).error is None
-    assert rolled == []
+    assert rolled == [0]
     assert len(set(drawn[:60])) == 1
+
+
+def test_a_generator_that_comes_late_is_left_to_hypothesis_from_then_on(rolled, monkeypatch):
+    """A body may import what registers one."""
+    test, runs = explored()
+    monkeypatch.setattr(campaign, "_other_generators", lambda: len(runs) >= 20)
+    assert search(quick(test), seed=1).report.schedules == 60
+    assert rolled == [14]  # after six of the engine's
+
+
+def test_a_search_of_one_schedule_has_no_batch(rolled):
+    """Nothing is left over for the next search."""
+    test, runs = explored()
+    one = settings(database=None, max_examples=1)(test)
+    assert [search(one, seed=1).report.schedules for _ in range(2)] == [1, 1]
+    assert rolled == []
+    assert len(runs) == 6
 
 
 def test_numpys_generator_is_left_to_hypothesis(monkeypatch):

@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
+from pytest_claude_tokens import deathwatch
 from pytest_claude_tokens.deathwatch import Deathwatch
 from pytest_claude_tokens.handle import ClaudeTokens
 from tests.unit.processes.common import alive, until
@@ -93,3 +95,83 @@ def test_a_watch_that_somebody_has_ended_hinders_nobody():
         shell.wait(30)
         second = tokens.spawn(["sleep", "600"])
     assert [first.returncode, second.returncode] == [-signal.SIGKILL] * 2
+
+
+FORKING = """
+import multiprocessing, signal
+from pytest_claude_tokens import ClaudeTokens
+
+context = multiprocessing.get_context("fork")
+with ClaudeTokens() as tokens:
+    spawned = tokens.spawn(["sleep", "600"])
+    child = context.Process(target=signal.pause, daemon=True)
+    child.start()
+    print(spawned.pid, child.pid, flush=True)
+    signal.pause()
+"""
+
+
+def test_a_fork_of_the_program_does_not_count_as_the_program():
+    """Though it has a copy of all that was open: who spawned is gone, so what it has spawned goes."""
+    starter = subprocess.Popen([sys.executable, "-c", FORKING], stdout=subprocess.PIPE, text=True)
+    spawned, child = (int(word) for word in starter.stdout.readline().split())
+    try:
+        starter.kill()
+        starter.wait(30)
+        until(lambda: not alive(spawned))
+        assert alive(child)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        starter.communicate(timeout=30)
+
+
+def test_a_fork_lets_go_without_a_word(sleeper):
+    """Its watch is no child of its own: there is nothing to wait for, or to warn of."""
+    watch, idle = Deathwatch(), Deathwatch()
+    watch.start()
+    watch.begun(sleeper.pid)
+    shell = watch._shell
+    deathwatch._after_fork()  # as in the child; here, where both are one, it ends the watch, and the group
+    assert (watch._shell, idle._shell, shell.returncode) == (None, None, 0)
+    assert sleeper.wait(30) == -signal.SIGKILL
+    os.waitpid(shell.pid, 0)
+
+
+def test_a_shell_that_does_not_end_is_ended(monkeypatch):
+    """Whatever it is: nobody waits for it for ever."""
+    monkeypatch.setattr(deathwatch, "_SCRIPT", "trap '' TERM; sleep 600")
+    monkeypatch.setattr(deathwatch, "_PATIENCE", 0.01)
+    watch = Deathwatch()
+    watch.start()
+    shell = watch._shell
+    watch.close()
+    assert shell.returncode == -signal.SIGKILL
+
+
+def test_threads_share_one_shell():
+    """Many that spawn at once are watched by one."""
+    with ClaudeTokens() as tokens:
+        barrier = threading.Barrier(4)
+
+        def spawn():
+            barrier.wait()
+            tokens.spawn(["sleep", "600"])
+
+        threads = [threading.Thread(target=spawn) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        shell = tokens._children._deathwatch._shell
+    assert shell.returncode == 0
+
+
+def test_taking_back_what_was_never_made_changes_nothing(sleeper):
+    """The list stays as it is."""
+    watch = Deathwatch()
+    watch.start()
+    watch.begun(sleeper.pid)
+    watch.ended(4_000_000_000)
+    watch.ended(sleeper.pid)
+    watch.close()
+    assert sleeper.poll() is None

@@ -542,6 +542,52 @@ def test_no_handle_is_lost_while_the_loops_thread_waits_for_a_lock(schedule):
     assert len(passed) == 9
 
 
+def test_threads_race_while_the_loops_thread_is_blocked():
+    """One lets go of the lock for which that waits, and goes on: either may be first."""
+
+    async def body():
+        lock, other, about = threading.Lock(), threading.Lock(), []
+        seen.clear()
+
+        def in_thread():
+            with lock:
+                about.append("held")
+                while "waiting" not in about:
+                    sleep(0.01)
+            with other:
+                seen.append("thread")
+
+        WORKER.set("w0")  # the thread's name in the schedule
+        job = asyncio.create_task(asyncio.to_thread(in_thread))
+        while not about:
+            await asyncio.sleep(0.01)
+        about.append("waiting")
+        with lock:
+            seen.append("loop")
+        await job
+
+    seen: list[str] = []
+    orders = set()
+    for seed in range(60):
+        run_tasks(body, Schedule(kind="walk", seed=seed))
+        orders.add(tuple(seen))
+    assert orders == {("thread", "loop"), ("loop", "thread")}
+
+
+def test_debug_mode_minds_no_thread():
+    """Whoever has the baton may call: a worker is cancelled from a thread, say."""
+
+    async def body():
+        loop = asyncio.get_running_loop()
+        loop.set_debug(True)
+        await asyncio.to_thread(loop.call_soon, called.append, 1)
+        await asyncio.sleep(0)
+
+    called: list[int] = []
+    run_tasks(body)
+    assert called == [1]
+
+
 def test_no_processes_and_no_network_of_its_own():
     """Both are refused in words."""
 

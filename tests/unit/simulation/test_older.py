@@ -141,6 +141,8 @@ def test_whoever_has_the_real_one_is_excluded():
             thread.start()
             thread.join()
             assert taken == [True, False]
+        with RLOCK, RLOCK:
+            assert RLOCK._recursion_count() == 2
         with pytest.raises(RuntimeError, match="un-acquired"):
             RLOCK.release()
 

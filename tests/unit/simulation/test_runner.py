@@ -15,7 +15,8 @@ from hypothesis import given, settings
 
 from fake_server.effects import Signal, Wait
 from fake_server.faults import Fault
-from pytest_claude_tokens.simulation import timeline
+from pytest_claude_tokens.simulation import runner, timeline
+from pytest_claude_tokens.simulation.carrier import Stopped
 from pytest_claude_tokens.simulation.loop import SimulatedLoop
 from pytest_claude_tokens.simulation.outcome import Body
 from pytest_claude_tokens.simulation.runner import Runner
@@ -407,6 +408,26 @@ def test_deadlock_over_a_bearer_is_told_as_the_services():
         return ACTIVE.world.me().why
 
     assert run_threads(wait) == ["the gate of the fake service"]
+
+
+def test_nobody_waits_in_a_world_that_has_ended():
+    """A thread that was blocked outside comes back to it too late."""
+    with world() as new:
+        waiter = SimulatedWaiter(new, STOCK)
+    new.forget()
+    with pytest.raises(Stopped):
+        waiter.wait(Wait("gate", 5, Signal()))
+
+
+@pytest.mark.parametrize(("counts", "collected"), [((0, 0, 11), [2]), ((0, 11, 3), [1]), ((2001, 0, 0), [])])
+def test_old_garbage_is_collected_between_runs(counts, collected, monkeypatch):
+    """A run that has collected the young itself resets what the collector counts by."""
+    seen = []
+    monkeypatch.setattr(runner.gc, "get_count", lambda: counts)
+    monkeypatch.setattr(runner.gc, "get_threshold", lambda: (2000, 10, 10))
+    monkeypatch.setattr(runner.gc, "collect", seen.append)
+    outcome_of(lambda: None)
+    assert seen == collected
 
 
 def test_runner_answers_for_nobody_between_runs():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
 import warnings
+from contextlib import suppress
 from time import monotonic, sleep  # in a world: simulated seconds, which pass at once
 
 import httpx
@@ -122,6 +124,37 @@ def test_job_that_ends_after_its_loop():
 
     seen: list[float] = []
     assert run_threads(job) == [[5]]
+
+
+@pytest.mark.parametrize("then", [lambda: asyncio.sleep(0), lambda: asyncio.sleep(1)], ids=["busy", "idle"])
+def test_loop_whose_world_has_ended_ends_when_its_thread_comes_back(then):
+    """It was blocked outside; what it does next ends it, and nothing in it spins."""
+    reader, writer = os.pipe()
+    threads, ended = [], []
+
+    def left():
+        threads.append(threading.current_thread())
+        try:
+            asyncio.run(blocked())
+        except BaseException as error:
+            ended.append(type(error).__name__)
+
+    async def blocked():
+        os.read(reader, 1)
+        with suppress(Exception):
+            await then()
+
+    def job():
+        threading.Thread(target=left, daemon=True).start()
+        sleep(1)
+
+    run_threads(job)
+    os.write(writer, b"x")
+    threads[0].join(10)
+    os.close(reader)
+    os.close(writer)
+    assert not threads[0].is_alive()
+    assert ended == ["Stopped"]
 
 
 def test_spinning_loop_lets_others_run():

@@ -16,7 +16,7 @@ import tempfile
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
 from fake_server.clock import Clock, stopwatch
 from fake_server.policy import Policy
@@ -78,7 +78,7 @@ class Judge(Protocol):
 
 def build_parser(prog: str = "claude-tokens serve") -> argparse.ArgumentParser:
     """The options of ``serve``."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=prog,
         description="Serve the fake token service on loopback until SIGTERM or SIGINT; then print the verdict.",
         epilog="Its first line on standard output is a JSON object with url, proxy, ca, history and accounts. "
@@ -97,25 +97,43 @@ def build_parser(prog: str = "claude-tokens serve") -> argparse.ArgumentParser:
 
 
 def serve(argv: Sequence[str] | None, judge: Judge, *, prog: str = "claude-tokens serve") -> int:
-    """Serve until a signal, in the main thread. Returns the exit status; ``argparse`` exits by itself."""
-    options = build_parser(prog).parse_args(argv)
+    """Serve until a signal, in the main thread. Returns the exit status; only ``--help`` exits by itself."""
     with ExitStack() as undo:
         undo.enter_context(_signals_held())  # before any thread starts, so that all inherit it
         try:
+            options = build_parser(prog).parse_args(argv)
+            if sys.stdout is None:
+                raise _Usage("standard output can't be written: it is closed")
             service = _Service(options, judge, undo)
+            _announce(service.facts())
         except _Usage as usage:
             print(f"{prog}: {usage}", file=sys.stderr)
             return 2
-        print(json.dumps(service.facts(), separators=(",", ":")), flush=True)
         signal.sigwait(_ENDINGS)
         service.stop(GRACE)
         judged = judge.finish(service.server)
         print(judged.text, file=sys.stderr)
+        if service.history is not None and service.history.error:
+            print(f"{prog}: {options.history} is not whole: {service.history.error}", file=sys.stderr)
         return judged.exit_status
+
+
+def _announce(facts: Mapping[str, Any]) -> None:
+    try:
+        print(json.dumps(facts, separators=(",", ":")), flush=True)
+    except OSError as error:
+        with suppress(OSError):  # what could not be written must not complain at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise _Usage(f"standard output can't be written: {error.strerror or error}") from None
 
 
 class _Usage(Exception):
     """What the user can mend, in one sentence."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _Usage(message)
 
 
 class _Service:
@@ -126,19 +144,28 @@ class _Service:
         self._judge = judge
         policy, host = _checked(options)
         clock, watch = Clock(), stopwatch()
-        sink = None if options.history is None else undo.enter_context(_history(options.history))
+        self.history = None if options.history is None else _History()
+        if self.history is not None:
+            undo.callback(self.history.close)  # after all that may write to it
         namespace = f"serve {os.getpid()} {clock.now()}"
+        sink = cast("IO[str] | None", self.history)
         self.server = Server(policy, clock, watch, namespace=namespace, header=judge.header(), sink=sink)
-        self._folder = Path(tempfile.mkdtemp(prefix="claude-tokens-")).resolve()
-        undo.callback(shutil.rmtree, self._folder, ignore_errors=True)
         admin = Admin(self.server, lambda: judge.look(self.server).data, self.login)
         self._own = SocketServer(self.server, host, options.port, aside=admin)
-        self._start(self._own, undo)
         self._proxy: ProxyServer | None = None
-        if available():
-            self._proxy = ProxyServer(self.server, self._folder, host, options.proxy_port or 0, own=self._own)
-            self._start(self._proxy, undo)
-        self._accounts = [self.login(name, expired=options.expired) for name in options.account or ("a1",)]
+        try:
+            self._folder = Path(tempfile.mkdtemp(prefix="claude-tokens-")).resolve()
+            undo.callback(shutil.rmtree, self._folder, ignore_errors=True)
+            self._start(self._own, undo)
+            if available():
+                self._proxy = ProxyServer(self.server, self._folder, host, options.proxy_port or 0, own=self._own)
+                self._start(self._proxy, undo)
+            self._accounts = [self.login(name, expired=options.expired) for name in options.account or ("a1",)]
+        except OSError as error:  # what is wrong with a port is told by now
+            raise _Usage(f"a temporary folder can't be made: {error.strerror or error}") from None
+        if self.history is not None:  # last, so that the file is not touched where anything else is wrong
+            with self.server.lock:
+                self.history.open(options.history)
 
     def _start(self, listener: Listener, undo: ExitStack) -> None:
         try:
@@ -215,14 +242,41 @@ def _check_account(server: Server, name: str) -> None:
         raise ValueError(f"the account {name!r} is logged in already")
 
 
-@contextmanager
-def _history(path: str) -> Iterator[IO[str]]:
-    try:
-        file = open(path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115 - closed below; this `try` is for opening
-    except OSError as error:
-        raise _Usage(f"the history can't be written to {path}: {error.strerror}") from None
-    with file:
-        yield file
+class _History:
+    """The file of the history, which holds what is written until it is opened.
+
+    A disk that is full must not stop the service: ``error`` says what went wrong.
+    """
+
+    def __init__(self) -> None:
+        self._file: IO[str] | None = None
+        self._held: list[str] = []
+        self.error = ""
+
+    def open(self, path: str) -> None:
+        try:
+            self._file = open(path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115 - `close` closes it
+        except OSError as error:
+            raise _Usage(f"the history can't be written to {path}: {error.strerror}") from None
+        self.write("".join(self._held))
+
+    def write(self, text: str) -> None:
+        if self._file is None:
+            self._held.append(text)
+        elif not self.error:
+            try:
+                self._file.write(text)
+                self._file.flush()
+            except OSError as error:
+                self.error = error.strerror or str(error)
+
+    def flush(self) -> None:
+        """Each line is written at once anyway."""
+
+    def close(self) -> None:
+        if self._file is not None:
+            with suppress(OSError):  # it was told before
+                self._file.close()
 
 
 @contextmanager

@@ -20,17 +20,18 @@ PROG = "claude-tokens"
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: its name, the module that runs it, and what it does in a few words."""
+    """One command: its name, the module that runs it, what it does in a few words, and whether it is to print."""
 
     name: str
     module: str
     says: str
+    prints: bool = True
 
 
 COMMANDS: tuple[Command, ...] = (
     Command("demo", "pytest_claude_tokens.demo", "find a double-spend in a small dispatcher, and spare its twin"),
     Command("serve", "pytest_claude_tokens.serving", "the fake service as a process, for programs in any language"),
-    Command("run", "pytest_claude_tokens.running", "run a command against the fake service, then judge it"),
+    Command("run", "pytest_claude_tokens.running", "run a command against the fake service, then judge it", False),
     Command("check", "pytest_claude_tokens.check", "judge a history file"),
     Command("doctor", "pytest_claude_tokens.doctor", "what this machine can run, and what it would skip"),
 )
@@ -51,16 +52,51 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = ", ".join(command.name for command in COMMANDS)
         print(f"{PROG}: there is no command {first.command!r}; there are {names}", file=sys.stderr)
         return 2
+    return _run(chosen, arguments[1:])
+
+
+def _run(command: Command, arguments: list[str]) -> int:
+    prog = f"{PROG} {command.name}"
+    if command.prints and sys.stdout is None:
+        return _unwritten(prog, "it is closed")
     try:
-        run = importlib.import_module(chosen.module).main  # which takes a while, too
-        status: int = run(arguments[1:], prog=f"{PROG} {chosen.name}")
-        sys.stdout.flush()
+        try:
+            run = importlib.import_module(command.module).main  # which takes a while, too
+            status: int = run(arguments, prog=prog)
+            return status
+        finally:  # `--help` does not return
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # `| head` has seen enough; what is left must not complain at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `| head` has seen enough
+        _hush()
         return 141
-    return status
+    except OSError:
+        why = _trouble()
+        if not why:
+            raise
+        _hush()
+        return _unwritten(prog, why)
+
+
+def _unwritten(prog: str, why: str) -> int:
+    print(f"{prog}: standard output can't be written: {why}", file=sys.stderr)
+    return 2
+
+
+def _trouble() -> str:
+    """Why nothing can be written to standard output; empty where it can."""
+    try:
+        print(flush=True)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _hush() -> None:
+    """What is left must not complain at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,8 @@ __all__ = ["main"]
 
 _CALL = 0.5
 """Seconds that a call takes, where ``--serialize`` does not say."""
+_TOKEN = 0.5
+"""Seconds that a token request takes: processes that start together, and refresh, meet."""
 _FAREWELL = 2.0
 """Seconds that a command which is to end gets after each signal, before it is killed."""
 _TICK = 0.1
@@ -73,6 +76,13 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "SIGINT, SIGTERM and SIGHUP end the command; what was seen until then is judged, and is unknown at best.",
     )
     parser.add_argument("--policy", default="anthropic", metavar="NAME", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="INVARIANT",
+        help="note it, and don't fail by it; may be repeated",
+    )
     parser.add_argument("--history", metavar="FILE", help="write the history to FILE, each line at once")
     parser.add_argument("--timeout", type=_some_seconds, metavar="SECONDS", help="end the command after so long")
     parser.add_argument(
@@ -141,8 +151,10 @@ def _policy(options: argparse.Namespace) -> Policy:
         raise _Usage(str(error)) from None
     seconds = options.serialize
     if seconds is None:
-        return policy.but(latency={"call": _CALL})
-    return policy.but(serialize=seconds, latency={"call": seconds}, queue_limit=max(policy.queue_limit, 3 * seconds))
+        return policy.but(latency={"call": _CALL, "token": _TOKEN})
+    return policy.but(
+        serialize=seconds, latency={"call": seconds, "token": _TOKEN}, queue_limit=max(policy.queue_limit, 3 * seconds)
+    )
 
 
 # One run.
@@ -150,12 +162,17 @@ def _policy(options: argparse.Namespace) -> Policy:
 
 def _run(command: Sequence[str], options: argparse.Namespace) -> int:
     policy = _policy(options)
+    program = command[0]
+    if "/" not in program and program != "claude" and shutil.which(program) is None:  # before a history is overwritten
+        raise _Usage(f"{program} can't be started: No such file or directory")
     with ExitStack() as stack:
         sink = None if options.history is None else stack.enter_context(_file(options.history))
         try:
-            tokens = ClaudeTokens(policy, sink=cast("IO[str] | None", sink)).open()
+            tokens = ClaudeTokens(policy, allow=options.allow, sink=cast("IO[str] | None", sink)).open()
             stack.callback(tokens.close)
             environment = _environment(tokens, options)
+        except ValueError as error:  # --allow
+            raise _Usage(f"--{error}") from None
         except OSError as error:
             raise _Usage(f"a temporary folder can't be made: {error.strerror or error}") from None
         if sink is not None and sink.error:
@@ -166,6 +183,12 @@ def _run(command: Sequence[str], options: argparse.Namespace) -> int:
         print(told(history, verdict), *trials(history), sep="\n", file=sys.stderr)
         if not history.operations:
             print("claude-tokens: no request reached the service, so nothing was proved", file=sys.stderr)
+        if tokens.proxy_url is None:
+            print(
+                'claude-tokens: without the extra "proxy" only http reached the service: '
+                'pip install "pytest-claude-tokens[proxy]"',
+                file=sys.stderr,
+            )
         if sink is not None and sink.error:
             print(f"claude-tokens: {options.history} is not whole: {sink.error}", file=sys.stderr)
         if status and not verdict.exit_status:

@@ -132,6 +132,55 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     assert ended.returncode == 141
 
 
+def run_with(output, *arguments, unbuffered=""):
+    """Exit status and standard error of a command whose standard output a shell has led to ``output``."""
+    return subprocess.run(
+        ["sh", "-c", f'exec "$0" -m pytest_claude_tokens "$@" {output}', sys.executable, *arguments],
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("name", ["doctor", "serve"])
+@pytest.mark.parametrize(("output", "why"), [(">&-", "it is closed"), (">/dev/full", "No space left on device")])
+def test_an_output_that_cannot_be_written_is_told_in_one_sentence(name, output, why, unbuffered):
+    """Neither a traceback nor a complaint at exit."""
+    ended = run_with(output, name, unbuffered=unbuffered)
+    assert ended.stderr == f"claude-tokens {name}: standard output can't be written: {why}\n"
+    assert ended.returncode == 2
+
+
+def test_help_that_cannot_be_written_is_told_too():
+    """The parser does not return."""
+    ended = run_with(">/dev/full", "doctor", "--help")
+    assert ended.stderr == "claude-tokens doctor: standard output can't be written: No space left on device\n"
+    assert ended.returncode == 2
+
+
+@pytest.mark.parametrize("output", [">&-", ">/dev/full"])
+def test_a_command_that_prints_nothing_needs_no_output(output):
+    """The verdict of ``run`` goes to standard error, and is its exit status."""
+    ended = run_with(output, "run", "--", sys.executable, "-c", "raise SystemExit(7)")
+    assert ended.stderr.startswith("claude-tokens: VALID, 0 requests\n")
+    assert "standard output" not in ended.stderr
+    assert ended.returncode == 3
+
+
+def test_an_error_that_is_not_the_output_s_is_not_laid_at_its_door(stub):
+    """A defect of ours stays one."""
+
+    def fail():
+        raise OSError(24, "Too many open files")
+
+    stub(fail)
+    with pytest.raises(OSError, match="Too many open files"):
+        cli.main(["stub"])
+
+
 def test_the_module_runs_the_same():
     """``python -m pytest_claude_tokens`` is ``claude-tokens``; merely imported, it runs nothing."""
     importlib.import_module("pytest_claude_tokens.__main__")

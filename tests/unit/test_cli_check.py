@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,18 @@ def test_valid_is_one_line(capsys):
     """Where there is nothing to tell, nothing is told."""
     assert check(FOLDER / "refreshed-when-due.jsonl") == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_verdict_that_cannot_be_written_is_told(options, capsys, monkeypatch):
+    """A verdict that nobody has seen is none: neither 0 nor 1, but one sentence and 2."""
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert check(FOLDER / "double-spend-overlap.jsonl", *options) == 2
+    monkeypatch.setattr(sys, "stdout", None)
+    assert check(FOLDER / "refreshed-when-due.jsonl", *options) == 2
+    says = "claude-tokens check: standard output can't be written:"
+    assert capsys.readouterr().err == f"{says} No space left on device\n{says} it is closed\n"
 
 
 # What is no history.

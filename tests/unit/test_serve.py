@@ -11,6 +11,7 @@ import socket
 import ssl
 import stat
 import sys
+import tempfile
 import threading
 from contextlib import ExitStack, contextmanager
 
@@ -255,11 +256,14 @@ def test_a_bad_option_is_told_in_one_sentence(capsys, argv, says):
 
 
 @pytest.mark.parametrize("option", ["--port", "--proxy-port"])
-def test_a_port_in_use_is_told(capsys, option):
-    """Which port it is, and nothing is left running."""
+def test_a_port_in_use_is_told(capsys, tmp_path, option):
+    """Which port it is; nothing is left running, and the history of another service is left alone."""
     before = threading.active_count()
+    history = tmp_path / "h.jsonl"
+    history.write_text("another's")
     with a_taken_port() as port:
-        assert serve([option, str(port)], AJudge()) == 2
+        assert serve([option, str(port), "--history", str(history)], AJudge()) == 2
+    assert history.read_text() == "another's"
     assert capsys.readouterr().err == f"claude-tokens serve: port {port} of 127.0.0.1 is in use\n"
     assert threading.active_count() == before
 
@@ -276,19 +280,75 @@ def test_a_port_that_may_not_be_used_is_told(capsys, monkeypatch):
 
 
 def test_a_history_that_cannot_be_written_is_told(capsys, tmp_path):
-    """Before anything is started."""
+    """Nothing is left running."""
+    before = threading.active_count()
     path = tmp_path / "nowhere" / "h.jsonl"
     assert serve(["--history", str(path)], AJudge()) == 2
+    assert threading.active_count() == before
     err = capsys.readouterr().err
     assert err == f"claude-tokens serve: the history can't be written to {path}: No such file or directory\n"
 
 
-@pytest.mark.parametrize("argv", [["--port", "65536"], ["--port", "-1"], ["--port", "x"], ["--nonsense"]])
-def test_a_usage_error_is_one(argv):
-    """What the parser refuses has exit status 2, too."""
-    with pytest.raises(SystemExit) as stopped:
-        serve(argv, AJudge())
-    assert stopped.value.code == 2
+@pytest.mark.parametrize("status", [0, 1, 3])
+def test_a_full_disk_does_not_stop_the_service(run, capsys, status):
+    """Clients are answered all the same, and the verdict is what it is; that the file is not whole is told."""
+
+    def client(facts):
+        with httpx.Client(base_url=facts["url"]) as http:
+            assert http.post("/v1/oauth/token", content=token_body("unknown")).status_code == 400
+
+    judge = AJudge(status)
+    assert run(["--history", "/dev/full"], client, judge) == status
+    assert judge.ended[-1] == "fail"
+    assert capsys.readouterr().err == (
+        "it is over\nclaude-tokens serve: /dev/full is not whole: No space left on device\n"
+    )
+
+
+def test_a_temporary_folder_that_cannot_be_made_is_told(capsys, monkeypatch, tmp_path):
+    """In one sentence, and the history is not touched."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    assert serve(["--history", str(tmp_path / "h.jsonl")], AJudge()) == 2
+    assert capsys.readouterr() == (
+        "",
+        "claude-tokens serve: a temporary folder can't be made: No such file or directory\n",
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_standard_output_that_is_full_is_told(capsys, monkeypatch):
+    """Nobody would ever know where the service is. Nothing is left running, and nothing complains later."""
+    before = threading.active_count()
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert serve([], AJudge()) == 2
+    assert threading.active_count() == before
+    assert capsys.readouterr().err == (
+        "claude-tokens serve: standard output can't be written: No space left on device\n"
+    )
+
+
+def test_a_standard_output_that_is_closed_is_told(capsys, monkeypatch, tmp_path):
+    """Before anything is touched."""
+    monkeypatch.setattr(sys, "stdout", None)
+    assert serve(["--history", str(tmp_path / "h.jsonl")], AJudge()) == 2
+    assert capsys.readouterr().err == "claude-tokens serve: standard output can't be written: it is closed\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--port", "65536"], "argument --port: '65536' is not a port: 0 to 65535"),
+        (["--port", "-1"], "argument --port: '-1' is not a port: 0 to 65535"),
+        (["--proxy-port", "x"], "argument --proxy-port: 'x' is not a port: 0 to 65535"),
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+    ],
+)
+def test_a_usage_error_is_one_line(capsys, argv, says):
+    """What the parser refuses has exit status 2, too, and no usage before it."""
+    assert serve(argv, AJudge()) == 2
+    assert capsys.readouterr() == ("", f"claude-tokens serve: {says}\n")
 
 
 def test_the_help_names_every_option():

@@ -111,6 +111,16 @@ def test_a_read_only_folder_is_told(tmp_path):
     assert done.stderr == f"python -m fake_server: the history can't be written to {tmp_path}: Is a directory\n"
 
 
+@pytest.mark.parametrize(("output", "why"), [(">&-", "it is closed"), (">/dev/full", "No space left on device")])
+def test_an_output_that_cannot_be_written_is_told(output, why):
+    """In one sentence, and no other comes from the interpreter's end; its own buffer is on, as it is for users."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = ["sh", "-c", f'exec "$0" -m fake_server {output}', sys.executable]
+    done = subprocess.run(command, env=env, stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False)
+    assert done.stderr == f"python -m fake_server: standard output can't be written: {why}\n"
+    assert done.returncode == 2
+
+
 def test_it_needs_nobody_s_home(tmp_path):
     """It starts without HOME, from anywhere."""
     env = {name: value for name, value in os.environ.items() if name != "HOME"}

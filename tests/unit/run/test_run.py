@@ -203,6 +203,7 @@ print(sum(one.recv(12) == b"HTTP/1.1 200" for one in sockets))
         (["--token", "T", "--token", "T", "--", "true"], "--token T: that variable is set by us already"),
         (["--history", "/nosuch/h.jsonl", "--", "true"], "/nosuch/h.jsonl can't be written: No such file or directory"),
         (["--history", "/", "--", "true"], "/ can't be written: Is a directory"),
+        (["--allow", "nonsense", "--", "true"], "--allow: no invariant is named 'nonsense'; they are double-spend, "),
         (["--", "no-such-program"], "no-such-program can't be started: No such file or directory"),
         (["--", "/"], "/ can't be started: Permission denied"),
     ],
@@ -214,6 +215,31 @@ def test_a_mistake_is_one_sentence(run, arguments, told):
     assert (ended.status, ended.out) == (2, "")
     assert ended.err.startswith(f"claude-tokens run: {told}")
     assert ended.err.count("\n") == 1
+
+
+def test_a_history_is_kept_where_there_is_nothing_to_run(run, tmp_path):
+    """A word that is mistyped costs nobody the last run's history."""
+    history = tmp_path / "history.jsonl"
+    history.write_text("kept")
+
+    assert run("--history", history, "--", "no-such-program").status == 2
+    assert history.read_text() == "kept"
+
+
+def test_what_is_allowed_is_noted(run):
+    """As in a test."""
+    allowed = ("double-spend", "refresh-storm", "lost-rotation", "forced-login")
+    ended = run(*(word for name in allowed for word in ("--allow", name)), "--", sys.executable, "-c", SPEND_TWICE)
+
+    assert ended.status == 0
+    assert "note: double-spend: " in ended.err
+
+
+def test_without_the_extra_it_is_said_what_does_not_arrive(run, monkeypatch):
+    """Not only where somebody has asked for it."""
+    monkeypatch.setattr("fake_server.transports.proxy.available", lambda: False)
+
+    assert 'without the extra "proxy" only http reached the service' in run("--", "true").err
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")

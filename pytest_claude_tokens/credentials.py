@@ -64,6 +64,6 @@ def read_refresh_token(stored: object) -> str | None:
             stored = stored.get("refreshToken", stored.get("refresh_token"))
     if stored in (None, ""):
         return None
-    if not isinstance(stored, str):
+    if not isinstance(stored, str) or len(stored.split()) != 1:
         raise ValueError("neither credentials nor a refresh token")
     return stored

@@ -36,7 +36,8 @@ def test_a_store_without_a_refresh_token_is_blank(stored):
 
 
 @pytest.mark.parametrize(
-    "stored", ['{"claudeAiOauth":{"refr', "[1]", 7, ["rt"], {"claudeAiOauth": 7}, {"refresh_token": 7}, b"\xff"]
+    "stored",
+    ['{"claudeAiOauth":{"refr', "[1]", 7, ["rt"], {"claudeAiOauth": 7}, {"refresh_token": 7}, b"\xff", "not json"],
 )
 def test_what_is_no_credentials_is_refused(stored):
     """A torn file, and a callable that returns something else, can't be read."""

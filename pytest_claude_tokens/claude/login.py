@@ -24,6 +24,11 @@ __all__ = ["log_in", "log_out", "setup_token", "status"]
 _YEAR = 31536000
 _PATIENCE = 600.0
 _BROWSER_CLOSES = 5.0
+_IN_WORDS = {
+    "none": "Not logged in.",
+    "oauth_token": "Logged in with the token in CLAUDE_CODE_OAUTH_TOKEN.",
+    "claude.ai": "Logged in with claude.ai.",
+}
 _AUTHORIZE = "https://claude.com.invalid/cai/oauth/authorize"
 """The real page's address, but for its host: a real browser must not get anywhere with it."""
 
@@ -90,8 +95,8 @@ def log_in(client: Client) -> int:
     return 0
 
 
-def status(client: Client) -> int:
-    """Print who is logged in; 1 if nobody is. An expired login is refreshed by the way.
+def status(client: Client, *, text: bool = False) -> int:
+    """Print who is logged in, as JSON or as a line of text; 1 if nobody is. An expired login is refreshed by the way.
 
     2.1.123 sends the token request and exits without its answer: the refresh token may be spent, and its successor
     lost.
@@ -107,7 +112,7 @@ def status(client: Client) -> int:
         login = client.refresher.login()
         if login is not None and login.access:
             answer.update(loggedIn=True, authMethod="claude.ai", subscriptionType=login.subscription or None)
-    client.say(json.dumps(answer, indent=2))
+    client.say(_IN_WORDS[answer["authMethod"]] if text else json.dumps(answer, indent=2))
     return 0 if answer["loggedIn"] else 1
 
 

@@ -11,6 +11,9 @@ from pytest_claude_tokens.claude.machine import Machine, Terminated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_claude_tokens.claude.client import Client
     from pytest_claude_tokens.claude.http import Http
     from pytest_claude_tokens.claude.options import Options
 
@@ -35,6 +38,8 @@ def main(arguments: list[str], machine: Machine, http: Http | None = None) -> in
     if "--help" in options:
         print(command_line.HELP, end="", file=machine.stdout)
         return 0
+    if options.missing is not None:
+        return _refuse(machine, f"it has no `claude {options.missing}`, only what concerns tokens")
     try:
         return _run(machine, options, name, http)
     except Terminated as end:
@@ -45,6 +50,8 @@ def entry() -> None:
     """The program: ends the process."""
     import signal
 
+    if sys.stdout is None:  # it was closed before the start
+        os._exit(1)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr] # a real file
     machine = Machine(os.environ, sys.stdin, sys.stdout, sys.stderr)
@@ -64,11 +71,14 @@ def entry() -> None:
 def _run(machine: Machine, options: Options, name: str, http: Http | None) -> int:
     from pytest_claude_tokens.claude.client import Client
     from pytest_claude_tokens.claude.http import refusal
-    from pytest_claude_tokens.claude.store import is_real
+    from pytest_claude_tokens.claude.store import is_real, real_variable
 
     reason = refusal(machine.environ)
     if reason is not None:
         return _refuse(machine, f"{reason}; this program never contacts the real service")
+    variable = real_variable(machine.environ)
+    if variable is not None:
+        return _refuse(machine, f"{variable} may hold a real token, which is never sent; unset it")
     client = Client(machine, DIALECTS[name], session=options.get("--session-id"), http=http)
     login = client.store.read()
     if login is not None and is_real(login):
@@ -79,11 +89,11 @@ def _run(machine: Machine, options: Options, name: str, http: Http | None) -> in
     if "--print" not in options and command[:1] in (("setup-token",), ("auth",)):
         from pytest_claude_tokens.claude import login as logins
 
-        commands = {
+        commands: dict[tuple[str, ...], Callable[[Client], int]] = {
             ("setup-token",): logins.setup_token,
             ("auth", "login"): logins.log_in,
             ("auth", "logout"): logins.log_out,
-            ("auth", "status"): logins.status,
+            ("auth", "status"): lambda client: logins.status(client, text="--text" in options),
         }
         run = commands.get(command)
         if run is None:

@@ -26,6 +26,8 @@ Commands:
   auth login|status|logout   manage the login
 """
 
+_MISSING = ("agents", "config", "doctor", "install", "mcp", "migrate-installer", "plugin", "update")
+
 # How many arguments: 0, 1, "?" one that may be missing, "*" all up to the next option.
 _ARITY: dict[str, int | str] = {
     **dict.fromkeys(
@@ -94,6 +96,10 @@ _ARITY: dict[str, int | str] = {
         "*",
     ),
 }
+_ARITY_AFTER: dict[tuple[str, ...], dict[str, int | str]] = {
+    ("auth", "login"): {"--console": 0, "--email": 1, "--sso": 0},
+    ("auth", "status"): {"--json": 0, "--text": 0},
+}
 _SHORT = {"-p": "--print", "-v": "--version", "-h": "--help", "-c": "--continue", "-r": "--resume", "-d": "--debug"}
 _CHOICES = {"--output-format": ("text", "json", "stream-json"), "--input-format": ("text", "stream-json")}
 
@@ -116,6 +122,12 @@ class Options:
         """The argument of the option ``name``."""
         return self.flags.get(name, default)
 
+    @property
+    def missing(self) -> str | None:
+        """The command, if it is one of the real CLI's that this one lacks. With ``--print`` the word is a prompt."""
+        command = self.words[0] if self.words else None
+        return command if command in _MISSING and "--print" not in self else None
+
 
 def parse(arguments: list[str]) -> Options:
     """Read the command line. Raises :class:`UsageError`."""
@@ -131,9 +143,13 @@ def parse(arguments: list[str]) -> Options:
             continue
         name, equals, value = word.partition("=")
         name = _SHORT.get(name, name)
-        if name not in _ARITY:
-            raise UsageError(f"error: unknown option '{word}'")
-        options.flags[name] = value if equals else _argument(name, rest)
+        arity = _ARITY_AFTER.get(tuple(options.words), {}).get(name, _ARITY.get(name))
+        if arity is None:
+            if options.missing is None:
+                raise UsageError(f"error: unknown option '{word}'")
+            options.words.append(word)  # it may well be an option of that command
+            continue
+        options.flags[name] = value if equals else _argument(name, arity, rest)
         if name in _CHOICES and options.flags[name] not in _CHOICES[name]:
             allowed = ", ".join(_CHOICES[name])
             raise UsageError(
@@ -143,8 +159,7 @@ def parse(arguments: list[str]) -> Options:
     return options
 
 
-def _argument(name: str, rest: list[str]) -> str:
-    arity = _ARITY[name]
+def _argument(name: str, arity: int | str, rest: list[str]) -> str:
     if arity == 1:
         if not rest:
             raise UsageError(f"error: option '{name} <value>' argument missing")

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.claude.dialects import Dialect
     from pytest_claude_tokens.claude.machine import Machine
 
-__all__ = ["BUFFER_MS", "Login", "Store", "config_dir", "is_real", "store_dir"]
+__all__ = ["BUFFER_MS", "Login", "Store", "config_dir", "is_real", "real_variable", "store_dir"]
 
 BUFFER_MS = 300_000
 """A token counts as expired so many milliseconds before its time."""
 
 _REAL = re.compile(r"sk-ant-o[ar]t01-(?!FAKE)[A-Za-z0-9_-]{90}")
+_TOKEN_VARIABLES = ("CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_REFRESH_TOKEN")
 _COPY_INSTEAD = (errno.EXDEV, errno.EPERM, errno.EEXIST, errno.EBUSY)
 
 
@@ -140,6 +141,11 @@ def store_dir(environ: Mapping[str, str], dialect: Dialect) -> str:
 def is_real(login: Login) -> bool:
     """Whether a token in it may have been issued by the real service: such a store is never touched."""
     return bool(_REAL.match(login.access) or _REAL.match(login.refresh))
+
+
+def real_variable(environ: Mapping[str, str]) -> str | None:
+    """The name of a variable whose token may have been issued by the real service: such a token is never sent."""
+    return next((name for name in _TOKEN_VARIABLES if _REAL.search(environ.get(name, ""))), None)
 
 
 def _text(value: object) -> str:

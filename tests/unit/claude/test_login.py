@@ -56,6 +56,13 @@ def test_auth_login_writes_the_store(any_world):
     assert any_world.run().out == "A\n"
 
 
+@pytest.mark.parametrize("more", [("--email", "alice@example.com"), ("--email=x", "--sso"), ("--console",)])
+def test_the_options_of_a_login_change_nothing(world, more):
+    """They are accepted."""
+    assert world.run("auth", "login", *more, CLAUDE_TOKENS_LOGIN="alice").out == "Login successful.\n"
+    assert world.server.authority.grants[0].account == "alice"
+
+
 def test_a_login_without_a_browser_takes_a_refresh_token(world):
     """One refresh for a year, with the scopes that are given."""
     grant = world.server.login("alice")
@@ -209,6 +216,25 @@ def test_the_status_says_who_is_logged_in_and_how(any_world):
     code, said = status(any_world)
     assert (code, said["authMethod"], said["subscriptionType"]) == (0, "claude.ai", "max")
     assert any_world.http.requests == []
+
+
+def test_the_status_is_json_or_a_line_in_words(world):
+    """The exit status is the same."""
+    assert world.run("auth", "status", "--json").out == world.run("auth", "status").out
+    told = world.run("auth", "status", "--text")
+    assert (told.status, told.out) == (1, "Not logged in.\n")
+    told = world.run("auth", "status", "--text", CLAUDE_CODE_OAUTH_TOKEN="x")
+    assert (told.status, told.out) == (0, "Logged in with the token in CLAUDE_CODE_OAUTH_TOKEN.\n")
+    world.login(expires=(START + 28800) * 1000)
+    told = world.run("auth", "status", "--text")
+    assert (told.status, told.out) == (0, "Logged in with claude.ai.\n")
+
+
+def test_the_options_of_a_command_are_for_that_command(world):
+    """Elsewhere they are unknown."""
+    assert world.run("auth", "login", "--text").err == "error: unknown option '--text'\n"
+    assert world.run("auth", "status", "--sso").err == "error: unknown option '--sso'\n"
+    assert world.run("-p", "x", "--json").err == "error: unknown option '--json'\n"
 
 
 def test_the_status_of_2_1_123_spends_the_refresh_token_and_loses_its_successor(world):

@@ -243,6 +243,17 @@ def test_it_starts_without_what_is_slow_to_import(site, tmp_path):
     assert seconds < 5
 
 
+def test_a_standard_output_that_is_closed_ends_it_quietly(site):
+    """Exit 1, no traceback, no request."""
+    here = site()
+    environ = here.environ(here.config("shared"), "w0")
+    argv = ["/bin/sh", "-c", f"exec '{here.bin}/claude' -p 'Reply: A' >&-"]
+    done = subprocess.run(
+        argv, env=environ, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr, here.tokens()) == (1, "", [])
+
+
 # The entry points, in this process.
 
 
@@ -288,6 +299,12 @@ def test_the_entry_point_ends_the_process_with_the_status(entry, monkeypatch):
 
     monkeypatch.setattr(program, "main", gone)
     assert entry(program.entry)[0] == 1
+
+
+def test_the_entry_point_needs_a_standard_output(entry, monkeypatch):
+    """Python has none where the descriptor is closed."""
+    monkeypatch.setattr(sys, "stdout", None)
+    assert entry(program.entry, "--version") == (1, "")
 
 
 def test_the_entry_point_leaves_an_ignored_signal_alone(entry):

@@ -218,7 +218,38 @@ def test_a_prompt_that_is_a_commands_name_is_a_prompt(ready):
     assert ready.run("-p", "auth").out == "OK\n"
 
 
+@pytest.mark.parametrize("prompt", [("-p", "doctor"), ("doctor", "-p"), ("-p", "doctor who"), ("doctor who",)])
+def test_a_prompt_that_begins_like_a_missing_command_is_a_prompt(ready, prompt):
+    """With -p, or in a longer argument."""
+    assert ready.run(*prompt).out == "OK\n"
+    assert prompt_of(ready) == " ".join(word for word in prompt if word != "-p")
+
+
 # Where it refuses to run.
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("agents",),
+        ("config",),
+        ("doctor",),
+        ("install",),
+        ("mcp", "list"),
+        ("mcp", "add", "-t", "http", "--scope=user", "name", "--", "npx", "-y"),
+        ("--model", "m", "mcp", "list"),
+        ("migrate-installer",),
+        ("plugin", "list"),
+        ("update",),
+    ],
+)
+def test_it_refuses_commands_that_do_not_concern_tokens(ready, arguments):
+    """Exit 2, one sentence on standard error, no request; as a prompt each would be a call."""
+    done = ready.run(*arguments, stdin=io.StringIO("Reply: A"))
+    assert (done.status, done.out) == (2, "")
+    name = next(word for word in arguments if word not in ("--model", "m"))
+    assert done.err.endswith(f" refuses to run: it has no `claude {name}`, only what concerns tokens\n")
+    assert ready.http.requests == []
 
 
 @pytest.mark.parametrize(
@@ -266,6 +297,21 @@ def test_it_refuses_to_touch_what_may_be_a_real_login(world):
             assert done.status == 2
             assert "may hold a real login" in done.err
         assert (world.config / ".credentials.json").read_text() == before
+
+
+@pytest.mark.parametrize("name", ["CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_REFRESH_TOKEN"])
+@pytest.mark.parametrize("command", [("-p", "x"), ("auth", "login"), ("auth", "status")])
+def test_it_refuses_to_send_what_may_be_a_real_token(ready, name, command):
+    """Exit 2, one sentence that names the variable and not the token, no request; one that says FAKE is taken."""
+    token = f"sk-ant-{'ort' if 'REFRESH' in name else 'oat'}01-" + "a" * 95
+    more = {"CLAUDE_CODE_OAUTH_SCOPES": "user:inference", "CLAUDE_TOKENS_LOGIN": "alice"}
+    for value in (token, f" {token}\n"):
+        done = ready.run(*command, **{name: value}, **more)
+        assert (done.status, done.out) == (2, "")
+        assert done.err.endswith(f"{name} may hold a real token, which is never sent; unset it\n")
+        assert token not in done.err
+    assert ready.http.requests == []
+    assert ready.run(*command, **{name: token.replace("01-", "01-FAKE-")}, **more).status != 2
 
 
 def test_the_default_config_directory_is_in_the_home(world):

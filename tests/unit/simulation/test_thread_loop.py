@@ -14,8 +14,9 @@ import httpx
 import pytest
 from hypothesis import given, settings
 
-from pytest_claude_tokens.simulation.carrier import Stuck
+from pytest_claude_tokens.simulation.carrier import Stopped, Stuck
 from pytest_claude_tokens.simulation.schedule import STOCK, Schedule
+from pytest_claude_tokens.simulation.thread_loop import ThreadLoop
 from pytest_claude_tokens.violations import DoubleSpend
 from tests.unit.simulation.worlds import crew_of, explored, outcome_of, run_threads, schedules, world
 from tests.zoo.common import TOKEN_URL, token_request
@@ -155,6 +156,16 @@ def test_loop_whose_world_has_ended_ends_when_its_thread_comes_back(then):
     os.close(writer)
     assert not threads[0].is_alive()
     assert ended == ["Stopped"]
+
+
+def test_loop_waits_for_nothing_in_a_world_that_has_ended():
+    """Its thread was blocked outside, and nobody will wake it."""
+    with world() as new:
+        loop = ThreadLoop(new)
+    new.forget()
+    with pytest.raises(Stopped):
+        loop.select(1)
+    loop.close()
 
 
 def test_spinning_loop_lets_others_run():

@@ -36,14 +36,16 @@ class Dice:
     """Draws integers as Hypothesis's data does, from a generator. ``choices`` are what Hypothesis would call so."""
 
     def __init__(self, source: Random) -> None:
-        self._random = source.random
         self.choices: list[int] = []
+        random, keep = source.random, self.choices.append
 
-    def draw_integer(self, low: int, high: int) -> int:
-        """One of ``low`` to ``high``, each as likely."""
-        choice = low + int(self._random() * (high - low + 1))
-        self.choices.append(choice)
-        return choice
+        def draw_integer(low: int, high: int) -> int:
+            choice = low + int(random() * (high - low + 1))
+            keep(choice)
+            return choice
+
+        self.draw_integer = draw_integer
+        """One of ``low`` to ``high``, each as likely. A closure: some twenty are drawn for each schedule."""
 
 
 class _Schedules(SearchStrategy[Schedule]):

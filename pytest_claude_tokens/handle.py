@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Account", "ClaudeTokens"]
 
+_DEFAULT = sorted(DEFAULT)
+
 
 class ClaudeTokens:
     """A fake Claude token service with its accounts, its history and its verdict.
@@ -94,7 +96,7 @@ class ClaudeTokens:
             self.clock,
             stopwatch or real_stopwatch(),
             namespace=self._namespace,
-            header={"limit": limit, "allow": sorted(allow), "default": sorted(DEFAULT)},
+            header={"limit": limit, "allow": sorted(allow), "default": _DEFAULT},
             sink=sink,
         )
         self.history = HistoryView(self.server)
@@ -197,9 +199,9 @@ class ClaudeTokens:
         with self.server.lock:
             if name is None:
                 name = next(free for n in range(1, 1_000_000) if not self.server.authority.grants_of(free := f"a{n}"))
-            if account_of(name) != name:
+            elif account_of(name) != name:
                 raise ValueError(f"{redact(repr(name))}: an account's name is 1 to 32 letters, digits and . _ @ + -")
-            if self.server.authority.grants_of(name):
+            elif self.server.authority.grants_of(name):
                 raise ValueError(
                     f"the account {name!r} is logged in already; keep what account() returned, or name another"
                 )

@@ -93,7 +93,7 @@ class Judgement:
     def __init__(self, history: HistoryView, allow: Iterable[str], limit: int) -> None:
         self.allow = frozenset((allow,) if isinstance(allow, str) else allow)
         self.limit = limit
-        unknown = self.allow - set(INVARIANTS)
+        unknown = self.allow.difference(INVARIANTS)
         if unknown:
             raise ValueError(
                 f"allow: no invariant is named {', '.join(map(repr, sorted(unknown)))}; "

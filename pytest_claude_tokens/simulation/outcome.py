@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from fake_server.events import Event
     from pytest_claude_tokens.history import History
     from pytest_claude_tokens.simulation.schedule import Fact, Schedule, What
 
@@ -69,7 +69,7 @@ class Outcome:
 
     def fingerprint(self) -> int:
         """Equal for two runs with the same history, whatever their times."""
-        return hash(tuple(_facts(event) for event in self.history))
+        return hash(tuple(map(_facts, self.history.events)))
 
     def shape(self) -> int:
         """Equal for two runs that differ by the order of independent steps only, and can go on in the same ways."""
@@ -86,5 +86,4 @@ class Outcome:
         return [event.to_json() for event in self.history]
 
 
-def _facts(event: Event) -> tuple[Any, ...]:
-    return (event.actor, event.type, event.f, event.grant, event.refresh, event.bearer, event.status, event.error)
+_facts = attrgetter("actor", "type", "f", "grant", "refresh", "bearer", "status", "error")

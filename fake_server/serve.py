@@ -16,9 +16,10 @@ import tempfile
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NoReturn, Protocol, cast
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 from fake_server.clock import Clock, stopwatch
+from fake_server.commandline import HistoryFile, Parser, Usage
 from fake_server.policy import Policy
 from fake_server.server import Server
 from fake_server.transports.admin import Admin
@@ -78,7 +79,7 @@ class Judge(Protocol):
 
 def build_parser(prog: str = "claude-tokens serve") -> argparse.ArgumentParser:
     """The options of ``serve``."""
-    parser = _Parser(
+    parser = Parser(
         prog=prog,
         description="Serve the fake token service on loopback until SIGTERM or SIGINT; then print the verdict.",
         epilog="Its first line on standard output is a JSON object with url, proxy, ca, history and accounts. "
@@ -103,10 +104,10 @@ def serve(argv: Sequence[str] | None, judge: Judge, *, prog: str = "claude-token
         try:
             options = build_parser(prog).parse_args(argv)
             if sys.stdout is None:
-                raise _Usage("standard output can't be written: it is closed")
+                raise Usage("standard output can't be written: it is closed")
             service = _Service(options, judge, undo)
             _announce(service.facts())
-        except _Usage as usage:
+        except Usage as usage:
             print(f"{prog}: {usage}", file=sys.stderr)
             return 2
         signal.sigwait(_ENDINGS)
@@ -124,16 +125,7 @@ def _announce(facts: Mapping[str, Any]) -> None:
     except OSError as error:
         with suppress(OSError):  # what could not be written must not complain at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise _Usage(f"standard output can't be written: {error.strerror or error}") from None
-
-
-class _Usage(Exception):
-    """What the user can mend, in one sentence."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise _Usage(message)
+        raise Usage(f"standard output can't be written: {error.strerror or error}") from None
 
 
 class _Service:
@@ -144,7 +136,7 @@ class _Service:
         self._judge = judge
         policy, host = _checked(options)
         clock, watch = Clock(), stopwatch()
-        self.history = None if options.history is None else _History()
+        self.history = None if options.history is None else HistoryFile()
         if self.history is not None:
             undo.callback(self.history.close)  # after all that may write to it
         namespace = f"serve {os.getpid()} {clock.now()}"
@@ -162,17 +154,20 @@ class _Service:
                 self._start(self._proxy, undo)
             self._accounts = [self.login(name, expired=options.expired) for name in options.account or ("a1",)]
         except OSError as error:  # what is wrong with a port is told by now
-            raise _Usage(f"a temporary folder can't be made: {error.strerror or error}") from None
+            raise Usage(f"a temporary folder can't be made: {error.strerror or error}") from None
         if self.history is not None:  # last, so that the file is not touched where anything else is wrong
-            with self.server.lock:
-                self.history.open(options.history)
+            try:
+                with self.server.lock:
+                    self.history.open(options.history)
+            except OSError as error:
+                raise Usage(f"the history can't be written to {options.history}: {error.strerror}") from None
 
     def _start(self, listener: Listener, undo: ExitStack) -> None:
         try:
             listener.start()
         except OSError as error:
             why = "is in use" if error.errno == errno.EADDRINUSE else f"can't be used: {error.strerror}"
-            raise _Usage(f"port {listener.port} of {listener.host} {why}") from None
+            raise Usage(f"port {listener.port} of {listener.host} {why}") from None
         undo.callback(listener.stop)
 
     def login(
@@ -229,9 +224,9 @@ def _checked(options: argparse.Namespace) -> tuple[Policy, str]:
             _check_account(probe, name)
             probe.login(name)
     except ValueError as error:
-        raise _Usage(str(error)) from None
+        raise Usage(str(error)) from None
     if options.proxy_port is not None and not available():
-        raise _Usage('--proxy-port needs the extra "proxy": pip install "pytest-claude-tokens[proxy]"')
+        raise Usage('--proxy-port needs the extra "proxy": pip install "pytest-claude-tokens[proxy]"')
     return policy, host
 
 
@@ -240,43 +235,6 @@ def _check_account(server: Server, name: str) -> None:
         raise ValueError(f"{name[:40]!r} is not an account's name: 1 to 32 letters, digits and . _ @ + -")
     if server.authority.grants_of(name):
         raise ValueError(f"the account {name!r} is logged in already")
-
-
-class _History:
-    """The file of the history, which holds what is written until it is opened.
-
-    A disk that is full must not stop the service: ``error`` says what went wrong.
-    """
-
-    def __init__(self) -> None:
-        self._file: IO[str] | None = None
-        self._held: list[str] = []
-        self.error = ""
-
-    def open(self, path: str) -> None:
-        try:
-            self._file = open(path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115 - `close` closes it
-        except OSError as error:
-            raise _Usage(f"the history can't be written to {path}: {error.strerror}") from None
-        self.write("".join(self._held))
-
-    def write(self, text: str) -> None:
-        if self._file is None:
-            self._held.append(text)
-        elif not self.error:
-            try:
-                self._file.write(text)
-                self._file.flush()
-            except OSError as error:
-                self.error = error.strerror or str(error)
-
-    def flush(self) -> None:
-        """Each line is written at once anyway."""
-
-    def close(self) -> None:
-        if self._file is not None:
-            with suppress(OSError):  # it was told before
-                self._file.close()
 
 
 @contextmanager

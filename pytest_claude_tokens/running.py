@@ -14,8 +14,9 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, closing, contextmanager, suppress
-from typing import IO, TYPE_CHECKING, NoReturn, cast
+from typing import IO, TYPE_CHECKING, cast
 
+from fake_server.commandline import HistoryFile, Parser, Usage
 from fake_server.policy import PRESETS, Policy
 from pytest_claude_tokens import groups, isolation, node
 from pytest_claude_tokens.deathwatch import Deathwatch
@@ -48,26 +49,17 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens run") 
         options = _parser(prog).parse_args(arguments)
         command = [word for number, word in enumerate(options.command) if number or word != "--"]
         if not command:
-            raise _Usage("name a command after `--`, such as: -- bash script.sh")
+            raise Usage("name a command after `--`, such as: -- bash script.sh")
         if options.real_claude and not isolation.isolated():
             return isolation.enter(["run", *arguments])
         return _run(command, options)
-    except (_Usage, isolation.Forbidden) as error:
+    except (Usage, isolation.Forbidden) as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return 2
 
 
-class _Usage(Exception):
-    """What the user can mend, in one sentence."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise _Usage(message)
-
-
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog=prog,
         usage=f"{prog} [options] -- COMMAND ...",
         description="Run any command in an environment in which its token traffic meets the fake service, with a fake "
@@ -148,7 +140,7 @@ def _policy(options: argparse.Namespace) -> Policy:
     try:
         policy = Policy.preset(options.policy)
     except ValueError as error:
-        raise _Usage(str(error)) from None
+        raise Usage(str(error)) from None
     seconds = options.serialize
     if seconds is None:
         return policy.but(latency={"call": _CALL, "token": _TOKEN})
@@ -164,19 +156,25 @@ def _run(command: Sequence[str], options: argparse.Namespace) -> int:
     policy = _policy(options)
     program = command[0]
     if "/" not in program and program != "claude" and shutil.which(program) is None:  # before a history is overwritten
-        raise _Usage(f"{program} can't be started: No such file or directory")
+        raise Usage(f"{program} can't be started: No such file or directory")
     with ExitStack() as stack:
-        sink = None if options.history is None else stack.enter_context(_file(options.history))
+        sink = None if options.history is None else HistoryFile()
+        if sink is not None:
+            stack.callback(sink.close)
+            try:
+                sink.open(options.history)
+            except OSError as error:
+                raise Usage(f"{options.history} can't be written: {error.strerror}") from None
         try:
             tokens = ClaudeTokens(policy, allow=options.allow, sink=cast("IO[str] | None", sink)).open()
             stack.callback(tokens.close)
             environment = _environment(tokens, options)
         except ValueError as error:  # --allow
-            raise _Usage(f"--{error}") from None
+            raise Usage(f"--{error}") from None
         except OSError as error:
-            raise _Usage(f"a temporary folder can't be made: {error.strerror or error}") from None
+            raise Usage(f"a temporary folder can't be made: {error.strerror or error}") from None
         if sink is not None and sink.error:
-            raise _Usage(f"{options.history} can't be written: {sink.error}")
+            raise Usage(f"{options.history} can't be written: {sink.error}")
         status = _attend(tokens, command, environment, options.timeout)
         verdict = tokens.finish()
         history = tokens.history.taken()
@@ -198,41 +196,6 @@ def _run(command: Sequence[str], options: argparse.Namespace) -> int:
         return verdict.exit_status
 
 
-class _File:
-    """A text file for the history. A disk that is full must not stop the service: ``error`` says what went wrong."""
-
-    def __init__(self, file: IO[str]) -> None:
-        self._file = file
-        self.error = ""
-
-    def write(self, text: str) -> None:
-        if not self.error:
-            self._try(text)
-
-    def flush(self) -> None:
-        """Each line is written at once anyway."""
-
-    def _try(self, text: str) -> None:
-        try:
-            self._file.write(text)
-            self._file.flush()
-        except OSError as error:
-            self.error = error.strerror or str(error)
-
-
-@contextmanager
-def _file(path: str) -> Iterator[_File]:
-    try:
-        file = open(path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115 - closed below; this `try` is for opening
-    except OSError as error:
-        raise _Usage(f"{path} can't be written: {error.strerror}") from None
-    try:
-        yield _File(file)
-    finally:
-        with suppress(OSError):  # it was told before
-            file.close()
-
-
 def _environment(tokens: ClaudeTokens, options: argparse.Namespace) -> Mapping[str, str]:
     if not options.real_claude:
         tokens.install_claude()
@@ -243,9 +206,9 @@ def _environment(tokens: ClaudeTokens, options: argparse.Namespace) -> Mapping[s
     ours = {name for name, value in environment.items() if os.environ.get(name) != value}
     for name in (*options.token, *(f"CLAUDE_TOKEN_{number}" for number in range(1, options.tokens + 1))):
         if not _NAME.fullmatch(name):
-            raise _Usage(f"--token {name!r}: the name of a variable, 1 to 32 letters, digits and _")
+            raise Usage(f"--token {name!r}: the name of a variable, 1 to 32 letters, digits and _")
         if name in ours or tokens.server.authority.grants_of(name):
-            raise _Usage(f"--token {name}: that variable is set by us already")
+            raise Usage(f"--token {name}: that variable is set by us already")
         environment[name] = tokens.account(name, setup_token=True).access_token
     return environment
 
@@ -260,7 +223,7 @@ def _attend(tokens: ClaudeTokens, command: Sequence[str], environment: Mapping[s
         try:
             process = subprocess.Popen(command, env=dict(environment), start_new_session=True)
         except OSError as error:
-            raise _Usage(f"{command[0]} can't be started: {error.strerror}") from None
+            raise Usage(f"{command[0]} can't be started: {error.strerror}") from None
         group = process.pid
         deathwatch.begun(group)
         try:

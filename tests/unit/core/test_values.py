@@ -141,4 +141,4 @@ def test_the_lock_is_the_only_thing_of_threads() -> None:
 def test_no_module_of_the_core_is_forgotten() -> None:
     """A new one must join the list above, or be named here as an edge: a process, or the one that looks at a clock."""
     modules = {path.stem for path in Path(fake_server.__file__).parent.glob("*.py")}
-    assert modules - {"__init__", "__main__", "clock", "serve"} == CORE
+    assert modules - {"__init__", "__main__", "clock", "commandline", "serve"} == CORE

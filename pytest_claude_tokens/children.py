@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from pytest_claude_tokens import guard
 from pytest_claude_tokens.deathwatch import Deathwatch
@@ -56,9 +55,6 @@ class Children:
         made = {"CLAUDE_TOKENS_TELEMETRY": self.telemetry_file}
         if worker is not None:
             made["CLAUDE_TOKENS_WORKER"] = worker
-        if self._ways.proxy is None:  # without TLS the token endpoint needs another address
-            prefix = "" if worker is None else f"/w/{quote(worker, safe='')}"
-            made["CLAUDE_TOKENS_TOKEN_URL"] = f"{self._ways.url}{prefix}/v1/oauth/token"
         if self.claude is not None:
             made["PATH"] = f"{self.claude}{os.pathsep}{path}"
         return made

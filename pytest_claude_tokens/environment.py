@@ -24,7 +24,7 @@ def build(
     handle: str,
     home: str,
     url: str,
-    proxy: str,
+    proxy: str | None,
     ca_file: str | None = None,
     worker: str | None = None,
     token: str | None = None,
@@ -32,8 +32,10 @@ def build(
 ) -> dict[str, str]:
     """A full environment: ``base`` without what leads to the real service, and with what leads to the fake one.
 
-    ``worker`` is named by a path prefix on the base URL and by the user name of the proxy.
+    ``worker`` is named by a path prefix on the base URL and by the user name of the proxy. Without a proxy there is no
+    TLS: the service stands in for it, and the fake ``claude`` gets another address of the token endpoint.
     """
+    base_url = url if worker is None else f"{url}/w/{quote(worker, safe='')}"
     made = {name: value for name, value in base.items() if not _dropped(name)}
     config = os.path.join(home, ".config")
     made |= {
@@ -44,10 +46,12 @@ def build(
         "XDG_DATA_HOME": os.path.join(home, ".local", "share"),
         "XDG_STATE_HOME": os.path.join(home, ".local", "state"),
         "ANTHROPIC_CONFIG_DIR": os.path.join(config, "anthropic"),
-        "ANTHROPIC_BASE_URL": url if worker is None else f"{url}/w/{quote(worker, safe='')}",
-        "HTTPS_PROXY": proxy if worker is None else _as_user(proxy, worker),
+        "ANTHROPIC_BASE_URL": base_url,
+        "HTTPS_PROXY": (proxy or url) if worker is None else _as_user(proxy or url, worker),
         "NO_PROXY": "127.0.0.1,localhost",
     }
+    if proxy is None:
+        made["CLAUDE_TOKENS_TOKEN_URL"] = f"{base_url}/v1/oauth/token"
     if ca_file is not None:
         made.update(dict.fromkeys(_CA_VARIABLES, ca_file))
     if config_dir is not None:

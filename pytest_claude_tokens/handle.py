@@ -336,7 +336,7 @@ class ClaudeTokens:
             handle=self._namespace,
             home=str(self._ways.home(worker)),
             url=self.url,
-            proxy=self.proxy_url or self.url,
+            proxy=self.proxy_url,
             ca_file=self.ca_file,
             worker=worker,
             token=None if account is None else self._login(account).access_token,

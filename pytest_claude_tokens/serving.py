@@ -44,12 +44,7 @@ class ServiceJudge:
         self, grant: Grant, *, home: str, url: str, proxy: str | None, ca_file: str | None
     ) -> Mapping[str, str]:
         token = grant.access[0].secret
-        made = environment.build(
-            {}, handle="serve", home=home, url=url, proxy=proxy or url, ca_file=ca_file, token=token
-        )
-        if proxy is None:  # without TLS the fake `claude` needs another address of the token endpoint
-            made["CLAUDE_TOKENS_TOKEN_URL"] = f"{url}/v1/oauth/token"
-        return made
+        return environment.build({}, handle="serve", home=home, url=url, proxy=proxy, ca_file=ca_file, token=token)
 
     def look(self, server: Server) -> Judged:
         with server.lock:

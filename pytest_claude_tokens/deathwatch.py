@@ -40,12 +40,12 @@ class Deathwatch:
     def __init__(self) -> None:
         self._shell: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
-        _all.add(self)
 
     def start(self) -> None:
         """Be ready; nothing happens where it is."""
         with self._lock, guard.unheard():
             if self._shell is None:
+                _all.add(self)
                 self._shell = subprocess.Popen(
                     ["/bin/sh", "-c", _SCRIPT],
                     stdin=subprocess.PIPE,

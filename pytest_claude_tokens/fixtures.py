@@ -62,7 +62,7 @@ def make_claude_tokens(request: pytest.FixtureRequest) -> Callable[..., ClaudeTo
 
         def default() -> Any:
             # A session's fixture can't ask for the override of one test; the test that runs can.
-            item: Any = request.config.stash[options.CURRENT]
+            item: Any = options.current(request.config)
             return item._request.getfixturevalue("claude_tokens_policy")  # noqa: SLF001 - the only way to ask
 
         return runtest.make(request, default, policy=policy, **settings)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CURRENT",
+    "INSIDE",
+    "JUDGE",
     "MARKER",
     "MARKER_HELP",
     "OPTIONS",
+    "Judge",
     "Option",
     "add_options",
     "check_markers",
     "check_options",
+    "current",
     "first_given",
     "marked",
     "merge",
@@ -36,6 +40,27 @@ __all__ = [
 
 CURRENT = pytest.StashKey[pytest.Item]()
 """In the config: the test that runs now."""
+
+INSIDE = pytest.StashKey[bool]()
+"""In the config: this session runs inside a test of another one."""
+
+
+class Judge(Protocol):
+    """Who judges a test when its body has ended, and puts what it found into the test's reports."""
+
+    def judge(self, item: pytest.Item, error: BaseException | None) -> BaseException | None:
+        """What the body, which ended with ``error``, fails with instead; ``None``: it stays as it is."""
+
+    def tell(self, item: pytest.Item, error: BaseException | None, made: pytest.TestReport) -> None:
+        """Put what was found into the report of a phase, which ended with ``error``."""
+
+
+JUDGE = pytest.StashKey[Judge]()
+"""In the config: the judge, put there by whoever makes the first handle, before the handle is open.
+
+The hooks take it from here and look for no module by its name: one that was renamed, or taken out of ``sys.modules``,
+would leave every test unjudged without a word.
+"""
 
 MARKER = "claude_tokens"
 MARKER_HELP = (
@@ -131,6 +156,17 @@ def add_options(parser: pytest.Parser) -> None:
 def first_given(command_line: Any = None, marker: Any = None, ini: Any = None, default: Any = None) -> Any:
     """The precedence of every setting: the first that isn't ``None``."""
     return next((value for value in (command_line, marker, ini, default) if value is not None), None)
+
+
+def current(config: pytest.Config) -> pytest.Item:
+    """The test that runs now. Raises :class:`pytest.UsageError` where this is not the module that the hooks use."""
+    item = config.stash.get(CURRENT, None)
+    if item is None:
+        raise pytest.UsageError(
+            "pytest_claude_tokens was imported a second time while its plugin was in use, so this test can't be judged: "
+            "whatever deletes its modules from sys.modules must leave them there"
+        )
+    return item
 
 
 def option(config: pytest.Config, name: str, marker: Any = None) -> Any:

@@ -26,9 +26,8 @@ from pytest_claude_tokens.fixtures import (  # noqa: E402
 
 __all__ = ["claude_server", "claude_tokens", "claude_tokens_policy", "fake_claude", "make_claude_tokens"]
 
-
-_INSIDE = pytest.StashKey[bool]()
-"""In the config: this session runs inside a test of another one."""
+GUARD = "pytest_claude_tokens.guard"
+"""What is ended with the session, if any handle has loaded it, one of no fixture's too; a test looks for it."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker, and refuse bad options before anything runs."""
     config.addinivalue_line("markers", options.MARKER_HELP)
     options.check_options(config)
-    config.stash[_INSIDE] = "PYTEST_CURRENT_TEST" in os.environ
+    config.stash[options.INSIDE] = "PYTEST_CURRENT_TEST" in os.environ
     config.pluginmanager.register(searching.Search(), "claude_tokens_search")
     if xdist.is_worker(config):
         config.pluginmanager.register(xdist.Worker(), "claude_tokens_worker")
@@ -83,9 +82,9 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Tell what was found, in a section of the report."""
     report = yield
-    runtest = _loaded()
-    if runtest is not None:
-        runtest.tell(item, call.excinfo.value if call.excinfo else None, report)
+    judge = item.config.stash.get(options.JUDGE, None)
+    if judge is not None:
+        judge.tell(item, call.excinfo.value if call.excinfo else None, report)
     return report
 
 
@@ -102,17 +101,11 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """The real service is guarded until here; a session inside a test (pytester's) leaves that to the outer one."""
-    guard = sys.modules.get("pytest_claude_tokens.guard")
-    if guard is not None and not config.stash.get(_INSIDE, False):
+    guard = sys.modules.get(GUARD)
+    if guard is not None and not config.stash.get(options.INSIDE, False):
         guard.disarm()
 
 
-def _loaded() -> Any:
-    """What a test that uses a fixture of ours has loaded; ``None`` as long as there was none."""
-    return sys.modules.get("pytest_claude_tokens.runtest")
-
-
 def _judge(item: pytest.Item, error: BaseException | None) -> BaseException | None:
-    runtest = _loaded()
-    found: BaseException | None = None if runtest is None else runtest.judge(item, error)
-    return found
+    judge = item.config.stash.get(options.JUDGE, None)
+    return None if judge is None else judge.judge(item, error)

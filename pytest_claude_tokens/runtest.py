@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
-__all__ = ["FACTS", "Handle", "judge", "make", "tell"]
+__all__ = ["FACTS", "Handle", "judge", "make", "register", "save", "tell"]
 
 FACTS = pytest.StashKey[dict[str, Any]]()
 """In an item: what rides on the report of its call as ``report.claude_tokens``, as JSON would have it."""
@@ -45,7 +45,7 @@ class Handle(ClaudeTokens):
 
     def open(self) -> Self:
         """As always; from now on it is looked at whenever a test's body has ended."""
-        guard.allow_real_hosts(options.real_hosts_allowed(self._config))
+        register(self._config)
         super().open()
         self._config.stash.setdefault(_OPEN, []).append(self)
         return self
@@ -99,7 +99,7 @@ class Handle(ClaudeTokens):
         if found is None:
             return found
         known = report.Evidence(history=self.history.taken())
-        save(self._config.stash[options.CURRENT], known)
+        save(options.current(self._config), known)
         report.attach(found, known)
         return found
 
@@ -115,13 +115,19 @@ class Handle(ClaudeTokens):
             raise found from error
 
 
+def register(config: pytest.Config) -> None:
+    """Make this module the judge of the session, and guard the real service from now on."""
+    guard.allow_real_hosts(options.real_hosts_allowed(config))
+    config.stash[options.JUDGE] = _CallPhase()
+
+
 def make(request: pytest.FixtureRequest, default: Callable[[], Any], *, own: bool = False, **given: Any) -> Handle:
     """A handle with the settings of the test that runs, and on top of them those that are ``given``.
 
     ``default`` is asked for the policy where neither they nor a marker name one. Raises :class:`pytest.UsageError`.
     """
     __tracebackhide__ = True
-    item = request.config.stash[options.CURRENT]
+    item = options.current(request.config)
     try:
         settings = options.merge(options.marked(item), {k: v for k, v in given.items() if v is not None})
         if "policy" not in settings:
@@ -187,6 +193,16 @@ def _raised(error: BaseException) -> pytest.ExceptionInfo[BaseException]:
         raise error
     except BaseException:  # noqa: BLE001 - it may be any, and is handed on
         return pytest.ExceptionInfo.from_current()
+
+
+class _CallPhase:
+    """The judge that the hooks of the plugin ask (:class:`~pytest_claude_tokens.options.Judge`)."""
+
+    def judge(self, item: pytest.Item, error: BaseException | None) -> BaseException | None:
+        return judge(item, error)
+
+    def tell(self, item: pytest.Item, error: BaseException | None, made: pytest.TestReport) -> None:
+        tell(item, error, made)
 
 
 # The report.

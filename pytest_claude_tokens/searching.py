@@ -71,10 +71,10 @@ def _is_parameter(item: Any, name: str) -> bool:
 
 
 def _context(item: Any) -> context.ExplorationContext:
-    from pytest_claude_tokens import guard, runtest
+    from pytest_claude_tokens import runtest
 
     config = item.config
-    guard.allow_real_hosts(options.real_hosts_allowed(config))
+    runtest.register(config)
     settings = options.marked(item)
     if "policy" not in settings:
         settings = options.merge(settings, {"policy": item._request.getfixturevalue("claude_tokens_policy")})  # noqa: SLF001 - idem

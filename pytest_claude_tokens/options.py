@@ -163,7 +163,7 @@ def current(config: pytest.Config) -> pytest.Item:
     item = config.stash.get(CURRENT, None)
     if item is None:
         raise pytest.UsageError(
-            "pytest_claude_tokens was imported a second time while its plugin was in use, so this test can't be judged: "
+            "pytest_claude_tokens was imported a second time while its plugin was in use, so this test is not judged: "
             "whatever deletes its modules from sys.modules must leave them there"
         )
     return item

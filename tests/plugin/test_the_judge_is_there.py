@@ -9,11 +9,12 @@ import pytest
 from pytest_claude_tokens import cli, plugin
 
 
-
 @pytest.fixture
 def alone(monkeypatch):
     """Runs in a process of their own, as the modules of this one are in use; it loads the plugin once."""
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:cacheprovider -p no:randomly -o asyncio_default_fixture_loop_scope=function")
+    monkeypatch.setenv(
+        "PYTEST_ADDOPTS", "-p no:cacheprovider -p no:randomly -o asyncio_default_fixture_loop_scope=function"
+    )
 
 
 FORGET = """

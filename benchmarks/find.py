@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.planted import CASES, Case, Make, shared
 from pytest_claude_tokens import explore
-from pytest_claude_tokens.context import CONTEXT, ExplorationContext, Report
+from pytest_claude_tokens.search.context import CONTEXT, ExplorationContext, Report
 from pytest_claude_tokens.simulation import native
 from pytest_claude_tokens.violations import DoubleSpend
 

@@ -16,7 +16,7 @@ import httpx
 
 from benchmarks import planted
 from benchmarks.searchers import FIXED, REAL, Job, Peer, Run, Search
-from fake_server.transports.inprocess import Interceptor, cheap_tls
+from fake_server.transports.inprocess import Interceptor, shared_ssl_context
 
 __all__ = ["PEERS"]
 
@@ -116,7 +116,7 @@ class Frontrun(Peer):
     def search(self, job: Job) -> Search:
         search = Search()
         begun, cpu = REAL(), time.process_time()
-        with cheap_tls(), Interceptor(lambda: Run.current), patch.object(planted, "now", late_monotonic):
+        with shared_ssl_context(), Interceptor(lambda: Run.current), patch.object(planted, "now", late_monotonic):
             self._conduct(lambda: Run(job, search, begun, lambda: FIXED), job, search)
         search.seconds, search.cpu = REAL() - begun, time.process_time() - cpu
         return search
@@ -185,7 +185,7 @@ class FrontrunDpor(Frontrun):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Stock order, and time that jumps to the next timer when nobody can run."""
+    """Default order, and time that jumps to the next timer when nobody can run."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -25,10 +25,10 @@ from fake_server.clock import Clock
 from fake_server.effects import Wait
 from fake_server.policy import Policy
 from fake_server.server import Server
-from fake_server.transports.inprocess import Interceptor, Target, cheap_tls
-from pytest_claude_tokens.campaign import Campaign
-from pytest_claude_tokens.checkers import judge
-from pytest_claude_tokens.history import History
+from fake_server.transports.inprocess import Interceptor, Target, shared_ssl_context
+from pytest_claude_tokens.judge.history import History
+from pytest_claude_tokens.judge.judging import judge
+from pytest_claude_tokens.search.campaign import Campaign
 from pytest_claude_tokens.violations import DoubleSpend
 
 __all__ = ["FIXED", "REAL", "GearOne", "Job", "Missing", "Ours", "Peer", "Run", "Search", "search_with"]
@@ -171,7 +171,7 @@ class Peer(ABC):
         async def body() -> None:
             await Run(job, search, begun, latency).all()
 
-        with cheap_tls(), Interceptor(lambda: Run.current):
+        with shared_ssl_context(), Interceptor(lambda: Run.current):
             self._conduct(body, job, search)
         search.seconds, search.cpu = REAL() - begun, time.process_time() - cpu
         return search

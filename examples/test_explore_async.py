@@ -58,7 +58,7 @@ class Impatient(Unlocked):
 @pytest.mark.xfail(raises=DoubleSpend, strict=True, reason="nothing keeps two tasks from refreshing at once")
 @explore(workers=2)
 async def test_without_a_lock(claude_tokens, workers):
-    """Breaks in stock order. Run it with --runxfail to read how."""
+    """Breaks in default order. Run it with --runxfail to read how."""
     await workers(Unlocked(claude_tokens.account(expired=True)).bearer)
 
 
@@ -80,5 +80,5 @@ async def test_with_a_lock(claude_tokens, workers):
 
 @explore(workers=2, exhaustive=2)
 async def test_with_a_lock_exhaustively(claude_tokens, workers):
-    """Sound in every schedule with at most two departures from stock order."""
+    """Sound in every schedule with at most two deviations from default order."""
     await workers(Locked(claude_tokens.account(expired=True)).bearer)

@@ -11,19 +11,30 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from fake_server.core.states import Outcome
 from fake_server.effects import Break, Effect, Piece, Start, Wait
 from fake_server.policy import SETUP_LIFE, SETUP_SCOPE
-from fake_server.states import Outcome
+from fake_server.protocol.wire import (
+    Call,
+    Intent,
+    Malformed,
+    Other,
+    Reply,
+    Request,
+    TokenRequest,
+    account_of,
+    bearer_of,
+    read,
+)
 from fake_server.tokens import redact
-from fake_server.wire import Call, Intent, Malformed, Other, Reply, Request, TokenRequest, account_of, bearer_of, read
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from fake_server.authority import Grant, Redemption
+    from fake_server.core.authority import Grant, Redemption
+    from fake_server.core.gate import Ticket
     from fake_server.events import EventType
     from fake_server.faults import Fault
-    from fake_server.gate import Ticket
     from fake_server.server import Server
 
 __all__ = ["UNKNOWN", "Exchange"]

@@ -9,21 +9,21 @@ from __future__ import annotations
 from threading import RLock
 from typing import IO, TYPE_CHECKING, Any
 
-from fake_server.authority import Authority, Grant
+from fake_server.core.authority import Authority, Grant
+from fake_server.core.gate import Gate
+from fake_server.core.journal import Journal
 from fake_server.exchange import Exchange
 from fake_server.faults import FaultPlan
-from fake_server.gate import Gate
-from fake_server.journal import Journal
 from fake_server.policy import SCOPE, SETUP_LIFE, SETUP_SCOPE
-from fake_server.replies import Replies
+from fake_server.protocol.replies import Replies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fake_server.clock import Clock
-    from fake_server.hold import Hold
+    from fake_server.core.hold import Hold
     from fake_server.policy import Policy
-    from fake_server.wire import Request
+    from fake_server.protocol.wire import Request
 
 __all__ = ["Server"]
 

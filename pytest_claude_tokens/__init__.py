@@ -9,11 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_claude_tokens.handle import ClaudeTokens
+    from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 
 __all__ = ["ClaudeTokens", "explore"]
 
-_MODULES = {"ClaudeTokens": "pytest_claude_tokens.handle", "explore": "pytest_claude_tokens.exploration"}
+_MODULES = {
+    "ClaudeTokens": "pytest_claude_tokens.handle.claude_tokens",
+    "explore": "pytest_claude_tokens.search.explore",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fake_server.policy import Policy
-from pytest_claude_tokens.handle import Account, ClaudeTokens
+from pytest_claude_tokens.handle.claude_tokens import Account, ClaudeTokens
 
 __all__ = ["CLIENT_ID", "TokenMachine"]
 

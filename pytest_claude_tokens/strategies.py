@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from fake_server.clock import Clock
 from fake_server.faults import Fault
 from fake_server.policy import PRESETS, Policy
+from fake_server.protocol.wire import Request
 from fake_server.server import Server
-from fake_server.wire import Request
-from pytest_claude_tokens.history import History
+from pytest_claude_tokens.judge.history import History
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pytest_claude_tokens.claude.dance import Refresher
 from pytest_claude_tokens.claude.endpoints import Endpoints
 from pytest_claude_tokens.claude.http import Http
-from pytest_claude_tokens.claude.machine import uuid4
+from pytest_claude_tokens.claude.process import uuid4
+from pytest_claude_tokens.claude.refresh import Refresher
 from pytest_claude_tokens.claude.store import Store, store_dir
 from pytest_claude_tokens.claude.telemetry import Telemetry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pytest_claude_tokens.claude.dialects import Dialect
-    from pytest_claude_tokens.claude.machine import Machine
+    from pytest_claude_tokens.claude.process import Machine
 
 __all__ = ["Client"]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pytest_claude_tokens.claude.dialects import Dialect
     from pytest_claude_tokens.claude.http import Http, Reply
-    from pytest_claude_tokens.claude.machine import Machine
+    from pytest_claude_tokens.claude.process import Machine
 
 __all__ = ["Endpoints", "error_of", "json_of"]
 

@@ -11,7 +11,7 @@ from pytest_claude_tokens.lease import Lease, LeaseLost
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pytest_claude_tokens.claude.dialects import Dialect
-    from pytest_claude_tokens.claude.machine import Machine
+    from pytest_claude_tokens.claude.process import Machine
     from pytest_claude_tokens.claude.telemetry import Telemetry
 
 __all__ = ["RefreshLock"]

@@ -6,11 +6,11 @@ import json
 import os
 from contextlib import contextmanager, nullcontext, suppress
 
-from pytest_claude_tokens.claude.dance import LockStuck
 from pytest_claude_tokens.claude.dialects import CLIENT_ID, LOGIN_SCOPE, SETUP_SCOPE
 from pytest_claude_tokens.claude.endpoints import json_of
+from pytest_claude_tokens.claude.error_texts import message_of
 from pytest_claude_tokens.claude.http import HttpError
-from pytest_claude_tokens.claude.texts import message_of
+from pytest_claude_tokens.claude.refresh import LockStuck
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

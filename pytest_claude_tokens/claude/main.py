@@ -7,7 +7,7 @@ import sys
 
 from pytest_claude_tokens.claude import options as command_line
 from pytest_claude_tokens.claude.dialects import DEFAULT, DIALECTS
-from pytest_claude_tokens.claude.machine import Machine, Terminated
+from pytest_claude_tokens.claude.process import Machine, Terminated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from pytest_claude_tokens.claude.calls import MODEL, Caller, Failure
-from pytest_claude_tokens.claude.helper import find_helper, read_settings
-from pytest_claude_tokens.claude.machine import uuid4
+from pytest_claude_tokens.claude.api_key_helper import find_helper, read_settings
+from pytest_claude_tokens.claude.messages import MODEL, Caller, Failure
+from pytest_claude_tokens.claude.process import uuid4
 from pytest_claude_tokens.claude.store import config_dir
 
 TYPE_CHECKING = False

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pytest_claude_tokens.claude.dialects import Dialect
-    from pytest_claude_tokens.claude.machine import Machine
+    from pytest_claude_tokens.claude.process import Machine
 
 __all__ = ["BUFFER_MS", "Login", "Store", "config_dir", "is_real", "real_variable", "store_dir"]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from pytest_claude_tokens.claude.machine import Machine
+    from pytest_claude_tokens.claude.process import Machine
 
 __all__ = ["PREFIX", "Record", "Telemetry", "read", "worker_name"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_claude_tokens.history import History
+    from pytest_claude_tokens.judge.history import History
 
 __all__ = [
     "HISTORY",
@@ -82,8 +82,8 @@ def findings(error: BaseException | None) -> Iterator[BaseException]:
 
 def section(finding: BaseException) -> str:
     """The text of the section for one finding that has evidence."""
-    from pytest_claude_tokens.report.text import plain_story, story
-    from pytest_claude_tokens.violations import Violation
+    from pytest_claude_tokens.judge.violations import Violation
+    from pytest_claude_tokens.report.story import plain_story, story
 
     known = evidence(finding)
     assert known is not None

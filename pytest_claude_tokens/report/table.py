@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
-from fake_server.journal import SERVICE
+from fake_server.core.journal import SERVICE
 
 if TYPE_CHECKING:
     from fake_server.events import Event
-    from pytest_claude_tokens.history import History, Operation
+    from pytest_claude_tokens.judge.history import History, Operation
 
 __all__ = ["WIDTH", "bars", "clip", "outcome", "request", "table"]
 

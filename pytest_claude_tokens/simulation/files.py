@@ -9,7 +9,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pytest_claude_tokens import guard
+from pytest_claude_tokens.guard import guard
 from pytest_claude_tokens.simulation.threads import here
 
 try:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    from pytest_claude_tokens.simulation.carrier import Carrier
+    from pytest_claude_tokens.simulation.thread_record import ThreadRecord
     from pytest_claude_tokens.simulation.world import World
 
 __all__ = ["switching_at_files"]
@@ -38,23 +38,23 @@ _SYSTEM = (sys.prefix, sys.base_prefix, "/dev/", "/etc/", "/proc/", "/sys/", "/u
 @contextmanager
 def switching_at_files() -> Iterator[None]:
     """Switch threads at file operations, inside."""
-    guard.listen(_EVENTS, _switch)
+    guard.subscribe(_EVENTS, _switch)
     try:
         yield
     finally:
-        guard.unlisten(_EVENTS, _switch)
+        guard.unsubscribe(_EVENTS, _switch)
 
 
 def _switch(event: str, args: tuple[Any, ...]) -> None:
     place = here()
     if place is None:
         return
-    world, carrier = place
-    if carrier is world.loop_carrier or (event == "open" and _is_ours(args[0])) or _importing():
+    world, record = place
+    if record is world.loop_record or (event == "open" and _is_ours(args[0])) or _importing():
         return
-    world.pause(carrier)
+    world.pause(record)
     if event in ("fcntl.flock", "fcntl.lockf"):
-        _wait_for_lock(world, carrier, event, args)
+        _wait_for_lock(world, record, event, args)
 
 
 def _importing() -> bool:
@@ -78,7 +78,7 @@ def _is_ours(path: object) -> bool:
     return text.endswith(_CODE) or text.startswith(_SYSTEM)
 
 
-def _wait_for_lock(world: World, carrier: Carrier, event: str, args: tuple[Any, ...]) -> None:
+def _wait_for_lock(world: World, record: ThreadRecord, event: str, args: tuple[Any, ...]) -> None:
     """Take the lock here, without blocking, as often as others have run; the call that follows finds it taken."""
     fd, operation = args[:2]
     if operation & fcntl.LOCK_NB or operation & fcntl.LOCK_UN:
@@ -89,7 +89,7 @@ def _wait_for_lock(world: World, carrier: Carrier, event: str, args: tuple[Any, 
         try:
             take(fd, operation | fcntl.LOCK_NB, *(part or 0 for part in args[2:]))
         except (BlockingIOError, PermissionError):
-            world.block(carrier, "a lock on a file", delay)
+            world.block(record, "a lock on a file", delay)
             delay = min(1.5 * delay, _SELDOM)
         else:
             return

@@ -20,9 +20,9 @@ from threading import Thread, get_ident
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from fake_server.actors import WORKER
-from pytest_claude_tokens.simulation.carrier import Stopped, Stuck, target
-from pytest_claude_tokens.simulation.threads import adopt_thread
+from fake_server.protocol.actors import WORKER
+from pytest_claude_tokens.simulation.thread_record import Stopped, Stuck, target
+from pytest_claude_tokens.simulation.threads import bind_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -215,7 +215,7 @@ class NumberedLoop(base_events.BaseEventLoop):
                 self.call_soon_threadsafe(settle, value, error, context=context)
 
         if executor is None or type(executor).__module__ == "concurrent.futures.process":
-            adopt_thread(self.world, Thread(target=job, daemon=True), f"executor-{len(self.world.all)}", WORKER.get())
+            bind_thread(self.world, Thread(target=job, daemon=True), f"executor-{len(self.world.all)}", WORKER.get())
         else:
             queued = executor.submit(job)
             future.add_done_callback(lambda ended: queued.cancel() if ended.cancelled() else None)
@@ -272,7 +272,7 @@ class SimulatedLoop(NumberedLoop):
 
     def run(self, main: Coroutine[Any, Any, Any]) -> Any:
         """Run ``main`` to its end and return its result. Raises :class:`Stuck` where nothing can ever run again."""
-        self.world.loop_carrier = self.world.root
+        self.world.loop_record = self.world.root
         task = self.create_task(main)
         self._turn(task.done)
         return task.result()
@@ -287,7 +287,7 @@ class SimulatedLoop(NumberedLoop):
         return waits
 
     def shut(self) -> None:
-        """Cancel what is left, let it end in stock order, and close. Whatever does not end is dropped."""
+        """Cancel what is left, let it end in default order, and close. Whatever does not end is dropped."""
         world = self.world
         world.settle()
         left = [task for task in self.left() if getattr(task, "worker", -1) not in world.dead]

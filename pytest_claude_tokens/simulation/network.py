@@ -14,9 +14,9 @@ from errno import ECONNRESET
 from os import strerror
 from typing import TYPE_CHECKING, Any
 
-from fake_server.actors import WORKER
 from fake_server.effects import Wait
 from fake_server.hosts import KNOWN_HOSTS
+from fake_server.protocol.actors import WORKER
 from fake_server.transports.loopback.connection import Connection
 from fake_server.transports.loopback.http1 import is_loopback
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from fake_server.exchange import Exchange
+    from fake_server.protocol.wire import Request
     from fake_server.server import Server
-    from fake_server.wire import Request
     from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
 
 __all__ = ["Network"]

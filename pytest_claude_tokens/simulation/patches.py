@@ -24,13 +24,13 @@ from concurrent.futures.thread import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from fake_server.actors import WORKER
-from pytest_claude_tokens.simulation.carrier import Stopped, target
+from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation.native import NATIVE, REAL_DATETIME, REAL_TIMES, allocate_lock
-from pytest_claude_tokens.simulation.older import older_locks
+from pytest_claude_tokens.simulation.preexisting_locks import preexisting_locks
+from pytest_claude_tokens.simulation.scheduler import EPOCH
 from pytest_claude_tokens.simulation.thread_loop import ThreadLoop
+from pytest_claude_tokens.simulation.thread_record import Stopped, target
 from pytest_claude_tokens.simulation.threads import SimulatedLock, SimulatedRLock, here, join_thread, start_thread
-from pytest_claude_tokens.simulation.timeline import EPOCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -111,8 +111,8 @@ def _urandom(size: int, /) -> bytes:
 
 
 def _is_alive(thread: threading.Thread) -> bool:
-    carrier = getattr(thread, "_claude_tokens", None)
-    return _REAL_ALIVE(thread) if carrier is None or here() is None else not carrier.done
+    record = getattr(thread, "_claude_tokens", None)
+    return _REAL_ALIVE(thread) if record is None or here() is None else not record.done
 
 
 def _join(thread: threading.Thread, timeout: float | None = None) -> None:
@@ -136,14 +136,14 @@ def _submit(executor: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any)
         place = here()
         if place is None:  # its world has ended while the pool's thread was blocked outside
             return None
-        carrier = place[1]
-        before, carrier.target = carrier.target, target(worker)
+        record = place[1]
+        before, record.target = record.target, target(worker)
         token = WORKER.set(worker)
         try:
             return fn(*args, **kwargs)
         finally:
             WORKER.reset(token)
-            carrier.target = before
+            record.target = before
 
     return _REAL_SUBMIT(_double(place[0], executor), job)
 
@@ -271,7 +271,7 @@ def patched() -> Iterator[None]:
     found = _scan(replacements)
     with ExitStack() as stack:
         stack.callback(random.setstate, random.getstate())  # each run seeds it
-        stack.enter_context(older_locks(_OURS))
+        stack.enter_context(preexisting_locks(_OURS))
         for namespace, name, value in found:
             namespace[name] = replacements[id(value)]
             stack.callback(namespace.__setitem__, name, value)

@@ -1,12 +1,12 @@
 """The choices that produce a history, as one frozen value, and the chooser that obeys it.
 
 Every runner asks the same thing: these can run, in the order in which they became ready; this is decision number n;
-who goes? The stock answer is the first one. A *fact* departs from it for a while, and a schedule is a handful of
-facts, so that the shortest failing schedule reads as a sentence: "w1 is frozen for 5 decisions".
+who goes? In default order it is the first one. A *deviation* chooses another for a while, and a schedule is a handful
+of deviations, so that the shortest failing schedule reads as a sentence: "w1 is frozen for 5 decisions".
 
-Three kinds: ``facts``; ``pct``, random priorities with a few change points (Burckhardt et al., A Randomized Scheduler
-with Probabilistic Guarantees of Finding Bugs, ASPLOS 2010); and ``walk``, a uniform choice each time. The last two
-come from ``seed``; a run under them records where it departed from stock order, which is again a list of facts.
+Three kinds: ``deviations``; ``pct``, random priorities with a few change points (Burckhardt et al., A Randomized
+Scheduler with Probabilistic Guarantees of Finding Bugs, ASPLOS 2010); and ``walk``, a uniform choice each time. The
+last two come from ``seed``; a run under them records its deviations from default order.
 """
 
 from __future__ import annotations
@@ -21,13 +21,24 @@ if TYPE_CHECKING:
 
     from fake_server.faults import Fault, Target
 
-__all__ = ["CLOCK", "DELAYS", "LENGTHS", "STOCK", "Chooser", "Fact", "Kind", "Mishap", "Schedule", "What"]
+__all__ = [
+    "CLOCK",
+    "DEFAULT_ORDER",
+    "DELAYS",
+    "LENGTHS",
+    "Chooser",
+    "Deviation",
+    "DeviationKind",
+    "Kind",
+    "PlannedFault",
+    "Schedule",
+]
 
-What = Literal["freeze", "alone", "clock", "slow", "cancel", "kill"]
+DeviationKind = Literal["freeze", "alone", "clock", "slow", "cancel", "kill"]
 Kind = Literal["facts", "pct", "walk"]
 
 LENGTHS = (1, 2, 3, 5, 8, 13, 21, 34)
-"""For how many decisions a fact may hold."""
+"""For how many decisions a deviation may hold."""
 
 DELAYS = (0.0, 0.05, 1.0, 4.0, 12.0, 25.0, 50.0)
 """Seconds that a slow leg of a request may take; 50 is under the minute that a search may move time by."""
@@ -37,8 +48,8 @@ CLOCK = -2
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Fact:
-    """One departure from stock order.
+class Deviation:
+    """One deviation from default order.
 
     ``freeze``: from decision ``position`` on, for ``length`` decisions, ``target`` is not chosen while others can run
     or a timer can fire. ``alone``: only ``target`` is chosen while it can run. ``clock``: timers fire although
@@ -47,12 +58,12 @@ class Fact:
     """
 
     position: int
-    what: What
+    what: DeviationKind
     target: int
     length: int
 
     def text(self) -> str:
-        """The fact as a person would say it."""
+        """The deviation as a person would say it."""
         who = f"w{self.target}" if self.target >= 0 else "the body"
         if self.what == "freeze":
             return f"{who} is frozen for {self.length} decisions from decision {self.position}"
@@ -68,7 +79,7 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
-class Mishap:
+class PlannedFault:
     """Request number ``position`` of those of kind ``target`` (``"token"`` or ``"call"``) meets ``fault``."""
 
     position: int
@@ -76,36 +87,38 @@ class Mishap:
     fault: Fault
 
     def text(self) -> str:
-        """The mishap as a person would say it."""
+        """The fault as a person would say it."""
         return f"{'token request' if self.target == 'token' else 'call'} {self.position + 1} meets {self.fault}"
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What departs from stock order in one run. ``seed`` also feeds the jitter that the code under test draws."""
+    """What deviates from default order in one run. ``seed`` also feeds the jitter that the code under test draws."""
 
     kind: Kind = "facts"
-    facts: tuple[Fact, ...] = ()
+    deviations: tuple[Deviation, ...] = ()
     seed: int = 0
-    mishaps: tuple[Mishap, ...] = ()
+    planned_faults: tuple[PlannedFault, ...] = ()
 
     def text(self) -> str:
         """One line."""
-        parts = [fact.text() for fact in self.facts] + [mishap.text() for mishap in self.mishaps]
+        parts = [deviation.text() for deviation in self.deviations] + [
+            planned.text() for planned in self.planned_faults
+        ]
         if self.kind != "facts":
             parts.insert(0, f"{self.kind} with seed {self.seed}")
-        return "; ".join(parts) or "stock order"
+        return "; ".join(parts) or "default order"
 
 
-STOCK = Schedule()
+DEFAULT_ORDER = Schedule()
 _ORDER = ("freeze", "alone", "clock")
 
 
 class Chooser:
-    """Obeys one schedule during one run. ``taken`` records each departure from stock order as a fact of length 1.
+    """Obeys one schedule during one run. ``taken`` records each deviation from default order, with length 1.
 
-    Before the decision ``stock_until`` nothing departs from it, and there is no need to ask. With ``record``,
-    ``options`` are the departures that were possible at each decision.
+    Before the decision ``default_until`` nothing deviates from it, and there is no need to ask. With ``record``,
+    ``options`` are the deviations that were possible at each decision.
     """
 
     __slots__ = (
@@ -116,17 +129,17 @@ class Chooser:
         "_random",
         "deaths",
         "decision",
+        "default_until",
         "options",
-        "stock_until",
         "taken",
     )
 
     def __init__(self, schedule: Schedule, workers: int, *, record: bool = False) -> None:
         self.decision = 0
-        self.taken: list[Fact] = []
-        self.options: list[tuple[tuple[What, int], ...]] | None = [] if record else None
-        self.deaths = sorted(fact for fact in schedule.facts if fact.what in ("cancel", "kill"))
-        self._facts = sorted(fact for fact in schedule.facts if fact.what in _ORDER)
+        self.taken: list[Deviation] = []
+        self.options: list[tuple[tuple[DeviationKind, int], ...]] | None = [] if record else None
+        self.deaths = sorted(deviation for deviation in schedule.deviations if deviation.what in ("cancel", "kill"))
+        self._facts = sorted(deviation for deviation in schedule.deviations if deviation.what in _ORDER)
         self._kind = schedule.kind
         self._random = Random(schedule.seed) if schedule.kind != "facts" else None
         self._priority: dict[int, float] = {}
@@ -134,19 +147,19 @@ class Chooser:
         if self._random is not None and schedule.kind == "pct":
             self._changes = frozenset(self._random.randrange(60) for _ in range(self._random.randrange(1, 4)))
             self._priority = {k: self._random.random() for k in range(-1, workers)}
-        self.stock_until = self._facts[0].position if self._facts else 1 << 60
+        self.default_until = self._facts[0].position if self._facts else 1 << 60
         if record or self._random is not None:
-            self.stock_until = 0
+            self.default_until = 0
 
     def end(self) -> None:
-        """From now on nothing departs from stock order."""
-        self.stock_until = 1 << 60
+        """From now on nothing deviates from default order."""
+        self.default_until = 1 << 60
         self.deaths.clear()
 
     def choose(self, ready: Sequence[int], timer: bool) -> int:
         """The index into ``ready`` of who goes, or :data:`CLOCK`. ``ready`` are targets (-1: not a worker)."""
         if self.options is not None:
-            others: list[tuple[What, int]] = [
+            others: list[tuple[DeviationKind, int]] = [
                 ("alone", target) for target in dict.fromkeys(ready) if target != ready[0]
             ]
             self.options.append((*others, ("clock", 0)) if timer else tuple(others))
@@ -155,31 +168,31 @@ class Chooser:
         else:
             index = self._choose_by_facts(ready, timer)
         if index == CLOCK:
-            self.taken.append(Fact(self.decision, "clock", 0, 1))
+            self.taken.append(Deviation(self.decision, "clock", 0, 1))
         elif ready[index] != ready[0]:
-            self.taken.append(Fact(self.decision, "alone", ready[index], 1))
+            self.taken.append(Deviation(self.decision, "alone", ready[index], 1))
         return index
 
     def _choose_by_facts(self, ready: Sequence[int], timer: bool) -> int:
         decision = self.decision
         frozen: set[int] = set()
         in_force, next_one = False, 1 << 60
-        for fact in self._facts:
-            if fact.position > decision:
-                next_one = fact.position
+        for deviation in self._facts:
+            if deviation.position > decision:
+                next_one = deviation.position
                 break
-            if decision >= fact.position + fact.length:
+            if decision >= deviation.position + deviation.length:
                 continue
             in_force = True
-            if fact.what == "clock":
+            if deviation.what == "clock":
                 if timer:
                     return CLOCK
-            elif fact.what == "freeze":
-                frozen.add(fact.target)
+            elif deviation.what == "freeze":
+                frozen.add(deviation.target)
             else:
-                if fact.target in ready:
-                    return ready.index(fact.target)
-                if fact.target == -1 and (target := next((t for t in ready if t < 0), 0)):
+                if deviation.target in ready:
+                    return ready.index(deviation.target)
+                if deviation.target == -1 and (target := next((t for t in ready if t < 0), 0)):
                     return ready.index(target)
         if frozen:
             for index, target in enumerate(ready):
@@ -188,7 +201,7 @@ class Chooser:
             if timer:
                 return CLOCK
         if not in_force and self.options is None:
-            self.stock_until = next_one
+            self.default_until = next_one
         return 0
 
     def _choose_at_random(self, ready: Sequence[int], timer: bool) -> int:

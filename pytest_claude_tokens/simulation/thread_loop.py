@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_claude_tokens.simulation.carrier import Stopped
 from pytest_claude_tokens.simulation.loop import NumberedLoop
+from pytest_claude_tokens.simulation.thread_record import Stopped
 
 if TYPE_CHECKING:
-    from pytest_claude_tokens.simulation.carrier import Carrier
+    from pytest_claude_tokens.simulation.thread_record import ThreadRecord
     from pytest_claude_tokens.simulation.world import World
 
 __all__ = ["ThreadLoop"]
@@ -24,19 +24,19 @@ class ThreadLoop(NumberedLoop):
     def __init__(self, world: World) -> None:
         super().__init__(world, None if world.new_network is None else world.new_network())
         self._selector = self
-        self._idle: Carrier | None = None
+        self._idle: ThreadRecord | None = None
 
     def select(self, timeout: float | None) -> list[Any]:
         """What the base class asks of its selector: wait so many seconds, or until something happens."""
-        carrier = self.world.me()
-        if carrier is None:  # its world has ended while it was blocked outside
+        record = self.world.me()
+        if record is None:  # its world has ended while it was blocked outside
             raise Stopped
         if timeout is not None and timeout <= 0:
-            self.world.pause(carrier, rotate=True)
+            self.world.pause(record, rotate=True)
             return []
-        self._idle = carrier
+        self._idle = record
         try:
-            self.world.block(carrier, "its event loop, in which nothing can go on", timeout)
+            self.world.block(record, "its event loop, in which nothing can go on", timeout)
         finally:
             self._idle = None
         return []

@@ -13,19 +13,19 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from fake_server.actors import WORKER
-from pytest_claude_tokens.simulation.carrier import Stopped, target
+from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation.native import REAL_START, allocate_lock, allocate_rlock, native
+from pytest_claude_tokens.simulation.thread_record import Stopped, target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from threading import Thread
     from types import TracebackType
 
-    from pytest_claude_tokens.simulation.carrier import Carrier
+    from pytest_claude_tokens.simulation.thread_record import ThreadRecord
     from pytest_claude_tokens.simulation.world import World
 
-__all__ = ["ACTIVE", "SimulatedLock", "SimulatedRLock", "adopt_thread", "here", "join_thread", "start_thread"]
+__all__ = ["ACTIVE", "SimulatedLock", "SimulatedRLock", "bind_thread", "here", "join_thread", "start_thread"]
 
 _COUNTED = re.compile(r"(Thread|ThreadPoolExecutor)-\d+")
 """Names with a number that the process counts: it would differ from run to run."""
@@ -41,13 +41,13 @@ class _Active:
 ACTIVE = _Active()
 
 
-def here() -> tuple[World, Carrier] | None:
+def here() -> tuple[World, ThreadRecord] | None:
     """The running world and the calling thread's place in it; ``None`` for any other thread and time."""
     world = ACTIVE.world
     if world is None:
         return None
-    carrier = world.me()
-    return None if carrier is None else (world, carrier)
+    record = world.me()
+    return None if record is None else (world, record)
 
 
 class SimulatedLock:
@@ -57,8 +57,8 @@ class SimulatedLock:
 
     def __init__(self, real: Any = None) -> None:
         self._real = real or self._new()
-        self._owner: Carrier | None = None
-        self._waiters: deque[Carrier] = deque()
+        self._owner: ThreadRecord | None = None
+        self._waiters: deque[ThreadRecord] = deque()
 
     @staticmethod
     def _new() -> Any:
@@ -74,16 +74,16 @@ class SimulatedLock:
             raise ValueError("can't specify a timeout for a non-blocking call")
         if timeout < 0 and timeout != -1:
             raise ValueError("timeout value must be a non-negative number")
-        world, carrier = place
-        world.pause(carrier)
+        world, record = place
+        world.pause(record)
         if not self._real.acquire(blocking=False) and not (
-            blocking and self._queue(world, carrier, None if timeout == -1 else timeout)
+            blocking and self._queue(world, record, None if timeout == -1 else timeout)
         ):
             return False
-        self._owner = carrier
+        self._owner = record
         return True
 
-    def _queue(self, world: World, carrier: Carrier, timeout: float | None) -> bool:
+    def _queue(self, world: World, record: ThreadRecord, timeout: float | None) -> bool:
         """Wait for it; whether it was taken."""
         until = None if timeout is None else world.now + timeout
         why = "a condition, event or queue" if sys._getframe(2).f_code is _WAIT else self._why
@@ -93,14 +93,14 @@ class SimulatedLock:
                 return bool(self._real.acquire(blocking=False))
             if self._owner is None:  # a thread from elsewhere holds it, and will not tell us when it lets go
                 return bool(self._real.acquire(True, -1 if left is None else left))
-            self._waiters.append(carrier)
-            carrier.leave = self._leave
+            self._waiters.append(record)
+            record.leave = self._leave
             try:
-                world.block(carrier, why, left)
+                world.block(record, why, left)
             finally:
-                carrier.leave = None
-                if carrier in self._waiters:
-                    self._waiters.remove(carrier)
+                record.leave = None
+                if record in self._waiters:
+                    self._waiters.remove(record)
             if self._real.acquire(blocking=False):
                 return True
 
@@ -132,10 +132,10 @@ class SimulatedLock:
         if self._waiters:
             world.wake(self._waiters.popleft())
 
-    def _leave(self, carrier: Carrier) -> None:
-        """``carrier`` has died in the queue. If its turn had come, it is the next one's."""
-        if carrier in self._waiters:
-            self._waiters.remove(carrier)
+    def _leave(self, record: ThreadRecord) -> None:
+        """``record`` has died in the queue. If its turn had come, it is the next one's."""
+        if record in self._waiters:
+            self._waiters.remove(record)
         elif ACTIVE.world is not None and not self.locked():
             self._wake_next(ACTIVE.world)
 
@@ -220,14 +220,14 @@ def _undisturbed(world: World) -> Iterator[None]:
         me.inside = False
 
 
-def adopt_thread(world: World, thread: Thread, name: str, worker: str | None) -> Carrier:
+def bind_thread(world: World, thread: Thread, name: str, worker: str | None) -> ThreadRecord:
     """Start ``thread`` as one of ``world``'s, working for ``worker``: ready, but it runs only when it is chosen."""
-    carrier = world.enlist(name, target(worker))
+    record = world.register(name, target(worker))
     run = thread.run
 
     def baton_run() -> None:
         try:
-            world.start(carrier)
+            world.start(record)
             WORKER.set(worker)
             run()
         except Stopped:
@@ -236,11 +236,11 @@ def adopt_thread(world: World, thread: Thread, name: str, worker: str | None) ->
             if not world.stopping:  # else: what fails, as it can't wait any more, is nobody's error
                 raise
         finally:
-            world.finish(carrier)
+            world.finish(record)
 
     thread.run = baton_run  # type: ignore[method-assign]
-    thread._claude_tokens = carrier  # type: ignore[attr-defined]
-    world.ready.append(carrier)
+    thread._claude_tokens = record  # type: ignore[attr-defined]
+    world.ready.append(record)
     daemon = thread.daemon
     with native(), _undisturbed(world):
         # The start-up handshake is the interpreter's business, and happens before the thread has the baton. To the
@@ -249,7 +249,7 @@ def adopt_thread(world: World, thread: Thread, name: str, worker: str | None) ->
         thread.daemon = True
         REAL_START(thread)
         thread._daemonic = daemon  # type: ignore[attr-defined]
-    return carrier
+    return record
 
 
 def start_thread(thread: Thread) -> None:
@@ -261,28 +261,28 @@ def start_thread(thread: Thread) -> None:
     world = place[0]
     if _COUNTED.match(thread.name):
         thread.name = f"thread-{len(world.all)}"
-    adopt_thread(world, thread, thread.name, WORKER.get())
+    bind_thread(world, thread, thread.name, WORKER.get())
     world.pause(place[1])
 
 
 def join_thread(thread: Thread, timeout: float | None, real_join: Any) -> None:
     """``Thread.join`` in a world: waits in simulated time for a thread of the same world."""
-    carrier: Carrier | None = getattr(thread, "_claude_tokens", None)
+    record: ThreadRecord | None = getattr(thread, "_claude_tokens", None)
     place = here()
-    if carrier is None or place is None or carrier is place[1]:
+    if record is None or place is None or record is place[1]:
         real_join(thread, timeout)
         return
     world, me = place
     until = None if timeout is None else world.now + timeout
     world.pause(me)
-    while not carrier.done:
+    while not record.done:
         left = None if until is None else until - world.now
         if left is not None and left <= 0:
             return
-        carrier.joiners.append(me)
+        record.joiners.append(me)
         try:
-            world.block(me, f"the end of {carrier.name}", left)
+            world.block(me, f"the end of {record.name}", left)
         finally:
-            carrier.joiners.remove(me)
+            record.joiners.remove(me)
     with _undisturbed(world):
         real_join(thread, None)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from pytest_claude_tokens.simulation.carrier import Stopped
 from pytest_claude_tokens.simulation.schedule import DELAYS
+from pytest_claude_tokens.simulation.thread_record import Stopped
 
 if TYPE_CHECKING:
     from fake_server.effects import Wait
@@ -21,7 +21,11 @@ class SimulatedWaiter:
 
     def __init__(self, world: World, schedule: Schedule) -> None:
         self._world = world
-        self._slow = {fact.position: DELAYS[fact.length] for fact in schedule.facts if fact.what == "slow"}
+        self._slow = {
+            deviation.position: DELAYS[deviation.length]
+            for deviation in schedule.deviations
+            if deviation.what == "slow"
+        }
         self._leg = 0
 
     def seconds(self, wait: Wait) -> float:
@@ -35,16 +39,16 @@ class SimulatedWaiter:
     def wait(self, wait: Wait) -> None:
         """For a synchronous client in a thread of the world."""
         world = self._world
-        carrier = world.me()
-        if carrier is None:  # its world has ended while it was blocked outside
+        record = world.me()
+        if record is None:  # its world has ended while it was blocked outside
             raise Stopped
         if wait.signal is None:
-            world.sleep(carrier, self.seconds(wait))
+            world.sleep(record, self.seconds(wait))
         elif not wait.signal.fired:
-            waiting = [carrier]
-            wait.signal.subscribe(lambda: world.wake(carrier) if waiting else None)
+            waiting = [record]
+            wait.signal.subscribe(lambda: world.wake(record) if waiting else None)
             try:
-                world.block(carrier, f"the {wait.why} of the fake service", wait.seconds)
+                world.block(record, f"the {wait.why} of the fake service", wait.seconds)
             finally:
                 waiting.clear()
 

@@ -18,9 +18,9 @@ from random import Random
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from pytest_claude_tokens.simulation.carrier import Carrier, Stopped, Stuck, WouldWait, target
 from pytest_claude_tokens.simulation.native import allocate_rlock
-from pytest_claude_tokens.simulation.timeline import Timeline
+from pytest_claude_tokens.simulation.scheduler import Scheduler
+from pytest_claude_tokens.simulation.thread_record import Stopped, Stuck, ThreadRecord, WouldWait, target
 
 if TYPE_CHECKING:
     from asyncio import Handle
@@ -37,7 +37,7 @@ STUBBORN = 2.0
 """Real seconds that a thread gets to end in when its world has ended."""
 
 
-class World(Timeline):
+class World(Scheduler):
     """Everything that can run in one run of a body, and its clock."""
 
     def __init__(self, chooser: Chooser, workers: int, seed: int = 0) -> None:
@@ -45,13 +45,13 @@ class World(Timeline):
         self.serial = next(_SERIALS)
         self._seed = seed
         self.workers = workers
-        self.carriers: dict[int, Carrier] = {}
-        self.all: list[Carrier] = []
-        self.root = self.enlist("main", -1)
-        self.root.adopt()
+        self.records: dict[int, ThreadRecord] = {}
+        self.all: list[ThreadRecord] = []
+        self.root = self.register("main", -1)
+        self.root.bind()
         self.root.inside = False
-        self.carriers[self.root.ident] = self.root
-        self.holder: Carrier | None = self.root
+        self.records[self.root.ident] = self.root
+        self.holder: ThreadRecord | None = self.root
         self.handovers = 0
         self.mutex = allocate_rlock()
         self.stopping = False
@@ -78,27 +78,27 @@ class World(Timeline):
             self.ready.remove(item)
         for loop in self.loops:
             loop.drop(dead)
-        for carrier in self.all:
-            if carrier.target == dead and not carrier.killed:
-                carrier.killed = True
-                if carrier.leave is not None:
-                    carrier.leave(carrier)
+        for record in self.all:
+            if record.target == dead and not record.killed:
+                record.killed = True
+                if record.leave is not None:
+                    record.leave(record)
 
     def waits(self) -> list[str]:
         """Who waits for what: for the report of a deadlock."""
         return [
-            f"{carrier.name} waits for {carrier.why() if callable(carrier.why) else carrier.why}"
-            for carrier in self.all
-            if carrier.waiting and not carrier.done and carrier is not self.root
+            f"{record.name} waits for {record.why() if callable(record.why) else record.why}"
+            for record in self.all
+            if record.waiting and not record.done and record is not self.root
         ]
 
     # The baton.
 
-    def enlist(self, name: str, number: int) -> Carrier:
-        """A new carrier, which is not ready yet."""
-        carrier = Carrier(name, number, len(self.all))
-        self.all.append(carrier)
-        return carrier
+    def register(self, name: str, number: int) -> ThreadRecord:
+        """A new record, which is not ready yet."""
+        record = ThreadRecord(name, number, len(self.all))
+        self.all.append(record)
+        return record
 
     def ask(self, call: Callable[[], object]) -> object:
         """Call ``call`` without any switch; one that would have to wait raises :class:`WouldWait`."""
@@ -108,28 +108,28 @@ class World(Timeline):
         finally:
             self.asking = before
 
-    def me(self) -> Carrier | None:
-        """The calling thread's carrier, if it is of this world."""
-        return self.carriers.get(get_ident())
+    def me(self) -> ThreadRecord | None:
+        """The calling thread's record, if it is of this world."""
+        return self.records.get(get_ident())
 
-    def pause(self, carrier: Carrier, *, rotate: bool = False) -> None:
-        """A switch point of the holder, which can go on. ``rotate``: the others come first in stock order."""
+    def pause(self, record: ThreadRecord, *, rotate: bool = False) -> None:
+        """A switch point of the holder, which can go on. ``rotate``: the others come first in default order."""
         if self.asking:
             return
-        self._enter(carrier)
+        self._enter(record)
         try:
-            if carrier is self.loop_carrier or self.stopping:
+            if record is self.loop_record or self.stopping:
                 return
             if rotate:
-                self.ready.append(carrier)
+                self.ready.append(record)
             else:
-                self.ready.appendleft(carrier)
+                self.ready.appendleft(record)
                 self._round += 1
-            self._pass_on(carrier)
+            self._pass_on(record)
         finally:
-            carrier.inside = False
+            record.inside = False
 
-    def block(self, carrier: Carrier, why: Callable[[], str] | str, timeout: float | None = None) -> bool:
+    def block(self, record: ThreadRecord, why: Callable[[], str] | str, timeout: float | None = None) -> bool:
         """Park the holder until :meth:`wake` or until ``timeout`` simulated seconds have passed (then ``False``).
 
         Raises :class:`Stuck` in the root where nobody can ever run again, and :class:`Stopped` in a thread that is
@@ -137,47 +137,47 @@ class World(Timeline):
         """
         if self.asking:
             raise WouldWait(f"a callable that stands for a store waits for {why() if callable(why) else why}")
-        self._enter(carrier)
-        carrier.waiting, carrier.timed_out, carrier.why = True, False, why
+        self._enter(record)
+        record.waiting, record.timed_out, record.why = True, False, why
         if timeout is not None:
-            self.set_timer(carrier, timeout)
+            self.set_timer(record, timeout)
         try:
-            self._pass_on(carrier)
+            self._pass_on(record)
         finally:
-            carrier.timer = 0
-            carrier.waiting = False
-            carrier.inside = False
-        return not carrier.timed_out
+            record.timer = 0
+            record.waiting = False
+            record.inside = False
+        return not record.timed_out
 
-    def sleep(self, carrier: Carrier, seconds: float) -> None:
+    def sleep(self, record: ThreadRecord, seconds: float) -> None:
         """``time.sleep`` in simulated time. On an event loop's thread it stops all tasks, as it really would."""
         if seconds <= 0:
-            self.pause(carrier, rotate=True)
+            self.pause(record, rotate=True)
         else:
-            self.block(carrier, f"time.sleep({seconds:g})", seconds)
+            self.block(record, f"time.sleep({seconds:g})", seconds)
 
-    def start(self, carrier: Carrier) -> None:
+    def start(self, record: ThreadRecord) -> None:
         """A new thread waits for the baton for the first time."""
-        carrier.adopt()
-        self.carriers[carrier.ident] = carrier
-        carrier.gate.acquire()
-        carrier.inside = False
-        if self.stopping or carrier.killed:
+        record.bind()
+        self.records[record.ident] = record
+        record.gate.acquire()
+        record.inside = False
+        if self.stopping or record.killed:
             raise Stopped
 
-    def finish(self, carrier: Carrier) -> None:
+    def finish(self, record: ThreadRecord) -> None:
         """The thread ends: the baton goes on and does not come back."""
-        carrier.inside = True
-        if carrier.outside:
+        record.inside = True
+        if record.outside:
             with suppress(Stopped):
-                self._return(carrier)
-        carrier.done = True
-        self.carriers.pop(carrier.ident, None)
-        for joiner in carrier.joiners:
+                self._return(record)
+        record.done = True
+        self.records.pop(record.ident, None)
+        for joiner in record.joiners:
             self.wake(joiner)
         if not self.stopping:
             self._deliver(self.decide())
-        elif not carrier.outside:
+        elif not record.outside:
             self._give(self.root)
 
     def loop_next(self) -> Handle | None:
@@ -185,39 +185,39 @@ class World(Timeline):
 
         ``None``: nobody can ever run again.
         """
-        carrier = self.loop_carrier
-        assert carrier is not None
-        carrier.inside = True
-        if carrier.outside:
-            self._return(carrier)
+        record = self.loop_record
+        assert record is not None
+        record.inside = True
+        if record.outside:
+            self._return(record)
         self.at_loop = True
         item = self.decide()
-        if item is None or isinstance(item, Carrier):
-            carrier.inbox = None
+        if item is None or isinstance(item, ThreadRecord):
+            record.inbox = None
             if item is None and self._is_over():
-                carrier.inside = self.at_loop = False
+                record.inside = self.at_loop = False
                 return None
             self._deliver(item)
-            carrier.gate.acquire()
-            item = carrier.inbox
-        carrier.inside = self.at_loop = False
-        return item  # type: ignore[no-any-return]  # what is no carrier is a handle
+            record.gate.acquire()
+            item = record.inbox
+        record.inside = self.at_loop = False
+        return item  # type: ignore[no-any-return]  # what is no record is a handle
 
-    def stop(self) -> list[Carrier]:
+    def stop(self) -> list[ThreadRecord]:
         """End every thread that is left, one by one; returns those that could not be ended."""
         with self.mutex:
             self.stopping = True
         left = []
-        for carrier in self.all:
-            if carrier is self.root or carrier.done:
+        for record in self.all:
+            if record is self.root or record.done:
                 continue
-            if carrier.outside:
-                left.append(carrier)
+            if record.outside:
+                left.append(record)
                 continue
-            self._give(carrier)
+            self._give(record)
             if not self.root.gate.acquire(timeout=STUBBORN):
-                carrier.outside = True
-                left.append(carrier)
+                record.outside = True
+                left.append(record)
         self.holder = None
         if self.dead or any(loop.unfinished for loop in self.loops):
             with warnings.catch_warnings():  # those that have died have closed nothing: that is our doing
@@ -233,17 +233,17 @@ class World(Timeline):
             loop.disconnect()
         self.loops.clear()
         self.all.clear()
-        self.carriers.clear()
+        self.records.clear()
         self.new_network = self.on_death = None
 
-    def rescue(self, carrier: Carrier) -> None:
+    def rescue(self, record: ThreadRecord) -> None:
         """The watchdog has seen that the holder is blocked outside our view: the others go on without it."""
         with self.mutex:
-            if self.holder is not carrier or self.stopping or carrier.inside:
+            if self.holder is not record or self.stopping or record.inside:
                 return
-            carrier.outside = True
-            if carrier.inside:  # it has come to a switch point at this very moment
-                carrier.outside = False
+            record.outside = True
+            if record.inside:  # it has come to a switch point at this very moment
+                record.outside = False
             else:
                 self._deliver(self.decide())
 
@@ -257,47 +257,47 @@ class World(Timeline):
                 self._give(self.root)
             return True
 
-    def outsiders(self) -> list[Carrier]:
+    def outsiders(self) -> list[ThreadRecord]:
         """Those that are blocked where we do not see, and that may come back."""
-        return [carrier for carrier in self.all if carrier.outside and not carrier.done and not carrier.killed]
+        return [record for record in self.all if record.outside and not record.done and not record.killed]
 
     def _is_over(self) -> bool:
         """Whether nobody can ever run again. One of those outside may have come back since nobody was found."""
         with self.mutex:
             return not self.ready and not self.outsiders()
 
-    def _enter(self, carrier: Carrier) -> None:
-        """``carrier`` is at a switch point. The order matters: see :meth:`rescue`."""
-        carrier.inside = True
-        if carrier.outside:
-            self._return(carrier)
-        if self.stopping and carrier is not self.root:
-            carrier.inside = False
+    def _enter(self, record: ThreadRecord) -> None:
+        """``record`` is at a switch point. The order matters: see :meth:`rescue`."""
+        record.inside = True
+        if record.outside:
+            self._return(record)
+        if self.stopping and record is not self.root:
+            record.inside = False
             raise Stopped
 
-    def _pass_on(self, carrier: Carrier) -> None:
+    def _pass_on(self, record: ThreadRecord) -> None:
         item = self.decide()
-        if item is carrier:
+        if item is record:
             return
-        if item is None and carrier is self.root and self._is_over():
+        if item is None and record is self.root and self._is_over():
             self.stuck = True
             raise Stuck
         self._deliver(item)
-        carrier.gate.acquire()
-        if carrier is self.root:
+        record.gate.acquire()
+        if record is self.root:
             if self.stuck:
                 raise Stuck
-        elif self.stopping or carrier.killed:
+        elif self.stopping or record.killed:
             raise Stopped
 
     def _deliver(self, item: Any) -> None:
-        """Hand the baton to a carrier, or to the loop's thread for a handle."""
-        if isinstance(item, Carrier):
+        """Hand the baton to a record, or to the loop's thread for a handle."""
+        if isinstance(item, ThreadRecord):
             self._give(item)
         elif item is not None:
-            assert self.loop_carrier is not None
-            self.loop_carrier.inbox = item
-            self._give(self.loop_carrier)
+            assert self.loop_record is not None
+            self.loop_record.inbox = item
+            self._give(self.loop_record)
         elif not self._leave_idle():
             self.stuck = True
             self._give(self.root)
@@ -305,7 +305,7 @@ class World(Timeline):
     def _leave_idle(self) -> bool:
         """Nobody holds the baton until one of those outside comes back; ``False`` where nobody is outside."""
         with self.mutex:
-            if any(isinstance(item, Carrier) for item in self.ready):  # it has just come back
+            if any(isinstance(item, ThreadRecord) for item in self.ready):  # it has just come back
                 self._deliver(self.decide())
             elif self.outsiders():
                 self.holder = None
@@ -313,27 +313,27 @@ class World(Timeline):
                 return False
             return True
 
-    def _give(self, carrier: Carrier) -> None:
+    def _give(self, record: ThreadRecord) -> None:
         self.handovers += 1
-        self.holder = carrier
-        carrier.gate.release()
+        self.holder = record
+        record.gate.release()
 
-    def _return(self, carrier: Carrier) -> None:
+    def _return(self, record: ThreadRecord) -> None:
         """A thread that was blocked outside our view is at a switch point again."""
         with self.mutex:
-            if not carrier.outside:
+            if not record.outside:
                 return
-            if self.stopping and carrier is not self.root:
+            if self.stopping and record is not self.root:
                 raise Stopped
-            carrier.outside = False
-            if carrier.killed:
+            record.outside = False
+            if record.killed:
                 if self.holder is None:
                     self._deliver(self.decide())
             elif self.holder is None:
-                self.holder = carrier
+                self.holder = record
                 return
             else:
-                self.ready.append(carrier)
-        carrier.gate.acquire()
-        if carrier is not self.root and (self.stopping or carrier.killed):
+                self.ready.append(record)
+        record.gate.acquire()
+        if record is not self.root and (self.stopping or record.killed):
             raise Stopped

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from fake_server.policy import PRESETS
-from pytest_claude_tokens.cli import COMMANDS
-from pytest_claude_tokens.options import _KEYWORDS, OPTIONS
-from pytest_claude_tokens.report.text import RULES
+from pytest_claude_tokens.cli.main import COMMANDS
+from pytest_claude_tokens.plugin.options import _KEYWORDS, OPTIONS
+from pytest_claude_tokens.report.story import RULES
 from pytest_claude_tokens.violations import INVARIANTS, VIOLATIONS
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ for name in (
     "fake_server.transports.inprocess",
     "fake_server.transports.proxy",
     "fake_server.transports.sockets",
-    "pytest_claude_tokens.runtest",
+    "pytest_claude_tokens.plugin.call_phase",
     "trustme",
 ):
     with suppress(ImportError):

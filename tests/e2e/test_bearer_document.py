@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from fake_server.hold import Hold
-from pytest_claude_tokens import running
-from pytest_claude_tokens.history import History
+from fake_server.core.hold import Hold
+from pytest_claude_tokens.cli import run as running
+from pytest_claude_tokens.judge.history import History
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "issue-54999"
 SCRIPT = EXAMPLE / "repro.sh"
@@ -106,7 +106,7 @@ def test_each_trial_is_a_violation_and_the_others_are_none(run, tmp_path, capfd)
     """The verdict is co-schedule, once for each trial on one token; the file says so, too."""
     import json
 
-    from pytest_claude_tokens import check
+    from pytest_claude_tokens.cli import check
 
     history = tmp_path / "history.jsonl"
     script = f"TRIALS=3 bash {shlex.quote(str(SCRIPT))}"

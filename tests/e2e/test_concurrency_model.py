@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from pytest_claude_tokens import explore
-from pytest_claude_tokens.credentials import FILE
+from pytest_claude_tokens.claude.credentials import FILE
 from pytest_claude_tokens.layouts import LAYOUTS, start
 from pytest_claude_tokens.lease import Lease
 from pytest_claude_tokens.violations import CoSchedule, DoubleSpend

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_claude_tokens.credentials import FILE
+from pytest_claude_tokens.claude.credentials import FILE
 from pytest_claude_tokens.layouts import LAYOUTS
 from tests.e2e.concurrency_model import ASK, PATIENCE, SCRIPTS, dialect, kinds, posts, told, until
 

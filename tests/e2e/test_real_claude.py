@@ -14,7 +14,8 @@ import sys
 import pytest
 
 from fake_server.transports import proxy
-from pytest_claude_tokens import ClaudeTokens, isolation
+from pytest_claude_tokens import ClaudeTokens
+from pytest_claude_tokens.processes import namespace
 from pytest_claude_tokens.violations import DoubleSpend
 
 CLAUDE = os.environ.get("CLAUDE_TOKENS_REAL_CLAUDE", "")
@@ -43,7 +44,7 @@ def alone(test):
 
     @functools.wraps(test)
     def checked():
-        if isolation.isolated():
+        if namespace.isolated():
             test()
         else:
             bring(f"{__file__}::{test.__name__}")

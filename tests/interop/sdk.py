@@ -15,7 +15,7 @@ import anthropic
 from anthropic.lib.credentials import InMemoryConfig
 
 if TYPE_CHECKING:
-    from pytest_claude_tokens.handle import Account, ClaudeTokens
+    from pytest_claude_tokens.handle.claude_tokens import Account, ClaudeTokens
 
 REAL = "https://api.anthropic.com"
 MESSAGE: dict[str, Any] = {

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import settings
 
-from pytest_claude_tokens.context import CONTEXT, ExplorationContext, Report
+from pytest_claude_tokens.search.context import CONTEXT, ExplorationContext, Report
 from pytest_claude_tokens.violations import Violation
 
 SCHEDULES = 25

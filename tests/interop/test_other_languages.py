@@ -13,7 +13,8 @@ import pytest
 
 from fake_server import Fault
 from fake_server.transports import proxy
-from pytest_claude_tokens import node, running
+from pytest_claude_tokens import node
+from pytest_claude_tokens.cli import run as running
 from pytest_claude_tokens.violations import DoubleSpend
 
 CLIENTS = Path(__file__).with_name("clients")

@@ -6,14 +6,14 @@ import pytest
 
 # Imported out here, once: an inner run forgets what it imports, and would load httpx and add an audit hook each time.
 import fake_server.transports.inprocess  # noqa: F401
-import pytest_claude_tokens.runtest  # noqa: F401
+import pytest_claude_tokens.plugin.call_phase  # noqa: F401
 
 PLAIN = "-p no:cacheprovider -p no:randomly -o asyncio_default_fixture_loop_scope=function"
 
 POOL = '''
 """Requests straight at the service, without a client: the same in any kind of test."""
 import json
-from fake_server.wire import Request
+from fake_server.protocol.wire import Request
 
 def refresh(tokens, worker, secret):
     body = {"grant_type": "refresh_token", "refresh_token": secret, "client_id": "c"}

@@ -9,9 +9,9 @@ from fake_server import Policy
 from fake_server.clock import Clock
 from fake_server.effects import Break, Wait
 from fake_server.exchange import Exchange
+from fake_server.protocol.wire import Request
 from fake_server.server import Server
-from fake_server.wire import Request
-from pytest_claude_tokens.history import History, Operation
+from pytest_claude_tokens.judge.history import History, Operation
 
 
 class Play:

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from pytest_claude_tokens import guard, plugin
+from pytest_claude_tokens import plugin
+from pytest_claude_tokens.guard import guard
 
 HEADLINE = "claude_tokens.DoubleSpend: rt#1 by w0 (#2) and w1 (#5)"
 
@@ -112,7 +113,7 @@ def test_a_subtest_that_checks_has_the_story(pytester):
 SUITE = """
 import pytest
 from pool import *
-from pytest_claude_tokens.runtest import FACTS
+from pytest_claude_tokens.plugin.call_phase import FACTS
 
 @pytest.mark.parametrize("n", range(200))
 def test_sound(claude_tokens, n):
@@ -184,7 +185,7 @@ def test_a_run_that_does_not_use_it_loads_nothing(pytester, alone):
 def test_the_real_service_is_guarded_until_the_outermost_session_ends(pytester, monkeypatch):
     """A session inside a test is not the last one; of a session by itself, no guard is left."""
     pytester.makepyfile("def test_it(claude_tokens): ...")
-    guard.disarm()
+    guard.uninstall()
 
     pytester.runpytest().assert_outcomes(passed=1)
     assert guard._active
@@ -208,10 +209,10 @@ def test_the_asserts_of_the_service_are_rewritten(pytester, alone):
     pytester.makepyfile(
         """
         from _pytest.assertion.rewrite import AssertionRewritingHook
-        import fake_server.gate
+        import fake_server.core.gate
 
         def test_it():
-            assert isinstance(fake_server.gate.__loader__, AssertionRewritingHook)
+            assert isinstance(fake_server.core.gate.__loader__, AssertionRewritingHook)
         """
     )
     pytester.runpytest_subprocess().assert_outcomes(passed=1)

@@ -96,7 +96,7 @@ def test_a_failure_has_its_section_replay_line_and_history(explored, pytester):
             "double-spend: *",
             "2 workers, 1 grant; *",
             "schedule 1*; replayed 3/3",
-            "order: stock order",
+            "order: default order",
             "",
             ".claude-tokens/test_bad-*  history.jsonl*",
             "claude-tokens: 1 test, * schedules, 1 violation",

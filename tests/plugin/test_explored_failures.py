@@ -8,7 +8,7 @@ from types import TracebackType
 
 import pytest
 
-from pytest_claude_tokens.frames import of_the_user
+from pytest_claude_tokens.simulation.frames import of_the_user
 
 DISPATCHER = """
 import httpx

@@ -202,7 +202,7 @@ def test_the_suite_may_say_that_the_real_hosts_are_needed(pytester):
     pytester.makeini("[pytest]\nclaude_tokens_allow_real_hosts = true")
     pytester.makepyfile(
         """
-        from pytest_claude_tokens import guard
+        from pytest_claude_tokens.guard import guard
 
         def test_it(claude_tokens):
             assert guard._hosts_allowed
@@ -213,7 +213,7 @@ def test_the_suite_may_say_that_the_real_hosts_are_needed(pytester):
     pytester.makeini("[pytest]")
     pytester.makepyfile(
         """
-        from pytest_claude_tokens import guard
+        from pytest_claude_tokens.guard import guard
 
         def test_it(claude_tokens):
             assert not guard._hosts_allowed

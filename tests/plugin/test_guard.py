@@ -22,9 +22,9 @@ import pytest
 import requests
 
 from fake_server.transports.loopback import listener
-from pytest_claude_tokens import guard, guard_hosts
-from pytest_claude_tokens.guard import RealServiceRefused
-from pytest_claude_tokens.handle import ClaudeTokens
+from pytest_claude_tokens.guard import guard, hosts
+from pytest_claude_tokens.guard.guard import RealServiceRefused
+from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_a_proxy_of_the_users_is_not_asked(tokens, monkeypatch):
 def test_a_tunnel_through_a_proxy_given_by_hand_is_refused(tokens, monkeypatch):
     """`proxies=` has no regard for NO_PROXY; the tunnel's request would name the real host."""
     with socket.create_server(("127.0.0.1", 0)) as proxy:
-        monkeypatch.setattr(guard_hosts, "_LOOPBACK", ())  # as if this proxy were elsewhere
+        monkeypatch.setattr(hosts, "_LOOPBACK", ())  # as if this proxy were elsewhere
         with pytest.raises(RealServiceRefused):
             requests.get(
                 "https://api.anthropic.com", proxies={"https": f"http://127.0.0.1:{proxy.getsockname()[1]}"}, timeout=5
@@ -267,7 +267,8 @@ def test_nothing_is_left_when_the_session_is_over(tmp_path):
         textwrap.dedent(
             """
             import os, socket
-            from pytest_claude_tokens import ClaudeTokens, guard
+            from pytest_claude_tokens import ClaudeTokens
+            from pytest_claude_tokens.guard import guard
 
             def look_up():
                 try:
@@ -280,7 +281,7 @@ def test_nothing_is_left_when_the_session_is_over(tmp_path):
                 said.append(look_up())
             said.append(look_up())
             said.append(os.environ.get("NO_PROXY"))
-            guard.disarm()
+            guard.uninstall()
             said += [look_up(), os.environ.get("NO_PROXY")]
             print(said)
             """
@@ -299,7 +300,8 @@ def test_nothing_is_left_when_the_session_is_over(tmp_path):
 def test_the_guard_is_cheap_to_load():
     """Neither asyncio nor ssl, which the plugin may not load, nor the service."""
     code = (
-        "import sys; before = set(sys.modules); import pytest_claude_tokens.guard; new = set(sys.modules) - before; "
+        "import sys; before = set(sys.modules); import pytest_claude_tokens.guard.guard\n"
+        "new = set(sys.modules) - before\n"
         "print([m for m in ('asyncio', 'ssl', 'socket', 'subprocess', 'fake_server') if m in new])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_claude_tokens import options
+from pytest_claude_tokens.plugin import options
 
 
 @pytest.mark.parametrize(

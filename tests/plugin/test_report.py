@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pytest_claude_tokens import report
-from pytest_claude_tokens.checkers import judge
-from pytest_claude_tokens.history import History
+from pytest_claude_tokens.judge.history import History
+from pytest_claude_tokens.judge.judging import judge
 from tests.plugin.play import Play
 
 HEADLINE = "claude_tokens.DoubleSpend: rt#1 by w0 (#2) and w1 (#5)"
@@ -271,7 +271,7 @@ def test_the_summary_of_a_run_is_made_of_what_rides_on_its_reports(pytester):
     """A search puts its numbers into the stash of its test."""
     pytester.makepyfile(
         test_it="""
-        from pytest_claude_tokens.runtest import FACTS
+        from pytest_claude_tokens.plugin.call_phase import FACTS
 
         def test_it(request, claude_tokens):
             request.node.stash[FACTS] = {"explored": {"schedules": 1, "says": "1 schedule"}}

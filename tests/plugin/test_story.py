@@ -9,10 +9,10 @@ import pytest
 
 from fake_server import Fault, Policy
 from fake_server.exchange import Exchange
-from fake_server.wire import Request
-from pytest_claude_tokens.history import History
+from fake_server.protocol.wire import Request
+from pytest_claude_tokens.judge.history import History
+from pytest_claude_tokens.report.story import RULES, plain_story, story
 from pytest_claude_tokens.report.table import WIDTH, table
-from pytest_claude_tokens.report.text import RULES, plain_story, story
 from pytest_claude_tokens.violations import (
     INVARIANTS,
     BlindReplay,

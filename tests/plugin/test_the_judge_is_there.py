@@ -6,7 +6,8 @@ import importlib.util
 
 import pytest
 
-from pytest_claude_tokens import cli, plugin
+from pytest_claude_tokens.cli import main
+from pytest_claude_tokens.plugin import hooks
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_an_explored_test_is_judged_whatever_becomes_of_sys_modules(pytester, al
 @pytest.mark.parametrize("body", ["claude_tokens.account()", "make_claude_tokens().open()"])
 def test_a_suite_whose_judge_cannot_be_loaded_fails(pytester, alone, body):
     """An error of the fixture, which no test passes."""
-    pytester.makeconftest("import sys; sys.modules['pytest_claude_tokens.runtest'] = None")
+    pytester.makeconftest("import sys; sys.modules['pytest_claude_tokens.plugin.call_phase'] = None")
     pytester.makepyfile(f"def test_it({body.partition('.')[0].removesuffix('()')}): {body}")
     outcomes = pytester.runpytest_subprocess().parseoutcomes()
 
@@ -85,6 +86,6 @@ def test_a_suite_whose_judge_cannot_be_loaded_fails(pytester, alone, body):
     assert outcomes.get("failed", 0) + outcomes.get("errors", 0) == 1
 
 
-@pytest.mark.parametrize("name", [plugin.GUARD, *(command.module for command in cli.COMMANDS)])
+@pytest.mark.parametrize("name", [hooks.GUARD, *(command.module for command in main.COMMANDS)])
 def test_a_module_that_is_found_by_its_name_exists(name):
     assert importlib.util.find_spec(name) is not None

@@ -22,9 +22,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from fake_server.authority import Authority, Grant
+from fake_server.core.authority import Authority, Grant
+from fake_server.core.states import Outcome
 from fake_server.policy import PRESETS, Policy
-from fake_server.states import Outcome
 
 LIFE, DEADLINE, GRACE = 50, 200, 30
 SHORT: dict[str, Any] = {"expires_in": LIFE, "refresh_expires_in": DEADLINE}

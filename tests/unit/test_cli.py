@@ -10,9 +10,9 @@ import sys
 
 import pytest
 
-from pytest_claude_tokens import cli
+from pytest_claude_tokens.cli import main
 
-NAMES = [command.name for command in cli.COMMANDS]
+NAMES = [command.name for command in main.COMMANDS]
 
 
 @pytest.fixture
@@ -28,24 +28,24 @@ def stub(monkeypatch):
                 calls.append((argv, prog))
                 return act()
 
-        monkeypatch.setattr(cli, "COMMANDS", (cli.Command("stub", "a_stub", "does nothing"),))
+        monkeypatch.setattr(main, "COMMANDS", (main.Command("stub", "a_stub", "does nothing"),))
         monkeypatch.setitem(sys.modules, "a_stub", Module)
         return calls
 
     return put
 
 
-@pytest.mark.parametrize("command", cli.COMMANDS, ids=NAMES)
+@pytest.mark.parametrize("command", main.COMMANDS, ids=NAMES)
 def test_each_command_is_a_module_with_a_main(command):
     """The table names what is there."""
     assert callable(importlib.import_module(command.module).main)
 
 
-@pytest.mark.parametrize("command", cli.COMMANDS, ids=NAMES)
+@pytest.mark.parametrize("command", main.COMMANDS, ids=NAMES)
 def test_each_command_tells_about_itself_under_its_name(command, capsys):
     """``--help`` of a command is that command's own, and ends well."""
     with pytest.raises(SystemExit) as ended:
-        cli.main([command.name, "--help"])
+        main.main([command.name, "--help"])
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith(f"usage: claude-tokens {command.name}")
 
@@ -53,17 +53,17 @@ def test_each_command_tells_about_itself_under_its_name(command, capsys):
 def test_help_lists_the_commands(capsys):
     """``--help`` names each command with what it does, and ends well."""
     with pytest.raises(SystemExit) as ended:
-        cli.main(["--help"])
+        main.main(["--help"])
     assert ended.value.code == 0
     said = capsys.readouterr().out
-    for command in cli.COMMANDS:
+    for command in main.COMMANDS:
         assert re.search(rf"^  {command.name} +{re.escape(command.says)}$", said, re.MULTILINE)
     assert max(map(len, said.splitlines())) <= 100
 
 
 def test_nothing_to_do_is_a_usage_error_with_the_help(capsys):
     """Without a command, the help goes to standard error."""
-    assert cli.main([]) == 2
+    assert main.main([]) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert "check" in said.err
@@ -71,20 +71,20 @@ def test_nothing_to_do_is_a_usage_error_with_the_help(capsys):
 
 def test_version_is_that_of_the_distribution(capsys):
     """``--version`` ends well."""
-    assert cli.main(["--version"]) == 0
+    assert main.main(["--version"]) == 0
     assert re.fullmatch(r"claude-tokens \d+\.\d+\.\d+\S*\n", capsys.readouterr().out)
 
 
 def test_unknown_command_is_refused_in_one_sentence_with_those_there_are(capsys):
     """A slip of the finger costs one line."""
-    assert cli.main(["chekc", "x"]) == 2
+    assert main.main(["chekc", "x"]) == 2
     assert capsys.readouterr().err == (f"claude-tokens: there is no command 'chekc'; there are {', '.join(NAMES)}\n")
 
 
 def test_unknown_option_is_a_usage_error(capsys):
     """An option before the command has to be one of ours."""
     with pytest.raises(SystemExit) as ended:
-        cli.main(["--chekc"])
+        main.main(["--chekc"])
     assert ended.value.code == 2
     assert "--chekc" in capsys.readouterr().err
 
@@ -92,7 +92,7 @@ def test_unknown_option_is_a_usage_error(capsys):
 def test_all_after_the_command_is_the_commands_own(stub):
     """Neither options nor ``--`` are read on the way, and the status is handed on."""
     calls = stub(lambda: 3)
-    assert cli.main(["stub", "--version", "--", "-x"]) == 3
+    assert main.main(["stub", "--version", "--", "-x"]) == 3
     assert calls == [(["--version", "--", "-x"], "claude-tokens stub")]
 
 
@@ -100,7 +100,7 @@ def test_arguments_come_from_the_process(stub, monkeypatch):
     """As a console script it is called without any."""
     calls = stub()
     monkeypatch.setattr(sys, "argv", ["claude-tokens", "stub", "x"])
-    assert cli.main() == 0
+    assert main.main() == 0
     assert calls == [(["x"], "claude-tokens stub")]
 
 
@@ -111,7 +111,7 @@ def test_an_interrupt_ends_quietly(stub):
         raise KeyboardInterrupt
 
     stub(interrupt)
-    assert cli.main(["stub"]) == 130
+    assert main.main(["stub"]) == 130
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():
@@ -178,7 +178,7 @@ def test_an_error_that_is_not_the_output_s_is_not_laid_at_its_door(stub):
 
     stub(fail)
     with pytest.raises(OSError, match="Too many open files"):
-        cli.main(["stub"])
+        main.main(["stub"])
 
 
 def test_the_module_runs_the_same():
@@ -197,7 +197,9 @@ def test_the_module_runs_the_same():
 
 def test_finding_a_command_loads_nothing_heavy():
     """A command's module, and with it Hypothesis or httpx, is loaded only where that command is asked for."""
-    code = "import sys; from pytest_claude_tokens.cli import main; main(['nothing']); print(*sys.modules, sep='\\n')"
+    code = (
+        "import sys; from pytest_claude_tokens.cli.main import main; main(['nothing']); print(*sys.modules, sep='\\n')"
+    )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     loaded = set(ended.stdout.split())
-    assert not loaded & {"asyncio", "httpx", "hypothesis", "pytest", "respx", "ssl", "pytest_claude_tokens.demo"}
+    assert not loaded & {"asyncio", "httpx", "hypothesis", "pytest", "respx", "ssl", "pytest_claude_tokens.cli.demo"}

@@ -14,11 +14,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fake_server.tokens import TOKEN
-from pytest_claude_tokens import check as check_module
-from pytest_claude_tokens import cli
-from pytest_claude_tokens.checkers import judge
-from pytest_claude_tokens.history import History
-from pytest_claude_tokens.report.text import story
+from pytest_claude_tokens.cli import check as check_module
+from pytest_claude_tokens.cli import main
+from pytest_claude_tokens.judge.history import History
+from pytest_claude_tokens.judge.judging import judge
+from pytest_claude_tokens.report.story import story
 
 FOLDER = Path(__file__).parents[1] / "histories"
 EXPECTED = json.loads((FOLDER / "expected.json").read_text(encoding="utf-8"))
@@ -26,7 +26,7 @@ NAMES = sorted(EXPECTED)
 
 
 def check(*arguments) -> int:
-    return cli.main(["check", *map(str, arguments)])
+    return main.main(["check", *map(str, arguments)])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -193,9 +193,9 @@ def test_a_name_that_is_no_text_is_told_all_the_same(capsys, tmp_path):
     """A file may be named by any bytes; the last line and the sentence are ASCII."""
     path = os.fsencode(tmp_path) + b"/\xff.jsonl"
     name = os.fsdecode(path)
-    assert cli.main(["check", name]) == 2
+    assert main.main(["check", name]) == 2
     shutil.copy(FOLDER / "double-spend-overlap.jsonl", name)
-    assert cli.main(["check", name]) == 1
+    assert main.main(["check", name]) == 1
 
 
 # Whatever the file holds.

@@ -9,16 +9,16 @@ import sys
 
 import pytest
 
-from pytest_claude_tokens import cli, demo
-from pytest_claude_tokens.checkers import judge
-from pytest_claude_tokens.history import History
-from pytest_claude_tokens.simulation.replay import Replay
-from pytest_claude_tokens.simulation.schedule import STOCK
+from pytest_claude_tokens.cli import demo, main
+from pytest_claude_tokens.judge.history import History
+from pytest_claude_tokens.judge.judging import judge
+from pytest_claude_tokens.search.replay import Replay
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER
 from pytest_claude_tokens.violations import DoubleSpend
 
 
 class NoWait(demo.Dispatcher):
-    """Does not even wait: breaks in stock order."""
+    """Does not even wait: breaks in default order."""
 
     async def bearer(self):
         self.busy = False
@@ -49,7 +49,7 @@ def quick(monkeypatch):
 def test_the_bug_is_found_and_the_twin_is_spared(capsys, tmp_path, monkeypatch):
     """Exit status 0; the story, the figures and the history are those of the searches, in plain ASCII."""
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["demo", "--history", "history.jsonl"]) == 0
+    assert main.main(["demo", "--history", "history.jsonl"]) == 0
 
     said = capsys.readouterr().out
     assert said.isascii()
@@ -105,14 +105,14 @@ def test_the_number_of_the_failing_schedule_is_that_of_the_first_failure():
     result = demo.search(NoWait, 100)
     assert isinstance(result.error, DoubleSpend)
     assert result.found.example == 1
-    assert result.found.schedule == STOCK
+    assert result.found.schedule == DEFAULT_ORDER
 
 
 def test_a_replay_shows_the_same_story_again(capsys):
     """The token that the demonstration prints, pasted back, leads to the same events."""
     found = demo.search(demo.Dispatcher, demo.PATIENCE).found
 
-    assert cli.main(["demo", f"--replay={found.token}"]) == 0
+    assert main.main(["demo", f"--replay={found.token}"]) == 0
 
     said = capsys.readouterr().out
     assert "The shortest schedule that shows it: " in said
@@ -123,8 +123,8 @@ def test_a_replay_shows_the_same_story_again(capsys):
 
 def test_a_replay_of_a_harmless_schedule_shows_nothing(capsys):
     """Exit status 1: the bug was not shown."""
-    token = Replay(kind="tasks", workers=2, schedule=STOCK).token()
-    assert cli.main(["demo", "--replay", token]) == 1
+    token = Replay(kind="tasks", workers=2, schedule=DEFAULT_ORDER).token()
+    assert main.main(["demo", "--replay", token]) == 1
     assert capsys.readouterr().out.startswith("No double-spend in 1 schedule, 1 distinct history")
 
 
@@ -133,12 +133,12 @@ def test_a_replay_of_a_harmless_schedule_shows_nothing(capsys):
     [
         ("ct0-AAAA", "'ct0-AAAA' is not a replay token"),
         ("ct1-AAAA", "'ct1-AAAA' is damaged"),
-        (Replay(kind="threads", workers=4, schedule=STOCK).token(), "was made for 4 workers as threads"),
+        (Replay(kind="threads", workers=4, schedule=DEFAULT_ORDER).token(), "was made for 4 workers as threads"),
     ],
 )
 def test_a_token_that_is_not_ours_is_a_usage_error(token, told, capsys):
     """In one sentence that quotes it."""
-    assert cli.main(["demo", "--replay", token]) == 2
+    assert main.main(["demo", "--replay", token]) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("claude-tokens demo: ")
@@ -148,7 +148,7 @@ def test_a_token_that_is_not_ours_is_a_usage_error(token, told, capsys):
 
 def test_a_history_that_can_not_be_written_is_told_before_anything_is_searched(capsys, tmp_path):
     """A usage error, at once."""
-    assert cli.main(["demo", "--history", str(tmp_path / "nowhere" / "x.jsonl")]) == 2
+    assert main.main(["demo", "--history", str(tmp_path / "nowhere" / "x.jsonl")]) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("claude-tokens demo: ")

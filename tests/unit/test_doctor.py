@@ -10,7 +10,7 @@ import stat
 
 import pytest
 
-from pytest_claude_tokens import cli, doctor
+from pytest_claude_tokens.cli import doctor, main
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def installed(monkeypatch):
 
 def told(capsys) -> list[str]:
     """The lines of a report, each whole again."""
-    assert cli.main(["doctor"]) == 0
+    assert main.main(["doctor"]) == 0
     text = capsys.readouterr().out
     assert text.isascii()
     assert max(map(len, text.splitlines())) <= 100
@@ -66,7 +66,7 @@ def test_a_missing_extra_comes_with_the_line_that_installs_it(installed, capsys,
     """Each of them, and without its absence being an error."""
     installed(httpx="0.28")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert cli.main(["doctor"]) == 0
+    assert main.main(["doctor"]) == 0
     unbroken = capsys.readouterr().out
     assert all(f'pip install "pytest-claude-tokens[{name}]"' in unbroken for name in doctor.EXTRAS)
     lines = told(capsys)

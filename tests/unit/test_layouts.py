@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_claude_tokens import ClaudeTokens, layouts
-from pytest_claude_tokens.credentials import FILE
+from pytest_claude_tokens.claude.credentials import FILE
 from pytest_claude_tokens.layouts import LAYOUTS, Place, Unavailable, start
 
 PLAIN = ["shared-config-dir", "copied-credentials", "symlinked-dir", "symlinked-file"]

@@ -28,7 +28,7 @@ def requirements(extra: str | None = None) -> set[str]:
     ("group", "name", "value"),
     [
         ("pytest11", "claude_tokens", "pytest_claude_tokens.plugin"),
-        ("console_scripts", "claude-tokens", "pytest_claude_tokens.cli:main"),
+        ("console_scripts", "claude-tokens", "pytest_claude_tokens.cli.main:main"),
     ],
 )
 def test_an_entry_point_is_named_as_documented_and_loads(group: str, name: str, value: str) -> None:

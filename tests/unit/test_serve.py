@@ -19,8 +19,8 @@ import httpx
 import pytest
 
 from fake_server import __main__ as module
-from fake_server import serve as serving
-from fake_server.serve import Judged, build_parser, serve
+from fake_server.serve import service as serving
+from fake_server.serve.service import Judged, build_parser, serve
 from tests.unit.transports.raw import PATIENCE, raw, request, token_body
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from pytest_claude_tokens.serving import ServiceJudge
+from pytest_claude_tokens.cli.serve import ServiceJudge
 from tests.unit.transports.raw import PATIENCE, a_server, call, raw, token_body
 
 

@@ -273,7 +273,7 @@ class SaysSoEarly:
 
     It may go on by itself where the generation is new and the lock is free. So it takes an old login for a new one if
     it reads the generation just after it was written, the login just before that is, and the lock just after the end:
-    in stock order it misses all three.
+    in default order it misses all three.
     """
 
     def __init__(self, database: Database) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import seed as seeded
 from hypothesis import settings
 
-from pytest_claude_tokens.context import CONTEXT, ExplorationContext, Report
+from pytest_claude_tokens.search.context import CONTEXT, ExplorationContext, Report
 from tests.zoo.common import Body, Pair
 from tests.zoo.table import explored
 

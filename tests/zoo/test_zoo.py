@@ -1,4 +1,4 @@
-"""Every planted bug of the zoo is found under its own name, told in a few facts, and replayed; no twin is blamed."""
+"""Every planted bug of the zoo is found under its name, told in a few deviations, and replayed; no twin is blamed."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def found(name: str) -> Search:
 
 @every_pair
 def test_planted_bug_is_found_told_shortly_and_replayed(name):
-    """The search finds it under the name of its invariant, in at most four facts, and its token shows it again."""
+    """The search finds it under the name of its invariant, in at most four deviations, and its token shows it again."""
     pair, result = ZOO[name], found(name)
     assert type(result.error) is pair.invariant
     assert result.example <= pair.schedules
     schedule = result.found.schedule
-    assert len(schedule.facts) + len(schedule.mishaps) <= FACTS, schedule.text()
+    assert len(schedule.deviations) + len(schedule.planned_faults) <= FACTS, schedule.text()
     assert result.found.replayed == (3, 3)
     again = search(pair, pair.planted, replay=result.found.token)
     assert type(again.error) is pair.invariant
@@ -74,7 +74,7 @@ def test_replays_are_the_same_in_every_process():
 
 
 def test_deepest_bug_needs_three_preemptions():
-    """No schedule with at most two departures from stock order shows it; some with three do."""
+    """No schedule with at most two deviations from default order shows it; some with three do."""
     pair = ZOO["three preemptions in order"]
     two = search(replace(pair, options={"exhaustive": 2}), pair.planted)
     assert two.error is None
@@ -82,4 +82,4 @@ def test_deepest_bug_needs_three_preemptions():
     if nightly():
         three = search(replace(pair, options={"exhaustive": 3}), pair.planted)
         assert type(three.error) is pair.invariant
-        assert len(three.found.schedule.facts) == 3
+        assert len(three.found.schedule.deviations) == 3

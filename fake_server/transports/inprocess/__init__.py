@@ -7,10 +7,10 @@
 
 from __future__ import annotations
 
+from fake_server.transports.inprocess.cached_clients import cached_client_setup
 from fake_server.transports.inprocess.driving import Target
 from fake_server.transports.inprocess.routing import Interceptor, MissingExtra
-from fake_server.transports.inprocess.thrift import cheap_clients
-from fake_server.transports.inprocess.tls import cheap_tls
+from fake_server.transports.inprocess.shared_tls import shared_ssl_context
 from fake_server.transports.inprocess.waiting import RealWaiter, Waiter
 
-__all__ = ["Interceptor", "MissingExtra", "RealWaiter", "Target", "Waiter", "cheap_clients", "cheap_tls"]
+__all__ = ["Interceptor", "MissingExtra", "RealWaiter", "Target", "Waiter", "cached_client_setup", "shared_ssl_context"]

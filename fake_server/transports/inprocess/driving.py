@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import httpx
 
-from fake_server.actors import WORKER, actor_of
 from fake_server.effects import Break, Effect, Piece, Start, Wait
-from fake_server.wire import Request
+from fake_server.protocol.actors import WORKER, actor_of
+from fake_server.protocol.wire import Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

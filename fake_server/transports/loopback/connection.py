@@ -13,8 +13,8 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
-from fake_server.actors import actor_of
 from fake_server.effects import Break, Piece, Start, Wait
+from fake_server.protocol.actors import actor_of
 from fake_server.transports.loopback.http1 import (
     CONTINUE,
     Message,

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import httptools
 
-from fake_server.wire import Request
+from fake_server.protocol.wire import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from fake_server.effects import Wait
     from fake_server.exchange import Exchange
+    from fake_server.protocol.wire import Request
     from fake_server.server import Server
-    from fake_server.wire import Request
 
     Pace = Callable[[Exchange, Wait], Wait]
     Aside = Callable[[Request], Local | None]

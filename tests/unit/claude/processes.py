@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from fake_server.clock import Clock, stopwatch
-from fake_server.hold import Hold
+from fake_server.core.hold import Hold
 from fake_server.policy import Policy
 from fake_server.server import Server
 from fake_server.transports.sockets import SocketServer
 from pytest_claude_tokens.claude import telemetry
-from pytest_claude_tokens.shims import install
+from pytest_claude_tokens.claude.install import install
 
 PATIENCE = 30.0
 

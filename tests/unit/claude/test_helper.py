@@ -68,14 +68,14 @@ def test_a_key_is_kept_for_five_minutes(helped):
 def test_a_key_past_its_time_is_used_once_more_while_the_helper_runs(helped, monkeypatch):
     """Stale, then fresh: no call waits for the helper but the first."""
     world = helped()
-    monkeypatch.setattr("pytest_claude_tokens.claude.helper.KeyHelper._start", ended(world))
+    monkeypatch.setattr("pytest_claude_tokens.claude.api_key_helper.KeyHelper._start", ended(world))
     converse(world, 301, 1, 1)
     assert keys(world) == ["1", "1", "2"]
 
 
 def ended(world):
     """A start of the helper that returns when it has run, so that the next look finds it done."""
-    from pytest_claude_tokens.claude.helper import KeyHelper
+    from pytest_claude_tokens.claude.api_key_helper import KeyHelper
 
     start = KeyHelper._start
 
@@ -103,7 +103,7 @@ def test_the_time_to_live_is_read_where_the_release_reads_it(helped, monkeypatch
     """1.0 ignores the settings file: its helper is called every five minutes all the same."""
     dialect, environ, settings, called = case
     world = helped(dialect, **settings)
-    monkeypatch.setattr("pytest_claude_tokens.claude.helper.KeyHelper._start", ended(world))
+    monkeypatch.setattr("pytest_claude_tokens.claude.api_key_helper.KeyHelper._start", ended(world))
     converse(world, *([0] if dialect == "1.0" else []), 301, 1, 1, **environ)
     assert keys(world)[-1] == called
 

@@ -15,8 +15,7 @@ import time
 import pytest
 
 from fake_server.policy import Policy
-from pytest_claude_tokens import shims
-from pytest_claude_tokens.claude import keychain
+from pytest_claude_tokens.claude import install, keychain
 from pytest_claude_tokens.claude import main as program
 from tests.unit.claude.processes import Site
 
@@ -188,13 +187,13 @@ def test_the_real_names_are_reached_through_the_proxy(site, dialect):
 def test_the_executables_are_found_on_the_path(site, tmp_path):
     """In a folder with a space in its name; they say what they are, and installing twice is harmless."""
     here = site()
-    assert shims.install(here.bin) == here.bin
+    assert install.install(here.bin) == here.bin
     assert sorted(os.listdir(here.bin)) == ["claude", "security"]
     environ = here.environ(tmp_path, "w0")
     told = subprocess.run(["claude", "--version"], env=environ, capture_output=True, text=True, check=True)
     assert told.stdout == "2.1.123 (Claude Code)\n"
     for name in ("claude", "security"):
-        assert (here.bin / name).read_text().splitlines()[1] == shims.MARK
+        assert (here.bin / name).read_text().splitlines()[1] == install.MARK
 
 
 def test_security_keeps_its_items_beside_itself_or_where_it_is_told(site, tmp_path):
@@ -232,7 +231,7 @@ def test_it_starts_without_what_is_slow_to_import(site, tmp_path):
         "m.os._exit = lambda code: print(code, sorted(slow & set(sys.modules)))\n"
         "m.entry()"
     )
-    root = os.path.dirname(os.path.dirname(shims.__file__))
+    root = os.path.dirname(os.path.dirname(install.__file__))
     argv = [sys.executable, "-I", "-S", "-c", code, root, "-p", "Reply: A"]
     told = subprocess.run(argv, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
     assert told.stdout == "A\n0 []\n"
@@ -330,7 +329,7 @@ def test_both_programs_run_by_their_module_and_by_their_file(entry, monkeypatch)
 
 def test_an_in_memory_stream_is_always_readable():
     """What has no descriptor has no silence."""
-    from pytest_claude_tokens.claude.machine import _chance, _readable
+    from pytest_claude_tokens.claude.process import _chance, _readable
 
     assert _readable(io.StringIO(""), 0.0)
     assert 0 <= _chance() < 1

@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from pytest_claude_tokens.claude.machine import Machine
+from pytest_claude_tokens.claude.process import Machine
 from tests.unit.claude.world import START, answer
 
 

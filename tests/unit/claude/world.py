@@ -12,12 +12,12 @@ from typing import Any, cast
 from fake_server.clock import Clock
 from fake_server.effects import Break, Piece, Start, Wait
 from fake_server.policy import Policy
+from fake_server.protocol.wire import Request
 from fake_server.server import Server
-from fake_server.wire import Request
 from pytest_claude_tokens.claude import telemetry
 from pytest_claude_tokens.claude.http import Http, HttpError, Reply, Url
-from pytest_claude_tokens.claude.machine import Machine
 from pytest_claude_tokens.claude.main import main
+from pytest_claude_tokens.claude.process import Machine
 
 START = 1_700_000_000.0
 

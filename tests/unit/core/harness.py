@@ -13,8 +13,8 @@ from fake_server.effects import Break, Effect, Piece, Start, Wait
 from fake_server.events import Event
 from fake_server.exchange import Exchange
 from fake_server.policy import Policy
+from fake_server.protocol.wire import Request
 from fake_server.server import Server
-from fake_server.wire import Request
 
 START = 1_700_000_000.0
 CLIENT = "9d1c250a-e61b-44d9-88ed-5944d1962f5e"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fake_server.authority import Authority
+from fake_server.core.authority import Authority
+from fake_server.core.states import Outcome, RefreshState
 from fake_server.policy import Policy
-from fake_server.states import Outcome, RefreshState
 from fake_server.tokens import TOKEN
 
 NOW = 1000.0

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from fake_server.core.hold import HOLD_LIMIT, Hold
 from fake_server.effects import Piece, Start, Wait
 from fake_server.faults import Fault
-from fake_server.hold import HOLD_LIMIT, Hold
-from fake_server.wire import Request
+from fake_server.protocol.wire import Request
 from tests.unit.core.harness import START, Answer, World, call, code, refresh, token_request
 
 DELAYS = {"token": Fault.delay(1), "call": Fault.delay(1, after_commit=True)}

@@ -10,8 +10,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given, settings
 
+from fake_server.core.gate import Gate, Ticket
 from fake_server.effects import Signal, Wait
-from fake_server.gate import Gate, Ticket
 from fake_server.policy import Policy
 from tests.unit.core.harness import World, call
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 
 from fake_server.clock import Clock
+from fake_server.core.journal import SERVICE, Journal
 from fake_server.events import FORMAT, Event
-from fake_server.journal import SERVICE, Journal
 from tests.unit.core.harness import World
 
 GOOD = {"v": 1, "seq": 7, "t": 1.25, "actor": "w1", "type": "invoke", "f": "token", "op": 3}

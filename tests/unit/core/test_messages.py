@@ -9,7 +9,7 @@ import pytest
 
 from fake_server.faults import Fault
 from fake_server.policy import SETUP_SCOPE
-from fake_server.wire import Request
+from fake_server.protocol.wire import Request
 from tests.unit.core.harness import START, World, authorization, call
 
 UNIFIED = "anthropic-ratelimit-unified-"

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from fake_server.effects import Piece
 from fake_server.exchange import Exchange
 from fake_server.faults import Fault
+from fake_server.protocol.wire import Request
 from fake_server.tokens import TOKEN
-from fake_server.wire import Request
 from tests.unit.core.harness import JSON, Answer, World, authorization, call, code, refresh, token_request
 
 FOREIGN = "Zk4-a-real-secret-of-somebody-else"

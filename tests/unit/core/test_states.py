@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from fake_server.authority import Authority, Grant, IllegalTransition, RefreshToken
+from fake_server.core.authority import Authority, Grant, IllegalTransition, RefreshToken
+from fake_server.core.states import TABLE, Outcome, RefreshEvent, RefreshState, diagram, transition
 from fake_server.policy import Policy
-from fake_server.states import TABLE, Outcome, RefreshEvent, RefreshState, diagram, transition
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = ROOT / "docs" / "states.md"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fake_server.policy import SCOPE, SETUP_SCOPE
-from fake_server.wire import Request
+from fake_server.protocol.wire import Request
 from tests.unit.core.harness import JSON, START, World, code, token_request
 
 SPENT = b'{"error": "invalid_grant", "error_description": "Refresh token not found or invalid"}'

@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given
 
-from fake_server.wire import Call, Malformed, Other, Request, TokenRequest, account_of, bearer_of, read
+from fake_server.protocol.wire import Call, Malformed, Other, Request, TokenRequest, account_of, bearer_of, read
 from tests.unit.core.harness import FORM, JSON, code, refresh, token_request
 
 REFRESH = {"grant_type": "refresh_token", "refresh_token": "R", "client_id": "c"}

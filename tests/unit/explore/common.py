@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 
-from pytest_claude_tokens.context import CONTEXT, ExplorationContext, Report
-from pytest_claude_tokens.exploration import Found
+from pytest_claude_tokens.search.context import CONTEXT, ExplorationContext, Report
+from pytest_claude_tokens.search.explore import Counterexample
 
 TOKEN_URL = "https://platform.claude.com/v1/oauth/token"
 CALL_URL = "https://api.anthropic.com/v1/messages"
@@ -74,8 +74,8 @@ class Result:
     report: Report | None
 
     @property
-    def found(self) -> Found:
-        found: Found = self.error.claude_tokens_found  # type: ignore[union-attr]
+    def found(self) -> Counterexample:
+        found: Counterexample = self.error.claude_tokens_found  # type: ignore[union-attr]
         return found
 
     @property

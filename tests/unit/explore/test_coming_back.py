@@ -7,15 +7,15 @@ import threading
 import pytest
 
 from pytest_claude_tokens.simulation import threads
-from pytest_claude_tokens.simulation.carrier import Stuck
-from pytest_claude_tokens.simulation.schedule import STOCK, Chooser
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Chooser
+from pytest_claude_tokens.simulation.thread_record import Stuck
 from pytest_claude_tokens.simulation.world import World
 
 
 def test_run_goes_on_with_a_thread_that_comes_back_just_when_nobody_was_found(monkeypatch):
     """It is no deadlock: the thread was outside when the search for somebody began, and is in the queue at its end."""
-    world = World(Chooser(STOCK, 1), 1)
-    late = world.enlist("w0", 0)
+    world = World(Chooser(DEFAULT_ORDER, 1), 1)
+    late = world.register("w0", 0)
     late.outside = True
     decide = world.decide
 
@@ -43,14 +43,14 @@ def test_run_goes_on_with_a_thread_that_comes_back_just_when_nobody_was_found(mo
 
 def test_run_in_which_nobody_is_left_is_over():
     """With nobody ready, and nobody outside, it is a deadlock."""
-    world = World(Chooser(STOCK, 1), 1)
+    world = World(Chooser(DEFAULT_ORDER, 1), 1)
     with pytest.raises(Stuck):
         world.block(world.root, "a test")
 
 
 def test_thread_that_waits_for_the_start_of_another_is_not_taken_for_stuck(monkeypatch):
     """On a busy machine that takes longer than the watchdog's patience; nobody else may go on meanwhile."""
-    world = World(Chooser(STOCK, 1), 1)
+    world = World(Chooser(DEFAULT_ORDER, 1), 1)
     start = threads.REAL_START
     taken = []
 
@@ -60,6 +60,6 @@ def test_thread_that_waits_for_the_start_of_another_is_not_taken_for_stuck(monke
         start(thread)
 
     monkeypatch.setattr(threads, "REAL_START", slow_start)
-    threads.adopt_thread(world, threading.Thread(target=int), "w0", "w0")
+    threads.bind_thread(world, threading.Thread(target=int), "w0", "w0")
     assert world.stop() == []
     assert taken == [False]

@@ -15,10 +15,10 @@ from hypothesis.errors import DidNotReproduce
 
 from fake_server import Fault, Policy
 from pytest_claude_tokens import explore
-from pytest_claude_tokens.confirming import compare
-from pytest_claude_tokens.history import History
-from pytest_claude_tokens.simulation.replay import BadToken, Replay
-from pytest_claude_tokens.simulation.schedule import STOCK
+from pytest_claude_tokens.judge.history import History
+from pytest_claude_tokens.search.confirm import compare
+from pytest_claude_tokens.search.replay import BadToken, Replay
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER
 from pytest_claude_tokens.violations import BlindReplay, DoubleSpend, ForcedLogin, Nondeterministic, Unknown
 from tests.unit.explore.common import TOKEN_URL, Login, hello, refreshing, search, sound, unsound
 
@@ -31,7 +31,7 @@ def lines(found):
 
 
 async def tasks(claude_tokens, workers):
-    """Found in stock order."""
+    """Found in default order."""
     await workers(unsound(claude_tokens).token)
 
 
@@ -100,7 +100,7 @@ def test_a_token_holds_the_policy_that_the_failure_met():
 def test_a_policy_comes_back_from_its_token():
     """Endless windows and sets of scopes included."""
     for policy in (Policy(), Policy.keycloak(3), Policy(scopes=frozenset("ab")), Policy(latency={"call": 2.0})):
-        token = Replay(kind="tasks", workers=2, schedule=STOCK, policy=policy.to_dict()).token()
+        token = Replay(kind="tasks", workers=2, schedule=DEFAULT_ORDER, policy=policy.to_dict()).token()
         assert Replay.read(token).policy_again() == policy
 
 
@@ -151,7 +151,7 @@ def test_a_token_whose_arguments_cannot_be_drawn_any_more_says_so():
     error = search(made(st.integers(0, 5).filter(lambda n: n > 9)), replay=token).error
     assert isinstance(error, DidNotReproduce)
     assert "the strategies can't draw the arguments of this failure any more" in str(error)
-    replay = Replay(kind="tasks", workers=2, schedule=STOCK, names=("n",), example=1)
+    replay = Replay(kind="tasks", workers=2, schedule=DEFAULT_ORDER, names=("n",), example=1)
     error = search(made(st.integers(0, 5)), replay=replay.token()).error
     assert isinstance(error, DidNotReproduce)
     assert "there is no @example number 1 any more" in str(error)
@@ -243,7 +243,7 @@ def test_one_that_ends_where_the_other_goes_on_is_told_as_nothing_more():
 
 def test_a_stuck_worker_is_unknown_and_tried_once(monkeypatch):
     """Each run of it takes seconds: it is neither shrunk nor repeated, but can be replayed."""
-    monkeypatch.setattr("pytest_claude_tokens.simulation.watchdog.PATIENCE", 0.2)
+    monkeypatch.setattr("pytest_claude_tokens.runs.watchdog.PATIENCE", 0.2)
     runs = []
 
     @quick

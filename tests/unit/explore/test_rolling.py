@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.database import InMemoryExampleDatabase
 from hypothesis.internal.conjecture.data import ConjectureData
 
-from pytest_claude_tokens import campaign, explore
-from pytest_claude_tokens.campaign import Campaign
-from pytest_claude_tokens.drawing import Dice, schedules
+from pytest_claude_tokens import explore
+from pytest_claude_tokens.search import campaign
+from pytest_claude_tokens.search.campaign import Campaign
+from pytest_claude_tokens.search.strategy import IntegerSource, schedules
 from tests.unit.explore.common import search, sound, unsound
 
 quick = settings(database=None, max_examples=60)
@@ -71,7 +72,7 @@ def test_all_but_the_engines_share_comes_in_one_batch(rolled):
     ids=["arguments", "faults"],
 )
 def test_what_is_drawn_otherwise_is_left_to_hypothesis(options, rolled):
-    """Dice know integers only."""
+    """IntegerSource know integers only."""
     test, _ = explored(**options)
     search(quick(test), seed=1)
     assert rolled == []
@@ -127,14 +128,14 @@ def test_choices_stand_for_the_schedule():
     source = random.Random(5)
     drawn = schedules(4, deaths=("cancel", "kill"), signals=(2, 9, 15))
     for _ in range(200):
-        dice = Dice(source)
+        dice = IntegerSource(source)
         schedule = drawn.do_draw(dice)
         assert ConjectureData.for_choices(dice.choices).draw(drawn) == schedule
 
 
 def test_dice_draw_from_end_to_end():
     """Both ends included, each number about as often."""
-    dice = Dice(random.Random(1))
+    dice = IntegerSource(random.Random(1))
     rolls = [dice.draw_integer(3, 7) for _ in range(5000)]
     assert dice.choices == rolls
     assert all(800 < rolls.count(number) < 1200 for number in (3, 4, 5, 6, 7))

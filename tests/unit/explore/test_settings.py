@@ -42,7 +42,7 @@ def counted(decorate, *, body=sound):
     ids=["above", "below"],
 )
 def test_max_examples_bounds_both_gears_together(decorate):
-    """The schedules are exactly as many, wherever the settings stand; two more runs compare stock order with itself."""
+    """The schedules are exactly as many, wherever the settings stand; two more compare default order with itself."""
     test, runs = counted(decorate)
     result = search(test, seed=1)
     assert result.error is None
@@ -224,7 +224,7 @@ def test_a_failing_example_is_told_with_its_arguments():
     result = search(test_it)
     assert isinstance(result.error, DoubleSpend)
     assert result.notes == ["with n=77"]
-    assert result.found.schedule.text() == "stock order"
+    assert result.found.schedule.text() == "default order"
     assert search(test_it, replay=result.found.token).error.args == result.error.args
 
 
@@ -305,7 +305,7 @@ def test_an_example_for_a_test_without_strategies_is_refused():
     async def test_it(claude_tokens, workers):
         await workers(hello)
 
-    assert "@example(n=1): this test has no strategies; stock order is always tried" in str(search(test_it).error)
+    assert "@example(n=1): this test has no strategies; default order is always tried" in str(search(test_it).error)
 
 
 def test_an_example_that_is_expected_to_fail_may():

@@ -9,7 +9,7 @@ from hypothesis.stateful import rule, run_state_machine_as_test
 
 from fake_server import Policy
 from fake_server.policy import PRESETS
-from pytest_claude_tokens import guard
+from pytest_claude_tokens.guard import guard
 from pytest_claude_tokens.stateful import TokenMachine
 from pytest_claude_tokens.violations import DoubleSpend, RefreshStorm, StaleBearer, TokenLeak
 

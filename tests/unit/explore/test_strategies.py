@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from fake_server import Fault, Policy
 from fake_server.policy import PRESETS
 from pytest_claude_tokens import explore
-from pytest_claude_tokens.checkers import judge
-from pytest_claude_tokens.handle import ClaudeTokens
-from pytest_claude_tokens.history import History
+from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
+from pytest_claude_tokens.judge.history import History
+from pytest_claude_tokens.judge.judging import judge
 from pytest_claude_tokens.strategies import accounts, faults, histories, latencies, policies, workloads
 from tests.unit.explore.common import search, sound
 

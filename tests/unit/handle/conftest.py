@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_claude_tokens import guard
-from pytest_claude_tokens.handle import ClaudeTokens
+from pytest_claude_tokens.guard import guard
+from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 
 
 @pytest.fixture
@@ -20,9 +20,9 @@ def guarded(monkeypatch):
     """The guard as the first handle finds it, and as it was before at the end."""
     was_active = guard._active
     monkeypatch.setattr(guard, "_hosts_allowed", False)
-    guard.disarm()
+    guard.uninstall()
     yield guard
-    guard.disarm()
+    guard.uninstall()
     monkeypatch.undo()
     if was_active:
-        guard.arm()
+        guard.install()

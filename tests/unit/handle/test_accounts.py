@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_claude_tokens.handle import ClaudeTokens
+from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from tests.unit.handle.requests_of import call, refresh, refresh_body
 
 

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from pytest_claude_tokens.commands import runs_claude, words
+from pytest_claude_tokens.guard.commands import runs_claude, words
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from pytest_claude_tokens.credentials import claude_credentials, read_refresh_token, write_new
+from pytest_claude_tokens.claude.credentials import claude_credentials, read_refresh_token, write_new
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import httpx
 import pytest
 import requests
 
-from pytest_claude_tokens import environment
-from pytest_claude_tokens.handle import ClaudeTokens
+from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
+from pytest_claude_tokens.processes import environment
 from tests.unit.handle.requests_of import TOKEN_URL, call, refresh_body
 
 DROPPED = {

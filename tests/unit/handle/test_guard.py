@@ -14,8 +14,8 @@ from types import SimpleNamespace
 import pytest
 
 from fake_server.transports.loopback import listener
-from pytest_claude_tokens import guard, guard_hosts
-from pytest_claude_tokens.guard import RealServiceRefused
+from pytest_claude_tokens.guard import guard, hosts
+from pytest_claude_tokens.guard.guard import RealServiceRefused
 
 HOME = "/home/somebody"
 NAMES = ("NO_PROXY", "no_proxy")
@@ -35,10 +35,10 @@ def open_handle(guarded, monkeypatch):
     monkeypatch.setattr(guard, "_homes", lambda scratch: [HOME])
     guard._guarded_places.cache_clear()
     seen = Seen()
-    guard.arm()
-    guard.protect(seen)
+    guard.install()
+    guard.register(seen)
     yield seen
-    guard.release(seen)
+    guard.unregister(seen)
     guard._guarded_places.cache_clear()
 
 
@@ -59,7 +59,7 @@ def refused(event, *args):
 )
 def test_real_hosts_are_refused(guarded, host):
     """The three domains and all below them, however they are spelled."""
-    guard.arm()
+    guard.install()
 
     assert refused("socket.getaddrinfo", host, 443, 0, 0, 0)
     assert refused("socket.gethostbyname", host)
@@ -73,7 +73,7 @@ def test_real_hosts_are_refused(guarded, host):
 )
 def test_other_hosts_are_let_through(guarded, host):
     """A name that only looks like one of them is none."""
-    guard.arm()
+    guard.install()
 
     assert not refused("socket.getaddrinfo", host, 443, 0, 0, 0)
     assert not refused("socket.connect", object(), (host, 443))
@@ -82,14 +82,14 @@ def test_other_hosts_are_let_through(guarded, host):
 @pytest.mark.parametrize("address", ["/run/socket", b"\0abstract", (), 7])
 def test_addresses_without_a_host_are_let_through(guarded, address):
     """Unix sockets and the like have no host."""
-    guard.arm()
+    guard.install()
 
     assert not refused("socket.connect", object(), address)
 
 
 def test_a_tunnel_to_a_real_host_is_refused(guarded):
     """A proxy that a client was given by hand is asked for the real host by name."""
-    guard.arm()
+    guard.install()
     sends = [
         ("proxy.example", b"CONNECT api.anthropic.com:443 HTTP/1.1\r\n\r\n", True),
         ("proxy.example", b"CONNECT example.org:443 HTTP/1.1\r\n\r\n", False),
@@ -108,7 +108,7 @@ def test_a_tunnel_to_a_real_host_is_refused(guarded):
 
 def test_a_server_of_ours_may_be_asked_for_a_real_host(guarded, monkeypatch):
     """It forwards nothing: one that listens in this process, or the one that our environment names."""
-    guard.arm()
+    guard.install()
     monkeypatch.delenv(guard.MARKER, raising=False)
     monkeypatch.setattr(listener, "PORTS", {7})
 
@@ -127,12 +127,12 @@ def test_a_server_of_ours_may_be_asked_for_a_real_host(guarded, monkeypatch):
 def test_sockets_are_as_before_after_the_session(guarded):
     """Wrapped once, however many handles there are; the class has no attribute of ours at the end."""
     for _ in range(2):
-        guard.arm()
+        guard.install()
     kept = socket.socket.connect
-    assert len(guard_hosts._wrapped) == len(guard_hosts._ADDRESSES)
-    guard.disarm()
+    assert len(hosts._wrapped) == len(hosts._ADDRESSES)
+    guard.uninstall()
 
-    assert not set(guard_hosts._ADDRESSES) & set(vars(socket.socket))
+    assert not set(hosts._ADDRESSES) & set(vars(socket.socket))
     assert kept.__wrapped__ is socket.socket.connect
     with socket.socket() as client, pytest.raises(TypeError):
         kept(client, ("api.anthropic.com",))  # no port: it is not looked up
@@ -142,17 +142,17 @@ def test_what_others_have_put_into_sockets_stays(guarded, monkeypatch):
     """Such as a plugin that forbids sockets: before us, it is put back; after us, it is left, and wrapped anew."""
     first, second = (lambda self, address: 1), (lambda self, address: 2)
     monkeypatch.setattr(socket.socket, "connect", first)
-    guard.arm()
+    guard.install()
     with socket.socket() as client:
         assert client.connect(("127.0.0.1", 1)) == 1
-        guard.disarm()
+        guard.uninstall()
         assert vars(socket.socket)["connect"] is first
-        guard.arm()
+        guard.install()
         socket.socket.connect = second
-        guard.arm()
+        guard.install()
         with pytest.raises(RealServiceRefused):
             client.connect(("claude.ai", 443))
-    guard.disarm()
+    guard.uninstall()
     assert vars(socket.socket)["connect"] is second
 
 
@@ -160,9 +160,9 @@ def test_nothing_is_refused_before_the_first_handle_and_after_the_session(guarde
     """The hook stays in the process for ever, and looks at nothing."""
     asked = ("socket.getaddrinfo", "api.anthropic.com", 443, 0, 0, 0)
     assert not refused(*asked)
-    guard.arm()
+    guard.install()
     assert refused(*asked)
-    guard.disarm()
+    guard.uninstall()
     assert not refused(*asked)
     assert guard._table == {}
 
@@ -172,7 +172,7 @@ def test_a_suite_may_allow_the_real_hosts(guarded, monkeypatch):
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)
     guard.allow_real_hosts(True)
-    guard.arm()
+    guard.install()
 
     assert not refused("socket.getaddrinfo", "api.anthropic.com", 443, 0, 0, 0)
     assert "open" in guard._table
@@ -181,7 +181,7 @@ def test_a_suite_may_allow_the_real_hosts(guarded, monkeypatch):
 
 def test_the_error_names_the_host_and_the_remedy(guarded):
     """Whoever reads it knows what to do; it survives a pickle, and its module is the short one."""
-    guard.arm()
+    guard.install()
     with pytest.raises(
         RealServiceRefused, match=r"api\.anthropic\.com.*tokens\.url.*claude_tokens_allow_real_hosts"
     ) as caught:
@@ -220,11 +220,11 @@ def test_a_proxy_of_the_users_is_kept_from_the_real_hosts(guarded, monkeypatch, 
     for name, value in before.items():
         monkeypatch.setenv(name, value)
 
-    guard.arm()
+    guard.install()
     assert {name: os.environ[name] for name in ours if name in os.environ} == {
         k: v for k, v in ours.items() if v != "*" or k in before
     }
-    guard.disarm()
+    guard.uninstall()
     assert {name: os.environ[name] for name in NAMES if name in os.environ} == before
 
 
@@ -232,12 +232,12 @@ def test_a_variable_that_a_test_has_put_back_is_named_again(guarded, monkeypatch
     """The next handle looks; and what somebody else has set meanwhile is not taken away."""
     for name in NAMES:
         monkeypatch.setenv(name, "first")
-    guard.arm()
+    guard.install()
     os.environ["NO_PROXY"] = "second"
-    guard.arm()
+    guard.install()
     assert os.environ["NO_PROXY"] == "second,anthropic.com,claude.com,claude.ai"
     os.environ["no_proxy"] = "third"
-    guard.disarm()
+    guard.uninstall()
 
     assert [os.environ[name] for name in NAMES] == ["second", "third"]
 
@@ -337,7 +337,7 @@ def test_a_project_that_lives_there_works(guarded, monkeypatch):
 
 def test_without_an_open_handle_files_and_processes_are_free(guarded):
     """Between tests the session's own work goes on."""
-    guard.arm()
+    guard.install()
 
     assert not refused("open", os.path.expanduser("~/.claude/x"), "r", 0)
     assert not refused("sqlite3.connect", os.path.expanduser("~/.claude/x"))
@@ -422,14 +422,14 @@ def test_a_listener_hears_what_others_do(guarded):
         heard.append((event, args))
         guard._hook("os.mkdir", ("inner", 0, -1))
 
-    guard.arm()
-    guard.listen(("os.mkdir", "fcntl.flock"), listener)
+    guard.install()
+    guard.subscribe(("os.mkdir", "fcntl.flock"), listener)
     guard._hook("os.mkdir", ("a", 0, -1))
     guard._hook("fcntl.flock", (1, 2))
     guard._hook("os.rmdir", ("a", -1))
-    with guard.unheard():
+    with guard.muted():
         guard._hook("os.mkdir", ("b", 0, -1))
-    guard.unlisten(("os.mkdir", "fcntl.flock"), listener)
+    guard.unsubscribe(("os.mkdir", "fcntl.flock"), listener)
     guard._hook("os.mkdir", ("c", 0, -1))
 
     assert heard == [("os.mkdir", ("a", 0, -1)), ("fcntl.flock", (1, 2))]
@@ -442,8 +442,8 @@ def test_the_hook_is_added_once(guarded, monkeypatch):
     added = []
     monkeypatch.setattr(sys, "addaudithook", added.append)
     monkeypatch.setattr(guard, "_installed", False)
-    guard.arm()
-    guard.disarm()
-    guard.arm()
+    guard.install()
+    guard.uninstall()
+    guard.install()
 
     assert added == [guard._hook]

@@ -12,8 +12,8 @@ import pytest
 
 from fake_server import Fault, Policy
 from fake_server.clock import Clock
-from pytest_claude_tokens import guard
-from pytest_claude_tokens.handle import ClaudeTokens
+from pytest_claude_tokens.guard import guard
+from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.violations import DoubleSpend, RefreshStorm, Unknown
 from tests.unit.handle.requests_of import call, refresh
 
@@ -36,7 +36,7 @@ def test_importing_the_package_imports_only_what_it_says():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    assert done.stdout.split("\n")[:2] == ["[]", "pytest_claude_tokens.handle True"]
+    assert done.stdout.split("\n")[:2] == ["[]", "pytest_claude_tokens.handle.claude_tokens True"]
 
 
 def test_the_package_says_what_it_does_not_have():
@@ -334,7 +334,7 @@ def test_a_listener_hears_nothing_of_the_handles_own_files(tokens):
     heard = []
     events = ("open", "os.mkdir", "os.chmod")
     listener = lambda event, args: heard.append(args[0])  # noqa: E731 - one object, to be taken back
-    guard.listen(events, listener)
+    guard.subscribe(events, listener)
     try:
         account = tokens.account()
         folder = tokens.config_dir(account)
@@ -344,7 +344,7 @@ def test_a_listener_hears_nothing_of_the_handles_own_files(tokens):
         (folder / "own").mkdir()
         assert heard[-1] == str(folder / "own")
     finally:
-        guard.unlisten(events, listener)
+        guard.unsubscribe(events, listener)
 
 
 def test_what_was_closed_before_its_end_is_judged_as_it_is():
@@ -359,7 +359,7 @@ def test_what_was_closed_before_its_end_is_judged_as_it_is():
 
 def test_everything_is_closed_when_the_end_fails(monkeypatch):
     """Whatever happens in the judge, patches are undone."""
-    monkeypatch.setattr("pytest_claude_tokens.judging.judge", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("pytest_claude_tokens.handle.judgement.judge", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError), ClaudeTokens() as tokens:
         folder = tokens.tmp_path
 
@@ -384,9 +384,9 @@ def test_the_end_waits_for_open_operations():
 
 def test_an_operation_that_takes_longer_is_given_up(monkeypatch):
     """Its outcome is unknown; its client is told at once."""
-    from pytest_claude_tokens import ending
+    from pytest_claude_tokens.handle import finish
 
-    monkeypatch.setattr(ending.wait_for_open, "__defaults__", (0.05,))
+    monkeypatch.setattr(finish.wait_for_open, "__defaults__", (0.05,))
     with ClaudeTokens() as tokens:
         with tokens.hold("call", count=2):
             account = tokens.account()

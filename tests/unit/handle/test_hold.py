@@ -53,8 +53,8 @@ def test_the_end_of_the_block_lets_them_go(tokens):
 
 @pytest.fixture
 def short(monkeypatch):
-    monkeypatch.setattr("fake_server.hold.HOLD_LIMIT", 0.05)
-    monkeypatch.setattr("pytest_claude_tokens.holding.HOLD_LIMIT", 0.05)
+    monkeypatch.setattr("fake_server.core.hold.HOLD_LIMIT", 0.05)
+    monkeypatch.setattr("pytest_claude_tokens.handle.hold.HOLD_LIMIT", 0.05)
 
 
 def test_a_hold_that_runs_out_says_who_never_came(tokens, short):

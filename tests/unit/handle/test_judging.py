@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 from hypothesis.errors import StopTest, UnsatisfiedAssumption
 
-from pytest_claude_tokens.judging import replaceable
+from pytest_claude_tokens.handle.judgement import replaceable
 from pytest_claude_tokens.violations import DoubleSpend
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pytest_claude_tokens.handle import ClaudeTokens
+from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.violations import TokenLeak
 from tests.unit.handle.requests_of import refresh
 

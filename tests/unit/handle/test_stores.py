@@ -7,8 +7,9 @@ import threading
 
 import pytest
 
-from pytest_claude_tokens import guard, stores
-from pytest_claude_tokens.handle import ClaudeTokens
+from pytest_claude_tokens.guard import guard
+from pytest_claude_tokens.handle import stores
+from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from tests.unit.handle.requests_of import call, refresh
 
 
@@ -135,7 +136,7 @@ def test_a_file_that_is_closed_to_us_is_unreadable(tokens, tmp_path, monkeypatch
     """Permission denied, and every other error of the system, is no verdict on the content."""
     account = tokens.account()
     monkeypatch.setattr(
-        "pytest_claude_tokens.stores.open", lambda *a: (_ for _ in ()).throw(PermissionError()), raising=False
+        "pytest_claude_tokens.handle.stores.open", lambda *a: (_ for _ in ()).throw(PermissionError()), raising=False
     )
 
     tokens.watch_store(tmp_path / "store", account)

@@ -18,7 +18,7 @@ import json
 from typing import Any
 
 from fake_server.events import Event
-from pytest_claude_tokens.history import History
+from pytest_claude_tokens.judge.history import History
 
 ACCOUNTS = {"g#1": "work", "g#2": "home", "g#3": "work"}
 _FIELDS = ("account", "grant", "refresh", "bearer", "issued", "status", "error")

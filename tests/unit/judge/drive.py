@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from fake_server.clock import Clock
 from fake_server.effects import Wait
+from fake_server.protocol.wire import Request
 from fake_server.server import Server
-from fake_server.wire import Request
-from pytest_claude_tokens.history import History
+from pytest_claude_tokens.judge.history import History
 
 if TYPE_CHECKING:
-    from fake_server.authority import Grant
+    from fake_server.core.authority import Grant
     from fake_server.exchange import Exchange
     from fake_server.policy import Policy
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_claude_tokens.checkers import check_co_schedule, judge
+from pytest_claude_tokens.judge.judging import check_co_schedule, judge
 from tests.unit.judge.build import history, noted, told
 
 BY_ACCOUNT = {"name": "mine", "key": "account"}

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fake_server.tokens import TOKEN
-from pytest_claude_tokens.checkers import judge
-from pytest_claude_tokens.history import History
+from pytest_claude_tokens.judge.history import History
+from pytest_claude_tokens.judge.judging import judge
 from pytest_claude_tokens.violations import INVARIANTS
 
 FOLDER = Path(__file__).parents[2] / "histories"

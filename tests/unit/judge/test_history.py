@@ -9,8 +9,8 @@ import pickle
 import pytest
 
 from fake_server.events import Event
-from pytest_claude_tokens.checkers import State, judge
-from pytest_claude_tokens.history import History, Operation
+from pytest_claude_tokens.judge.history import History, Operation
+from pytest_claude_tokens.judge.judging import State, judge
 from tests.unit.judge.build import events, history
 
 SPENT_TWICE = """

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_claude_tokens import checkers
-from pytest_claude_tokens.checkers import State, Verdict, judge
-from pytest_claude_tokens.history import History
+from pytest_claude_tokens.judge import judging
+from pytest_claude_tokens.judge.history import History
+from pytest_claude_tokens.judge.judging import State, Verdict, judge
 from pytest_claude_tokens.violations import INVARIANTS
 from tests.unit.judge.build import history, noted, told
 
@@ -139,7 +139,7 @@ def broken_checker(monkeypatch):
     def check(history):
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(checkers, "CHECKERS", {**checkers.CHECKERS, "blind-replay": check})
+    monkeypatch.setattr(judging, "CHECKERS", {**judging.CHECKERS, "blind-replay": check})
 
 
 def test_a_checker_that_crashes_makes_it_unknown(broken_checker):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from fake_server.events import Event
 from fake_server.faults import Fault
 from fake_server.policy import PRESETS
-from pytest_claude_tokens.checkers import judge
-from pytest_claude_tokens.history import History
+from pytest_claude_tokens.judge.history import History
+from pytest_claude_tokens.judge.judging import judge
 from tests.unit.judge.drive import Service
 
 ACTORS = ("w0", "w1", "w2")

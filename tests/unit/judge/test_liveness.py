@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_claude_tokens.checkers import judge
+from pytest_claude_tokens.judge.judging import judge
 from pytest_claude_tokens.violations import Deadlock, Starvation, TokenLeak
 from tests.unit.judge.build import history, told
 

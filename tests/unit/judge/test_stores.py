@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pytest_claude_tokens.checkers import judge
+from pytest_claude_tokens.judge.judging import judge
 from tests.unit.judge.build import history, noted, told
 
 

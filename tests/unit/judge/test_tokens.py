@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_claude_tokens.checkers import judge
+from pytest_claude_tokens.judge.judging import judge
 from tests.unit.judge.build import history, noted, told
 
 GRACE = {"name": "grace", "grace_seconds": 30.0, "reuse": "revoke-family"}

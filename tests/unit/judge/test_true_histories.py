@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from fake_server.faults import Fault
 from fake_server.policy import PRESETS, Policy
-from pytest_claude_tokens.checkers import judge
-from pytest_claude_tokens.history import History
+from pytest_claude_tokens.judge.history import History
+from pytest_claude_tokens.judge.judging import judge
 from tests.unit.judge.drive import Service
 
 POLICIES = {**PRESETS, "keycloak(2)": Policy.keycloak(2), "by account": Policy(key="account")}

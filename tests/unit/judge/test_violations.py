@@ -9,8 +9,8 @@ import traceback
 import pytest
 
 from pytest_claude_tokens import violations
-from pytest_claude_tokens.checkers import CHECKERS, judge
-from pytest_claude_tokens.violations import DEFAULT, HEADLINE, INVARIANTS, STORE_INVARIANTS, VIOLATIONS, Violation
+from pytest_claude_tokens.judge.judging import CHECKERS, judge
+from pytest_claude_tokens.judge.violations import DEFAULT, HEADLINE, INVARIANTS, STORE_INVARIANTS, VIOLATIONS, Violation
 from tests.unit.judge.build import history
 
 ALL = [

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.database import InMemoryExampleDatabase
 
 from fake_server import Fault
-from pytest_claude_tokens import confirming, explore
-from pytest_claude_tokens.simulation import processes
-from pytest_claude_tokens.simulation.outcome import Body
-from pytest_claude_tokens.simulation.processes import ProcessRunner
-from pytest_claude_tokens.simulation.schedule import STOCK, Fact, Mishap, Schedule
+from pytest_claude_tokens import explore
+from pytest_claude_tokens.runs import process_runner
+from pytest_claude_tokens.runs.outcome import Body
+from pytest_claude_tokens.runs.process_runner import ProcessRunner
+from pytest_claude_tokens.search import confirm
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, PlannedFault, Schedule
 from pytest_claude_tokens.violations import (
     BlindReplay,
     CoSchedule,
@@ -57,11 +58,11 @@ LATE = program("while not (store.parent / 'taken').exists(): time.sleep(0.01)" +
 @pytest.fixture(autouse=True)
 def brief(monkeypatch):
     """Little time is spent on shortening and repeating what fails."""
-    monkeypatch.setattr(confirming, "_PROCESS_BUDGET", 2)
-    monkeypatch.setattr(confirming, "_PROCESS_REPEATS", 2)
+    monkeypatch.setattr(confirm, "_PROCESS_BUDGET", 2)
+    monkeypatch.setattr(confirm, "_PROCESS_REPEATS", 2)
 
 
-def run(body, schedule=STOCK, workers=2, **handle):
+def run(body, schedule=DEFAULT_ORDER, workers=2, **handle):
     """One run of a body."""
     outcome = ProcessRunner(Body(function=body, workers=workers, settings=handle)).run(schedule)
     if outcome.error is not None:
@@ -178,7 +179,7 @@ def test_requests_are_served_in_the_order_of_the_schedule():
         workers(HELLO)
 
     for first, second in ((0, 1), (1, 0)):
-        outcome = run(body, Schedule(facts=(Fact(0, "alone", first, 34),)))
+        outcome = run(body, Schedule(deviations=(Deviation(0, "alone", first, 34),)))
         assert story(outcome, "ok") == [f"w{first} ok", f"w{second} ok"]
         assert sorted(story(outcome, "invoke")) == ["w0 invoke", "w1 invoke"]
         assert outcome.raced
@@ -191,7 +192,7 @@ def test_requests_are_held_before_the_check_and_after_the_commit():
         folder = claude_tokens.config_dir(claude_tokens.account(expired=True))
         workers(SPEND, config_dir=folder)
 
-    schedule = Schedule(facts=(Fact(0, "alone", 0, 1), Fact(1, "alone", 1, 2)))
+    schedule = Schedule(deviations=(Deviation(0, "alone", 0, 1), Deviation(1, "alone", 1, 2)))
     outcome = ProcessRunner(Body(function=body, workers=2)).run(schedule)
     ends = [
         event.op if event.f == "commit" else event.type
@@ -225,7 +226,7 @@ def test_a_request_whose_client_has_gone_is_forgotten():
 
 def test_who_waits_for_another_in_its_own_way_is_seen_through(monkeypatch):
     """One that is never quiet until the other was served: it is not waited for for ever."""
-    monkeypatch.setattr(processes, "_PATIENCE", 0.3)
+    monkeypatch.setattr(process_runner, "_PATIENCE", 0.3)
 
     def body(claude_tokens, workers):
         folder = claude_tokens.config_dir(claude_tokens.account())
@@ -246,7 +247,7 @@ def test_the_schedule_kills_by_the_signals_it_may(number):
         one, two = workers(HELLO)
         assert (one.returncode, two.returncode) == (-number, 0)
 
-    outcome = run(body, Schedule(facts=(Fact(0, "kill", 0, number), Fact(0, "kill", 5, number))))
+    outcome = run(body, Schedule(deviations=(Deviation(0, "kill", 0, number), Deviation(0, "kill", 5, number))))
     (note,) = outcome.history.noted("kill")
     assert (note.actor, note.get("signal")) == ("w0", number.name)
     assert story(outcome, "ok") == ["w1 ok"]
@@ -284,7 +285,7 @@ def test_what_a_killed_worker_has_asked_for_has_no_known_outcome():
         workers(LOCKED, LATE, config_dir=folder)
 
     with pytest.raises(BlindReplay):
-        run(body, Schedule(facts=(Fact(1, "kill", 0, signal.SIGKILL),)))
+        run(body, Schedule(deviations=(Deviation(1, "kill", 0, signal.SIGKILL),)))
 
 
 def test_what_only_we_have_lost_is_held_against_nobody():
@@ -294,14 +295,14 @@ def test_what_only_we_have_lost_is_held_against_nobody():
         folder = claude_tokens.config_dir(claude_tokens.account(expired=True))
         workers(LOCKED, HELLO, config_dir=folder)
 
-    schedule = Schedule(facts=(Fact(0, "alone", 0, 1), Fact(1, "kill", 0, signal.SIGKILL)))
+    schedule = Schedule(deviations=(Deviation(0, "alone", 0, 1), Deviation(1, "kill", 0, signal.SIGKILL)))
     outcome = run(body, schedule)
     assert [(op.outcome, op.end.error) for op in outcome.history.operations if op.f == "token"] == [("info", "killed")]
 
 
 def test_a_worker_that_never_ends_is_starvation(monkeypatch):
     """After a minute; it is ended then, and so is whatever it has started."""
-    monkeypatch.setattr(processes, "LIMIT", 1.0)
+    monkeypatch.setattr(process_runner, "LIMIT", 1.0)
     pids = []
 
     def body(claude_tokens, workers):
@@ -335,7 +336,7 @@ def test_an_interruption_ends_everything():
 
 def test_a_planted_bug_is_found_and_told_with_how_often_it_came_again(monkeypatch):
     """Each of two processes spends what it finds in the file."""
-    monkeypatch.setattr(confirming, "_PROCESS_REPEATS", 5)
+    monkeypatch.setattr(confirm, "_PROCESS_REPEATS", 5)
 
     @few
     @explore(processes=True)
@@ -369,7 +370,7 @@ def test_its_sound_twin_is_spared():
 
 def test_what_was_seen_once_is_real(monkeypatch):
     """Although it never comes again: its own name, its own history, and 0 of 5."""
-    monkeypatch.setattr(confirming, "_PROCESS_REPEATS", 5)
+    monkeypatch.setattr(confirm, "_PROCESS_REPEATS", 5)
     runs = []
 
     @few
@@ -397,7 +398,7 @@ def test_a_replay_is_tried_a_few_times(monkeypatch):
         folder = claude_tokens.config_dir(claude_tokens.account(expired=True))
         workers(SPEND if len(runs) % 3 == 0 else HELLO, config_dir=folder)
 
-    monkeypatch.setattr(confirming, "_PROCESS_SECONDS", 0.0)
+    monkeypatch.setattr(confirm, "_PROCESS_SECONDS", 0.0)
     token = search(test_it).found.token
     runs.clear()
     assert isinstance(search(test_it, replay=token).error, DoubleSpend)
@@ -405,7 +406,7 @@ def test_a_replay_is_tried_a_few_times(monkeypatch):
 
 def test_time_is_limited_while_a_failure_is_made_shorter(monkeypatch):
     """Processes are slow: after a while the shortest so far is good enough, and repeated once."""
-    monkeypatch.setattr(confirming, "_PROCESS_SECONDS", 0.0)
+    monkeypatch.setattr(confirm, "_PROCESS_SECONDS", 0.0)
 
     @few
     @explore(processes=True)
@@ -527,7 +528,7 @@ def test_faults_strike_processes_too():
         folder = claude_tokens.config_dir(claude_tokens.account(expired=True))
         workers(SPEND, HELLO, config_dir=folder)
 
-    schedule = Schedule(mishaps=(Mishap(0, "token", Fault.status(503)),))
+    schedule = Schedule(planned_faults=(PlannedFault(0, "token", Fault.status(503)),))
     outcome = run(body, schedule)
     assert [op.status for op in outcome.history.operations if op.f == "token"] == [503]
 

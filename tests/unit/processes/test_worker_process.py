@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from pytest_claude_tokens.handle import ClaudeTokens
+from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.violations import TokenLeak
 from tests.unit.processes.common import PATIENCE, alive, program, until
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from pytest_claude_tokens import running
+from pytest_claude_tokens.cli import run as running
 
 PATIENCE = 60.0
 """Seconds that a process of its own may take on a machine that is busy."""

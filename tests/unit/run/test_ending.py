@@ -14,7 +14,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from pytest_claude_tokens import check, groups, running
+from pytest_claude_tokens.cli import check
+from pytest_claude_tokens.cli import run as running
+from pytest_claude_tokens.processes import groups
 from tests.unit.run.conftest import NOTHING, PATIENCE
 
 ASK_FOR_TOKENS = """

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from pytest_claude_tokens import groups
+from pytest_claude_tokens.processes import groups
 from tests.unit.run.conftest import PATIENCE
 
 

@@ -11,7 +11,8 @@ import tempfile
 
 import pytest
 
-from pytest_claude_tokens import check, running
+from pytest_claude_tokens.cli import check
+from pytest_claude_tokens.cli import run as running
 from tests.unit.run.conftest import NOTHING, PATIENCE
 
 SPEND_TWICE = """

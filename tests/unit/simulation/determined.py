@@ -19,7 +19,7 @@ import httpx
 from anthropic.lib.credentials import InMemoryConfig
 
 from fake_server.faults import Fault
-from pytest_claude_tokens.simulation.schedule import STOCK, Fact, Mishap, Schedule
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, PlannedFault, Schedule
 from tests.unit.simulation.worlds import explored, stage
 from tests.zoo.common import CALL_URL, HELLO_URL, STREAMED, TOKEN_URL, bearer_header, redeem, redeem_now, token_request
 
@@ -154,11 +154,14 @@ async def async_sdk(claude_tokens, workers):
 
 BODIES: list[Any] = [tasks, threads, to_thread, loops, sessions, sdk, async_sdk]
 SCHEDULES = [
-    STOCK,
+    DEFAULT_ORDER,
     Schedule(kind="walk", seed=3),
-    Schedule(kind="pct", seed=8, facts=(Fact(1, "slow", 0, 4),)),
-    Schedule(facts=(Fact(2, "freeze", 0, 13), Fact(9, "clock", 0, 3)), mishaps=(Mishap(0, "token", Fault.LOST_REPLY),)),
-    Schedule(facts=(Fact(3, "alone", 1, 8), Fact(20, "kill", 0, 1)), seed=4),
+    Schedule(kind="pct", seed=8, deviations=(Deviation(1, "slow", 0, 4),)),
+    Schedule(
+        deviations=(Deviation(2, "freeze", 0, 13), Deviation(9, "clock", 0, 3)),
+        planned_faults=(PlannedFault(0, "token", Fault.LOST_REPLY),),
+    ),
+    Schedule(deviations=(Deviation(3, "alone", 1, 8), Deviation(20, "kill", 0, 1)), seed=4),
 ]
 
 

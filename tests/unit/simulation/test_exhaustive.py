@@ -15,8 +15,8 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from pytest_claude_tokens.simulation.exhaustive import _extensions, enumerate_schedules
-from pytest_claude_tokens.simulation.schedule import STOCK
+from pytest_claude_tokens.search.exhaustive import _extensions, enumerate_schedules
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER
 from tests.unit.simulation.worlds import explored
 from tests.zoo.common import HELLO_URL, TOKEN_URL, Login, redeem, token_request
 
@@ -46,12 +46,12 @@ def all_of_them(body, bound, workers=2):
     """The same without leaving any out: each prefix of deviations, extended by each possible one."""
     outcomes = []
     with explored(body, workers, record=True) as run:
-        schedules = [STOCK]
+        schedules = [DEFAULT_ORDER]
         while schedules:
             schedule = schedules.pop()
             outcome = run(schedule)
             outcomes.append(outcome)
-            if len(schedule.facts) < bound:
+            if len(schedule.deviations) < bound:
                 schedules += _extensions(schedule, outcome)
     return outcomes
 
@@ -104,7 +104,7 @@ async def pool(claude_tokens, workers):
 def test_each_schedule_is_run_once(body):
     """No two are the same, each departs where it says, and none departs more often than allowed."""
     outcomes = searched(body, 2)
-    assert all(outcome.taken == outcome.schedule.facts for outcome in outcomes)
+    assert all(outcome.taken == outcome.schedule.deviations for outcome in outcomes)
     assert max(len(outcome.taken) for outcome in outcomes) == 2
     counted = Counter(outcome.schedule for outcome in outcomes)
     assert set(counted.values()) == {1}
@@ -126,11 +126,11 @@ def test_equivalent_schedules_are_not_taken_further():
     def run(schedule):
         run_so_far.append(schedule)
         options = ((("alone", 1), ("clock", 0)),) * 3
-        return SimpleNamespace(schedule=schedule, options=options, error=None, shape=lambda: len(schedule.facts))
+        return SimpleNamespace(schedule=schedule, options=options, error=None, shape=lambda: len(schedule.deviations))
 
     enumerate_schedules(run, Searched(), 2)
     assert len(run_so_far) == 1 + 6 + 4  # of the six with one deviation only the first is taken further
-    assert [fact.position for fact in run_so_far[-1].facts] == [0, 2]
+    assert [deviation.position for deviation in run_so_far[-1].deviations] == [0, 2]
 
 
 def of_each(outcome):
@@ -167,13 +167,13 @@ def test_what_needs_so_many_deviations_is_found_with_as_many_and_not_with_fewer(
     assert all(outcome.error is None for outcome in without)
     within = searched(steps(needed), needed)
     assert isinstance(within[-1].error, AssertionError)
-    assert len(within[-1].schedule.facts) == needed
+    assert len(within[-1].schedule.deviations) == needed
     assert all(outcome.error is None for outcome in within[:-1])
 
 
 def test_no_deviations_are_one_schedule():
-    """Stock order."""
-    assert [outcome.schedule for outcome in searched(little, 0)] == [STOCK]
+    """Default order."""
+    assert [outcome.schedule for outcome in searched(little, 0)] == [DEFAULT_ORDER]
 
 
 def test_two_workers_and_two_deviations_take_seconds():
@@ -213,5 +213,5 @@ def test_races_are_found():
 def test_deviations_follow_one_another():
     """So that two of them are not tried in two orders."""
     for outcome in searched(little, 2):
-        positions = [fact.position for fact in outcome.schedule.facts]
+        positions = [deviation.position for deviation in outcome.schedule.deviations]
         assert positions == sorted(set(positions))

@@ -15,8 +15,8 @@ from time import monotonic, sleep  # in a world: simulated seconds, which pass a
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from pytest_claude_tokens import guard
-from pytest_claude_tokens.simulation.schedule import STOCK, Fact, Schedule
+from pytest_claude_tokens.guard import guard
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, Schedule
 from tests.unit.simulation.worlds import crew_of, run_tasks, run_threads, schedules, world
 
 pytestmark = pytest.mark.usefixtures("staged")
@@ -28,7 +28,7 @@ def traceable(monkeypatch):
     monkeypatch.setattr(guard._hook, "__cantrace__", True, raising=False)
 
 
-OTHER_FIRST = Schedule(facts=(Fact(1, "freeze", 0, 1),))
+OTHER_FIRST = Schedule(deviations=(Deviation(1, "freeze", 0, 1),))
 
 
 def switched(operation):
@@ -246,7 +246,7 @@ def test_flock_that_is_never_released_ends_as_starved(tmp_path):
             with open(tmp_path / "lock", "a") as mine:
                 fcntl.flock(mine, fcntl.LOCK_EX)
 
-        with world(STOCK, 1) as new:
+        with world(DEFAULT_ORDER, 1) as new:
             with suppress(BaseException):
                 crew_of(new, 1, simulated_loop=False)(job)
             assert new.starved == "no end after 86,400 s"

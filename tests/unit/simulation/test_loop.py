@@ -16,17 +16,17 @@ from time import sleep  # in a world: simulated seconds, which pass at once
 import pytest
 from hypothesis import given, settings
 
-from fake_server.actors import WORKER
+from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation import loop as loop_module
-from pytest_claude_tokens.simulation import timeline
-from pytest_claude_tokens.simulation.carrier import Stuck
+from pytest_claude_tokens.simulation import scheduler
 from pytest_claude_tokens.simulation.loop import SimulatedLoop, SimulatedTask
-from pytest_claude_tokens.simulation.schedule import STOCK, Fact, Schedule
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, Schedule
+from pytest_claude_tokens.simulation.thread_record import Stuck
 from tests.unit.simulation.worlds import crew_of, run_tasks, schedules, world
 
 pytestmark = pytest.mark.usefixtures("staged")
 
-ALWAYS_CLOCK = Schedule(facts=(Fact(0, "clock", 0, 10_000),))
+ALWAYS_CLOCK = Schedule(deviations=(Deviation(0, "clock", 0, 10_000),))
 
 
 def start(coroutine, **options):
@@ -57,7 +57,7 @@ def test_idle_time_passes_at_once():
 
 
 def test_time_stands_still_while_somebody_can_run():
-    """In stock order a spinning task keeps every later timer from firing."""
+    """In default order a spinning task keeps every later timer from firing."""
 
     async def body():
         loop = asyncio.get_running_loop()
@@ -147,7 +147,7 @@ def test_endless_sleeping_ends_as_starved():
 @pytest.mark.parametrize("tasks", [1, 3])
 def test_endless_spinning_ends_as_starved(monkeypatch, tasks):
     """Of one task alone, too, which never leaves a choice."""
-    monkeypatch.setattr(timeline, "MAX_DECISIONS", 2000)
+    monkeypatch.setattr(scheduler, "MAX_DECISIONS", 2000)
 
     async def body():
         await asyncio.gather(*[spin(asyncio.Future()) for _ in range(tasks)])
@@ -196,7 +196,7 @@ def test_deadlock_is_told_with_the_lines_where_tasks_wait():
 @pytest.mark.parametrize("pause", [0, 1000])
 def test_task_that_refuses_to_end_is_given_up(monkeypatch, pause):
     """What is cleaned up may take its simulated time, but the clearing has an end."""
-    monkeypatch.setattr(timeline, "MAX_DECISIONS", 3000)
+    monkeypatch.setattr(scheduler, "MAX_DECISIONS", 3000)
     refused, ended = [], []
 
     async def stubborn():
@@ -610,7 +610,7 @@ def hello(error=None):
     return "hello"
 
 
-@pytest.mark.parametrize("schedule", [STOCK, ALWAYS_CLOCK], ids=["stock", "clock"])
+@pytest.mark.parametrize("schedule", [DEFAULT_ORDER, ALWAYS_CLOCK], ids=["stock", "clock"])
 def test_job_in_a_thread_gives_its_result_or_its_error(schedule):
     """Whatever it is: what is no ``Exception`` is not lost, either."""
 
@@ -709,7 +709,7 @@ def test_blocking_call_on_the_loop_stops_all_tasks_but_no_threads():
 
 def test_threads_that_spin_under_a_blocked_loop_starve(monkeypatch):
     """They are counted like everybody else."""
-    monkeypatch.setattr(timeline, "MAX_DECISIONS", 2000)
+    monkeypatch.setattr(scheduler, "MAX_DECISIONS", 2000)
 
     def in_thread():
         while True:

@@ -1,4 +1,4 @@
-"""Without facts, the simulated loop does what asyncio's own loop does, step by step; with facts, what it might do."""
+"""Without deviations, the simulated loop does what asyncio's own does, step by step; with them, what it might do."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_schedule_gives_the_same_trace_twice(program, schedule):
 
 
 def test_schedule_changes_what_happens():
-    """The comparison can fail: a walk through a program whose tasks meet is told from stock order."""
+    """The comparison can fail: a walk through a program whose tasks meet is told from default order."""
     program = [[("sleep", 0), ("put", 1)], [("sleep", 0), ("put", 1)]]
     walk = Schedule(kind="walk", seed=3)
     assert run_tasks(Machine(program).run, walk) != run_tasks(Machine(program).run)

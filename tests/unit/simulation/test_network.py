@@ -13,7 +13,7 @@ import pytest
 
 from fake_server.faults import Fault
 from pytest_claude_tokens.simulation.network import _End
-from pytest_claude_tokens.simulation.schedule import STOCK, Fact, Mishap, Schedule
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, PlannedFault, Schedule
 from pytest_claude_tokens.violations import BlindReplay, CoSchedule, DoubleSpend
 from tests.unit.simulation.worlds import explored, outcome_of
 from tests.zoo.common import CALL_URL, HELLO_URL, STREAMED, TOKEN_URL, bearer_header, token_request
@@ -22,7 +22,7 @@ aiohttp = pytest.importorskip("aiohttp")
 pytestmark = pytest.mark.usefixtures("staged")
 
 
-def tried(body, schedule=STOCK, workers=2, **options):
+def tried(body, schedule=DEFAULT_ORDER, workers=2, **options):
     """The outcome of a body that must not fail."""
     outcome = outcome_of(body, schedule, workers, **options)
     if outcome.error is not None:
@@ -107,7 +107,9 @@ def test_faults_are_what_they_are_on_a_real_network(fault, end, error):
             with pytest.raises(error):
                 await workers(job)
 
-    outcome = tried(body, Schedule(mishaps=(Mishap(0, "token", fault),)), workers=1, allow=["forced-login"])
+    outcome = tried(
+        body, Schedule(planned_faults=(PlannedFault(0, "token", fault),)), workers=1, allow=["forced-login"]
+    )
     assert [event.type for event in ends(outcome)] == [end]
 
 
@@ -129,7 +131,7 @@ def test_lost_reply_that_is_sent_again_is_a_blind_replay():
 
         await workers(job)
 
-    outcome = outcome_of(body, Schedule(mishaps=(Mishap(0, "token", Fault.LOST_REPLY),)), workers=1)
+    outcome = outcome_of(body, Schedule(planned_faults=(PlannedFault(0, "token", Fault.LOST_REPLY),)), workers=1)
     assert isinstance(outcome.error, BlindReplay)
 
 
@@ -229,7 +231,7 @@ def test_dead_worker_leaves_nothing_open():
 
     with explored(body, 2, latency={"call": 1}) as run:
         for position in range(0, 60, 2):
-            outcome = run(Schedule(facts=(Fact(position, "kill", 0, 1),)))
+            outcome = run(Schedule(deviations=(Deviation(position, "kill", 0, 1),)))
             assert outcome.error is None or isinstance(outcome.error, CoSchedule)
             assert all(event.type in ("ok", "info") for event in ends(outcome))
 

@@ -27,7 +27,7 @@ import pytest
 from pytest_claude_tokens.simulation import native
 from pytest_claude_tokens.simulation.patches import patched
 from pytest_claude_tokens.simulation.schedule import Schedule
-from pytest_claude_tokens.simulation.timeline import EPOCH
+from pytest_claude_tokens.simulation.scheduler import EPOCH
 from tests.unit.simulation.worlds import run_threads, stage, world
 
 REAL = {name: getattr(time, name) for name in ("time", "monotonic", "perf_counter", "time_ns", "gmtime", "localtime")}

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from fake_server.faults import Fault
 from fake_server.policy import Policy
-from pytest_claude_tokens.simulation.replay import PREFIX, BadToken, Replay
-from pytest_claude_tokens.simulation.schedule import STOCK, Fact, Mishap, Schedule
+from pytest_claude_tokens.search.replay import PREFIX, BadToken, Replay
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, PlannedFault, Schedule
 
 FAULTS = st.one_of(
     st.sampled_from([Fault.LOST_REPLY, Fault.RESET, Fault.TIMEOUT, Fault.GARBAGE, Fault.TRUNCATED, Fault.BURST]),
@@ -26,13 +26,13 @@ WHATS = ["freeze", "alone", "clock", "slow", "cancel", "kill"]
 SCHEDULES = st.builds(
     Schedule,
     kind=st.sampled_from(["facts", "pct", "walk"]),
-    facts=st.lists(
-        st.builds(Fact, st.integers(0, 10**6), st.sampled_from(WHATS), st.integers(-50, 50), st.integers(0, 500)),
+    deviations=st.lists(
+        st.builds(Deviation, st.integers(0, 10**6), st.sampled_from(WHATS), st.integers(-50, 50), st.integers(0, 500)),
         max_size=30,
     ).map(tuple),
     seed=st.integers(0, 2**64),
-    mishaps=st.lists(
-        st.builds(Mishap, st.integers(0, 100), st.sampled_from(["token", "call"]), FAULTS), max_size=3
+    planned_faults=st.lists(
+        st.builds(PlannedFault, st.integers(0, 100), st.sampled_from(["token", "call"]), FAULTS), max_size=3
     ).map(tuple),
 )
 REPLAYS = st.builds(
@@ -46,7 +46,9 @@ REPLAYS = st.builds(
     example=st.integers(0, 9),
 )
 TOKEN = Replay(
-    kind="tasks", workers=4, schedule=Schedule(facts=(Fact(3, "freeze", 1, 5), Fact(9, "alone", 2, 1)), seed=77)
+    kind="tasks",
+    workers=4,
+    schedule=Schedule(deviations=(Deviation(3, "freeze", 1, 5), Deviation(9, "alone", 2, 1)), seed=77),
 ).token()
 
 
@@ -64,7 +66,7 @@ def test_token_of_a_short_schedule_is_short():
     """It stands in a line that people copy."""
     assert len(TOKEN) < 110
     assert Replay.read(TOKEN).schedule.text().startswith("w1 is frozen for 5 decisions")
-    assert Replay.read(Replay(kind="tasks", workers=2, schedule=STOCK).token()).schedule == STOCK
+    assert Replay.read(Replay(kind="tasks", workers=2, schedule=DEFAULT_ORDER).token()).schedule == DEFAULT_ORDER
 
 
 def refused(text):
@@ -125,7 +127,7 @@ def test_whole_token_of_something_else_is_refused(value):
     """Its checksum is right, and what it says is no replay."""
     import zlib
 
-    from pytest_claude_tokens.simulation import replay
+    from pytest_claude_tokens.search import replay
 
     packed = zlib.compress(value.encode(), 9, wbits=-15)
     assert refused(PREFIX + replay._encoded(replay._sum(packed) + packed))
@@ -136,9 +138,9 @@ def test_whole_token_of_something_else_is_refused(value):
 def test_policy_comes_back(preset):
     """As the policy that it was, with sets and infinity, which JSON doesn't know."""
     policy = Policy.preset(preset)
-    replay = Replay(kind="tasks", workers=2, schedule=STOCK, policy=policy.to_dict())
+    replay = Replay(kind="tasks", workers=2, schedule=DEFAULT_ORDER, policy=policy.to_dict())
     assert Replay.read(replay.token()).policy_again() == policy
-    assert Replay(kind="tasks", workers=2, schedule=STOCK, policy={}).policy_again() == Policy()
+    assert Replay(kind="tasks", workers=2, schedule=DEFAULT_ORDER, policy={}).policy_again() == Policy()
     scoped = Policy().but(scopes=frozenset(["user:inference", "user:profile"]), serialize=None)
-    replay = Replay(kind="tasks", workers=2, schedule=STOCK, policy=scoped.to_dict())
+    replay = Replay(kind="tasks", workers=2, schedule=DEFAULT_ORDER, policy=scoped.to_dict())
     assert Replay.read(replay.token()).policy_again() == scoped

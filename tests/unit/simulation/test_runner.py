@@ -15,12 +15,13 @@ from hypothesis import given, settings
 
 from fake_server.effects import Signal, Wait
 from fake_server.faults import Fault
-from pytest_claude_tokens.simulation import runner, timeline
-from pytest_claude_tokens.simulation.carrier import Stopped
+from pytest_claude_tokens.runs import runner
+from pytest_claude_tokens.runs.outcome import Body
+from pytest_claude_tokens.runs.runner import Runner
+from pytest_claude_tokens.simulation import scheduler
 from pytest_claude_tokens.simulation.loop import SimulatedLoop
-from pytest_claude_tokens.simulation.outcome import Body
-from pytest_claude_tokens.simulation.runner import Runner
-from pytest_claude_tokens.simulation.schedule import DELAYS, STOCK, Fact, Mishap, Schedule
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, DELAYS, Deviation, PlannedFault, Schedule
+from pytest_claude_tokens.simulation.thread_record import Stopped
 from pytest_claude_tokens.simulation.threads import ACTIVE
 from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
 from tests.unit.simulation.worlds import explored, outcome_of, run_threads, schedules, world
@@ -62,9 +63,9 @@ def test_body_gets_what_it_asks_for():
         seen.append("neither")
 
     with explored(all_three, 3) as run:
-        assert run(STOCK, {"number": 5}).error is None
+        assert run(DEFAULT_ORDER, {"number": 5}).error is None
     with explored(neither) as run:
-        assert run(STOCK).error is None
+        assert run(DEFAULT_ORDER).error is None
     assert seen == [(5, 3, "a1"), "neither"] or seen[0][:2] == (5, 3)
 
 
@@ -76,7 +77,7 @@ def test_each_run_is_fresh():
         await workers(lambda: redeem(account.refresh_token), ask)
 
     with explored(body) as run:
-        outcomes = [run(STOCK) for _ in range(3)]
+        outcomes = [run(DEFAULT_ORDER) for _ in range(3)]
     assert outcomes[0].error is None
     assert outcomes[0].lines() == outcomes[1].lines() == outcomes[2].lines()
     assert len({outcome.fingerprint() for outcome in outcomes}) == 1
@@ -144,7 +145,10 @@ def test_mishaps_strike_the_request_that_they_say():
                 statuses.append(reply.status_code)
 
     statuses: list[int] = []
-    outcome_of(body, Schedule(mishaps=(Mishap(1, "call", Fault.status(503)), Mishap(0, "token", Fault.RESET))))
+    outcome_of(
+        body,
+        Schedule(planned_faults=(PlannedFault(1, "call", Fault.status(503)), PlannedFault(0, "token", Fault.RESET))),
+    )
     assert statuses == [200, 503, 200]
 
 
@@ -255,7 +259,7 @@ def test_deadlock_is_noted_and_raised(kind):
 @pytest.mark.parametrize("kind", ["tasks", "threads"])
 def test_starvation_is_noted_and_raised(monkeypatch, kind):
     """By time, and by decisions."""
-    monkeypatch.setattr(timeline, "MAX_DECISIONS", 3000)
+    monkeypatch.setattr(scheduler, "MAX_DECISIONS", 3000)
 
     async def tasks(claude_tokens, workers):
         await workers(rest, spin)
@@ -300,7 +304,9 @@ def test_killed_worker_leaves_its_request_unknown():
 
     with explored(body, 2, latency={"call": 20}) as run:
         outcomes = [
-            run(Schedule(facts=(Fact(position, "kill", 0, 1), Fact(position + 1, "kill", 0, 1))))  # it dies once
+            run(
+                Schedule(deviations=(Deviation(position, "kill", 0, 1), Deviation(position + 1, "kill", 0, 1)))
+            )  # it dies once
             for position in range(20)
         ]
     assert [outcome.error for outcome in outcomes] == [None] * 20
@@ -350,18 +356,18 @@ def test_slow_legs_take_what_the_schedule_says():
         times.append(monotonic())
 
     times: list[float] = []
-    slow = tuple(Fact(leg, "slow", 0, len(DELAYS) - 1) for leg in range(3))
-    outcome_of(body, Schedule(facts=slow))
+    slow = tuple(Deviation(leg, "slow", 0, len(DELAYS) - 1) for leg in range(3))
+    outcome_of(body, Schedule(deviations=slow))
     assert times == [60, 60]
     times.clear()
-    outcome_of(body, Schedule(facts=(Fact(2, "slow", 0, 3),)))
+    outcome_of(body, Schedule(deviations=(Deviation(2, "slow", 0, 3),)))
     assert times == [0, DELAYS[3]]
 
 
 def test_waiter_waits_for_a_signal_or_for_a_while():
     """Whichever comes first; one that has fired is not waited for."""
     with world() as new:
-        waiter = SimulatedWaiter(new, STOCK)
+        waiter = SimulatedWaiter(new, DEFAULT_ORDER)
         fired, late = Signal(), Signal()
         fired.fire()
         waiter.wait(Wait("gate", None, fired))
@@ -404,7 +410,7 @@ def test_deadlock_over_a_bearer_is_told_as_the_services():
         with world() as new:
             pass
         del new
-        SimulatedWaiter(ACTIVE.world, STOCK).wait(Wait("gate", 5, Signal()))
+        SimulatedWaiter(ACTIVE.world, DEFAULT_ORDER).wait(Wait("gate", 5, Signal()))
         return ACTIVE.world.me().why
 
     assert run_threads(wait) == ["the gate of the fake service"]
@@ -413,7 +419,7 @@ def test_deadlock_over_a_bearer_is_told_as_the_services():
 def test_nobody_waits_in_a_world_that_has_ended():
     """A thread that was blocked outside comes back to it too late."""
     with world() as new:
-        waiter = SimulatedWaiter(new, STOCK)
+        waiter = SimulatedWaiter(new, DEFAULT_ORDER)
     new.forget()
     with pytest.raises(Stopped):
         waiter.wait(Wait("gate", 5, Signal()))
@@ -439,7 +445,7 @@ def test_runner_answers_for_nobody_between_runs():
     seen: list = []
     runner = Runner(Body(function=body, workers=1))
     assert runner.resolve() is None
-    runner.run(STOCK)
+    runner.run(DEFAULT_ORDER)
     assert seen[0] is not None
     assert runner.resolve() is None
 

@@ -1,4 +1,4 @@
-"""A schedule says who goes on; a chooser obeys it, and notes where it departed from stock order."""
+"""A schedule says who goes on; a chooser obeys it, and notes where it departed from default order."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_server.faults import Fault
-from pytest_claude_tokens.simulation.carrier import target
-from pytest_claude_tokens.simulation.schedule import CLOCK, DELAYS, STOCK, Chooser, Fact, Mishap, Schedule
+from pytest_claude_tokens.simulation.schedule import (
+    CLOCK,
+    DEFAULT_ORDER,
+    DELAYS,
+    Chooser,
+    Deviation,
+    PlannedFault,
+    Schedule,
+)
+from pytest_claude_tokens.simulation.thread_record import target
 from tests.unit.simulation.worlds import schedules
 
 QUEUES = st.lists(
@@ -23,7 +31,7 @@ def choices(schedule, queues, *, record=False):
     chooser = Chooser(schedule, 4, record=record)
     answers = []
     for ready, timer in queues:
-        index = 0 if chooser.decision < chooser.stock_until else chooser.choose(ready, timer)
+        index = 0 if chooser.decision < chooser.default_until else chooser.choose(ready, timer)
         chooser.decision += 1
         answers.append(index)
     return answers, chooser
@@ -31,8 +39,8 @@ def choices(schedule, queues, *, record=False):
 
 @given(QUEUES)
 def test_no_facts_mean_first_come_first_served(queues):
-    """Stock order takes the first one, and lets no timer fire early."""
-    answers, chooser = choices(STOCK, queues)
+    """Default order takes the first one, and lets no timer fire early."""
+    answers, chooser = choices(DEFAULT_ORDER, queues)
     assert set(answers) == {0}
     assert chooser.taken == []
 
@@ -47,19 +55,19 @@ def test_answer_is_one_that_can_run_or_the_clock_where_there_is_a_timer(schedule
 
 @given(schedules(), QUEUES)
 def test_departures_taken_are_facts_that_depart_in_the_same_way(schedule, queues):
-    """A run under any kind of schedule can be told, and repeated, as a list of facts."""
+    """A run under any kind of schedule can be told, and repeated, as a list of deviations."""
     answers, chooser = choices(schedule, queues)
-    again, repeated = choices(Schedule(facts=tuple(chooser.taken)), queues)
+    again, repeated = choices(Schedule(deviations=tuple(chooser.taken)), queues)
     assert again == answers
     assert repeated.taken == chooser.taken
 
 
 @given(schedules(), QUEUES)
 def test_options_are_the_departures_that_were_possible(schedule, queues):
-    """Each departure that was taken had been on offer, and no two options of one decision mean the same."""
+    """Each deviation that was taken had been on offer, and no two options of one decision mean the same."""
     _, chooser = choices(schedule, queues, record=True)
-    for fact in chooser.taken:
-        assert (fact.what, fact.target) in chooser.options[fact.position]
+    for deviation in chooser.taken:
+        assert (deviation.what, deviation.target) in chooser.options[deviation.position]
     for options in chooser.options:
         assert len(set(options)) == len(options)
 
@@ -67,12 +75,12 @@ def test_options_are_the_departures_that_were_possible(schedule, queues):
 @given(QUEUES)
 def test_each_option_leads_to_another_answer(queues):
     """What is on offer at one decision differs in the worker that goes on, or in the clock."""
-    _, chooser = choices(STOCK, queues, record=True)
+    _, chooser = choices(DEFAULT_ORDER, queues, record=True)
     for position, options in enumerate(chooser.options):
         ready, _ = queues[position]
         found = set()
         for what, who in options:
-            answers, _ = choices(Schedule(facts=(Fact(position, what, who, 1),)), queues)
+            answers, _ = choices(Schedule(deviations=(Deviation(position, what, who, 1),)), queues)
             found.add("clock" if answers[position] == CLOCK else ready[answers[position]])
         assert len(found) == len(options)
         assert ready[0] not in found
@@ -80,37 +88,37 @@ def test_each_option_leads_to_another_answer(queues):
 
 def test_frozen_worker_waits_while_others_can_run():
     """It goes on when it is alone; where a timer can fire, that comes first."""
-    schedule = Schedule(facts=(Fact(0, "freeze", 0, 3),))
+    schedule = Schedule(deviations=(Deviation(0, "freeze", 0, 3),))
     assert choices(schedule, [([0, 1], False), ([0], False), ([0], True), ([0, 1], False)])[0] == [1, 0, CLOCK, 0]
 
 
 def test_frozen_body_is_whoever_is_no_worker():
     """-1 stands for all that works for no worker."""
-    schedule = Schedule(facts=(Fact(0, "freeze", -1, 2),))
+    schedule = Schedule(deviations=(Deviation(0, "freeze", -1, 2),))
     assert choices(schedule, [([-2, -1, 1], False), ([-3], False)])[0] == [2, 0]
 
 
 def test_worker_alone_goes_on_while_it_can():
-    """The others wait; where it can't run, stock order holds."""
-    schedule = Schedule(facts=(Fact(1, "alone", 1, 2),))
+    """The others wait; where it can't run, default order holds."""
+    schedule = Schedule(deviations=(Deviation(1, "alone", 1, 2),))
     assert choices(schedule, [([0, 1], False), ([0, 1], False), ([0, 2], False), ([0, 1], False)])[0] == [0, 1, 0, 0]
 
 
 def test_body_alone_is_itself_else_anything_that_is_no_worker():
-    """An exact -1 goes before other negative numbers: the recorded departure must lead to the same one again."""
-    schedule = Schedule(facts=(Fact(0, "alone", -1, 3),))
+    """An exact -1 goes before other negative numbers: the recorded deviation must lead to the same one again."""
+    schedule = Schedule(deviations=(Deviation(0, "alone", -1, 3),))
     assert choices(schedule, [([0, -2, -1], False), ([0, -2], False), ([0, 1], False)])[0] == [2, 1, 0]
 
 
 def test_clock_fires_only_where_there_is_a_timer():
-    """Without a timer there is nothing to fire, and stock order holds."""
-    schedule = Schedule(facts=(Fact(0, "clock", 0, 2),))
+    """Without a timer there is nothing to fire, and default order holds."""
+    schedule = Schedule(deviations=(Deviation(0, "clock", 0, 2),))
     assert choices(schedule, [([0, 1], True), ([0, 1], False), ([0, 1], True)])[0] == [CLOCK, 0, 0]
 
 
 def test_first_fact_of_two_at_once_decides():
     """Facts are obeyed in the order of their position, then of their kind."""
-    both = Schedule(facts=(Fact(0, "clock", 0, 1), Fact(0, "alone", 1, 1)))
+    both = Schedule(deviations=(Deviation(0, "clock", 0, 1), Deviation(0, "alone", 1, 1)))
     assert choices(both, [([0, 1], True)])[0] == [1]
 
 
@@ -136,44 +144,44 @@ def test_pct_keeps_to_one_worker_until_its_priority_changes():
 
 
 def test_ended_chooser_departs_no_more():
-    """When the body is over the rest goes in stock order, and nobody dies."""
+    """When the body is over the rest goes in default order, and nobody dies."""
     for kind in ("facts", "walk"):
-        chooser = Chooser(Schedule(kind=kind, facts=(Fact(0, "alone", 1, 34), Fact(3, "kill", 0, 1))), 2)
+        chooser = Chooser(Schedule(kind=kind, deviations=(Deviation(0, "alone", 1, 34), Deviation(3, "kill", 0, 1))), 2)
         chooser.end()
-        assert chooser.stock_until > 1000
+        assert chooser.default_until > 1000
         assert chooser.deaths == []
 
 
 def test_deaths_and_slow_legs_are_no_business_of_the_order():
     """They are kept apart: the chooser only hands the deaths out, in order."""
-    facts = (Fact(9, "kill", 1, 1), Fact(2, "cancel", 0, 1), Fact(1, "slow", 0, 3))
-    chooser = Chooser(Schedule(facts=facts), 2)
-    assert chooser.deaths == [Fact(2, "cancel", 0, 1), Fact(9, "kill", 1, 1)]
-    assert chooser.stock_until > 1000
+    deviations = (Deviation(9, "kill", 1, 1), Deviation(2, "cancel", 0, 1), Deviation(1, "slow", 0, 3))
+    chooser = Chooser(Schedule(deviations=deviations), 2)
+    assert chooser.deaths == [Deviation(2, "cancel", 0, 1), Deviation(9, "kill", 1, 1)]
+    assert chooser.default_until > 1000
 
 
 @pytest.mark.parametrize(
-    ("fact", "text"),
+    ("deviation", "text"),
     [
-        (Fact(3, "freeze", 1, 5), "w1 is frozen for 5 decisions from decision 3"),
-        (Fact(0, "alone", -1, 2), "the body runs alone for 2 decisions from decision 0"),
-        (Fact(4, "clock", 0, 8), "timers fire early for 8 decisions from decision 4"),
-        (Fact(2, "slow", 0, 3), f"network leg 2 takes {DELAYS[3]:g} s"),
-        (Fact(7, "cancel", 0, 1), "w0 is cancelled at decision 7"),
-        (Fact(7, "kill", 2, 1), "w2 is killed at decision 7"),
-        (Fact(7, "kill", 2, 15), "w2 gets SIGTERM at decision 7"),
+        (Deviation(3, "freeze", 1, 5), "w1 is frozen for 5 decisions from decision 3"),
+        (Deviation(0, "alone", -1, 2), "the body runs alone for 2 decisions from decision 0"),
+        (Deviation(4, "clock", 0, 8), "timers fire early for 8 decisions from decision 4"),
+        (Deviation(2, "slow", 0, 3), f"network leg 2 takes {DELAYS[3]:g} s"),
+        (Deviation(7, "cancel", 0, 1), "w0 is cancelled at decision 7"),
+        (Deviation(7, "kill", 2, 1), "w2 is killed at decision 7"),
+        (Deviation(7, "kill", 2, 15), "w2 gets SIGTERM at decision 7"),
     ],
 )
-def test_fact_reads_as_a_sentence(fact, text):
+def test_fact_reads_as_a_sentence(deviation, text):
     """Each kind has its words."""
-    assert fact.text() == text
+    assert deviation.text() == text
 
 
 def test_schedule_reads_as_a_sentence():
-    """Facts, mishaps, and the seed of a random kind; without any of them, stock order."""
-    assert STOCK.text() == "stock order"
-    mishaps = (Mishap(0, "token", Fault.RESET), Mishap(1, "call", Fault.status(503)))
-    schedule = Schedule("pct", (Fact(3, "freeze", 1, 5),), 7, mishaps)
+    """Facts, planned_faults, and the seed of a random kind; without any of them, default order."""
+    assert DEFAULT_ORDER.text() == "default order"
+    planned_faults = (PlannedFault(0, "token", Fault.RESET), PlannedFault(1, "call", Fault.status(503)))
+    schedule = Schedule("pct", (Deviation(3, "freeze", 1, 5),), 7, planned_faults)
     assert schedule.text() == (
         "pct with seed 7; w1 is frozen for 5 decisions from decision 3; "
         f"token request 1 meets {Fault.RESET}; call 2 meets {Fault.status(503)}"

@@ -17,11 +17,11 @@ from time import monotonic, sleep  # in a world: simulated seconds, which pass a
 import pytest
 from hypothesis import given, settings
 
-from fake_server.actors import WORKER
-from pytest_claude_tokens.simulation import timeline
+from fake_server.protocol.actors import WORKER
+from pytest_claude_tokens.simulation import scheduler
 from pytest_claude_tokens.simulation import world as worlds_module
-from pytest_claude_tokens.simulation.carrier import Stopped, Stuck, WouldWait
-from pytest_claude_tokens.simulation.schedule import STOCK, Fact, Schedule
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, Schedule
+from pytest_claude_tokens.simulation.thread_record import Stopped, Stuck, WouldWait
 from pytest_claude_tokens.simulation.threads import ACTIVE, SimulatedLock
 from tests.unit.simulation.worlds import crew_of, run_threads, schedules, world
 
@@ -332,7 +332,7 @@ def test_early_timer_ends_a_wait_early():
     event = [None]
     first = lambda: put_in(event, threading.Event)  # noqa: E731 - short
     assert run_threads(wait, work, first=first)[0]
-    assert not run_threads(wait, work, first=first, schedule=Schedule(facts=(Fact(0, "clock", 0, 34),)))[0]
+    assert not run_threads(wait, work, first=first, schedule=Schedule(deviations=(Deviation(0, "clock", 0, 34),)))[0]
 
 
 # Threads of threads.
@@ -525,7 +525,7 @@ def test_switch_interval_is_of_no_account():
 
 def stuck(*jobs, first=None):
     """The world in which these jobs get stuck."""
-    with world(STOCK, len(jobs)) as new:
+    with world(DEFAULT_ORDER, len(jobs)) as new:
         if first is not None:
             first()
         with pytest.raises(Stuck):
@@ -592,7 +592,7 @@ def test_body_that_catches_every_exception_still_learns_of_a_deadlock():
 
 def test_spinning_threads_starve(monkeypatch):
     """One that waits for what never comes, or several."""
-    monkeypatch.setattr(timeline, "MAX_DECISIONS", 1000)
+    monkeypatch.setattr(scheduler, "MAX_DECISIONS", 1000)
 
     def spin():
         while True:
@@ -686,7 +686,7 @@ def test_thread_that_refuses_to_end_is_given_up(monkeypatch):
         sleep(1)
         left = new.stop()
         over.append(1)  # before the world is gone, and the sleep a real one
-    assert [carrier.name for carrier in left] == ["stubborn"]
+    assert [record.name for record in left] == ["stubborn"]
     assert entered.is_set()
     thread.join(5)
     assert not thread.is_alive()
@@ -720,7 +720,7 @@ def test_lock_is_free_again_when_its_holder_was_ended():
 
 def killing(number, *jobs, at=1.5, first=None):
     """Run the jobs, and kill one when so many seconds have passed."""
-    with world(STOCK, len(jobs) + 1) as new:
+    with world(DEFAULT_ORDER, len(jobs) + 1) as new:
         if first is not None:
             first()
         crew = crew_of(new, len(jobs) + 1, simulated_loop=False)
@@ -793,7 +793,7 @@ def test_waiter_that_dies_when_its_turn_has_come_passes_it_on():
             had.append(WORKER.get())
 
     lock, crew = [None], []
-    with world(Schedule(facts=(Fact(0, "alone", 0, 34),)), 3) as new:
+    with world(Schedule(deviations=(Deviation(0, "alone", 0, 34),)), 3) as new:
         lock[0] = threading.Lock()
         crew.append(crew_of(new, 3, simulated_loop=False))
         crew[0](holder, waiter, waiter)
@@ -917,8 +917,8 @@ def test_stopped_is_nobodys_result():
     with world() as new:
         threading.Thread(target=sleep, args=[1000], daemon=True).start()
         sleep(1)
-        carrier = new.all[1]
+        record = new.all[1]
         new.stop()
-        assert carrier.done
+        assert record.done
     assert issubclass(Stopped, BaseException)
     assert not issubclass(Stopped, Exception)

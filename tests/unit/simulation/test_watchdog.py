@@ -14,11 +14,11 @@ from time import (
 
 import pytest
 
-from pytest_claude_tokens.simulation import watchdog
-from pytest_claude_tokens.simulation.carrier import Carrier, Stopped, Stuck
-from pytest_claude_tokens.simulation.schedule import STOCK
+from pytest_claude_tokens.runs import watchdog
+from pytest_claude_tokens.runs.watchdog import Interrupted, Watchdog, where
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER
+from pytest_claude_tokens.simulation.thread_record import Stopped, Stuck, ThreadRecord
 from pytest_claude_tokens.simulation.threads import ACTIVE, _undisturbed
-from pytest_claude_tokens.simulation.watchdog import Interrupted, Watchdog, where
 from tests.unit.simulation.worlds import crew_of, outcome_of, run_tasks, run_threads, stage, world
 
 pytestmark = pytest.mark.usefixtures("staged")
@@ -212,7 +212,7 @@ def test_worker_that_died_outside_stays_dead(pipe):
             sleep(1)
 
     crew = []
-    with world(STOCK, 2) as new:
+    with world(DEFAULT_ORDER, 2) as new:
         crew.append(crew_of(new, 2, simulated_loop=False))
         crew[0](victim, killer)
         assert not new.outsiders()
@@ -236,7 +236,7 @@ def test_dead_one_that_comes_back_last_leaves_a_deadlock(pipe):
         threading.Event().wait()
 
     other_pipe = os.pipe()
-    with world(STOCK, 2) as new:
+    with world(DEFAULT_ORDER, 2) as new:
         crew = crew_of(new, 2, simulated_loop=False)
         new.on_death = None
 
@@ -276,7 +276,7 @@ def test_one_that_comes_back_when_all_is_over_ends(pipe):
         thread.start()
         sleep(1)
         ended = new.stop()
-    assert [carrier.name for carrier in ended] == ["left"]
+    assert [record.name for record in ended] == ["left"]
     os.write(writer, b"x")
     thread.join(5)
     assert not thread.is_alive()
@@ -286,20 +286,20 @@ def test_one_that_comes_back_when_all_is_over_ends(pipe):
 def test_return_to_a_world_that_is_stopping():
     """It raises ``Stopped``, and the root is not woken twice."""
     with world() as new:
-        carrier = new.enlist("late", -1)
-        carrier.outside = True
+        record = new.register("late", -1)
+        record.outside = True
         new.stopping = True
         with pytest.raises(Stopped):
-            new.pause(carrier)
-        new.finish(carrier)
-        assert carrier.done
+            new.pause(record)
+        new.finish(record)
+        assert record.done
         assert not new.root.gate.acquire(blocking=False)
 
 
 def test_ways_back():
     """To the baton that nobody holds, to the end of the queue, or to nothing, as it has died meanwhile."""
     with world() as new:
-        other, back = new.enlist("other", -1), new.enlist("back", -1)
+        other, back = new.register("other", -1), new.register("back", -1)
         other.done = back.done = True
         for returning in (back, new.root):
             new.holder = other
@@ -339,7 +339,7 @@ def test_machinery_is_not_disturbed_by_the_watchdog():
 def test_rescue_leaves_alone_who_is_at_a_switch_point():
     """Who holds the baton no more, or is in the machinery, or has come there at that very moment."""
     with world() as new:
-        other = new.enlist("other", -1)
+        other = new.register("other", -1)
         new.rescue(other)
         assert not other.outside
         other.done = True
@@ -347,7 +347,7 @@ def test_rescue_leaves_alone_who_is_at_a_switch_point():
         new.rescue(new.root)
         assert not new.root.outside
 
-        class Late(Carrier):
+        class Late(ThreadRecord):
             __slots__ = ("looks",)
 
             @property
@@ -388,10 +388,10 @@ def test_giving_up():
 
 def test_place_of_a_thread_is_told_in_its_own_code():
     """Our own frames are left out; a thread that has gone is nowhere."""
-    carrier = Carrier("x", -1, 0)
-    assert where(carrier) == "an unknown place"
-    carrier.adopt()
-    assert "in test_place_of_a_thread_is_told_in_its_own_code" in where(carrier)
+    record = ThreadRecord("x", -1, 0)
+    assert where(record) == "an unknown place"
+    record.bind()
+    assert "in test_place_of_a_thread_is_told_in_its_own_code" in where(record)
 
 
 def test_watchdog_leaves_the_signal_as_it_was():
@@ -405,10 +405,10 @@ def test_watchdog_leaves_the_signal_as_it_was():
 @pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
 def test_thread_that_waits_for_a_processor_is_not_blocked():
     """It wants to run; others keep it from it."""
-    carrier = Carrier("x", -1, 0)
+    record = ThreadRecord("x", -1, 0)
     assert not watchdog._wants_to_run(None)
-    assert not watchdog._wants_to_run(carrier)
-    assert watchdog._cpu_seconds(None) == watchdog._cpu_seconds(carrier) == 0.0
-    carrier.adopt()
-    assert watchdog._wants_to_run(carrier)
-    assert watchdog._cpu_seconds(carrier) > 0
+    assert not watchdog._wants_to_run(record)
+    assert watchdog._cpu_seconds(None) == watchdog._cpu_seconds(record) == 0.0
+    record.bind()
+    assert watchdog._wants_to_run(record)
+    assert watchdog._cpu_seconds(record) > 0

@@ -9,18 +9,18 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from fake_server.transports.inprocess import Interceptor, cheap_tls
-from pytest_claude_tokens import guard
-from pytest_claude_tokens.simulation.carrier import Stuck
-from pytest_claude_tokens.simulation.crew import Crew
+from fake_server.transports.inprocess import Interceptor, shared_ssl_context
+from pytest_claude_tokens.guard import guard
+from pytest_claude_tokens.runs.outcome import Body, Outcome
+from pytest_claude_tokens.runs.runner import Runner
+from pytest_claude_tokens.runs.watchdog import Watchdog
+from pytest_claude_tokens.runs.workers import Workers
 from pytest_claude_tokens.simulation.files import switching_at_files
 from pytest_claude_tokens.simulation.loop import SimulatedLoop
-from pytest_claude_tokens.simulation.outcome import Body, Outcome
 from pytest_claude_tokens.simulation.patches import patched
-from pytest_claude_tokens.simulation.runner import Runner
-from pytest_claude_tokens.simulation.schedule import LENGTHS, STOCK, Chooser, Fact, Schedule
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, LENGTHS, Chooser, Deviation, Schedule
+from pytest_claude_tokens.simulation.thread_record import Stuck
 from pytest_claude_tokens.simulation.threads import ACTIVE
-from pytest_claude_tokens.simulation.watchdog import Watchdog
 from pytest_claude_tokens.simulation.world import World
 
 
@@ -28,8 +28,8 @@ from pytest_claude_tokens.simulation.world import World
 def stage() -> Iterator[None]:
     """What stands around the runs of a search."""
     with ExitStack() as stack:
-        guard.arm()
-        stack.enter_context(cheap_tls())
+        guard.install()
+        stack.enter_context(shared_ssl_context())
         stack.enter_context(Watchdog())
         stack.enter_context(patched())
         stack.enter_context(switching_at_files())
@@ -37,7 +37,7 @@ def stage() -> Iterator[None]:
 
 
 @contextmanager
-def world(schedule: Schedule = STOCK, workers: int = 4, *, record: bool = False) -> Iterator[World]:
+def world(schedule: Schedule = DEFAULT_ORDER, workers: int = 4, *, record: bool = False) -> Iterator[World]:
     """A world of which the calling thread is the root."""
     new = World(Chooser(schedule, workers, record=record), workers, schedule.seed)
     before, ACTIVE.world = ACTIVE.world, new
@@ -48,7 +48,7 @@ def world(schedule: Schedule = STOCK, workers: int = 4, *, record: bool = False)
         ACTIVE.world = before
 
 
-def run_tasks(body: Callable[[], Any], schedule: Schedule = STOCK) -> Any:
+def run_tasks(body: Callable[[], Any], schedule: Schedule = DEFAULT_ORDER) -> Any:
     """What ``body`` returns, on a simulated loop."""
     with world(schedule) as new:
         loop = SimulatedLoop(new)
@@ -60,7 +60,9 @@ def run_tasks(body: Callable[[], Any], schedule: Schedule = STOCK) -> Any:
             loop.shut()
 
 
-def run_threads(*jobs: Callable[[], Any], schedule: Schedule = STOCK, first: Callable[[], Any] | None = None) -> Any:
+def run_threads(
+    *jobs: Callable[[], Any], schedule: Schedule = DEFAULT_ORDER, first: Callable[[], Any] | None = None
+) -> Any:
     """What the jobs return, each in a thread w0, w1 …; ``first`` is called before them, in the same world."""
     with world(schedule, len(jobs)) as new:
         if first is not None:
@@ -68,10 +70,10 @@ def run_threads(*jobs: Callable[[], Any], schedule: Schedule = STOCK, first: Cal
         return crew_of(new, len(jobs), simulated_loop=False)(*jobs)
 
 
-def crew_of(new: World, size: int, *, simulated_loop: bool) -> Crew:
+def crew_of(new: World, size: int, *, simulated_loop: bool) -> Workers:
     """A crew whose journal nobody reads."""
-    journal: Any = SimpleNamespace(observers=[], note=lambda what, **facts: None)
-    return Crew(new, size, journal, simulated_loop=simulated_loop)
+    journal: Any = SimpleNamespace(observers=[], note=lambda what, **deviations: None)
+    return Workers(new, size, journal, simulated_loop=simulated_loop)
 
 
 @contextmanager
@@ -82,7 +84,9 @@ def explored(function: Callable[..., Any], workers: int = 2, *, record: bool = F
         yield runner.run
 
 
-def outcome_of(function: Callable[..., Any], schedule: Schedule = STOCK, workers: int = 2, **settings: Any) -> Outcome:
+def outcome_of(
+    function: Callable[..., Any], schedule: Schedule = DEFAULT_ORDER, workers: int = 2, **settings: Any
+) -> Outcome:
     """One run of a body with the service."""
     with explored(function, workers, **settings) as run:
         outcome: Outcome = run(schedule)
@@ -91,8 +95,8 @@ def outcome_of(function: Callable[..., Any], schedule: Schedule = STOCK, workers
 
 def schedules(workers: int = 3) -> st.SearchStrategy[Schedule]:
     """Any order, and any move of the clock."""
-    facts = st.builds(
-        Fact,
+    deviations = st.builds(
+        Deviation,
         st.integers(0, 40),
         st.sampled_from(["freeze", "alone", "clock"]),
         st.integers(-1, workers - 1),
@@ -101,6 +105,6 @@ def schedules(workers: int = 3) -> st.SearchStrategy[Schedule]:
     return st.builds(
         Schedule,
         kind=st.sampled_from(["facts", "facts", "pct", "walk"]),
-        facts=st.lists(facts, max_size=4).map(tuple),
+        deviations=st.lists(deviations, max_size=4).map(tuple),
         seed=st.integers(0, 9999),
     )

@@ -9,7 +9,7 @@ import pytest
 
 from fake_server.events import Event
 from fake_server.faults import Fault
-from fake_server.transports.admin import Admin, fault_of
+from fake_server.serve.admin import Admin, fault_of
 from fake_server.transports.sockets import SocketServer
 from tests.unit.transports.raw import a_server, raw, request, token_body
 

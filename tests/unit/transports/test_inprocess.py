@@ -16,8 +16,8 @@ import httpx2
 import pytest
 from respx.mocks import Mocker
 
-from fake_server.actors import WORKER
 from fake_server.hosts import KNOWN_HOSTS
+from fake_server.protocol.actors import WORKER
 from fake_server.transports.inprocess import Interceptor, MissingExtra, libraries, routing
 from tests.unit.transports.inprocess_world import CALL, HELLO, LIBRARIES, MODES, TOKEN, World, ask
 

@@ -8,9 +8,9 @@ import os
 
 import pytest
 
+from fake_server.core.hold import Hold
 from fake_server.effects import Wait
 from fake_server.faults import Fault
-from fake_server.hold import Hold
 from fake_server.transports.inprocess import driving
 from tests.unit.transports.inprocess_world import (
     CALL,

@@ -15,7 +15,7 @@ from freezegun import freeze_time
 
 from fake_server.clock import stopwatch
 from fake_server.effects import Signal, Wait
-from fake_server.transports.inprocess import RealWaiter, cheap_tls
+from fake_server.transports.inprocess import RealWaiter, shared_ssl_context
 from tests.unit.transports.inprocess_world import CALL, LIBRARIES, MODES, TOKEN, World, ask
 
 both = pytest.mark.parametrize("library", LIBRARIES, ids=["httpx", "httpx2"])
@@ -163,7 +163,7 @@ def test_a_frozen_clock_freezes_no_queue(library, mode):
 @both
 def test_clients_share_one_context(library):
     """While it lasts, clients with default settings get one ready context, which verifies as theirs would."""
-    with cheap_tls():
+    with shared_ssl_context():
         first, second = library.create_ssl_context(), library.create_ssl_context(verify=True, trust_env=True)
         with library.Client() as client:
             assert client._transport._pool._ssl_context is first
@@ -176,7 +176,7 @@ def test_clients_share_one_context(library):
 def test_other_settings_get_contexts_of_their_own(library, monkeypatch, tmp_path):
     """A client that asks for something else gets what it asks for."""
     mine = ssl.create_default_context()
-    with cheap_tls():
+    with shared_ssl_context():
         assert library.create_ssl_context(verify=mine) is mine
         assert library.create_ssl_context(verify=False).verify_mode is ssl.CERT_NONE
         assert library.create_ssl_context(trust_env=False) is not library.create_ssl_context()
@@ -192,7 +192,7 @@ def test_nothing_of_it_remains():
         for library in (httpx, httpx2)
         for module in (library, library._config, library._transports.default)
     ]
-    with pytest.raises(ZeroDivisionError), cheap_tls(), cheap_tls():
+    with pytest.raises(ZeroDivisionError), shared_ssl_context(), shared_ssl_context():
         assert all(vars(module)["create_ssl_context"] is not original for module, original in places)
         raise ZeroDivisionError
     assert all(vars(module)["create_ssl_context"] is original for module, original in places)

@@ -17,8 +17,8 @@ import httpx
 import pytest
 import requests
 
+from fake_server.core.hold import Hold
 from fake_server.faults import Fault
-from fake_server.hold import Hold
 from fake_server.hosts import KNOWN_HOSTS
 from fake_server.transports.proxy import ProxyServer, available
 from fake_server.transports.sockets import SocketServer

@@ -18,8 +18,8 @@ import httpx
 import pytest
 import requests
 
+from fake_server.core.hold import Hold
 from fake_server.effects import Signal, Wait
-from fake_server.hold import Hold
 from fake_server.policy import Policy
 from fake_server.transports.loopback.http1 import BODY_LIMIT, HEAD_LIMIT
 from fake_server.transports.sockets import Local, SocketServer

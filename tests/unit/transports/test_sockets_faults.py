@@ -12,13 +12,13 @@ import httpx
 import pytest
 
 from fake_server.clock import Clock
+from fake_server.core.hold import Hold
 from fake_server.effects import Break, Piece, Signal, Wait
 from fake_server.faults import Fault
-from fake_server.hold import Hold
 from fake_server.policy import Policy
+from fake_server.protocol.wire import Request
 from fake_server.server import Server
 from fake_server.transports.sockets import SocketServer
-from fake_server.wire import Request
 from tests.unit.transports.raw import Watch, a_server, call, raw, request, token_request
 
 

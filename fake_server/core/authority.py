@@ -1,0 +1,283 @@
+"""Grants and their chains of tokens: who may be given what. Sans-IO; time and the namespace are passed in.
+
+A *grant* is one login and all tokens that descend from it. Every change of a refresh token's state goes through
+:data:`fake_server.core.states.TABLE`; an event that the table calls illegal raises :class:`IllegalTransition` and
+changes nothing. Not thread-safe: :class:`fake_server.server.Server` holds the lock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from fake_server.core.states import Outcome, RefreshEvent, RefreshState, transition
+from fake_server.tokens import label, mint
+
+if TYPE_CHECKING:
+    from fake_server.policy import Policy
+
+__all__ = ["AccessToken", "Authority", "Bearer", "Grant", "IllegalTransition", "Redemption", "RefreshToken"]
+
+Death = Literal["reuse", "revoke", "expiry"]
+BearerState = Literal["live", "expired", "revoked", "unknown"]
+
+
+class IllegalTransition(RuntimeError):
+    """The code asked for a transition that the table forbids: a defect of the server, never of the client."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class RefreshToken:
+    """One refresh token and where it is in its life. ``parent`` is the one that it was exchanged for."""
+
+    secret: str = field(repr=False)
+    label: str
+    grant: Grant
+    parent: RefreshToken | None
+    state: RefreshState = RefreshState.UNKNOWN
+    first_used: float | None = None
+    replays: int = 0
+    successor: RefreshToken | None = None
+
+    def apply(self, event: RefreshEvent) -> Outcome:
+        """Go through the table. Raises :class:`IllegalTransition` and stays as it is where the table forbids it."""
+        after, outcome = transition(self.state, event)
+        if outcome is Outcome.ILLEGAL:
+            raise IllegalTransition(f"{event.value} of {self.label}, which is {self.state.value}")
+        self.state = after
+        return outcome
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class AccessToken:
+    """One access token. It expires by the clock, or is ended before."""
+
+    secret: str = field(repr=False)
+    label: str
+    grant: Grant
+    expires_at: float
+    ended: Literal["expired", "revoked"] | None = None
+
+    def state(self, now: float) -> BearerState:
+        """What the service thinks of it at ``now``."""
+        return self.ended or ("expired" if now >= self.expires_at else "live")
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Grant:
+    """One login. ``deadline``: when its refresh tokens end, whatever happens (a setup-token's: its access token);
+    ``death``: what ended it early.
+    """
+
+    name: str
+    account: str
+    scope: str
+    deadline: float
+    setup_token: bool = False
+    access: list[AccessToken] = field(default_factory=list)
+    refresh: list[RefreshToken] = field(default_factory=list)
+    unfinished: list[RefreshToken] = field(default_factory=list)
+    """Those of ``refresh`` that may still be accepted, now or later: few, however long the chain is."""
+    death: Death | None = None
+
+    def died(self, now: float) -> Death | None:
+        """What ended this grant, or ``None`` while it lives."""
+        return self.death or ("expiry" if now >= self.deadline else None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redemption:
+    """What came of a refresh token that was presented. ``revoked``: the labels that this ended."""
+
+    outcome: Outcome
+    token: RefreshToken | None = None
+    access: AccessToken | None = None
+    refresh: RefreshToken | None = None
+    revoked: tuple[str, ...] = ()
+    reason: str = "spent or unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bearer:
+    """What the service thinks of a presented access token."""
+
+    state: BearerState
+    token: AccessToken | None = None
+
+
+class Authority:
+    """The state of every grant under one policy."""
+
+    def __init__(self, policy: Policy, namespace: str) -> None:
+        self.policy = policy
+        self.namespace = namespace
+        self.grants: list[Grant] = []
+        self._minted = 0
+        self._access: dict[str, AccessToken] = {}
+        self._refresh: dict[str, RefreshToken] = {}
+
+    def login(
+        self, account: str, now: float, *, scope: str, expires_in: float | None = None, setup_token: bool = False
+    ) -> Grant:
+        """A new grant with its first pair; a setup-token grant has no refresh token."""
+        life = self.policy.expires_in if expires_in is None else expires_in
+        deadline = now + (life if setup_token else self.policy.refresh_expires_in)
+        name = f"g#{len(self.grants) + 1}"
+        grant = Grant(name=name, account=account, scope=scope, deadline=deadline, setup_token=setup_token)
+        self.grants.append(grant)
+        self._issue_access(grant, now, life)
+        if not setup_token:
+            self._issue_refresh(grant, None)
+        return grant
+
+    def redeem(self, secret: str, now: float, *, expires_in: float | None = None) -> Redemption:
+        """The transition of a refresh token that was presented in a token request (RFC 6749 section 6)."""
+        token = self._refresh.get(secret)
+        if token is None:
+            return Redemption(outcome=transition(RefreshState.UNKNOWN, self._presented())[1])
+        grant = token.grant
+        if now >= grant.deadline:
+            token.apply(RefreshEvent.EXPIRE)
+        outcome = token.apply(self._meaning(token, now))
+        if outcome is Outcome.REFUSED:
+            return Redemption(outcome=outcome, token=token, reason=token.state.value)
+        if outcome is Outcome.REUSED:
+            return Redemption(outcome=outcome, token=token, revoked=self._detect_reuse(grant, now))
+        life = self.policy.expires_in if expires_in is None else expires_in
+        if outcome is Outcome.KEPT:
+            return Redemption(outcome=outcome, token=token, access=self._issue_access(grant, now, life))
+        if outcome is Outcome.REPLAYED:
+            token.replays += 1
+            if self.policy.grace_mode == "idempotent" and token.successor is not None:
+                index = grant.refresh.index(token.successor)
+                return Redemption(
+                    outcome=outcome, token=token, access=grant.access[index], refresh=grant.refresh[index]
+                )
+        else:
+            token.first_used = now
+        access = self._issue_access(grant, now, life)
+        refresh = self._issue_refresh(grant, token)
+        token.successor = token.successor or refresh
+        return Redemption(outcome=outcome, token=token, access=access, refresh=refresh)
+
+    def bearer(self, secret: str, now: float) -> Bearer:
+        """What a presented access token is worth at ``now``."""
+        token = self._access.get(secret)
+        return Bearer(state="unknown") if token is None else Bearer(state=token.state(now), token=token)
+
+    def refresh_token(self, secret: str) -> RefreshToken | None:
+        """The refresh token of that secret, or ``None`` where it was not minted here."""
+        return self._refresh.get(secret)
+
+    def accepts(self, token: RefreshToken, now: float) -> bool:
+        """Whether a token request with ``token`` would succeed at ``now``. Changes nothing."""
+        if now >= token.grant.deadline:
+            return False
+        outcome = transition(token.state, self._meaning(token, now))[1]
+        return outcome in (Outcome.ROTATED, Outcome.KEPT, Outcome.REPLAYED)
+
+    def accepted(self, grant: Grant, now: float) -> tuple[str, ...]:
+        """The labels of the refresh tokens of ``grant`` that would be accepted at ``now``."""
+        grant.unfinished = [token for token in grant.unfinished if not self._is_finished(token)]
+        return tuple(token.label for token in grant.unfinished if self.accepts(token, now))
+
+    def _is_finished(self, token: RefreshToken) -> bool:
+        """Whether ``token`` is never accepted again, even if the clock goes back."""
+        if token.state is RefreshState.SPENT:
+            return not self.policy.grace_seconds
+        return token.state in (RefreshState.REVOKED, RefreshState.EXPIRED)
+
+    def expire(self, grant: Grant, now: float) -> tuple[str, ...]:
+        """End the access tokens of ``grant`` as if their time had passed; returns the labels that this ended."""
+        return self._end_access(grant, "expired", now)
+
+    def revoke(self, grant: Grant, now: float, death: Death = "revoke") -> tuple[str, ...]:
+        """End every token of ``grant``; returns the labels that this ended."""
+        if grant.died(now) is None:
+            grant.death = death
+        return self._revoke_refresh(grant, now) + self._end_access(grant, "revoked", now)
+
+    def forget(self) -> None:
+        """No request comes any more: let go of grants and tokens, which refer to each other."""
+        for grant in self.grants:
+            for token in grant.refresh:
+                token.successor = None
+            grant.access.clear()
+            grant.refresh.clear()
+            grant.unfinished.clear()
+        self.grants.clear()
+        self._access.clear()
+        self._refresh.clear()
+
+    def grants_of(self, account: str) -> list[Grant]:
+        """All grants of the account, oldest first."""
+        return [grant for grant in self.grants if grant.account == account]
+
+    def _presented(self) -> RefreshEvent:
+        return RefreshEvent.REDEEM if self.policy.rotate else RefreshEvent.KEEP
+
+    def _meaning(self, token: RefreshToken, now: float) -> RefreshEvent:
+        if token.state is RefreshState.SPENT and self._in_grace(token, now):
+            return RefreshEvent.REPLAY
+        return self._presented()
+
+    def _in_grace(self, token: RefreshToken, now: float) -> bool:
+        policy = self.policy
+        if not policy.grace_seconds:  # no window, even for a clock that goes back
+            return False
+        if token.first_used is None or not now < token.first_used + policy.grace_seconds:
+            return False
+        if policy.grace_count is not None and token.replays >= policy.grace_count:
+            return False
+        if policy.grace_mode != "previous-only":
+            return True
+        # Only the parent of a token that nobody has used yet is "the previous one" (Auth0, Keycloak's "Stale token").
+        children = [child for child in token.grant.refresh if child.parent is token]
+        return all(child.state is RefreshState.LIVE for child in children)
+
+    def _detect_reuse(self, grant: Grant, now: float) -> tuple[str, ...]:
+        if self.policy.reuse == "refuse":
+            return ()
+        if self.policy.reuse == "revoke-family":
+            return self.revoke(grant, now, "reuse")
+        grant.death = grant.death or "reuse"
+        return self._revoke_refresh(grant, now)
+
+    def _revoke_refresh(self, grant: Grant, now: float) -> tuple[str, ...]:
+        """Returns the labels of those that were live until now."""
+        in_time = now < grant.deadline
+        live = tuple(token.label for token in grant.refresh if in_time and token.state is RefreshState.LIVE)
+        for token in grant.refresh:
+            token.apply(RefreshEvent.REVOKE)
+        return live
+
+    def _end_access(self, grant: Grant, how: Literal["expired", "revoked"], now: float) -> tuple[str, ...]:
+        ended = tuple(token.label for token in grant.access if token.state(now) == "live")
+        for token in grant.access:
+            token.ended = token.ended or how
+        return ended
+
+    def _issue_access(self, grant: Grant, now: float, life: float) -> AccessToken:
+        token = AccessToken(
+            secret=self._mint("access"),
+            label=label("access", len(grant.access) + 1),
+            grant=grant,
+            expires_at=now + life,
+        )
+        grant.access.append(token)
+        self._access[token.secret] = token
+        return token
+
+    def _issue_refresh(self, grant: Grant, parent: RefreshToken | None) -> RefreshToken:
+        token = RefreshToken(
+            secret=self._mint("refresh"), label=label("refresh", len(grant.refresh) + 1), grant=grant, parent=parent
+        )
+        token.apply(RefreshEvent.ISSUE)
+        grant.refresh.append(token)
+        grant.unfinished.append(token)
+        self._refresh[token.secret] = token
+        return token
+
+    def _mint(self, kind: Literal["access", "refresh"]) -> str:
+        self._minted += 1
+        return mint(kind, self.namespace, self._minted)

@@ -1,0 +1,104 @@
+"""Who may be served on a bearer, and who waits: first come, first served. Sans-IO.
+
+Modelled on the report in anthropics/claude-code#54999: calls on one bearer are served one after the other, calls on
+different bearers do not meet. Not thread-safe: the server holds the lock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fake_server.effects import Signal, Wait
+
+if TYPE_CHECKING:
+    from fake_server.policy import Policy
+
+__all__ = ["Gate", "Ticket"]
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """One call's place at the gate. ``started``: when it was served; ``overdue``: served because its wait was long."""
+
+    key: str
+    arrived: float
+    started: float | None = None
+    overdue: bool = False
+    signal: Signal = field(default_factory=Signal)
+
+
+@dataclass(slots=True)
+class _Queue:
+    """The calls of one key: those served now, when the last one started, and those that wait."""
+
+    serving: list[Ticket] = field(default_factory=list)
+    starts: deque[float] = field(default_factory=deque)
+    waiting: deque[Ticket] = field(default_factory=deque)
+
+
+class Gate:
+    """The queues of every key under one policy. Times are seconds of any one clock that does not go backwards."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self._lanes: dict[str, _Queue] = {}
+
+    def arrive(self, key: str, now: float) -> Ticket:
+        """Join the queue of ``key``."""
+        ticket = Ticket(key, now)
+        self._lanes.setdefault(key, _Queue()).waiting.append(ticket)
+        return ticket
+
+    def poll(self, ticket: Ticket, now: float) -> Wait | None:
+        """``None`` when ``ticket`` is served from ``now`` on; else what to wait for before asking again."""
+        lane = self._lanes[ticket.key]
+        if ticket.started is not None:
+            return None
+        limit = ticket.arrived + self.policy.queue_limit
+        turn = self._turn(lane, ticket, now)
+        ticket.overdue = (turn is None or turn > now) and now >= limit
+        if ticket.overdue or (turn is not None and turn <= now):
+            self._serve(lane, ticket, now)
+            return None
+        if ticket.signal.fired:
+            ticket.signal = Signal()
+        until = limit if turn is None else min(limit, turn)
+        return Wait("gate", until - now, ticket.signal)
+
+    def leave(self, ticket: Ticket) -> None:
+        """The call has ended, or its client has gone while it waited."""
+        lane = self._lanes[ticket.key]
+        if ticket.started is None:
+            lane.waiting.remove(ticket)
+        elif ticket in lane.serving:
+            lane.serving.remove(ticket)
+        self._wake(lane)
+
+    def _turn(self, lane: _Queue, ticket: Ticket, now: float) -> float | None:
+        """When it is this ticket's turn; ``None``: not known before another one leaves."""
+        slots = self.policy.slots
+        if slots is None:
+            return now
+        ahead = lane.waiting.index(ticket)
+        if self.policy.serialize is None:
+            return now if ahead + len(lane.serving) < slots else None
+        if ahead >= slots:
+            return None
+        if len(lane.starts) + ahead < slots:
+            return now
+        return lane.starts[len(lane.starts) + ahead - slots] + self.policy.serialize
+
+    def _serve(self, lane: _Queue, ticket: Ticket, now: float) -> None:
+        lane.waiting.remove(ticket)
+        ticket.started = now
+        lane.serving.append(ticket)
+        lane.starts.append(now)
+        while self.policy.slots is not None and len(lane.starts) > self.policy.slots:
+            lane.starts.popleft()
+        self._wake(lane)
+
+    def _wake(self, lane: _Queue) -> None:
+        for ticket in lane.waiting:
+            ticket.signal.fire()

@@ -1,0 +1,266 @@
+"""HTTP messages and what they mean: a request becomes an intent, a decision becomes a reply. Sans-IO."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import parse_qsl
+
+from fake_server.protocol.actors import split_prefix
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "Call",
+    "Intent",
+    "Malformed",
+    "Other",
+    "Reply",
+    "Request",
+    "TokenRequest",
+    "account_of",
+    "bearer_of",
+    "read",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request. Header names are lower case; ``worker`` is the name that the address carried, if any."""
+
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    body: bytes = field(default=b"", repr=False)
+    host: str = ""
+    worker: str | None = None
+
+    @classmethod
+    def parse(
+        cls, method: str, target: str, headers: tuple[tuple[str, str], ...], body: bytes, host: str = ""
+    ) -> Request:
+        """A request from its target (``/w/w0/v1/messages?beta=true``): the prefix of a worker and the query go."""
+        worker, path = split_prefix(target.partition("?")[0])
+        return cls(method, path, headers, body, host, worker)
+
+    def header(self, name: str) -> str | None:
+        """The first value of the header ``name`` (lower case)."""
+        return next((value for key, value in self.headers if key == name), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRequest:
+    """RFC 6749 sections 4.1.3 and 6. ``encoding`` records how the body came: both are in use, JSON is usual."""
+
+    grant_type: str
+    client_id: str
+    encoding: Literal["json", "form"]
+    refresh_token: str = field(default="", repr=False)
+    code: str = field(default="", repr=False)
+    scope: str | None = None
+    expires_in: float | None = None
+    f: Literal["token"] = "token"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Malformed:
+    """A token request that is refused by its form alone."""
+
+    error: Literal["format", "invalid_client", "invalid_scope", "unsupported_grant_type"]
+    refresh_token: str = field(default="", repr=False)
+    f: Literal["token"] = "token"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """``POST /v1/messages``. ``text`` is what the model would answer."""
+
+    model: str
+    text: str
+    stream: bool
+    f: Literal["call"] = "call"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Other:
+    """Any other endpoint, known or not."""
+
+    name: Literal["profile", "usage", "models", "count_tokens", "roles", "client_data", "hello", "revoke", "unknown"]
+    refresh_token: str = field(default="", repr=False)
+    f: Literal["other"] = "other"
+
+
+Intent = TokenRequest | Malformed | Call | Other
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A complete answer. More than one piece means that it is streamed."""
+
+    status: int
+    pieces: tuple[bytes, ...] = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=())
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the pieces leave one by one."""
+        return len(self.pieces) > 1
+
+
+_OTHERS: dict[tuple[str, str], Any] = {
+    ("GET", "/api/oauth/profile"): "profile",
+    ("GET", "/api/oauth/usage"): "usage",
+    ("GET", "/api/oauth/claude_cli/roles"): "roles",
+    ("GET", "/api/oauth/claude_cli/client_data"): "client_data",
+    ("GET", "/v1/models"): "models",
+    ("POST", "/v1/messages/count_tokens"): "count_tokens",
+    ("GET", "/v1/oauth/hello"): "hello",
+    ("GET", "/api/hello"): "hello",
+    ("HEAD", "/api/hello"): "hello",
+    ("POST", "/v1/oauth/token/revoke"): "revoke",
+}
+_ACCOUNT = re.compile(r"(?!sk-ant-)[\w.@+-]{1,32}")
+_TOKEN_PATHS = ("/v1/oauth/token", "/oauth/token")
+
+
+def read(request: Request) -> Intent:
+    """What the request asks for. Never raises: what cannot be read is an intent, too."""
+    if request.method == "POST":
+        if request.path == "/v1/messages":
+            return _read_call(request.body)
+        if request.path in _TOKEN_PATHS:
+            return _read_token_request(request)
+    name = _OTHERS.get((request.method, request.path), "unknown")
+    if name == "revoke":
+        body, _ = _fields(request)
+        return Other(name="revoke", refresh_token=_text(body, "token"))
+    return Other(name=name)
+
+
+def bearer_of(request: Request) -> str | None:
+    """The access token in ``Authorization`` (RFC 6750 section 2.1), or ``None``."""
+    scheme, _, token = (request.header("authorization") or "").partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def account_of(code: str) -> str | None:
+    """The account that an authorization code logs in: ``alice#2`` is one for ``alice``.
+
+    ``None`` where the code cannot be one for this service. A name is short, so that a code of the real service,
+    pasted by mistake, is refused and never becomes a name in the journal.
+    """
+    name = code.partition("#")[0]
+    return name if _ACCOUNT.fullmatch(name) else None
+
+
+def _fields(request: Request) -> tuple[dict[str, Any], Literal["json", "form"] | None]:
+    """The parameters in the body, and its encoding; ``None`` where it is neither JSON nor a form.
+
+    RFC 6749 section 3.2: one without a value is as one that is absent, and none may come twice.
+    """
+    content_type = (request.header("content-type") or "").lower()
+    if "x-www-form-urlencoded" in content_type:
+        pairs: list[tuple[str, Any]] = parse_qsl(request.body.decode("utf-8", "replace"), keep_blank_values=True)
+        body = dict(pairs) if len(dict(pairs)) == len(pairs) else None
+        encoding: Literal["json", "form"] = "form"
+    else:
+        body, encoding = _object(request.body, _unique), "json"
+    if body is None:
+        return {}, None
+    return {name: value for name, value in body.items() if value not in ("", None)}, encoding
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name comes twice")
+    return found
+
+
+def _object(body: bytes, hook: Callable[[list[tuple[str, Any]]], dict[str, Any]] = dict) -> dict[str, Any] | None:
+    """The JSON object in ``body``, or ``None``."""
+    try:
+        value = json.loads(body, object_pairs_hook=hook)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _text(body: dict[str, Any], name: str) -> str:
+    value = body.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _read_token_request(request: Request) -> TokenRequest | Malformed:
+    body, encoding = _fields(request)
+    refresh_token = _text(body, "refresh_token")
+    if encoding is None or not _text(body, "grant_type"):
+        return Malformed(error="format", refresh_token=refresh_token)
+    if "client_id" not in body:
+        return Malformed(error="invalid_client", refresh_token=refresh_token)
+    grant_type = body["grant_type"]
+    if grant_type == "refresh_token":
+        complete = bool(refresh_token)
+    elif grant_type == "authorization_code":
+        complete = all(_text(body, name) for name in ("code", "redirect_uri", "code_verifier", "state"))
+    else:
+        return Malformed(error="unsupported_grant_type", refresh_token=refresh_token)
+    life = _seconds(body.get("expires_in"))
+    if not (complete and _text(body, "client_id")) or ("expires_in" in body and life is None):
+        return Malformed(error="format", refresh_token=refresh_token)
+    scope = body.get("scope")
+    if "scope" in body and not _is_scope(scope):
+        return Malformed(error="invalid_scope", refresh_token=refresh_token)
+    return TokenRequest(
+        grant_type=grant_type,
+        client_id=body["client_id"],
+        encoding=encoding,
+        refresh_token=refresh_token,
+        code=_text(body, "code"),
+        scope=scope,
+        expires_in=life,
+    )
+
+
+def _seconds(value: object) -> float | None:
+    """A positive number of seconds, or ``None``."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        seconds = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return seconds if 0 < seconds < float("inf") else None
+
+
+def _is_scope(value: object) -> bool:
+    """RFC 6749 section 3.3: one or more words of printable ASCII without quotes and backslashes."""
+    if not isinstance(value, str) or not value.strip(" "):
+        return False
+    return all("!" <= char <= "~" and char not in '"\\' for word in value.split(" ") for char in word)
+
+
+def _read_call(body: bytes) -> Call:
+    """Lenient, as the fake tests token traffic and not the Messages API: what it cannot read, it answers with OK."""
+    message = _object(body) or {}
+    prompt = _last_prompt(message.get("messages"))
+    text = prompt.partition("Reply: ")[2].strip() if "Reply: " in prompt else "OK"
+    return Call(model=_text(message, "model") or "claude-fake", text=text or "OK", stream=message.get("stream") is True)
+
+
+def _last_prompt(messages: object) -> str:
+    """The last text of the last user message."""
+    if not isinstance(messages, list):
+        return ""
+    for message in reversed(messages):
+        if isinstance(message, dict) and message.get("role") == "user":
+            content = message.get("content")
+            if isinstance(content, str):
+                return content
+            blocks = content if isinstance(content, list) else []
+            texts = [block.get("text") for block in blocks if isinstance(block, dict) and block.get("type") == "text"]
+            return next((text for text in reversed(texts) if isinstance(text, str)), "")
+    return ""

@@ -1,0 +1,146 @@
+"""What the owner of a running service may ask it, under ``/_claude_tokens/``, on loopback only.
+
+* ``GET /_claude_tokens/history``: the history so far, as JSON lines.
+* ``GET /_claude_tokens/verdict``: the verdict so far.
+* ``POST /_claude_tokens/accounts``: log an account in. All members are optional: ``name``, ``expired``,
+  ``expires_in`` (seconds), ``setup_token``. Answers with its name, credentials and environment.
+* ``POST /_claude_tokens/faults``: what goes wrong next. ``target`` (``token`` or ``call``) and ``fault``
+  (``lost-reply``, ``reset``, ``timeout``, ``garbage``, ``truncated``, ``burst``, ``moved``; ``status`` and ``html``
+  with ``code``, ``status`` also with ``retry_after``; ``delay`` with ``seconds`` and ``after_commit``; ``quota`` with
+  ``window``), and optionally ``count`` and ``account``.
+
+None of this is an operation of the service: nothing of it is journalled but what it brings about.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from fake_server.faults import Fault
+from fake_server.transports.loopback.connection import Local
+from fake_server.transports.loopback.http1 import is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from fake_server.protocol.wire import Request
+    from fake_server.server import Server
+
+__all__ = ["PREFIX", "Admin", "fault_of"]
+
+PREFIX = "/_claude_tokens/"
+
+_PLAIN = {
+    "lost-reply": Fault.LOST_REPLY,
+    "reset": Fault.RESET,
+    "timeout": Fault.TIMEOUT,
+    "garbage": Fault.GARBAGE,
+    "truncated": Fault.TRUNCATED,
+    "burst": Fault.BURST,
+    "moved": Fault.moved(),
+}
+_MADE: dict[str, tuple[Callable[..., Fault], tuple[str, ...]]] = {
+    "status": (Fault.status, ("code", "retry_after")),
+    "delay": (Fault.delay, ("seconds", "after_commit")),
+    "quota": (Fault.quota, ("window",)),
+    "html": (Fault.html, ("code",)),
+}
+_ACCOUNT = {"name": str, "expired": bool, "expires_in": (int, float), "setup_token": bool}
+_FAULT = {
+    "target": str,
+    "fault": str,
+    "count": int,
+    "account": str,
+    "code": int,
+    "retry_after": (int, float),
+    "seconds": (int, float),
+    "after_commit": bool,
+    "window": str,
+}
+
+
+class Admin:
+    """Answers the owner's requests, and no others.
+
+    ``verdict`` judges the history so far; ``login`` logs an account in and says what its client needs. Both give
+    JSON, and ``login`` raises ``ValueError`` for what it won't do.
+    """
+
+    def __init__(
+        self, server: Server, verdict: Callable[[], Mapping[str, Any]], login: Callable[..., Mapping[str, Any]]
+    ) -> None:
+        self._server = server
+        self._verdict = verdict
+        self._login = login
+        self._answers: dict[str, tuple[str, Callable[[Request], Local]]] = {
+            "history": ("GET", self._history),
+            "verdict": ("GET", lambda _: _json(self._verdict())),
+            "accounts": ("POST", self._account),
+            "faults": ("POST", self._fault),
+        }
+
+    def __call__(self, request: Request) -> Local | None:
+        """The answer, or ``None`` where the request is for the service."""
+        if not request.path.startswith(PREFIX):
+            return None
+        if not is_loopback(request.host):  # a web page that has bound its own name to this address
+            return _error(403, "this is answered on loopback only")
+        method, answer = self._answers.get(request.path.removeprefix(PREFIX), ("", None))
+        if answer is None:
+            return _error(404, f"there is {', '.join(PREFIX + name for name in self._answers)}")
+        if request.method != method:
+            return _error(405, f"this is for {method}")
+        try:
+            return answer(request)
+        except (TypeError, ValueError) as error:
+            return _error(400, str(error))
+
+    def _history(self, _: Request) -> Local:
+        journal = self._server.journal
+        with self._server.lock:
+            lines = [event.to_json() + "\n" for event in (journal.header, *journal.events)]
+        return Local(200, "".join(lines).encode(), "application/x-ndjson")
+
+    def _account(self, request: Request) -> Local:
+        return _json(self._login(**_members(request.body, _ACCOUNT)))
+
+    def _fault(self, request: Request) -> Local:
+        asked = _members(request.body, _FAULT)
+        planned = {name: asked.pop(name) for name in ("target", "count", "account") if name in asked}
+        fault = fault_of(**asked)
+        with self._server.lock:
+            self._server.faults.add(planned.pop("target", "token"), fault, **planned)
+        return _json({"fault": str(fault)})
+
+
+def fault_of(*, fault: str = "", **details: Any) -> Fault:
+    """The fault of that name. Raises ``ValueError`` for an unknown one, and for details that it doesn't have."""
+    name = fault.lower().replace("_", "-")
+    if name not in _PLAIN and name not in _MADE:
+        raise ValueError(f"no fault is named {fault!r}; there are {', '.join((*_PLAIN, *_MADE))}")
+    make, takes = _MADE.get(name, (None, ()))
+    if wrong := [detail for detail in details if detail not in takes]:
+        raise ValueError(f"the fault {name} has no {', '.join(wrong)}")
+    return _PLAIN[name] if make is None else make(**details)
+
+
+def _members(body: bytes, known: Mapping[str, Any]) -> dict[str, Any]:
+    """The members of a JSON object, all known and each of its type; no body is as an empty object."""
+    value = json.loads(body or b"{}")
+    if not isinstance(value, dict):
+        raise ValueError("a JSON object is expected")
+    for name, member in value.items():
+        if name not in known:
+            raise ValueError(f"{name!r} is not known here; there are {', '.join(known)}")
+        if not isinstance(member, known[name]) or (isinstance(member, bool) and known[name] is not bool):
+            raise ValueError(f"{name!r} has a value of the wrong type")
+    return value
+
+
+def _json(value: object, status: int = 200) -> Local:
+    return Local(status, json.dumps(value, separators=(",", ":")).encode())
+
+
+def _error(status: int, text: str) -> Local:
+    return _json({"type": "error", "error": {"type": "invalid_request_error", "message": text}}, status)

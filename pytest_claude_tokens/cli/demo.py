@@ -1,0 +1,262 @@
+"""``claude-tokens demo``: a small dispatcher with a race, searched as a test would be, and its repaired twin.
+
+Everything that is printed comes from the two searches: the story from the journal of the failing schedule, the figures
+from what was counted. No network, no configuration, no file but the one that ``--history`` names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import inspect
+import os
+import shlex
+import sys
+import tempfile
+import textwrap
+import time
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any
+
+import httpx
+from hypothesis import Phase, configuration, settings
+
+from pytest_claude_tokens.judge.violations import DoubleSpend
+from pytest_claude_tokens.report.story import story
+from pytest_claude_tokens.report.table import WIDTH
+from pytest_claude_tokens.search.context import CONTEXT, ExplorationContext, Report
+from pytest_claude_tokens.search.explore import explore
+from pytest_claude_tokens.search.replay import Replay
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from pytest_claude_tokens.report import Evidence
+
+__all__ = ["Dispatcher", "Repaired", "Searched", "main", "search", "show"]
+
+SCHEDULES = 300
+"""How many schedules the twin has to stand; the search for the bug may take as many as :data:`PATIENCE`."""
+PATIENCE = 3000
+TOKEN_URL = "https://platform.claude.com/v1/oauth/token"
+_WORKERS = 2
+
+
+class Dispatcher:
+    """Hands out the bearer of one login. Whoever finds it expired gets a new one."""
+
+    def __init__(self, credentials: Mapping[str, Any]) -> None:
+        login = credentials["claudeAiOauth"]
+        self.access: str = login["accessToken"]
+        self.refresh: str = login["refreshToken"]
+        self.expires: float = login["expiresAt"] / 1000
+        self.busy = False
+
+    async def bearer(self) -> str:
+        if self.busy:
+            await asyncio.sleep(2)  # somebody is at it, and will be done by then
+        if time.time() >= self.expires:
+            self.busy = True
+            request = {"grant_type": "refresh_token", "refresh_token": self.refresh}
+            async with httpx.AsyncClient() as client:
+                reply = await client.post(TOKEN_URL, json={**request, "client_id": "demo"})
+            new = reply.raise_for_status().json()
+            self.access, self.refresh = new["access_token"], new["refresh_token"]
+            self.expires = time.time() + new["expires_in"]
+            self.busy = False
+        return self.access
+
+
+class Repaired(Dispatcher):
+    """Waits for as long as it takes, and then looks again."""
+
+    def __init__(self, credentials: Mapping[str, Any]) -> None:
+        super().__init__(credentials)
+        self.lock = asyncio.Lock()
+
+    async def bearer(self) -> str:
+        async with self.lock:
+            return await super().bearer()
+
+
+# One search.
+
+
+@dataclass(slots=True)
+class Searched:
+    """What a search came to. ``error``: what a test would have failed with; ``evidence`` is what is known of it."""
+
+    report: Report = field(default_factory=Report)
+    error: Exception | None = None
+    evidence: Evidence | None = None
+    seconds: float = 0.0
+
+    @property
+    def found(self) -> Any:
+        """What the search knows of the failure: the schedule, its number, the replay token."""
+        return getattr(self.error, "claude_tokens_found", None)
+
+
+def search(
+    dispatcher: type[Dispatcher], schedules: int, *, replay: str | None = None, seed: int | None = None
+) -> Searched:
+    """Explore ``dispatcher`` with two workers whose login has expired, under so many schedules."""
+
+    async def test(claude_tokens: Any, workers: Any) -> None:
+        login = claude_tokens.account(expired=True)
+        await workers(dispatcher(login.credentials).bearer)
+
+    # Hypothesis files what it knows of a test by its name; here it keeps nothing, but two names are clearer.
+    test.__qualname__ = f"test_{dispatcher.__name__}"
+    explored = settings(max_examples=schedules, database=None, phases=_PHASES)(explore(workers=_WORKERS)(test))
+    result = Searched()
+    context = ExplorationContext(
+        seed=seed,
+        replay=replay,
+        command=_command(),
+        reported=lambda report: setattr(result, "report", report),
+        failed=lambda evidence: setattr(result, "evidence", evidence),
+    )
+    began = time.monotonic()
+    with _nothing_kept():
+        result.error = copy_context().run(_run, explored, context)
+    result.seconds = time.monotonic() - began
+    return result
+
+
+_PHASES = (Phase.generate, Phase.shrink)
+_STOCK_ORDER = Replay(kind="tasks", workers=_WORKERS, schedule=DEFAULT_ORDER).token()
+
+
+def _run(explored: Callable[[], None], context: ExplorationContext) -> Exception | None:
+    CONTEXT.set(context)
+    try:
+        explored()
+    except Exception as error:  # noqa: BLE001 - whatever comes out of it is a result, and is told
+        return error
+    return None
+
+
+@contextmanager
+def _nothing_kept() -> Iterator[None]:
+    """Let Hypothesis write into a folder that is removed, not into one below the current folder."""
+    with tempfile.TemporaryDirectory(prefix="claude-tokens-") as folder:
+        configuration.set_hypothesis_home_dir(folder)
+        try:
+            yield
+        finally:
+            configuration.set_hypothesis_home_dir(None)
+
+
+def _command() -> str:
+    """How this command is run again from here, for a shell."""
+    name = sys.argv[0]
+    if os.path.basename(name).startswith("claude-tokens") and os.access(name, os.X_OK):
+        return f"{shlex.quote(name)} demo"
+    return f"{shlex.quote(sys.executable)} -m pytest_claude_tokens demo"
+
+
+# What is printed.
+
+
+def show(planted: type[Dispatcher], twin: type[Dispatcher], *, history: IO[str] | None = None) -> int:
+    """Search both and tell what came of it. The exit status: 0 where the first was caught and the second spared.
+
+    The failing history goes into ``history``, a text file.
+    """
+    _say("Two workers share one login, whose access token has expired. Both ask this dispatcher for a bearer:")
+    _code(planted)
+    _tell_stock(search(planted, 1, replay=_STOCK_ORDER))
+    first = search(planted, PATIENCE)
+    caught = _tell_planted(first)
+    if history is not None and first.evidence is not None:
+        history.writelines(f"{event.to_json()}\n" for event in (first.evidence.history.header, *first.evidence.history))
+    _say("The same, repaired:")
+    _code(twin)
+    second = search(twin, SCHEDULES)
+    _say(f"{second.report.text()} ({second.seconds:.1f} s){_otherwise(second) or ': no invariant was broken.'}")
+    spared = second.error is None
+    _say(_END[caught, spared])
+    return 0 if caught and spared else 1
+
+
+_END = {
+    (True, True): "The planted bug was found, and its repaired twin was spared.",
+    (True, False): "The planted bug was found, but its repaired twin was not spared. This should not be.",
+    (False, True): "The planted bug was not found, though its repaired twin was spared. This should not be.",
+    (False, False): "The planted bug was not found, and its repaired twin was not spared. This should not be.",
+}
+
+
+def _tell_stock(result: Searched) -> None:
+    passes = "it passes" if result.error is None else f"it fails at once{_otherwise(result)}"
+    _say(f"In default order, with replies that come at once, as a test with a mock would run it, {passes}.")
+
+
+def _tell_planted(result: Searched) -> bool:
+    """The story of a double-spend. Returns whether there was one."""
+    if not isinstance(result.error, DoubleSpend) or result.evidence is None:
+        _say(f"No double-spend in {result.report.text()} ({result.seconds:.1f} s){_otherwise(result) or '.'}")
+        return False
+    found = result.found
+    if found.example > 1:
+        _say(
+            f"Searched with other orders and delays, it breaks in schedule {found.example:,} ({result.seconds:.1f} s)."
+        )
+    _say(
+        f"The shortest schedule that shows it: {found.schedule.text()}. Replayed {found.replayed[0]} times of "
+        f"{found.replayed[1]}."
+    )
+    print(f"claude_tokens.DoubleSpend: {result.error}", end="\n\n")
+    told = story(result.evidence.history, result.error, replay=f"{_command()} --replay={found.token}")
+    story_itself, _, _ = told.rpartition("\n\n")  # the last block is advice for the author of a test
+    print(story_itself, end="\n\n")
+    return True
+
+
+def _otherwise(result: Searched) -> str:
+    if result.error is None:
+        return ""
+    kind = type(result.error)
+    return f", but {kind.__module__}.{kind.__qualname__}: {result.error}"
+
+
+def _say(text: str) -> None:
+    plain = text.encode("ascii", "backslashreplace").decode()
+    print(textwrap.fill(plain, WIDTH, break_on_hyphens=False), end="\n\n")
+
+
+def _code(dispatcher: type[Dispatcher]) -> None:
+    print(textwrap.indent(inspect.getsource(dispatcher).rstrip(), "    "), end="\n\n")
+
+
+def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens demo") -> int:
+    """Run the demonstration; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Search the interleavings of a small dispatcher with a race, then those of its repaired twin.",
+        epilog="Exit status: 0 if the planted bug was found and the twin spared, else 1; 2 usage.",
+    )
+    parser.add_argument("--history", metavar="FILE", help="write the history of the double-spend to FILE")
+    parser.add_argument("--replay", metavar="ct1-...", help="only run the dispatcher under this token's schedule")
+    options = parser.parse_args(argv)
+    try:
+        if options.replay is not None:
+            return _replay(options.replay)
+        with open(options.history or os.devnull, "w", encoding="utf-8") as file:
+            return show(Dispatcher, Repaired, history=file)
+    except (OSError, ValueError) as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 2
+
+
+def _replay(token: str) -> int:
+    """Show what happens under that schedule: 0 if it is the double-spend, else 1. Raises ``ValueError``."""
+    Replay.read(token)
+    result = search(Dispatcher, 1, replay=token)
+    if isinstance(result.error, ValueError):  # made for another test
+        raise result.error
+    return 0 if _tell_planted(result) else 1

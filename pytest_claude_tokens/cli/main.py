@@ -1,0 +1,115 @@
+"""``claude-tokens``: a table of commands, each a module with ``main(argv, *, prog)``, loaded when it is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["COMMANDS", "Command", "main"]
+
+PROG = "claude-tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: its name, the module that runs it, what it does in a few words, and whether it is to print."""
+
+    name: str
+    module: str
+    says: str
+    prints: bool = True
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command("demo", "pytest_claude_tokens.cli.demo", "find a double-spend in a small dispatcher, and spare its twin"),
+    Command("serve", "pytest_claude_tokens.cli.serve", "the fake service as a process, for programs in any language"),
+    Command("run", "pytest_claude_tokens.cli.run", "run a command against the fake service, then judge it", False),
+    Command("check", "pytest_claude_tokens.cli.check", "judge a history file"),
+    Command("doctor", "pytest_claude_tokens.cli.doctor", "what this machine can run, and what it would skip"),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns its exit status: 0 valid, 1 violated, 2 usage, 3 unknown."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    first = _parser().parse_args(arguments[:1])  # all after the command is the command's own
+    if first.version:
+        print(f"{PROG} {importlib.metadata.version('pytest-claude-tokens')}")
+        return 0
+    if first.command is None:
+        _parser().print_help(sys.stderr)
+        return 2
+    chosen = next((command for command in COMMANDS if command.name == first.command), None)
+    if chosen is None:
+        names = ", ".join(command.name for command in COMMANDS)
+        print(f"{PROG}: there is no command {first.command!r}; there are {names}", file=sys.stderr)
+        return 2
+    return _run(chosen, arguments[1:])
+
+
+def _run(command: Command, arguments: list[str]) -> int:
+    prog = f"{PROG} {command.name}"
+    if command.prints and sys.stdout is None:
+        return _unwritten(prog, "it is closed")
+    try:
+        try:
+            run = importlib.import_module(command.module).main  # which takes a while, too
+            status: int = run(arguments, prog=prog)
+            return status
+        finally:  # `--help` does not return
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `| head` has seen enough
+        _hush()
+        return 141
+    except OSError:
+        why = _trouble()
+        if not why:
+            raise
+        _hush()
+        return _unwritten(prog, why)
+
+
+def _unwritten(prog: str, why: str) -> int:
+    print(f"{prog}: standard output can't be written: {why}", file=sys.stderr)
+    return 2
+
+
+def _trouble() -> str:
+    """Why nothing can be written to standard output; empty where it can."""
+    try:
+        print(flush=True)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _hush() -> None:
+    """What is left must not complain at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _parser() -> argparse.ArgumentParser:
+    width = max(len(command.name) for command in COMMANDS)
+    listed = "\n".join(f"  {command.name:<{width}}  {command.says}" for command in COMMANDS)
+    parser = argparse.ArgumentParser(
+        prog=PROG,
+        usage=f"{PROG} COMMAND ...",
+        description="A fake Claude token service, and a judge of those who use it.",
+        epilog=f"commands:\n{listed}\n\n`{PROG} COMMAND --help` tells more of each.\n"
+        "Exit status: 0 valid, 1 violated, 2 usage, 3 unknown.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="store_true", help="say which version this is, and exit")
+    parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
+    return parser

@@ -1,0 +1,400 @@
+"""``ClaudeTokens``: one fake service, and all that a test does with it.
+
+Used as a context manager, it opens, and at the end finishes, closes and raises what was broken. pytest's plugin and
+the search call these one by one:
+
+* :meth:`~ClaudeTokens.open` answers in process, guards the real service and starts to watch;
+* :meth:`~ClaudeTokens.finish` ends the history and judges it, once;
+* :meth:`~ClaudeTokens.close` undoes all that ``open`` did, and all that was started since;
+* :meth:`~ClaudeTokens.to_raise` says what outranks the error that a body has ended with.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, contextmanager
+from typing import IO, TYPE_CHECKING, Self
+
+from fake_server.clock import Clock
+from fake_server.clock import stopwatch as real_stopwatch
+from fake_server.faults import Fault
+from fake_server.policy import Policy
+from fake_server.protocol.actors import WORKER
+from fake_server.protocol.wire import account_of
+from fake_server.server import Server
+from fake_server.tokens import redact
+from pytest_claude_tokens.claude.credentials import FILE, write_new
+from pytest_claude_tokens.guard import guard
+from pytest_claude_tokens.handle import frozen_time
+from pytest_claude_tokens.handle.accounts import Account
+from pytest_claude_tokens.handle.endpoints import LocalEndpoints
+from pytest_claude_tokens.handle.finish import end, wait_for_open
+from pytest_claude_tokens.handle.hold import held
+from pytest_claude_tokens.handle.judgement import HistoryView, Judgement
+from pytest_claude_tokens.handle.leaks import Leaks, watched_logs
+from pytest_claude_tokens.handle.stores import Stores
+from pytest_claude_tokens.judge.violations import DEFAULT
+from pytest_claude_tokens.processes import environment
+from pytest_claude_tokens.processes.children import Children
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from fake_server.faults import Target
+    from fake_server.transports.inprocess import Waiter
+    from fake_server.transports.loopback.listener import Pace
+    from pytest_claude_tokens.claude.telemetry import Record
+    from pytest_claude_tokens.handle.stores import Ask, Source
+    from pytest_claude_tokens.judge.judging import Verdict
+    from pytest_claude_tokens.judge.violations import Unknown, Violation
+    from pytest_claude_tokens.processes.worker import WorkerProcess
+
+__all__ = ["Account", "ClaudeTokens"]
+
+_DEFAULT = sorted(DEFAULT)
+
+
+class ClaudeTokens:
+    """A fake Claude token service with its accounts, its history and its verdict.
+
+    ``policy`` is a :class:`~fake_server.Policy` or a preset's name; ``latency`` replaces the policy's (seconds, or
+    ``{"token": …, "call": …}``); ``accounts`` are names to log in at once, ``hosts`` further host names to answer for;
+    invariants in ``allow`` are noted and don't fail; ``limit`` workers may have a call open on one bearer.
+
+    The rest is for the search and the plugin: ``clock`` is the service's, ``stopwatch`` (seconds) and ``waiter``
+    measure and make its waits, ``namespace`` seeds its tokens, ``intercept=False`` leaves in-process traffic to
+    somebody else, ``sink`` is a text file that gets each event at once, ``grace`` waits for what is open at the end,
+    ``ask`` calls the callables that stand for stores, and ``pace`` has a say in the waits of requests over sockets.
+    """
+
+    def __init__(
+        self,
+        policy: Policy | str | None = None,
+        *,
+        allow: Iterable[str] = (),
+        limit: int = 1,
+        latency: float | Mapping[str, float] | None = None,
+        accounts: Iterable[str] = (),
+        hosts: Iterable[str] = (),
+        clock: Clock | None = None,
+        stopwatch: Callable[[], float] | None = None,
+        waiter: Waiter | None = None,
+        namespace: str | None = None,
+        intercept: bool = True,
+        sink: IO[str] | None = None,
+        ask: Ask | None = None,
+        pace: Pace | None = None,
+        grace: Callable[[Server], object] | None = None,
+    ) -> None:
+        chosen = policy if isinstance(policy, Policy) else Policy.preset(policy or "anthropic")
+        self.policy = chosen if latency is None else chosen.but(latency=latency)
+        self.clock = clock or Clock(frozen_time.now)
+        self._namespace = namespace or os.urandom(8).hex()
+        allow = (allow,) if isinstance(allow, str) else tuple(allow)
+        self.server = Server(
+            self.policy,
+            self.clock,
+            stopwatch or real_stopwatch(),
+            namespace=self._namespace,
+            header={"limit": limit, "allow": sorted(allow), "default": _DEFAULT},
+            sink=sink,
+        )
+        self.history = HistoryView(self.server)
+        self._judgement = Judgement(self.history, allow, limit)
+        self._leaks = Leaks(self.server)
+        self._hosts = (hosts,) if isinstance(hosts, str) else tuple(hosts)
+        self._first = (accounts,) if isinstance(accounts, str) else tuple(accounts)
+        self._waiter = waiter
+        self._intercept = intercept
+        self._grace = grace or self._wait
+        self._accounts: dict[str, Account] = {}
+        self._stores = Stores(self.server, ask)
+        self._workers: dict[str, None] = {}
+        self._endpoints = LocalEndpoints(self.server, self._hosts, pace)
+        self._children = Children(self.server, self._endpoints)
+        self._undo: ExitStack | None = None
+        self._verdict: Verdict | None = None
+        self._closed = False
+
+    # Its life.
+
+    def open(self) -> Self:
+        """Answer in process, guard the real service, and watch. Once only."""
+        if self._undo is not None:
+            raise RuntimeError("this ClaudeTokens was opened before: make a new one")
+        with ExitStack() as undo:
+            guard.install()
+            guard.register(self)
+            undo.callback(guard.unregister, self)
+            if self._intercept:
+                self._answer_in_process(undo)
+            undo.enter_context(watched_logs(self._leaks))
+            self.server.journal.observers.append(self._stores.on_event)
+            undo.callback(self.server.journal.observers.remove, self._stores.on_event)
+            for name in self._first:
+                self.account(name)
+            undo.enter_context(self._endpoints)
+            undo.callback(self._children.close)
+            self._undo = undo.pop_all()
+        return self
+
+    def finish(self) -> Verdict:
+        """End the history and judge it, once; one that was closed before it ended is judged as it is."""
+        if self._verdict is None:
+            if not self._closed:
+                self._grace(self.server)
+                end(self.server, self._stores, self._leaks, self._endpoints.made)
+            self._verdict = self._judgement.verdict()
+        return self._verdict
+
+    def close(self) -> None:
+        """Undo everything: patches, guard, server, folders. The second time, nothing."""
+        self._closed = True
+        if self._undo is not None:
+            self._undo.close()
+
+    def to_raise(self, error: BaseException | None = None) -> Violation | Unknown | None:
+        """What is to be raised after :meth:`finish`, where the body ended with ``error``; raise it ``from error``."""
+        return self._judgement.to_raise(self.finish(), error)
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            found = self.to_raise(error)
+        finally:
+            self.close()
+        if found is not None:
+            raise found from error
+
+    def check(self) -> None:
+        """Raise the first violation that was not yet raised, if there is one so far."""
+        verdict = self._verdict or self._judgement.verdict()
+        found = self._judgement.to_raise(verdict)
+        if found is not None:
+            raise found
+
+    def violations(self) -> list[Violation]:
+        """What was broken so far, in the order in which it would be raised; raised ones are in it, too."""
+        return list((self._verdict or self._judgement.verdict()).violations)
+
+    # Accounts.
+
+    def account(
+        self,
+        name: str | None = None,
+        *,
+        expired: bool = False,
+        expires_in: float | None = None,
+        setup_token: bool = False,
+    ) -> Account:
+        """Log an account in; without a name it is ``a1``, ``a2``, …
+
+        ``expires_in``: seconds that its access token lives, by default what the policy says (28,800; a setup-token:
+        a year). ``expired``: it has ended already.
+        """
+        with self.server.lock:
+            if name is None:
+                name = next(free for n in range(1, 1_000_000) if not self.server.authority.grants_of(free := f"a{n}"))
+            elif account_of(name) != name:
+                raise ValueError(f"{redact(repr(name))}: an account's name is 1 to 32 letters, digits and . _ @ + -")
+            elif self.server.authority.grants_of(name):
+                raise ValueError(
+                    f"the account {name!r} is logged in already; keep what account() returned, or name another"
+                )
+            grant = self.server.login(name, expires_in=-1.0 if expired else expires_in, setup_token=setup_token)
+            account = self._accounts[name] = Account.of(grant)
+            return account
+
+    def expire(self, account: Account | str) -> None:
+        """End the account's access tokens as if their time had passed. No file and no value changes."""
+        self.server.expire(self._named(account))
+
+    def revoke(self, account: Account | str) -> None:
+        """End every token of the account. No file and no value changes."""
+        self.server.revoke(self._named(account))
+
+    def advance(self, seconds: float) -> None:
+        """Move the service's clock; nobody else's."""
+        self.server.advance(seconds)
+
+    def _named(self, account: Account | str) -> str:
+        name = account if isinstance(account, str) else account.name
+        if not self.server.authority.grants_of(name):
+            known = dict.fromkeys(grant.account for grant in self.server.authority.grants)
+            raise ValueError(f"no account is named {name!r}; there are: {', '.join(known) or 'none so far'}")
+        return name
+
+    # Who asks, and what goes wrong.
+
+    @contextmanager
+    def worker(self, name: str) -> Iterator[None]:
+        """In-process requests in the block are those of the worker ``name``."""
+        if not name or not isinstance(name, str):
+            raise ValueError(f"worker({name!r}): a worker has a name, such as w0")
+        self._workers[name] = None
+        token = WORKER.set(name)
+        try:
+            yield
+        finally:
+            WORKER.reset(token)
+
+    def fail_next(self, target: Target, fault: Fault, count: int = 1, account: Account | str | None = None) -> None:
+        """The next ``count`` requests of that kind, of ``account`` where given, meet ``fault``."""
+        if not isinstance(fault, Fault):
+            raise TypeError(
+                f"fail_next({target!r}, {fault!r}): the fault is a value, such as Fault.RESET or Fault.status(503)"
+            )
+        name = None if account is None else self._named(account)
+        with self.server.lock:
+            self.server.faults.add(target, fault, count=count, account=name)
+
+    @contextmanager
+    def hold(self, target: Target, count: int = 2) -> Iterator[None]:
+        """Hold requests of that kind, before the gate, until ``count`` of them wait; then let all go on.
+
+        The end of the block lets them go, too. Raises ``TimeoutError`` at the end of the block where too few had come
+        within 30 s; an error of the body's is raised instead, with that as a note.
+        """
+        with held(
+            self.server, target, count, lambda: [*self._workers, *(one.actor for one in self.history.operations)]
+        ):
+            yield
+
+    # Stores.
+
+    def config_dir(self, account: Account | str, name: str = "shared") -> Path:
+        """A ``CLAUDE_CONFIG_DIR`` with the login's ``.credentials.json``, watched as a store.
+
+        Written once: the same account and name give the same folder, untouched; another name a copy of the login.
+        """
+        login = self._login(account)
+        if not name or name.startswith(".") or os.path.basename(name) != name:
+            raise ValueError(f"config_dir(name={name!r}): the name of a folder, such as shared")
+        with self.server.lock, guard.muted():
+            folder = self.tmp_path / "config" / login.name / name
+            if not folder.exists():
+                folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                folder.mkdir(mode=0o700)
+                write_new(folder / FILE, login.credentials)
+                self._stores.watch(folder / FILE, login.name, name)
+            return folder
+
+    def watch_store(self, path_or_callable: Source, account: Account | str) -> None:
+        """Watch another credential store: a file, a folder with a ``.credentials.json``, or a callable.
+
+        A callable returns what Claude Code would store, or the refresh token alone, or ``None`` where the store is
+        empty. It is asked after each reply, in a thread of its own, and at the end.
+        """
+        self._stores.watch(path_or_callable, self._named(account))
+
+    def _login(self, account: Account | str) -> Account:
+        name = self._named(account)
+        if name not in self._accounts:
+            raise ValueError(f"{name!r} was logged in by a client: its tokens are with that client")
+        return self._accounts[name]
+
+    # LocalEndpoints in.
+
+    @property
+    def url(self) -> str:
+        """``http://127.0.0.1:PORT``; the server there starts when this is first asked for."""
+        return self._endpoints.url
+
+    @property
+    def proxy_url(self) -> str | None:
+        """The proxy for clients that insist on the real hosts and on TLS; ``None`` where its extra is missing."""
+        return getattr(self._endpoints.proxy, "url", None)
+
+    @property
+    def ca_file(self) -> str | None:
+        """The certificate to trust for it; ``None`` without it."""
+        return getattr(self._endpoints.proxy, "ca_file", None)
+
+    @property
+    def tmp_path(self) -> Path:
+        """A folder of this handle's own, for its owner only, removed when the handle is closed."""
+        return self._endpoints.folder
+
+    def env(
+        self,
+        account: Account | str | None = None,
+        *,
+        config_dir: str | os.PathLike[str] | None = None,
+        worker: str | None = None,
+    ) -> dict[str, str]:
+        """A full environment for a child process: the caller's, less what leads to the real service.
+
+        ``account`` alone gives its access token; with ``config_dir`` (one folder, or several joined by
+        ``os.pathsep``) the login is in the folder. ``worker`` names whose requests they are.
+        """
+        made = environment.build(
+            os.environ,
+            handle=self._namespace,
+            home=str(self._endpoints.home(worker)),
+            url=self.url,
+            proxy=self.proxy_url,
+            ca_file=self.ca_file,
+            worker=worker,
+            token=None if account is None else self._login(account).access_token,
+            config_dir=None if config_dir is None else os.fspath(config_dir),
+        )
+        return made | self._children.variables(worker, made.get("PATH", os.defpath))
+
+    @contextmanager
+    def environ(
+        self, account: Account | str | None = None, *, config_dir: str | os.PathLike[str] | None = None
+    ) -> Iterator[None]:
+        """:meth:`env` in ``os.environ``, for in-process code; put back exactly at the end of the block."""
+        with environment.environ(self.env(account, config_dir=config_dir)):
+            yield
+
+    # Processes.
+
+    def spawn(
+        self,
+        arguments: Sequence[str],
+        worker: str = "w0",
+        *,
+        account: Account | str | None = None,
+        config_dir: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> WorkerProcess:
+        """Start a program as ``worker``, in :meth:`env` and with ``env`` on top; its standard input is empty.
+
+        Raises ``OSError`` where it can't be started. It is ended with the handle, if it still runs then.
+        """
+        self._workers[worker] = None
+        made = {**self.env(account, config_dir=config_dir, worker=worker), **(env or {})}
+        return self._children.spawn(arguments, worker=worker, environment=made)
+
+    def install_claude(self) -> Path:
+        """Put a fake ``claude`` first on the ``PATH`` of :meth:`env` from now on; returns the folder that it is in."""
+        return self._children.install_claude()
+
+    @property
+    def telemetry(self) -> list[Record]:
+        """The ``tengu_oauth_…`` events of the fake ``claude``, in order."""
+        return self._children.telemetry()
+
+    def started(self, arguments: list[str]) -> None:
+        """For the guard: a process is about to be started."""
+        self._leaks.search("argv", os.path.basename((*arguments, "")[0]), arguments)
+
+    def _wait(self, server: Server) -> None:
+        if wait_for_open(server):
+            self._stores.settle()
+
+    def _answer_in_process(self, undo: ExitStack) -> None:
+        from fake_server.transports.inprocess import Interceptor, RealWaiter, Target
+
+        target = Target(self.server, self._waiter or RealWaiter())
+        undo.enter_context(Interceptor(lambda: target, hosts=self._hosts))
+
+    def __repr__(self) -> str:
+        return f"<ClaudeTokens {self.policy.name} {len(self._accounts)} accounts {len(self.history)} events>"

@@ -1,0 +1,52 @@
+"""Requests held until enough of them wait: the overlap that a test asks for by name."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from fake_server.core.hold import HOLD_LIMIT, Hold
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from fake_server.faults import Target
+    from fake_server.server import Server
+
+__all__ = ["held"]
+
+
+@contextmanager
+def held(server: Server, target: Target, count: int, seen: Callable[[], Iterable[str]]) -> Iterator[None]:
+    """Hold requests of that kind in the block; ``seen`` names the workers that are known of.
+
+    Raises ``TimeoutError`` at the end where too few had come in time; an error of the body's gets it as a note.
+    """
+    if target not in ("token", "call"):
+        raise ValueError(f'hold({target!r}): "token" or "call" requests can be held')
+    if count < 1:
+        raise ValueError(f"hold(count={count}): at least 1")
+    hold = Hold(target, count)
+    with server.lock:
+        server.holds.append(hold)
+    try:
+        yield
+    except BaseException as error:
+        if hold.ran_out:
+            error.add_note(_who_came(hold, seen()))
+        raise
+    finally:
+        with server.lock:
+            server.holds.remove(hold)
+            hold.release()
+    if hold.ran_out:
+        raise TimeoutError(_who_came(hold, seen()))
+
+
+def _who_came(hold: Hold, seen: Iterable[str]) -> str:
+    missing = [name for name in dict.fromkeys(seen) if name not in hold.waited]
+    return (
+        f'hold("{hold.target}", count={hold.count}) ran out after {HOLD_LIMIT:g} s: '
+        f"{', '.join(hold.waited)} waited; never came: "
+        f"{', '.join(missing) or f'{hold.count - len(hold.waited)} more'}"
+    )

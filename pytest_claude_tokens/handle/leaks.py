@@ -1,0 +1,128 @@
+"""Live tokens where others can read them: in a log, in argv, in a file that is open to all."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import weakref
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from fake_server.tokens import TOKEN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from fake_server.core.authority import AccessToken, RefreshToken
+    from fake_server.server import Server
+
+__all__ = ["Leaks", "LogWatch", "watched_logs"]
+
+_OTHERS = stat.S_IRGRP | stat.S_IROTH
+_LARGEST = 16 * 1024 * 1024
+"""Bytes of a file that are searched; credentials are at their beginning."""
+
+
+class Leaks:
+    """Finds the live tokens of one service in texts, and journals each place once."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._told: set[tuple[str, str, str]] = set()
+
+    def search(self, where: str, what: str, texts: Iterable[str], *, now: float | None = None) -> None:
+        """Journal the note ``leak`` for each live token. ``where`` is ``log``, ``file`` or ``argv``."""
+        found = {match[0] for text in texts for match in TOKEN.finditer(text)}
+        if found:
+            server = self._server
+            with server.lock:
+                at = server.clock.now() if now is None else now
+                for secret in sorted(found):
+                    self._tell(where, TOKEN.sub("[token]", what), secret, at)
+
+    def search_folder(self, folder: str, *, now: float) -> None:
+        """Search the files that the group or others may read. A symbolic link is not followed."""
+        for path in sorted(_files(folder)):
+            try:
+                status = os.lstat(path)
+                if not stat.S_ISREG(status.st_mode) or not status.st_mode & _OTHERS:
+                    continue
+                with open(path, "rb") as file:
+                    text = file.read(_LARGEST).decode("latin-1")
+            except OSError:  # gone, or closed to us, since it was listed
+                continue
+            self.search("file", os.path.relpath(path, folder), [text], now=now)
+
+    def _tell(self, where: str, what: str, secret: str, now: float) -> None:
+        token = self._live(secret, now)
+        if token is None or (where, what, secret) in self._told:
+            return
+        self._told.add((where, what, secret))
+        grant = token.grant
+        self._server.journal.note(
+            "leak", account=grant.account, grant=grant.name, where=where, what=what, token=token.label
+        )
+
+    def _live(self, secret: str, now: float) -> AccessToken | RefreshToken | None:
+        authority = self._server.authority
+        refresh = authority.refresh_token(secret)
+        if refresh is not None:
+            return refresh if authority.accepts(refresh, now) else None
+        bearer = authority.bearer(secret, now)
+        return bearer.token if bearer.state == "live" else None
+
+
+def _files(folder: str) -> Iterator[str]:
+    for place, _, names in os.walk(folder):
+        for name in names:
+            yield os.path.join(place, name)
+
+
+class LogWatch(logging.Handler):
+    """A handler that searches what is logged. It writes nothing."""
+
+    def __init__(self, leaks: Leaks) -> None:
+        super().__init__()
+        self._leaks = leaks
+        self._latest: Callable[[], logging.LogRecord | None] = lambda: None
+
+    def overhear(self, record: logging.LogRecord) -> bool:
+        """A filter for other handlers, which filters nothing: they may hear of records that never come to this one."""
+        if self._latest() is not record:
+            self._latest = weakref.ref(record)
+            self.emit(record)
+        return True
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Search the record without the handler's lock: whoever logs may hold the server's, and the other way round."""
+        return self.overhear(record)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            texts = [record.getMessage()]
+            if record.exc_info:
+                texts.append(logging.Formatter().formatException(record.exc_info))
+        except Exception:  # noqa: BLE001 - a message that can't be formatted is reported by the other handlers
+            return
+        self._leaks.search("log", record.name, texts)
+
+
+@contextmanager
+def watched_logs(leaks: Leaks) -> Iterator[None]:
+    """Search what is logged in the block, where it comes to the root logger or to one of its handlers.
+
+    Those of pytest, as that of ``caplog``, are there before a test begins; a test attaches them to loggers that don't
+    propagate.
+    """
+    root, watch = logging.getLogger(), LogWatch(leaks)
+    others = list(root.handlers)
+    for handler in others:
+        handler.addFilter(watch.overhear)
+    root.addHandler(watch)
+    try:
+        yield
+    finally:
+        root.removeHandler(watch)
+        for handler in others:
+            handler.removeFilter(watch.overhear)

@@ -1,0 +1,131 @@
+"""Bearers: one worker at a time, and never again when the service has said that it is over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_claude_tokens.judge.violations import CoSchedule, StaleBearer
+from pytest_claude_tokens.judge.wording import by
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_claude_tokens.judge.history import History, Operation
+
+__all__ = ["check_co_schedule", "check_stale_bearer"]
+
+
+def check_co_schedule(history: History, limit: int | None = None) -> Iterator[CoSchedule]:
+    """At most ``limit`` workers have a call open on one bearer (on one account where the policy's key says so).
+
+    One is told for each meeting: a time in which calls on the bearer were open without a pause.
+    """
+    allowed = int(history.header.get("limit") or 1) if limit is None else limit
+    by_account = history.policy.get("key") == "account"
+    lanes: dict[object, list[Operation]] = {}
+    for op in history.operations:
+        invoke = op.invoke
+        if invoke.f == "call" and invoke.bearer is not None and invoke.bearer != "unknown":
+            key = invoke.account if by_account and invoke.account else (invoke.grant, invoke.bearer)
+            lanes.setdefault(key, []).append(op)
+    for calls in lanes.values():
+        if len(calls) > allowed:
+            yield from _meetings(history, calls, allowed)
+
+
+def _meetings(history: History, calls: list[Operation], allowed: int) -> Iterator[CoSchedule]:
+    """The first time in each meeting that too many of these calls of one lane were open together."""
+    found: list[Operation] = []
+    more = 0
+    under_way: list[Operation] = []
+    for call in calls:
+        seq = call.invoke.seq
+        if under_way:  # tested inline: this loop is run for every call of every history that is explored
+            under_way = [op for op in under_way if op.end is None or op.end.seq > seq]
+            if found and not under_way:
+                yield _meeting(history, found, more)
+                found, more = [], 0
+        # The oldest call of each worker; one that had a call open before it adds nothing.
+        oldest = {op.invoke.actor: op for op in reversed(under_way)} if under_way else {}
+        under_way.append(call)
+        if len(oldest) >= allowed and call.actor not in oldest:
+            more += bool(found)
+            found = found or [*sorted(oldest.values(), key=lambda op: op.opened), call]
+    if found:
+        yield _meeting(history, found, more)
+
+
+def _meeting(history: History, found: list[Operation], more: int) -> CoSchedule:
+    *before, last = found
+    labels = tuple(dict.fromkeys(history.label(op.invoke.grant, op.bearer) for op in found))
+    bearers = {(op.invoke.grant, op.bearer) for op in found}
+    what = labels[0] if len(bearers) == 1 else str(last.account)
+    numbers = ", ".join(f"#{op.opened}" for op in before)
+    return CoSchedule(
+        by(what, [(op.actor, f"#{op.opened}") for op in found]),
+        seq=last.opened,
+        operations=found,
+        labels=labels,
+        grant=last.invoke.grant,
+        cause=f"{last.actor} began a call on {what} while {numbers} was open{_together(before, last)}",
+        more=more,
+    )
+
+
+def _together(before: list[Operation], last: Operation) -> str:
+    """For how long all of them were open, where all have ended and it took time."""
+    ends = [op.end.t for op in (*before, last) if op.end is not None]
+    seconds = min(ends) - last.invoke.t if len(ends) == len(before) + 1 else 0.0
+    return f", for {seconds:.3g} s" if seconds > 0 else ""
+
+
+def check_stale_bearer(history: History) -> Iterator[StaleBearer]:
+    """No worker presents a bearer again after the service has told it that this one is expired or revoked.
+
+    A request that was under way before, and one that succeeds (the service's clock was put back), is none.
+    """
+    told: dict[tuple[str, str | None, str | None], list[Operation]] = {}
+    for op in history.operations:
+        end = op.end
+        if end is not None and end.type == "fail" and op.f != "token" and _is_over(end.status, end.get("reason")):
+            told.setdefault((op.actor, op.grant, op.bearer), []).append(op)
+    if not told:
+        return
+    sent: dict[tuple[str, str | None, str | None], list[Operation]] = {key: [] for key in told}
+    for op in history.operations:
+        key = (op.actor, op.grant, op.bearer)
+        if op.f != "token" and key in sent:
+            sent[key].append(op)
+    for (actor, grant, bearer), refusals in told.items():
+        pairs = list(_again(sent[actor, grant, bearer], refusals))
+        if pairs:
+            first, again = pairs[0]
+            label = history.label(grant, bearer)
+            reason = first.end.get("reason") if first.end else None
+            yield StaleBearer(
+                by(label, [(actor, f"#{first.opened}: {first.status} {reason}, again #{again.opened}")]),
+                seq=again.opened,
+                operations=(first, again),
+                labels=(label,),
+                grant=grant,
+                cause=f"{actor} presented {label} (#{again.opened}) after it was told (#{first.closed}): {reason}",
+                more=len(pairs) - 1,
+            )
+
+
+def _is_over(status: int | None, reason: str | None) -> bool:
+    """Whether a refusal says that the bearer is over; only the service's own has a reason."""
+    return (status == 401 and reason in ("expired", "revoked")) or (status == 403 and reason == "revoked")
+
+
+def _again(sent: list[Operation], refusals: list[Operation]) -> Iterator[tuple[Operation, Operation]]:
+    """Each request that should not have been sent, with the refusal that its worker had been told."""
+    good = 0
+    for op in sent:
+        if op.outcome == "ok":
+            if op.f == "call":  # some others are answered whatever the bearer is worth
+                good = op.opened
+            continue
+        first = next((no for no in refusals if no.closed is not None and good < no.closed < op.opened), None)
+        if first is not None:
+            yield first, op

@@ -1,0 +1,252 @@
+"""What happened, as a value: events in their order, and the requests that they are the two ends of.
+
+A history is judged by :func:`pytest_claude_tokens.judge.judging.judge`; it judges nothing itself. Its order is that of
+``seq``, never that of ``t``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from fake_server.events import FORMAT, Event
+from fake_server.policy import PRESETS
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator, Sequence
+
+__all__ = ["History", "Operation", "Outcome"]
+
+Outcome = Literal["ok", "fail", "info", "open"]
+
+_PRESETS: dict[Any, dict[str, Any]] = {name: policy.to_dict() for name, policy in PRESETS.items()}
+
+
+@dataclass(slots=True)
+class Operation:
+    """One request: its ``invoke`` and, once it has ended, the event that says how."""
+
+    op: int
+    invoke: Event
+    end: Event | None = None
+
+    @property
+    def actor(self) -> str:
+        """The worker that sent it."""
+        return self.invoke.actor
+
+    @property
+    def f(self) -> str:
+        """``token``, ``call`` or ``other``."""
+        return self.invoke.f
+
+    @property
+    def account(self) -> str | None:
+        """The account whose token was presented, or to which it logged in."""
+        return self.invoke.account or (self.end.account if self.end else None)
+
+    @property
+    def grant(self) -> str | None:
+        """The grant whose token was presented, or which it made."""
+        return self.invoke.grant or (self.end.grant if self.end else None)
+
+    @property
+    def refresh(self) -> str | None:
+        """The label of the refresh token that was presented; ``"unknown"`` for one that was not minted here."""
+        return self.invoke.refresh
+
+    @property
+    def bearer(self) -> str | None:
+        """The label of the access token that was presented; ``"unknown"`` for one that was not minted here."""
+        return self.invoke.bearer
+
+    @property
+    def opened(self) -> int:
+        """The ``seq`` of its invoke: the number by which people are told about it."""
+        return self.invoke.seq
+
+    @property
+    def closed(self) -> int | None:
+        """The ``seq`` of its end; ``None`` while it is open."""
+        return self.end.seq if self.end else None
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it ended: ``info`` where nobody knows, ``open`` where it has not."""
+        return self.end.type if self.end else "open"  # type: ignore[return-value]  # an end is one of the three
+
+    @property
+    def status(self) -> int | None:
+        """The HTTP status that the client was told."""
+        return self.end.status if self.end else None
+
+    @property
+    def issued(self) -> dict[str, str | None]:
+        """The labels of the tokens that it brought: ``access`` and ``refresh``."""
+        return dict(self.end.issued or {}) if self.end else {}
+
+    @property
+    def committed(self) -> bool:
+        """Whether the service is known to have done what was asked."""
+        return bool(self.end and self.end.get("committed"))
+
+    @property
+    def fault(self) -> str | None:
+        """The fault that was injected into it, in words."""
+        return self.end.get("fault") if self.end else None
+
+    def open_at(self, seq: int) -> bool:
+        """Whether it was under way when the event ``seq`` happened. Its own two events are its bounds, excluded."""
+        return self.invoke.seq < seq and (self.end is None or seq < self.end.seq)
+
+    def __str__(self) -> str:
+        return f"{self.invoke.actor} (#{self.invoke.seq})"
+
+
+class History:
+    """The events of one run, without the header. Raises ``ValueError`` where they can't be one."""
+
+    def __init__(
+        self, header: Event, events: Iterable[Event], *, torn: bool = False, notes: Sequence[str] = ()
+    ) -> None:
+        self.header = header
+        self.events = tuple(events)
+        self.torn = torn
+        self.notes = tuple(notes)
+        self.operations: list[Operation] = []
+        self.presentations: dict[tuple[str | None, str], list[Operation]] = {}
+        """The requests that presented each refresh token (by its grant and label) to be refreshed, in order."""
+        self._noted: dict[str, list[Event]] = {}
+        self._index()
+
+    def _index(self) -> None:
+        operations: dict[int | None, Operation] = {}
+        noted = self._noted
+        last = 0
+        for event in self.events:
+            if event.seq <= last:
+                raise _Broken(event.seq, f"comes after #{last}: events are numbered upwards")
+            last = event.seq
+            if event.type == "note":
+                if event.f in noted:
+                    noted[event.f].append(event)
+                else:
+                    noted[event.f] = [event]
+            elif event.type == "invoke":
+                if event.op is None or event.op in operations:
+                    raise _Broken(event.seq, f"begins operation {event.op}: each has a number of its own")
+                operations[event.op] = begun = Operation(event.op, event)
+                if event.refresh is not None and event.f == "token" and event.refresh != "unknown":
+                    self._presented(begun, event.refresh)
+            elif event.type == "header":
+                raise _Broken(event.seq, "is a header: a history has one, its first line")
+            else:
+                operation = operations.get(event.op)
+                if operation is None or operation.end is not None:
+                    raise _Broken(event.seq, f"ends operation {event.op}, which is not under way")
+                operation.end = event
+        self.operations.extend(operations.values())
+
+    def _presented(self, operation: Operation, refresh: str) -> None:
+        if operation.invoke.get("grant_type") != "authorization_code":
+            self.presentations.setdefault((operation.invoke.grant, refresh), []).append(operation)
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self.events)
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def __repr__(self) -> str:
+        return f"<History {len(self.events)} events, {len(self.operations)} operations{', torn' * self.torn}>"
+
+    def noted(self, f: str) -> Sequence[Event]:
+        """The notes of that kind, in order."""
+        return self._noted.get(f, ())
+
+    @cached_property
+    def policy(self) -> dict[str, Any]:
+        """The policy's settings that differ from the defaults, of a mere name those of that preset."""
+        policy = self.header.get("policy") or {}
+        settings = {"name": policy} if isinstance(policy, str) else dict(policy)
+        return _PRESETS.get(settings.get("name"), settings) if len(settings) == 1 else settings
+
+    @cached_property
+    def accounts(self) -> dict[str, str]:
+        """The account of each grant, in the order in which the grants appeared."""
+        found: dict[str, str] = {}
+        for event in self.events:
+            if event.grant is not None and event.grant not in found:
+                found[event.grant] = event.account or event.grant
+        return found
+
+    def label(self, grant: str | None, label: str | None) -> str:
+        """What people are told for the token ``label`` of ``grant``: ``rt#1``, with several grants ``work:rt#1``."""
+        label = label or "no token"
+        accounts = self.accounts
+        return f"{accounts[grant]}:{label}" if grant in accounts and len(accounts) > 1 else label
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a history file.
+
+        A last line that its writer did not finish (the header itself, if it is the only one) is skipped, and told in
+        :attr:`torn` and :attr:`notes`; so is the lack of an end that the header has promised. Raises ``ValueError`` for
+        any other line that can't be read, and ``OSError`` where the file can't.
+        """
+        with open(path, "rb") as file:
+            lines = [(number, line) for number, line in enumerate(file.read().split(b"\n"), 1) if line.strip()]
+        events: list[Event] = []
+        numbers: dict[int, int] = {}
+        notes: list[str] = []
+        for number, line in lines:
+            try:
+                event = Event.from_json(line.decode("utf-8"))
+            except (json.JSONDecodeError, UnicodeDecodeError):
+                if number != lines[-1][0] or not (events or _begins_header(line)):
+                    raise ValueError(_told(path, number, "is not JSON", bool(events))) from None
+                notes.append(f"line {number} is torn (its writer was killed) and was skipped")
+                continue
+            except ValueError as error:
+                raise ValueError(_told(path, number, f"is no event: {error}", bool(events))) from None
+            if not events and event.type != "header":
+                raise ValueError(_told(path, number, "is not the header", False))
+            numbers[event.seq] = number
+            events.append(event)
+        if events and events[0].get("ends") and not notes and not any(event.f == "end" for event in events[1:]):
+            notes.append(f"it is torn after line {lines[-1][0]}: its writer was killed, or is still at work")
+        if notes and not events:
+            events.append(Event(seq=0, t=0.0, actor="service", type="header", f="header"))
+        if not events:
+            raise ValueError(f"{path} is empty: a history begins with a header; was its writer ever started?")
+        try:
+            return cls(events[0], events[1:], torn=bool(notes), notes=notes)
+        except _Broken as broken:
+            raise ValueError(_told(path, numbers[broken.seq], f"(#{broken.seq}) {broken.why}", True)) from None
+
+
+def _begins_header(line: bytes) -> bool:
+    """Whether a line is the beginning of a header, all that its writer wrote before it was killed."""
+    begin = f'{{"v":{FORMAT},"seq":0,'.encode()
+    return line[: len(begin)] == begin[: len(line)]
+
+
+class _Broken(ValueError):
+    """An event that can't stand where it stands."""
+
+    def __init__(self, seq: int, why: str) -> None:
+        super().__init__(f"event #{seq} {why}")
+        self.seq = seq
+        self.why = why
+
+
+def _told(path: str | os.PathLike[str], number: int, what: str, begun: bool) -> str:
+    remedy = (
+        "only a last line may be torn; take the file as it was written, or cut it before this line"
+        if begun
+        else "a history file begins with a header line; is this one, and is it whole?"
+    )
+    return f"{path}: line {number} {what}: {remedy}"

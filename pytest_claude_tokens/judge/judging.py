@@ -1,0 +1,102 @@
+"""The judge: pure functions from a :class:`~pytest_claude_tokens.judge.history.History` to what it breaks.
+
+There is one checker for each invariant. It yields violations, also those that something excuses
+(:attr:`~pytest_claude_tokens.judge.violations.Violation.excuse`); only :func:`judge` tells which of them count.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_claude_tokens.judge.check_calls import check_co_schedule, check_stale_bearer
+from pytest_claude_tokens.judge.check_liveness import check_starvation, check_token_leak
+from pytest_claude_tokens.judge.check_stores import check_forced_login, check_lost_rotation, check_store_regression
+from pytest_claude_tokens.judge.check_tokens import check_blind_replay, check_double_spend, check_refresh_storm
+from pytest_claude_tokens.judge.verdict import Note, State, Verdict
+from pytest_claude_tokens.judge.violations import DEFAULT, STORE_INVARIANTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from pytest_claude_tokens.judge.history import History
+    from pytest_claude_tokens.judge.violations import Violation
+
+__all__ = [
+    "CHECKERS",
+    "Note",
+    "State",
+    "Verdict",
+    "check_blind_replay",
+    "check_co_schedule",
+    "check_double_spend",
+    "check_forced_login",
+    "check_lost_rotation",
+    "check_refresh_storm",
+    "check_stale_bearer",
+    "check_starvation",
+    "check_store_regression",
+    "check_token_leak",
+    "judge",
+]
+
+CHECKERS: Mapping[str, Callable[[History], Iterable[Violation]]] = {
+    "double-spend": check_double_spend,
+    "blind-replay": check_blind_replay,
+    "co-schedule": check_co_schedule,
+    "lost-rotation": check_lost_rotation,
+    "forced-login": check_forced_login,
+    "stale-bearer": check_stale_bearer,
+    "refresh-storm": check_refresh_storm,
+    "starvation": check_starvation,
+    "store-regression": check_store_regression,
+    "token-leak": check_token_leak,
+}
+"""The checker of each invariant, in the order of :data:`~pytest_claude_tokens.judge.violations.INVARIANTS`."""
+
+
+def judge(history: History, *, allow: Iterable[str] | None = None, limit: int | None = None) -> Verdict:
+    """The verdict on ``history``. Never raises: what a checker dies of makes the verdict UNKNOWN.
+
+    ``allow`` (names of invariants that are only noted) and ``limit`` (workers with a call open on one bearer) are those
+    of the header unless given.
+    """
+    notes: list[Note] = []
+    try:
+        allowed, judged = _asked(history, allow)
+    except Exception as error:  # noqa: BLE001 - as below
+        notes.append(Note("crashed", f"the header can't be read: {type(error).__name__}: {error}"))
+        allowed, judged = frozenset(), frozenset(CHECKERS)
+    notes += [Note("torn", text) for text in history.notes]
+    notes += [Note("stuck", f"{event.actor} is stuck: {event.get('why')}") for event in history.noted("stuck")]
+    found: list[Violation] = []
+    for name, check in CHECKERS.items():
+        try:
+            seen = list(check_co_schedule(history, limit) if name == "co-schedule" else check(history))
+        except Exception as error:  # noqa: BLE001 - whatever a history does to a checker, it is not a violation
+            notes.append(Note("crashed", f"{name} could not be judged: {type(error).__name__}: {error}"))
+            continue
+        for violation in seen:
+            told = f"{name}: {violation}"
+            if violation.excuse:
+                notes.append(Note("excused", f"{told}: {violation.excuse}", violation))
+            elif name in allowed:
+                notes.append(Note("allowed", f"{told}: allowed", violation))
+            elif name not in judged:
+                notes.append(Note("unjudged", f"{told}: not judged here", violation))
+            else:
+                found.append(violation)
+    if found:
+        found.sort(key=lambda violation: violation.order)
+        found[0].others = tuple(found[1:])
+        return Verdict(State.INVALID, tuple(found), tuple(notes))
+    unknown = any(note.why in ("torn", "stuck", "crashed") for note in notes)
+    return Verdict(State.UNKNOWN if unknown else State.VALID, (), tuple(notes))
+
+
+def _asked(history: History, allow: Iterable[str] | None) -> tuple[frozenset[str], frozenset[str]]:
+    """The invariants that are only noted, and those that fail a test."""
+    header = history.header
+    allowed = header.get("allow") or () if allow is None else allow
+    default = header.get("default")
+    judged = DEFAULT if default is None else frozenset(default)
+    return frozenset(allowed), judged | STORE_INVARIANTS if history.noted("store") else judged

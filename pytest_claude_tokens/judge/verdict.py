@@ -1,0 +1,56 @@
+"""What a history is found to be: VALID, INVALID or UNKNOWN, and what was seen on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from pytest_claude_tokens.judge.violations import Violation
+
+__all__ = ["Note", "State", "Verdict", "Why"]
+
+Why = Literal["allowed", "excused", "unjudged", "torn", "stuck", "crashed"]
+
+
+class State(StrEnum):
+    """The three verdicts. UNKNOWN is what can't be called valid, and is not known to be broken."""
+
+    VALID = "VALID"
+    INVALID = "INVALID"
+    UNKNOWN = "UNKNOWN"
+
+
+_EXIT = {State.VALID: 0, State.INVALID: 1, State.UNKNOWN: 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that does not fail the test.
+
+    ``why``: it was ``allowed`` by the test; ``excused``, as the policy makes it harmless or it was our own doing;
+    ``unjudged``, as this history's header doesn't ask for it; or one of the reasons for UNKNOWN: the history is
+    ``torn``, a worker is ``stuck`` outside our view, a checker ``crashed``.
+    """
+
+    why: Why
+    text: str
+    violation: Violation | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``violations`` come in the order in which they are to be told: the first one is raised."""
+
+    state: State
+    violations: tuple[Violation, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def exit_status(self) -> int:
+        """0 valid, 1 violated, 3 unknown."""
+        return _EXIT[self.state]

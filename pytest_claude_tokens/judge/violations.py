@@ -1,0 +1,225 @@
+"""The invariants by name, and what is raised when one is broken.
+
+Every class here is an :class:`AssertionError` that carries data and says one short sentence; how that sentence becomes
+a story is the report's work. They name ``claude_tokens`` as their module, because that is what pytest prints in front
+of the class, and a summary line of 80 columns has no room for more.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pytest_claude_tokens.judge.history import Operation
+
+__all__ = [
+    "DEFAULT",
+    "HEADLINE",
+    "INVARIANTS",
+    "STORE_INVARIANTS",
+    "VIOLATIONS",
+    "BlindReplay",
+    "CoSchedule",
+    "Deadlock",
+    "DoubleSpend",
+    "ForcedLogin",
+    "LostRotation",
+    "Nondeterministic",
+    "NothingRaced",
+    "RefreshStorm",
+    "StaleBearer",
+    "Starvation",
+    "StoreRegression",
+    "TokenLeak",
+    "Unknown",
+    "Violation",
+]
+
+HEADLINE = 60
+"""Characters of the longest headline: what pytest's summary line shows beside the name of a test."""
+
+
+class _Finding(AssertionError):
+    """What all classes here have in common: their public module, and a way through a pickle (pytest-xdist)."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.__module__ = "claude_tokens"
+        _CLASSES[cls.__name__] = cls
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By name, as no module `claude_tokens` can be imported. The state holds what was attached later, too.
+        return _rebuild, (type(self).__name__, self.args, dict(self.__dict__))
+
+
+_CLASSES: dict[str, type[_Finding]] = {}
+
+
+def _rebuild(name: str, args: tuple[Any, ...], state: dict[str, Any]) -> _Finding:
+    cls = _CLASSES[name]
+    finding = cls.__new__(cls, *args)
+    finding.__dict__.update(state)
+    return finding
+
+
+class Violation(_Finding):
+    """An invariant was broken.
+
+    ``seq`` is the number of the event that completed it (``at_end``: which can only be known at the end).
+    ``operations`` are the requests that did it, in order; ``labels`` the tokens, as people are shown them; ``more``
+    how often the same happened again. ``excuse``: why this is only worth a note, or ``""``.
+    """
+
+    invariant: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        headline: str,
+        *,
+        seq: int,
+        at_end: bool = False,
+        operations: Iterable[Operation] = (),
+        labels: Iterable[str] = (),
+        actors: Iterable[str] = (),
+        grant: str | None = None,
+        cause: str = "",
+        more: int = 0,
+        excuse: str = "",
+    ) -> None:
+        super().__init__(clip(headline, HEADLINE))
+        self.seq = seq
+        self.at_end = at_end
+        self.operations = tuple(operations)
+        self.labels = tuple(labels)
+        self.actors = tuple(actors) or tuple(dict.fromkeys(op.actor for op in self.operations))
+        self.grant = grant
+        self.cause = cause
+        self.more = more
+        self.excuse = excuse
+        self.others: tuple[Violation, ...] = ()
+
+    @property
+    def headline(self) -> str:
+        """The one sentence, at most :data:`HEADLINE` characters."""
+        return str(self)
+
+    @property
+    def order(self) -> tuple[bool, int, int]:
+        """What violations are sorted by: their completing event, those of the end last, then the table of names."""
+        return self.at_end, self.seq, INVARIANTS.index(self.invariant)
+
+
+class DoubleSpend(Violation):
+    """A refresh token was sent again while its first request was open, or after that one's success had come."""
+
+    invariant = "double-spend"
+
+
+class BlindReplay(Violation):
+    """A refresh token was sent again although nobody knew what had become of its first request."""
+
+    invariant = "blind-replay"
+
+
+class CoSchedule(Violation):
+    """More workers than allowed had a call open on one bearer."""
+
+    invariant = "co-schedule"
+
+
+class LostRotation(Violation):
+    """A live grant ended with no refresh token in its stores that the service would accept."""
+
+    invariant = "lost-rotation"
+
+
+class ForcedLogin(Violation):
+    """A grant ended with no live refresh token in anybody's hands: a person has to log in again."""
+
+    invariant = "forced-login"
+
+
+class StaleBearer(Violation):
+    """A worker presented a bearer again that, as it had been told, was expired or revoked."""
+
+    invariant = "stale-bearer"
+
+
+class RefreshStorm(Violation):
+    """More refresh requests than access tokens that ended."""
+
+    invariant = "refresh-storm"
+
+
+class Starvation(Violation):
+    """A job did not end within its time."""
+
+    invariant = "starvation"
+
+
+class Deadlock(Violation):
+    """Workers wait for one another, and nothing else can happen."""
+
+    invariant = "starvation"
+
+
+class StoreRegression(Violation):
+    """A store went from a refresh token that the service accepts to one that it doesn't accept, or to none."""
+
+    invariant = "store-regression"
+
+
+class TokenLeak(Violation):
+    """A live token was seen where others can read it."""
+
+    invariant = "token-leak"
+
+
+class NothingRaced(_Finding):
+    """The workers ran one after the other in every schedule, so that nothing was proved."""
+
+
+class Unknown(_Finding):
+    """The verdict UNKNOWN made visible: a worker stuck out of our view, or a torn history."""
+
+
+class Nondeterministic(_Finding):
+    """Two runs of one schedule differ."""
+
+
+VIOLATIONS: Mapping[str, type[Violation]] = MappingProxyType(
+    {
+        cls.invariant: cls
+        for cls in (
+            DoubleSpend,
+            BlindReplay,
+            CoSchedule,
+            LostRotation,
+            ForcedLogin,
+            StaleBearer,
+            RefreshStorm,
+            Starvation,
+            StoreRegression,
+            TokenLeak,
+        )
+    }
+)
+"""The class by the invariant's name (of ``starvation`` the one for a single worker)."""
+
+INVARIANTS: tuple[str, ...] = tuple(VIOLATIONS)
+"""The names, in the order in which ties are broken."""
+
+STORE_INVARIANTS: frozenset[str] = frozenset(("lost-rotation", "store-regression"))
+"""Those that fail a test as soon as a store is known."""
+
+DEFAULT: frozenset[str] = frozenset(INVARIANTS) - STORE_INVARIANTS
+"""Those that always fail a test."""
+
+
+def clip(text: str, width: int) -> str:
+    """``text`` on one line in at most ``width`` characters, its end cut off where it is longer."""
+    text = " ".join(text.split())
+    return text if len(text) <= width else text[: width - 3] + "..."

@@ -1,0 +1,45 @@
+"""The pytest plugin: what pytest finds under the entry point ``claude_tokens``, its hooks and its fixtures.
+
+Importing it costs next to nothing: pytest and the standard library, without asyncio and ssl.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+# An editable install rewrites the asserts of the package with the entry point only; before the service is imported.
+pytest.register_assert_rewrite("fake_server")
+
+from pytest_claude_tokens.plugin.fixtures import (  # noqa: E402 - after the line above, or it has no effect
+    claude_server,
+    claude_tokens,
+    claude_tokens_policy,
+    fake_claude,
+    make_claude_tokens,
+)
+from pytest_claude_tokens.plugin.hooks import (  # noqa: E402
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_runtest_call,
+    pytest_runtest_makereport,
+    pytest_runtest_protocol,
+    pytest_terminal_summary,
+    pytest_unconfigure,
+)
+
+__all__ = [
+    "claude_server",
+    "claude_tokens",
+    "claude_tokens_policy",
+    "fake_claude",
+    "make_claude_tokens",
+    "pytest_addoption",
+    "pytest_collection_modifyitems",
+    "pytest_configure",
+    "pytest_runtest_call",
+    "pytest_runtest_makereport",
+    "pytest_runtest_protocol",
+    "pytest_terminal_summary",
+    "pytest_unconfigure",
+]

@@ -1,0 +1,85 @@
+"""The fixtures. What they give is made in modules that are imported when a test first asks for one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from fake_server import Policy
+    from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
+
+__all__ = ["claude_server", "claude_tokens", "claude_tokens_policy", "fake_claude", "make_claude_tokens"]
+
+
+@pytest.fixture
+def claude_tokens_policy() -> Policy | str:
+    """Override this to configure the service: return a `Policy` or a preset's name."""
+    return "anthropic"
+
+
+@pytest.fixture
+def claude_tokens(request: pytest.FixtureRequest) -> Iterator[ClaudeTokens]:
+    """A fake Claude token service for httpx and httpx2; what breaks an invariant fails the test."""
+    __tracebackhide__ = True
+    if _runs_many_examples(request):
+        pytest.fail(_MANY_EXAMPLES.format(request.node.nodeid), pytrace=False)
+    from pytest_claude_tokens.plugin import call_phase
+
+    handle = call_phase.make(request, lambda: request.getfixturevalue("claude_tokens_policy"), own=True)
+    handle.open()
+    yield handle
+    handle.close()
+
+
+@pytest.fixture
+def claude_server(claude_tokens: ClaudeTokens) -> ClaudeTokens:
+    """The same as `claude_tokens`, and its server on loopback is running: `claude_server.url`."""
+    assert claude_tokens.url
+    return claude_tokens
+
+
+@pytest.fixture
+def fake_claude(claude_tokens: ClaudeTokens) -> Iterator[ClaudeTokens]:
+    """The same as `claude_tokens`, with a fake `claude` first on `PATH` and the environment set for it."""
+    claude_tokens.install_claude()
+    with claude_tokens.environ():
+        yield claude_tokens
+
+
+@pytest.fixture(scope="session")
+def make_claude_tokens(request: pytest.FixtureRequest) -> Callable[..., ClaudeTokens]:
+    """Makes services that are context managers, safe inside `@given` too.
+
+    It takes the marker's keywords; what it isn't given comes from the marker of the test that runs.
+    """
+
+    def make(policy: Policy | str | None = None, **settings: Any) -> ClaudeTokens:
+        __tracebackhide__ = True
+        from pytest_claude_tokens.plugin import call_phase, options
+
+        def default() -> Any:
+            # A session's fixture can't ask for the override of one test; the test that runs can.
+            item: Any = options.current(request.config)
+            return item._request.getfixturevalue("claude_tokens_policy")  # noqa: SLF001 - the only way to ask
+
+        return call_phase.make(request, default, policy=policy, **settings)
+
+    return make
+
+
+_MANY_EXAMPLES = (
+    "{}: the fixture claude_tokens is made once for a test, and Hypothesis runs the body many times: use "
+    "`with make_claude_tokens() as tokens:` inside the test, or @explore instead of @given."
+)
+
+
+def _runs_many_examples(request: pytest.FixtureRequest) -> bool:
+    """Whether the test is one of Hypothesis's, and its author hasn't said that this is meant."""
+    if not getattr(request.function, "is_hypothesis_test", False):
+        return False
+    settings = getattr(request.function, "_hypothesis_internal_use_settings", None)
+    suppressed = {check.name for check in getattr(settings, "suppress_health_check", ())}
+    return "function_scoped_fixture" not in suppressed

@@ -1,0 +1,108 @@
+"""The hooks, and nothing else. What they do is in the modules that they import when they are called."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from pytest_claude_tokens.plugin import exploring, options, xdist
+
+__all__ = [
+    "GUARD",
+    "pytest_addoption",
+    "pytest_collection_modifyitems",
+    "pytest_configure",
+    "pytest_runtest_call",
+    "pytest_runtest_makereport",
+    "pytest_runtest_protocol",
+    "pytest_terminal_summary",
+    "pytest_unconfigure",
+]
+
+GUARD = "pytest_claude_tokens.guard.guard"
+"""What is ended with the session, if any handle has loaded it, one of no fixture's too; a test looks for it."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options."""
+    options.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker, and refuse bad options before anything runs."""
+    config.addinivalue_line("markers", options.MARKER_HELP)
+    options.check_options(config)
+    config.stash[options.INSIDE] = "PYTEST_CURRENT_TEST" in os.environ
+    config.pluginmanager.register(exploring.Search(), "claude_tokens_search")
+    if xdist.is_worker(config):
+        config.pluginmanager.register(xdist.Worker(), "claude_tokens_worker")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse bad markers before anything runs."""
+    if not xdist.is_worker(config):
+        options.check_markers(items)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Remember which test runs."""
+    item.config.stash[options.CURRENT] = item
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Check as soon as the body has ended: innermost, so that all others see one outcome of the call."""
+    __tracebackhide__ = True
+    try:
+        result = yield
+    except BaseException as error:
+        found = _judge(item, error)
+        if found is None:
+            raise
+        raise found from error
+    found = _judge(item, None)
+    if found is not None:
+        raise found
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell what was found, in a section of the report."""
+    report = yield
+    judge = item.config.stash.get(options.JUDGE, None)
+    if judge is not None:
+        judge.tell(item, call.excinfo.value if call.excinfo else None, report)
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say how hard was looked, if anything was explored."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    facts = [report.claude_tokens for report in reports if hasattr(report, "claude_tokens")]
+    if facts:
+        from pytest_claude_tokens.report import summary
+
+        for line in summary(facts, every=config.get_verbosity() > 0):
+            terminalreporter.write_line(line)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The real service is guarded until here; a session inside a test (pytester's) leaves that to the outer one."""
+    guard = sys.modules.get(GUARD)
+    if guard is not None and not config.stash.get(options.INSIDE, False):
+        guard.uninstall()
+
+
+def _judge(item: pytest.Item, error: BaseException | None) -> BaseException | None:
+    judge = item.config.stash.get(options.JUDGE, None)
+    return None if judge is None else judge.judge(item, error)

@@ -1,0 +1,30 @@
+"""What is different in a worker of pytest-xdist.
+
+Results ride on reports, and each worker has services of its own, so there is little.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_claude_tokens.plugin import options
+
+__all__ = ["Worker", "is_worker"]
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this process runs tests for a controller."""
+    return hasattr(config, "workerinput")
+
+
+class Worker:
+    """Hooks of a worker: a usage error during collection would crash it, so a bad marker fails its own test instead."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Refuse a test whose marker is wrong."""
+        __tracebackhide__ = True
+        try:
+            options.marked(item)
+        except pytest.UsageError as error:
+            pytest.fail(str(error), pytrace=False)

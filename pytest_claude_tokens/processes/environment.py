@@ -1,0 +1,93 @@
+"""The environment of a process that is to meet the fake service and nothing else."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+from pytest_claude_tokens.guard.guard import MARKER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["build", "environ"]
+
+_CA_VARIABLES = ("NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_PYTEST = "PYTEST_CURRENT_TEST"
+
+
+def build(
+    base: Mapping[str, str],
+    *,
+    handle: str,
+    home: str,
+    url: str,
+    proxy: str | None,
+    ca_file: str | None = None,
+    worker: str | None = None,
+    token: str | None = None,
+    config_dir: str | None = None,
+) -> dict[str, str]:
+    """A full environment: ``base`` without what leads to the real service, and with what leads to the fake one.
+
+    ``worker`` is named by a path prefix on the base URL and by the user name of the proxy. Without a proxy there is no
+    TLS: the service stands in for it, and the fake ``claude`` gets another address of the token endpoint.
+    """
+    base_url = url if worker is None else f"{url}/w/{quote(worker, safe='')}"
+    made = {name: value for name, value in base.items() if not _dropped(name)}
+    config = os.path.join(home, ".config")
+    made |= {
+        MARKER: handle,
+        "HOME": home,
+        "XDG_CONFIG_HOME": config,
+        "XDG_CACHE_HOME": os.path.join(home, ".cache"),
+        "XDG_DATA_HOME": os.path.join(home, ".local", "share"),
+        "XDG_STATE_HOME": os.path.join(home, ".local", "state"),
+        "ANTHROPIC_CONFIG_DIR": os.path.join(config, "anthropic"),
+        "ANTHROPIC_BASE_URL": base_url,
+        "HTTPS_PROXY": (proxy or url) if worker is None else _as_user(proxy or url, worker),
+        "NO_PROXY": "127.0.0.1,localhost",
+    }
+    if proxy is None:
+        made["CLAUDE_TOKENS_TOKEN_URL"] = f"{base_url}/v1/oauth/token"
+    if ca_file is not None:
+        made.update(dict.fromkeys(_CA_VARIABLES, ca_file))
+    if config_dir is not None:
+        made["CLAUDE_CONFIG_DIR"] = config_dir
+    elif token is not None:
+        made["CLAUDE_CODE_OAUTH_TOKEN"] = token
+    return made
+
+
+def _dropped(name: str) -> bool:
+    if name.startswith(("ANTHROPIC_", "CLAUDE_")):
+        return not name.startswith("CLAUDE_TOKENS_")
+    return name.lower().endswith("_proxy")
+
+
+def _as_user(url: str, worker: str) -> str:
+    """The proxy's URL with the worker as its user. The password says nothing, but requests sends no user without."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"{quote(worker, safe='')}:x@{parts.netloc}").geturl()
+
+
+@contextmanager
+def environ(wanted: Mapping[str, str]) -> Iterator[None]:
+    """``os.environ`` is ``wanted`` in the block, and exactly what it was before after it."""
+    before = dict(os.environ)
+    _become(wanted)
+    try:
+        yield
+    finally:
+        _become(before)
+
+
+def _become(wanted: Mapping[str, str]) -> None:
+    """Change what differs: a thread that reads meanwhile never finds the environment empty."""
+    for name in set(os.environ) - set(wanted) - {_PYTEST}:
+        del os.environ[name]
+    for name, value in wanted.items():
+        if name != _PYTEST and os.environ.get(name) != value:
+            os.environ[name] = value

@@ -1,0 +1,289 @@
+"""The story of a violation, for a terminal: who did what, why, what came of it, and the history as a table.
+
+A pure function of a history and a violation. Plain ASCII, at most 100 columns (but for the command to replay it),
+labels and never a secret.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pytest_claude_tokens.report.table import WIDTH, bars, clip, outcome, request, table
+
+if TYPE_CHECKING:
+    from fake_server.events import Event
+    from pytest_claude_tokens.judge.history import History, Operation
+    from pytest_claude_tokens.judge.violations import Violation
+
+__all__ = ["RULES", "plain_story", "story"]
+
+RULES: Mapping[str, str] = {
+    "double-spend": "a refresh token is not sent again while its first request is open, or after that one succeeded"
+    " (RFC 9700 s4.14.2)",
+    "blind-replay": "after a token request whose outcome is unknown, its refresh token is not sent again",
+    "co-schedule": "no more workers than the limit have a call open on one bearer",
+    "lost-rotation": "at the end, each live grant has in one of its stores a refresh token that the service accepts",
+    "forced-login": "no grant ends without a live refresh token that reached a worker and, if it has stores, is in one",
+    "stale-bearer": "no worker presents a bearer again after it was told that it is expired or revoked",
+    "refresh-storm": "per grant: no more refresh requests than access tokens that ended, plus one",
+    "starvation": "every job ends, and nobody waits for ever",
+    "store-regression": "a store never goes from a refresh token that the service accepts to one that it doesn't",
+    "token-leak": "no live token in arguments, logs, or files that others may read",
+}
+"""What each invariant asks for, in one sentence."""
+
+_MARGIN = " " * 8
+_OTHERS = 10  # other violations that are named; further ones are counted
+
+
+def story(
+    history: History,
+    violation: Violation,
+    *,
+    replay: str | None = None,
+    remarks: Sequence[str] = (),
+    folder: str | None = None,
+    files: Sequence[str] = ("history.jsonl",),
+    sources: Mapping[int, str] | None = None,
+    in_test: bool = False,
+) -> str:
+    """The text of the section ``claude-tokens history``.
+
+    ``replay``: a shell command that shows the violation again. ``remarks``: how it was found. ``folder`` holds
+    ``files``. ``sources``: for an operation's number, the line of the user's code that sent it (``dispatch.py:88``).
+    ``in_test``: say how a test allows it.
+    """
+    blocks = [
+        [
+            *_sides(history, violation, sources or {}),
+            *_say("why", _why(history, violation)),
+            *_say("after", _after(history, violation)),
+            *([f"replay  {replay}"] if replay else []),
+        ],
+        [*_rule(history, violation), *_remarks(remarks)],
+        bars(history, violation.operations) if _overlap(violation) else [],
+        table(history, *_numbers(violation)),
+        _list_others(violation.others),
+        _where(violation, folder, files, in_test=in_test),
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def plain_story(
+    history: History,
+    headline: str,
+    *,
+    replay: str | None = None,
+    remarks: Sequence[str] = (),
+    folder: str | None = None,
+    files: Sequence[str] = (),
+) -> str:
+    """The section for what is no violation (such as the verdict UNKNOWN): what is said, and the history."""
+    said = [*_say("verdict", headline), *([f"replay  {replay}"] if replay else [])]
+    facts = [*_facts(history), *_remarks(remarks)]
+    blocks = [said, facts, table(history, ()), [_kept(folder, files)] if folder else []]
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _say(word: str, text: str) -> list[str]:
+    """``text`` beside its ``word``, as a hanging paragraph."""
+    if not text:
+        return []
+    plain = text.encode("ascii", "backslashreplace").decode()
+    return textwrap.wrap(plain, WIDTH, initial_indent=word.ljust(8), subsequent_indent=_MARGIN)
+
+
+# The two sides.
+
+
+def _sides(history: History, violation: Violation, sources: Mapping[int, str]) -> list[str]:
+    """As a race detector has it: the later access first, then the one that it collides with."""
+    operations = violation.operations
+    if not operations:
+        event = next((event for event in history if event.seq == violation.seq), None)
+        return [] if event is None else [clip(f"at      #{event.seq}  {event.t:+.3f}s  {event.actor}  {event.f}")]
+    *_, again = operations
+    sides = [("again" if len(operations) > 1 else "at", again)]
+    if len(operations) > 1:
+        sides.append(("first", operations[0]))
+    numbers = max(len(str(op.opened)) for _, op in sides)
+    actors = max(len(op.actor) for _, op in sides)
+    lines = []
+    for word, op in sides:
+        number = f"#{op.opened}".ljust(numbers + 1)
+        source = f"{sources[op.op]}  " if op.op in sources else ""
+        line = f"{word:<8}{number}  {op.invoke.t:+.3f}s  {op.actor:<{actors}}  {source}{_told(history, op)}"
+        lines.append(clip(line))
+    between = len(operations) - len(sides)
+    return [*lines, f"{_MARGIN}and {between} more between these two"] if between > 0 else lines
+
+
+def _told(history: History, op: Operation) -> str:
+    asked = request(history, op.invoke)
+    return f"{asked} -> {outcome(history, op.end)}" if op.end else f"{asked}, still open"
+
+
+# Why: what the checker says, and what else the history shows.
+
+
+def _why(history: History, violation: Violation) -> str:
+    known = [violation.cause, _hint(history, violation)]
+    return "; ".join(text for text in known if text) or "cause not recognised"
+
+
+def _hint(history: History, violation: Violation) -> str:
+    if len(violation.operations) < 2:
+        return ""
+    first, again = violation.operations[0], violation.operations[-1]
+    if violation.invariant == "double-spend" and first.closed is not None and first.closed < again.opened:
+        return _where_the_new_one_was(history, first, again)
+    if violation.invariant == "co-schedule":
+        idle = _idle(history, again)
+        return f"{', '.join(idle)} {'was' if len(idle) == 1 else 'were'} free" if idle else ""
+    return ""
+
+
+def _where_the_new_one_was(history: History, first: Operation, again: Operation) -> str:
+    token = history.label(first.grant, first.refresh)
+    fresh = history.label(first.grant, first.issued.get("refresh"))
+    for event in history.noted("store"):
+        seen = event.grant == first.grant and event.refresh == first.issued.get("refresh")
+        if seen and event.seq < again.opened:
+            return f"the store {event.get('store')} had held {fresh} since #{event.seq}"
+    if first.actor == again.actor:
+        return f"it had been given {fresh} itself (#{first.closed})"
+    return f"it went on with its copy of {token} when {first.actor} had been given {fresh} (#{first.closed})"
+
+
+def _idle(history: History, again: Operation) -> list[str]:
+    """The bearers that lived, and that no call was open on, when ``again`` was sent."""
+    before = [event for event in history if event.type == "note" and event.seq < again.opened]
+    live: dict[tuple[str | None, str], bool] = {}
+    for event in before:
+        access = (event.issued or {}).get("access")
+        if access:
+            live[event.grant, access] = event.get("expires") is None or event.get("expires") > again.invoke.t
+        for label in (*(event.get("ended") or ()), *(event.get("revoked") or ())):
+            live[event.grant, label] = False
+    busy = {(op.grant, op.bearer) for op in history.operations if op.f == "call" and op.open_at(again.opened)}
+    free = [key for key, lives in live.items() if lives and key not in busy and key != (again.grant, again.bearer)]
+    return [history.label(grant, label) for grant, label in free]
+
+
+# After.
+
+
+def _after(history: History, violation: Violation) -> str:
+    """The consequence, in the user's world."""
+    if violation.invariant == "co-schedule":
+        return _waits(history, violation.operations)
+    ids = {op.op for op in violation.operations}
+    for event in reversed(history.noted("commit")):
+        if event.op in ids and event.get("revoked"):
+            dead = " ".join(history.label(event.grant, label) for label in event.get("revoked"))
+            gone = "" if event.get("accepts") else ": a person has to log in again"
+            return f"the service detected the reuse: {dead} revoked{gone}"
+        if event.op in ids and event.get("outcome") == "replayed":
+            return "the service tolerated it: no harm was done here"
+        if event.op in ids and event.get("outcome") in ("reused", "refused"):
+            return _left(history, event)
+    if violation.invariant in ("forced-login", "lost-rotation"):
+        return "a person has to log in again"
+    return ""
+
+
+def _left(history: History, commit: Event) -> str:
+    """What a refused request leaves of its grant."""
+    live = {str(label): history.label(commit.grant, label) for label in commit.get("accepts") or ()}
+    if not live:
+        return "refused; no refresh token of this grant works any more"
+    holders = {
+        op.issued.get("refresh"): op.actor
+        for op in history.operations
+        if op.grant == commit.grant and op.outcome == "ok"
+    }
+    told = [f"{name} still works, for {holders[label]}" for label, name in live.items() if label in holders]
+    lost = [f"{name} never arrived anywhere" for label, name in live.items() if label not in holders]
+    return "refused; " + "; ".join(told or lost)
+
+
+def _waits(history: History, operations: Iterable[Operation]) -> str:
+    waited = {event.op: event.get("waited") for event in history.noted("queue")}
+    told = [f"{op.actor} waited {waited[op.op]:.3g} s (#{op.opened})" for op in operations if op.op in waited]
+    return f"in the service's queue {', '.join(told)}" if told else ""
+
+
+# The rest.
+
+
+def _rule(history: History, violation: Violation) -> list[str]:
+    return [*textwrap.wrap(f"{violation.invariant}: {RULES[violation.invariant]}", WIDTH), *_facts(history)]
+
+
+def _facts(history: History) -> list[str]:
+    policy = _settings(history.header.get("policy"), "name")
+    clock = _settings(history.header.get("clock"), "kind")
+    workers = len({op.actor for op in history.operations})
+    grants = len(history.noted("login"))
+    settings = ", ".join(f"{name} {_plain(value)}" for name, value in policy.items() if name != "name")
+    told = (
+        f"{_count(workers, 'worker')}, {_count(grants, 'grant')}; policy {policy.get('name', '?')}"
+        f"{f' ({settings})' if settings else ''}; {clock.get('kind', '?')} clock; {_faults(history)}"
+    )
+    return textwrap.wrap(told.encode("ascii", "backslashreplace").decode(), WIDTH)
+
+
+def _plain(value: object) -> str:
+    """A setting's value, in words."""
+    if isinstance(value, Mapping):
+        return " and ".join(f"{name} {one}" for name, one in value.items())
+    return str(value)
+
+
+def _remarks(remarks: Sequence[str]) -> list[str]:
+    """How it was found, each remark wrapped."""
+    plain = [remark.encode("ascii", "backslashreplace").decode() for remark in remarks]
+    return [line for remark in plain for line in textwrap.wrap(remark, WIDTH, subsequent_indent="    ")]
+
+
+def _settings(entry: object, name: str) -> Mapping[str, object]:
+    """An entry of the header, in which a mere name may stand for the whole."""
+    if isinstance(entry, Mapping):
+        return entry
+    return {name: entry} if isinstance(entry, str) else {}
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _faults(history: History) -> str:
+    injected = list(dict.fromkeys(op.fault for op in history.operations if op.fault))
+    return f"faults: {', '.join(injected)}" if injected else "no faults"
+
+
+def _overlap(violation: Violation) -> bool:
+    return violation.invariant == "co-schedule" and len(violation.operations) > 1
+
+
+def _numbers(violation: Violation) -> tuple[set[int], set[int]]:
+    """What the table marks, and what else it must not leave out."""
+    marked = {op.opened for op in violation.operations} or {violation.seq}
+    return marked, {violation.seq, *(op.closed for op in violation.operations if op.closed)}
+
+
+def _list_others(others: Sequence[Violation]) -> list[str]:
+    lines = [clip(f"also    #{other.seq}  {other.invariant}: {other}") for other in others[:_OTHERS]]
+    further = len(others) - _OTHERS
+    return [*lines, f"{_MARGIN}and {further} more"] if further > 0 else lines
+
+
+def _where(violation: Violation, folder: str | None, files: Sequence[str], *, in_test: bool) -> list[str]:
+    remedy = f'If this is what you are studying: @pytest.mark.claude_tokens(allow=["{violation.invariant}"])'
+    return [*([_kept(folder, files)] if folder else []), *([remedy] if in_test else [])]
+
+
+def _kept(folder: str, files: Sequence[str]) -> str:
+    return clip(f"{folder}/  {'  '.join(files)}")

@@ -1,0 +1,175 @@
+"""One run with worker processes: real time, real sockets, and an order of releases that the schedule decides.
+
+The server holds each request twice, before the check and after the commit. When every living process holds a request
+or sleeps, one of those held goes on. A failing run can't be repeated for sure, as the processes have a will of their
+own; but what was seen once is real.
+"""
+
+from __future__ import annotations
+
+import inspect
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
+from pytest_claude_tokens.runs.outcome import Body, Outcome, is_failure, outranking
+from pytest_claude_tokens.runs.quiescence import wait_for_quiescence
+from pytest_claude_tokens.runs.request_gate import RequestGate
+from pytest_claude_tokens.runs.workers import is_race
+from pytest_claude_tokens.simulation.schedule import Chooser, Schedule
+from pytest_claude_tokens.simulation.world import target
+
+if TYPE_CHECKING:
+    from fake_server.events import Event
+    from pytest_claude_tokens.processes.worker import WorkerProcess
+
+__all__ = ["LIMIT", "ProcessRunner", "ProcessWorkers", "default_signals"]
+
+LIMIT = 60.0
+"""Seconds of real time in which all workers of a run must end."""
+_PATIENCE = 5.0
+"""Seconds of real time after which a worker that is never quiet is not waited for: it may wait for one that is held."""
+_LOOK = 0.01
+
+
+class ProcessWorkers:
+    """The ``workers`` of a run: starts a command in each of them, and sees them through."""
+
+    def __init__(self, tokens: ClaudeTokens, gate: RequestGate, chooser: Chooser, size: int) -> None:
+        self.raced = False
+        self._tokens = tokens
+        self._gate = gate
+        self._chooser = chooser
+        self._size = size
+        self._processes: list[WorkerProcess] = []
+        tokens.server.journal.observers.append(self._observe)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __call__(
+        self, *commands: Sequence[str], config_dir: Any = None, account: Any = None, env: Any = None
+    ) -> list[WorkerProcess]:
+        """Run one command in every worker, or one in each, and return the processes when all have ended.
+
+        ``config_dir``, ``account`` and ``env`` are one value for all, or a list with one for each. Exit statuses
+        prove nothing, and fail nothing.
+        """
+        if len(commands) not in (1, self._size) or not all(isinstance(command, list | tuple) for command in commands):
+            raise TypeError(
+                f'workers() takes one command as a list, such as ["claude", "-p", "hi"], or one for each of the '
+                f"{self._size} workers"
+            )
+        chosen = list(commands) * (self._size if len(commands) == 1 else 1)
+        values = zip(self._each(config_dir), self._each(account), self._each(env), strict=True)
+        self._processes = []
+        self._gate.hold()
+        try:
+            for number, (command, (folder, login, more)) in enumerate(zip(chosen, values, strict=True)):
+                process = self._tokens.spawn(command, f"w{number}", account=login, config_dir=folder, env=more)
+                self._processes.append(process)
+                self._look_for_a_race()
+            self._see_through()
+        finally:
+            self._gate.open(self._tokens.server)
+        return list(self._processes)
+
+    def _each(self, value: Any) -> list[Any]:
+        if not isinstance(value, list | tuple):
+            return [value] * self._size
+        if len(value) != self._size:
+            raise TypeError(f"a list with one value for each of the {self._size} workers is wanted, not {len(value)}")
+        return list(value)
+
+    def _see_through(self) -> None:
+        server, gate = self._tokens.server, self._gate
+        deadline = time.monotonic() + LIMIT
+        while self._living():
+            if time.monotonic() > deadline:
+                for process in self._living():
+                    server.journal.note("starved", actor=process.worker, why=f"no end after {LIMIT:g} s")
+                    process.kill()
+                break
+            until = min(deadline, time.monotonic() + _PATIENCE)
+            wait_for_quiescence(lambda: [process.pid for process in self._living()], lambda: gate.events, until)
+            self._strike()
+            held = gate.pending(server)
+            if held:
+                index = self._chooser.choose([target(one.exchange.actor) for one in held], timer=False)
+                self._chooser.decision += 1
+                gate.release(server, held[index])
+            else:
+                time.sleep(_LOOK)  # they sleep by themselves: a lock, a retry
+
+    def _living(self) -> list[WorkerProcess]:
+        return [process for process in self._processes if process.returncode is None]
+
+    def _strike(self) -> None:
+        """Kill whom the schedule kills now; the length of that deviation is the number of the signal."""
+        deaths = self._chooser.deaths
+        while deaths and deaths[0].position <= self._chooser.decision:
+            deviation = deaths.pop(0)
+            if deviation.target < len(self._processes):
+                self._processes[deviation.target].kill(signal.Signals(deviation.length))
+
+    def _observe(self, event: Event) -> None:
+        if event.type == "invoke" and not self.raced:
+            self._look_for_a_race()
+
+    def _look_for_a_race(self) -> None:
+        """Whether a request of one worker is open while another's process runs."""
+        server = self._tokens.server
+        with server.lock:
+            asking = {target(exchange.actor) for exchange in server.open.values()}
+        working = [process.running for process in self._processes]
+        self.raced = self.raced or any(is_race(mine, working) for mine in asking)
+
+
+class ProcessRunner:
+    """Runs one body with worker processes under any schedule."""
+
+    def __init__(self, body: Body) -> None:
+        self.body = body
+        self._wanted = {"claude_tokens", "workers"} & set(inspect.signature(body.function).parameters)
+
+    def run(self, schedule: Schedule, arguments: Mapping[str, Any] | None = None) -> Outcome:
+        """One run. Exceptions of the body and violations come back in the outcome; interruptions are raised."""
+        chooser = Chooser(schedule, self.body.workers)
+        gate = RequestGate()
+        tokens = ClaudeTokens(**self.body.settings, pace=gate.pace)
+        error: BaseException | None = None
+        with_tokens = tokens.open()
+        try:
+            crew = ProcessWorkers(tokens, gate, chooser, self.body.workers)
+            for planned in schedule.planned_faults:
+                tokens.server.faults.add(planned.target, planned.fault, skip=planned.position)
+            ours = {"claude_tokens": with_tokens, "workers": crew}
+            try:
+                self.body.function(**(arguments or {}), **{name: ours[name] for name in self._wanted})
+            except BaseException as raised:
+                if not is_failure(raised):
+                    raise
+                error = raised
+            gate.open(tokens.server)
+            tokens.finish()
+            history = tokens.history.taken()
+        finally:
+            gate.open(tokens.server)
+            tokens.close()
+        return Outcome(
+            schedule=schedule,
+            error=outranking(tokens.to_raise(error), error),
+            history=history,
+            raced=crew.raced,
+            taken=tuple(chooser.taken),
+            decisions=chooser.decision,
+        )
+
+
+def default_signals(kills: Any) -> tuple[int, ...]:
+    """The signals that may strike: those named, or SIGKILL."""
+    if not kills:
+        return ()
+    return (int(signal.SIGKILL),) if kills is True else tuple(int(number) for number in kills)

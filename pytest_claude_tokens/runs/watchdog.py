@@ -1,0 +1,131 @@
+"""Notices that the thread which should run sleeps somewhere that we do not see, so that nothing ever hangs.
+
+The others go on without it. When nobody can, the run is given up after :data:`PATIENCE` real seconds, with the stacks
+of those that are stuck.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from pytest_claude_tokens.simulation.native import REAL_START, monotonic
+from pytest_claude_tokens.simulation.threads import ACTIVE
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from pytest_claude_tokens.simulation.thread_record import ThreadRecord
+    from pytest_claude_tokens.simulation.world import World
+
+__all__ = ["PATIENCE", "Interrupted", "Watchdog", "where"]
+
+PATIENCE = 5.0
+"""Real seconds that a run in which nobody can go on gets, before it is given up."""
+_INTERVAL = 0.02
+_SAMPLES = 3
+_OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
+
+
+_SIGNAL = getattr(signal, "SIGURG", None)
+"""A signal that nobody uses and that is ignored by default; SIGINT may be ignored in a background process."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Raised in a body that is stuck outside the simulation; asyncio lets it through, as it does its base class."""
+
+
+class Watchdog:
+    """Watches whichever world is active, from a thread of its own."""
+
+    def __init__(self) -> None:
+        self._over = threading.Event()
+        self._before: Any = None
+        self._thread = threading.Thread(target=self._watch, name="claude-tokens-watchdog", daemon=True)
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread() and _SIGNAL is not None:
+            self._before = signal.signal(_SIGNAL, _raise)
+        REAL_START(self._thread)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+        if self._before is not None and _SIGNAL is not None:
+            signal.signal(_SIGNAL, self._before)
+
+    def _watch(self) -> None:
+        last: tuple[World, ThreadRecord | None, int, int] | None = None
+        samples, since, used = 0, 0.0, 0.0
+        while not self._over.wait(_INTERVAL):
+            world = ACTIVE.world
+            if world is None:
+                last = None
+                continue
+            mark = (world, world.holder, world.handovers, world.steps)
+            now, spent = monotonic(), _cpu_seconds(world.holder)
+            if mark != last or spent != used or _wants_to_run(world.holder):
+                last, samples, since, used = mark, 0, now, spent
+                continue
+            samples += 1
+            if world.holder is not None and samples == _SAMPLES:
+                world.rescue(world.holder)
+                last = None
+            elif now - since > PATIENCE:
+                since = now
+                world.stuck_at = [(record.name, where(record)) for record in world.outsiders()]
+                alone = not world.give_up() and world.root.ident == threading.main_thread().ident
+                if alone and self._before is not None and _SIGNAL is not None:
+                    # The body itself is stuck, in a call that only a signal can end; those are for the main thread.
+                    world.stuck = True
+                    signal.pthread_kill(world.root.ident, _SIGNAL)
+
+
+def _wants_to_run(record: ThreadRecord | None) -> bool:
+    """Whether the thread waits for nothing but a processor, which others may keep from it for long."""
+    if record is None or not record.native:
+        return False
+    try:
+        with open(f"/proc/self/task/{record.native}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"R"
+    except OSError:  # pragma: no cover - no Linux, or the thread has just ended
+        return False
+
+
+def _cpu_seconds(record: ThreadRecord | None) -> float:
+    """How long the thread has computed so far.
+
+    It stands still while the thread waits for something outside; one that waits for the interpreter's lock looks up
+    every few milliseconds, which shows.
+    """
+    if record is None or not record.ident:
+        return 0.0
+    try:
+        return time.clock_gettime(time.pthread_getcpuclockid(record.ident))
+    except (AttributeError, OSError):  # pragma: no cover - not on this platform, or the thread has just ended
+        frame = sys._current_frames().get(record.ident)
+        return 0.0 if frame is None else float(hash((id(frame), frame.f_lasti)) % 1_000_003)
+
+
+def _raise(number: int, frame: object) -> None:
+    if ACTIVE.world is not None and ACTIVE.world.stuck:  # else: it has come back meanwhile
+        raise Interrupted
+
+
+def where(record: ThreadRecord) -> str:
+    """Where a thread is, in the code that it runs: file, line and function of its innermost frames."""
+    frame = sys._current_frames().get(record.ident)
+    places: list[str] = []
+    while frame is not None and len(places) < 3:
+        code = frame.f_code
+        if not code.co_filename.startswith(_OURS):
+            places.append(f"{code.co_filename.rpartition('/')[2]}:{frame.f_lineno} in {code.co_name}")
+        frame = frame.f_back
+    return " < ".join(places) or "an unknown place"

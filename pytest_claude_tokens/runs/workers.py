@@ -1,0 +1,205 @@
+"""The ``workers`` of one run: what they do, when their jobs begin and end, and whether anything raced."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from typing import TYPE_CHECKING, Any
+
+from fake_server.protocol.actors import WORKER
+from pytest_claude_tokens.simulation.thread_record import Stopped, target
+from pytest_claude_tokens.simulation.threads import bind_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from fake_server.core.journal import Journal
+    from fake_server.events import Event
+    from pytest_claude_tokens.simulation.world import World
+
+__all__ = ["Workers", "is_race"]
+
+
+class Workers:
+    """Runs functions in all workers at once; ``raced``: a request was open while another worker's job was under way."""
+
+    def __init__(self, world: World, size: int, journal: Journal, *, simulated_loop: bool) -> None:
+        self.size = size
+        self.raced = False
+        self._world = world
+        self._journal = journal
+        self._loop = simulated_loop
+        self._working = [0] * size
+        self._open: dict[int, int] = {}
+        self._tasks: dict[int, asyncio.Task[Any]] = {}
+        self._dead: set[int] = set()
+        self._when_dead: list[Callable[[int], None]] = []
+        world.on_death = self._strike
+        journal.observers.append(self._observe)
+
+    def __call__(self, *functions: Callable[[], Any], per_worker: int = 1) -> Any:
+        """Run one function in every worker, or one in each; in an ``async def`` the result is awaited.
+
+        Returns what they returned, by worker. All run to their end; then the first exception, by worker, is raised.
+        """
+        if len(functions) not in (1, self.size):
+            raise TypeError(f"workers() takes one function, or one for each of the {self.size} workers")
+        if per_worker < 1:
+            raise ValueError("per_worker is 1 or more")
+        jobs = list(functions) * (self.size if len(functions) == 1 else 1)
+        return self._run_tasks(jobs, per_worker) if self._loop else self._run_threads(jobs, per_worker)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def dismiss(self) -> None:
+        """All is over. What refers to each other is let go, so that it need not wait for the collector."""
+        self._journal.observers.remove(self._observe)
+        self._tasks.clear()
+        self._when_dead.clear()
+
+    # Tasks.
+
+    async def _run_tasks(self, jobs: list[Callable[[], Awaitable[Any]]], count: int) -> list[Any]:
+        tasks = []
+        for number, job in enumerate(jobs):
+            context = contextvars.copy_context()
+            context.run(WORKER.set, f"w{number}")
+            task = asyncio.get_running_loop().create_task(
+                self._task(number, job, count), name=f"w{number}", context=context
+            )
+            self._tasks[number] = task
+            tasks.append(task)
+        waiting = asyncio.get_running_loop().create_future()
+
+        def ended(_: object) -> None:
+            if not waiting.done() and all(task.done() or n in self._dead for n, task in enumerate(tasks)):
+                waiting.set_result(None)
+
+        for task in tasks:
+            task.add_done_callback(ended)
+        self._when_dead.append(lambda number: ended(None))
+        ended(None)  # all of them may have died before
+        try:
+            await waiting
+        except asyncio.CancelledError:  # as gather does
+            for task in tasks:
+                task.cancel()
+            raise
+        _raise_first([task.exception() if task.done() and not task.cancelled() else None for task in tasks])
+        return [task.result() if task.done() and not task.cancelled() else None for task in tasks]
+
+    async def _task(self, number: int, job: Callable[[], Any], count: int) -> Any:
+        results = []
+        self._begin(number)
+        try:
+            for _ in range(count):
+                value = job()
+                results.append(await value if hasattr(value, "__await__") else value)
+        finally:
+            self._end(number)
+        return results if count > 1 else results[0]
+
+    # Threads.
+
+    def _run_threads(self, jobs: list[Callable[[], Any]], count: int) -> list[Any]:
+        size = len(jobs)
+        results: list[Any] = [None] * size
+        errors: list[BaseException | None] = [None] * size
+        world = self._world
+        caller = world.me() or world.root
+        left = set(range(size)) - self._dead
+
+        def work(number: int, job: Callable[[], Any]) -> None:
+            self._begin(number)
+            try:
+                values = [job() for _ in range(count)]
+                results[number] = values if count > 1 else values[0]
+            except Stopped:
+                raise
+            except BaseException as error:
+                errors[number] = error
+            finally:
+                self._end(number)
+            done(number)
+
+        def done(number: int) -> None:
+            if number in left:
+                left.remove(number)
+                if not left:
+                    world.wake(caller)
+
+        self._when_dead.append(done)
+        for number, job in enumerate(jobs):
+            if number in self._dead:
+                continue
+            thread = threading.Thread(target=work, args=(number, job), name=f"w{number}", daemon=True)
+            bind_thread(world, thread, f"w{number}", f"w{number}")
+        while left:
+            world.block(caller, "its workers")
+        _raise_first(errors)
+        return results
+
+    # What the schedule does to them.
+
+    def _strike(self, what: str, number: int) -> None:
+        """Cancel or kill a worker. A killed one never runs again, not even its ``finally`` blocks."""
+        name = f"w{number}"
+        if number >= self.size or not self._working[number]:
+            return
+        self._journal.note(what, actor=name)
+        if what == "cancel":
+            task = self._tasks.get(number)
+            if task is not None:
+                task.cancel()
+            return
+        self._dead.add(number)
+        self._world.drop(number)
+        self._end(number)
+        for exchange in self.exchanges_of(name):
+            exchange.abandon("killed")
+        for tell in self._when_dead:
+            tell(number)
+
+    def exchanges_of(self, name: str) -> list[Any]:
+        """The open exchanges of a worker; set by the runner, which knows the server."""
+        del name
+        return []
+
+    # What raced.
+
+    def _begin(self, number: int) -> None:
+        self._working[number] += 1
+        self.raced = self.raced or any(other not in (number, -1) for other in self._open.values())
+
+    def _end(self, number: int) -> None:
+        self._working[number] -= 1
+
+    def _observe(self, event: Event) -> None:
+        if event.type == "invoke" and event.op is not None:
+            number = target(event.actor)
+            self._open[event.op] = number
+            if not self.raced:
+                self.raced = is_race(number, self._working)
+        elif event.type in ("ok", "fail", "info") and event.op is not None:
+            self._open.pop(event.op, None)
+
+
+def is_race(asking: int, working: Sequence[object]) -> bool:
+    """Whether a request of worker ``asking`` meets another one's job, given which of them are at work.
+
+    One of nobody's (-1), such as a dispatcher's own task that serves them all, does where two are at work.
+    """
+    at_work = [number for number, works in enumerate(working) if works]
+    return any(number != asking for number in at_work) if asking >= 0 else len(at_work) > 1
+
+
+def _raise_first(errors: list[BaseException | None]) -> None:
+    """Raise the first exception, with the others as notes."""
+    found = [(number, error) for number, error in enumerate(errors) if error is not None]
+    if found:
+        first = found[0][1]
+        for number, error in found[1:]:
+            first.add_note(f"w{number} raised {type(error).__name__}: {error}")
+        raise first

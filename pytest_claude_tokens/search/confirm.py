@@ -1,0 +1,167 @@
+"""From a failing run to what is raised: made shorter, run again to see that it can be, and told.
+
+Tasks and threads obey a schedule to the byte: where a run of it differs, ``Nondeterministic`` names the first event
+that does. Processes have a will of their own: what was seen once is real, and is told with how often it came again.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from pytest_claude_tokens.judge.violations import Nondeterministic, Unknown, Violation
+from pytest_claude_tokens.report import Evidence
+from pytest_claude_tokens.search.shrink import shrink
+from pytest_claude_tokens.simulation.frames import of_the_user
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fake_server.events import Event
+    from pytest_claude_tokens.judge.history import History
+    from pytest_claude_tokens.runs.outcome import Outcome
+    from pytest_claude_tokens.search.campaign import Failure
+    from pytest_claude_tokens.simulation.schedule import Schedule
+
+    Run = Callable[[Schedule], Failure]
+
+__all__ = ["Counterexample", "compare", "confirm", "evidence", "shown"]
+
+_OTHER_WORKER = re.compile(r"w\d+ raised ")
+_REPEATS = 3
+_PROCESS_REPEATS = 5
+_PROCESS_BUDGET = 12
+"""Runs in which a failure with processes is made shorter."""
+_PROCESS_SECONDS = 10.0
+"""Seconds of real time for that, and as many for repeating it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counterexample:
+    """What a search knows of the failure that it raises.
+
+    ``best``: its shortest run. ``example``: the number of the schedule that failed first, which had
+    ``deviations_before`` deviations from default order. ``replayed``: how often it came again, of how many times.
+    ``token``, ``replay``: the replay token, and the shell command with it.
+    """
+
+    best: Failure
+    example: int
+    deviations_before: int
+    replayed: tuple[int, int]
+    token: str = ""
+    replay: str = ""
+
+    @property
+    def schedule(self) -> Schedule:
+        """The shortest schedule that fails."""
+        return self.best.outcome.schedule
+
+    @property
+    def history(self) -> History:
+        """That schedule's history."""
+        return self.best.outcome.history
+
+    def remarks(self) -> list[str]:
+        """How it was found, and how sure that is: a line or two for people."""
+        deviations = len(self.schedule.deviations)
+        shrunk = (
+            f"; shrunk {self.deviations_before} -> {deviations} deviations"
+            if deviations != self.deviations_before
+            else ""
+        )
+        again, times = self.replayed
+        sure = f"; replayed {again}/{times}" if times else ""
+        number = f"schedule {self.example}" if self.example else "replay"
+        drawn = [f"with {', '.join(f'{name}={text}' for name, text in sorted(self.best.told.items()))}"]
+        return [
+            f"{number}{shrunk}{sure}",
+            f"order: {self.schedule.text()}",
+            *(drawn if self.best.told else []),
+        ]
+
+
+def confirm(first: Failure, run: Run, *, polished: bool, exactly: bool) -> tuple[Failure, tuple[int, int]]:
+    """The shortest failing run of the same kind, and how often it came again, of how many times.
+
+    Raises ``Nondeterministic`` where two runs differ that must be the same, ``exactly``.
+    """
+    if isinstance(first.outcome.error, Unknown):  # each run of it takes seconds, and none of them is judged
+        return first, (0, 0)
+    return _exactly(first, run, polished=polished) if exactly else _roughly(first, run, polished=polished)
+
+
+def _exactly(first: Failure, run: Run, *, polished: bool) -> tuple[Failure, tuple[int, int]]:
+    best = first.outcome
+    if polished:
+        best, _ = shrink(best, lambda schedule: run(schedule).outcome)
+    again = [run(best.schedule) for _ in range(_REPEATS)]
+    for one in again:
+        compare(best, one.outcome)
+    return replace(first, outcome=best), (_REPEATS, _REPEATS)
+
+
+def _roughly(first: Failure, run: Run, *, polished: bool) -> tuple[Failure, tuple[int, int]]:
+    """As far as processes, and a few seconds, allow."""
+    passed = replace(first.outcome, error=None)
+    until = monotonic() + _PROCESS_SECONDS
+
+    def in_time(schedule: Schedule) -> Outcome:
+        return run(schedule).outcome if monotonic() < until else passed
+
+    best = shrink(first.outcome, in_time, _PROCESS_BUDGET)[0] if polished else first.outcome
+    until = monotonic() + _PROCESS_SECONDS
+    tried = agreed = 0
+    while tried < _PROCESS_REPEATS and (not tried or monotonic() < until):
+        tried += 1
+        agreed += type(run(best.schedule).outcome.error) is type(best.error)
+    return replace(first, outcome=best), (agreed, tried)
+
+
+def shown(found: Counterexample, noted: BaseException | None) -> BaseException:
+    """The error of the shortest run, with the evidence for its report. ``noted`` has the notes of Hypothesis."""
+    outcome = found.best.outcome
+    error = outcome.error
+    assert error is not None
+    # Of Hypothesis's notes the blob is kept; the schedule is told better by the story, the arguments are told here.
+    blobs = [note for note in getattr(noted, "__notes__", ()) if "reproduce_failure" in note]
+    others = [note for note in getattr(error, "__notes__", ()) if _OTHER_WORKER.match(note)]
+    drawn = ", ".join(f"{name}={text}" for name, text in sorted(found.best.told.items()))
+    error.__notes__ = [*others, *([f"with {drawn}"] if drawn else []), *blobs]
+    if not error.__notes__:
+        del error.__notes__
+    error.claude_tokens_found = found  # type: ignore[attr-defined]
+    if isinstance(error, Violation):  # no line of code says as much as its story
+        if error.__cause__ is not None:  # nor do the inner workings of the client that was refused
+            error.__cause__ = error.__cause__.with_traceback(None)
+        return error.with_traceback(None)
+    return error.with_traceback(of_the_user(error.__traceback__))
+
+
+def evidence(found: Counterexample) -> Evidence:
+    """What the report shows of it."""
+    return Evidence(history=found.history, replay=found.replay, remarks=found.remarks())
+
+
+def compare(first: Outcome, second: Outcome) -> None:
+    """Raise where two runs of one schedule differ, at the first event that does."""
+    __tracebackhide__ = True
+    one, two = first.lines(), second.lines()
+    for number, (a, b) in enumerate(zip_longest(one, two), start=1):
+        if a != b:
+            said, other = (_said(list(outcome.history)[number - 1 : number]) for outcome in (first, second))
+            raise Nondeterministic(f"two runs of one schedule differ at event #{number}: {said} | {other}")
+    if type(first.error) is not type(second.error):
+        said, other = (type(outcome.error).__name__ if outcome.error else "passed" for outcome in (first, second))
+        raise Nondeterministic(f"two runs of one schedule have the same history, and differ: {said} | {other}")
+
+
+def _said(events: list[Event]) -> str:
+    if not events:
+        return "nothing more"
+    event = events[0]
+    words = [event.actor, event.f, event.type, event.refresh or event.bearer or "", f"at {event.t:g} s"]
+    return " ".join(word for word in words if word)

@@ -1,0 +1,46 @@
+"""Systematic search: every schedule with at most d deviations from default order, each once.
+
+Delay-bounded in the sense of Emmi, Qadeer and Rakamaric (POPL 2011): a deviation is one decision at which not the first
+in line goes, or a timer fires although somebody could run. A schedule whose history equals one already seen, up to
+the order of independent steps, is not taken further.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, Schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pytest_claude_tokens.runs.outcome import Outcome
+    from pytest_claude_tokens.search.campaign import Campaign
+
+__all__ = ["enumerate_schedules"]
+
+
+def enumerate_schedules(run: Callable[[Schedule], Outcome], campaign: Campaign, bound: int) -> None:
+    """Run them all, or until one fails; it is then the campaign's failure."""
+    queue: deque[Schedule] = deque([DEFAULT_ORDER])
+    expanded: dict[int, int] = {}
+    while queue:
+        schedule = queue.popleft()
+        outcome = run(schedule)
+        if campaign.fails(outcome):
+            return
+        left = bound - len(schedule.deviations)
+        shape = outcome.shape()
+        if left > expanded.get(shape, 0):
+            expanded[shape] = left
+            queue.extend(_extensions(schedule, outcome))
+
+
+def _extensions(schedule: Schedule, outcome: Outcome) -> Iterator[Schedule]:
+    """One more deviation, after the last one."""
+    after = max((deviation.position for deviation in schedule.deviations), default=-1)
+    for position, options in enumerate(outcome.options):
+        if position > after:
+            for what, target in options:
+                yield Schedule(deviations=(*schedule.deviations, Deviation(position, what, target, 1)))

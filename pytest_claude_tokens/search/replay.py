@@ -1,0 +1,118 @@
+"""Replay tokens: ``ct1-…`` holds everything that a run depends on but the code.
+
+Kind of test, number of workers, schedule with its seed and planned_faults, the policy's knobs, and (where the test has
+strategies of its own) Hypothesis's choices for their values. The alphabet is that of base64url: it can be pasted into
+a shell, and a line break or a lost letter is noticed.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import zlib
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from fake_server.faults import Fault
+from fake_server.policy import Policy
+from pytest_claude_tokens.simulation.schedule import Deviation, PlannedFault, Schedule
+
+__all__ = ["PREFIX", "BadToken", "Replay"]
+
+PREFIX = "ct1-"
+
+
+class BadToken(ValueError):
+    """The text is no replay token that this version can read; the message quotes it and says what is wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """What a token says. ``names``: the test's own strategies; ``choices``: what was drawn for them;
+    ``example``: or the explicit example that gave them, counted from 1.
+    """
+
+    kind: str
+    workers: int
+    schedule: Schedule
+    policy: dict[str, Any] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+    choices: bytes = b""
+    example: int = 0
+
+    def token(self) -> str:
+        """The replay as text of ``[A-Za-z0-9_-]``."""
+        schedule = self.schedule
+        value = [
+            self.kind,
+            self.workers,
+            schedule.kind,
+            schedule.seed,
+            [
+                [deviation.position, deviation.what, deviation.target, deviation.length]
+                for deviation in schedule.deviations
+            ],
+            [[planned.position, planned.target, _trim(planned.fault)] for planned in schedule.planned_faults],
+            self.policy,
+            list(self.names),
+            base64.b64encode(self.choices).decode(),
+            self.example,
+        ]
+        while value and not value[-1]:
+            value.pop()
+        text = json.dumps(value, separators=(",", ":")).encode()
+        packed = zlib.compress(text, 9, wbits=-15)
+        return PREFIX + _encoded(_sum(packed) + packed)
+
+    def policy_again(self) -> Policy:
+        """The policy that its knobs make."""
+        knobs: dict[str, Any] = {name: math.inf if value == "inf" else value for name, value in self.policy.items()}
+        if "scopes" in knobs:
+            knobs["scopes"] = frozenset(knobs["scopes"])
+        return Policy().but(**knobs)
+
+    @classmethod
+    def read(cls, text: str) -> Replay:
+        """The replay behind ``text``. Raises :class:`BadToken`."""
+        if not text.startswith(PREFIX):
+            raise BadToken(f"{text!r} is not a replay token of this version, which begins with {PREFIX}")
+        try:
+            data = base64.b64decode(text[len(PREFIX) :] + "=" * (-len(text[len(PREFIX) :]) % 4), b"-_", validate=True)
+            if _sum(data[4:]) != data[:4] or PREFIX + _encoded(data) != text:
+                raise ValueError("checksum")
+            value = json.loads(zlib.decompress(data[4:], wbits=-15))
+            value += [0, [], [], {}, [], "", 0][len(value) - 3 :]  # what token() left off
+            kind, workers, order, seed, deviations, planned_faults, policy, names, choices, example = value
+            schedule = Schedule(
+                kind=order,
+                seed=seed,
+                deviations=tuple(Deviation(*deviation) for deviation in deviations),
+                planned_faults=tuple(
+                    PlannedFault(position, target, Fault(**fault)) for position, target, fault in planned_faults
+                ),
+            )
+            return cls(
+                kind=kind,
+                workers=workers,
+                schedule=schedule,
+                policy=policy,
+                names=tuple(names),
+                choices=base64.b64decode(choices),
+                example=example,
+            )
+        except (ValueError, TypeError, zlib.error):
+            raise BadToken(f"{text!r} is damaged: copy the whole token, with every letter, from the report") from None
+
+
+def _sum(packed: bytes) -> bytes:
+    return zlib.crc32(packed).to_bytes(4, "big")
+
+
+def _encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _trim(fault: Fault) -> dict[str, Any]:
+    default = Fault(kind=fault.kind)
+    return {"kind": fault.kind} | {k: v for k, v in asdict(fault).items() if v != getattr(default, k)}

@@ -1,0 +1,171 @@
+"""From a failing schedule to the shortest one: fewer deviations, then shorter and earlier ones.
+
+A run under ``pct`` or ``walk`` is first told again as its deviations from default order. Then deviations are left out
+as long as the same thing still goes wrong (delta debugging: Zeller and Hildebrandt, Simplifying and Isolating
+Failure-Inducing Input, 2002), and what is left is made shorter.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from random import Random
+from typing import TYPE_CHECKING
+
+from pytest_claude_tokens.simulation.schedule import LENGTHS, Deviation, DeviationKind, Schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pytest_claude_tokens.runs.outcome import Outcome
+
+__all__ = ["merge", "shrink"]
+
+BUDGET = 800
+"""Runs that a shrink may take."""
+_FEW = 3
+"""More deviations than these are worth to look for a simpler story."""
+_FRESH = 150
+_ORDER: tuple[DeviationKind, ...] = ("freeze", "freeze", "alone", "clock")
+
+
+def shrink(first: Outcome, run: Callable[[Schedule], Outcome], budget: int = BUDGET) -> tuple[Outcome, int]:
+    """The simplest failing outcome of the same kind that was found in ``budget`` runs, and how many it took."""
+    search = _Search(first, run, budget)
+    if first.schedule.kind != "facts":
+        told = merge(first.taken)
+        rest = [deviation for deviation in first.schedule.deviations if deviation.what in ("slow", "cancel", "kill")]
+        search.attempt(replace(first.schedule, kind="facts", deviations=(*told, *rest)))
+    search.shorten()
+    return search.best, search.runs
+
+
+def merge(taken: Sequence[Deviation]) -> tuple[Deviation, ...]:
+    """Departures of length 1, with neighbours of one kind and target made into one deviation."""
+    merged: list[Deviation] = []
+    for deviation in taken:
+        last = merged[-1] if merged else None
+        if (
+            last
+            and last.what == deviation.what
+            and last.target == deviation.target
+            and last.position + last.length == deviation.position
+        ):
+            merged[-1] = replace(last, length=last.length + 1)
+        else:
+            merged.append(deviation)
+    return tuple(merged)
+
+
+class _Search:
+    def __init__(self, first: Outcome, run: Callable[[Schedule], Outcome], budget: int) -> None:
+        self.best = first
+        self._budget = budget
+        self.runs = 0
+        self._run = run
+        self._seen = {first.schedule}
+
+    def attempt(self, schedule: Schedule) -> bool:
+        """Whether ``schedule`` fails in the same way; then it is the best so far."""
+        if schedule in self._seen or self.runs >= self._budget:
+            return False
+        self._seen.add(schedule)
+        self.runs += 1
+        outcome = self._run(schedule)
+        if type(outcome.error) is not type(self.best.error):
+            return False
+        self.best = outcome
+        return True
+
+    def shorten(self) -> None:
+        """Until nothing that is tried is simpler."""
+        self._descend()
+        while len(self.best.schedule.deviations) > _FEW and self.runs < self._budget and self._start_over():
+            self._descend()
+        if self.best.schedule.seed and self.best.schedule.kind == "facts":
+            self.attempt(replace(self.best.schedule, seed=0))
+
+    def _descend(self) -> None:
+        progress = True
+        while progress and self.runs < self._budget:
+            progress = self._leave_out("planned_faults") | self._leave_out("deviations") | self._join() | self._simplify()
+
+    def _join(self) -> bool:
+        """One deviation in place of two of a kind; or one less, and those after it a little earlier or later."""
+        deviations = sorted(self.best.schedule.deviations)
+        for first, second in itertools.combinations(range(len(deviations)), 2):
+            one, two = deviations[first], deviations[second]
+            if one.what == two.what and one.target == two.target and one.what in _ORDER:
+                joined = replace(one, length=two.position + two.length - one.position)
+                if self._attempt_deviations(
+                    [*deviations[:first], joined, *deviations[first + 1 : second], *deviations[second + 1 :]]
+                ):
+                    return True
+        for index, shift in itertools.product(range(len(deviations)), (-2, -1, 1, 2)):
+            later = [
+                replace(deviation, position=max(0, deviation.position + shift)) for deviation in deviations[index + 1 :]
+            ]
+            if later and self._attempt_deviations([*deviations[:index], *later]):
+                return True
+        return False
+
+    def _attempt_deviations(self, deviations: Sequence[Deviation]) -> bool:
+        return self.attempt(replace(self.best.schedule, deviations=tuple(deviations)))
+
+    def _start_over(self) -> bool:
+        """Look for another schedule, of fewer deviations, where this one was found: a walk's are short and many.
+
+        One long deviation (a worker that is frozen for a while) often says what many short ones do.
+        """
+        schedule = self.best.schedule
+        random = Random(0)
+        kept = tuple(deviation for deviation in schedule.deviations if deviation.what not in _ORDER)
+        order = [deviation for deviation in schedule.deviations if deviation.what in _ORDER]
+        targets = sorted({deviation.target for deviation in order} | {0, 1})
+        last = max((deviation.position for deviation in order), default=0) + 2
+        for _ in range(_FRESH):
+            drawn = tuple(
+                Deviation(
+                    random.randint(0, last), random.choice(_ORDER), random.choice(targets), random.choice(LENGTHS)
+                )
+                for _ in range(random.randint(1, min(_FEW, max(1, len(order) - 1))))
+            )
+            if self.attempt(replace(schedule, deviations=(*kept, *drawn))):
+                return True
+        return False
+
+    def _leave_out(self, name: str) -> bool:
+        before = self.best.schedule
+        size = len(getattr(before, name))
+        while size:
+            items = getattr(self.best.schedule, name)
+            for start in range(0, len(items), size):
+                kept = items[:start] + items[start + size :]
+                if len(kept) < len(items) and self.attempt(replace(self.best.schedule, **{name: kept})):
+                    break
+            else:
+                size //= 2
+        return self.best.schedule != before
+
+    def _simplify(self) -> bool:
+        progress = False
+        for index in range(len(self.best.schedule.deviations)):
+            for simpler in _simpler(self.best.schedule.deviations[index]):
+                deviations = list(self.best.schedule.deviations)
+                deviations[index] = simpler
+                if self._attempt_deviations(deviations):
+                    progress = True
+                    break
+        return progress
+
+
+def _simpler(deviation: Deviation) -> Iterator[Deviation]:
+    """The deviation with smaller numbers, the boldest step first."""
+    for length in sorted({1, deviation.length // 2, deviation.length - 1} - {0}):
+        if length < deviation.length and deviation.what not in ("cancel", "kill"):  # there it is the number of a signal
+            yield replace(deviation, length=length)
+    for position in sorted({0, deviation.position // 2, deviation.position - 1} - {-1}):
+        if position < deviation.position:
+            yield replace(deviation, position=position)
+    if deviation.target > 0:
+        yield replace(deviation, target=deviation.target - 1)

@@ -1,0 +1,77 @@
+"""Locks that were made before any world: a dispatcher's own at module level, above all.
+
+A real lock would stop its thread where the baton can't see it. So, while bodies run, a simulated one stands in its
+place, over the real one: whoever still holds on to that is excluded as before.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pytest_claude_tokens.simulation.native import allocate_lock, allocate_rlock
+from pytest_claude_tokens.simulation.threads import SimulatedLock, SimulatedRLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+__all__ = ["preexisting_locks"]
+
+_KINDS: dict[type, Callable[[Any], SimulatedLock]] = {
+    type(allocate_lock()): SimulatedLock,
+    type(allocate_rlock()): SimulatedRLock,
+}
+_INSTALLED = ("site-packages", "dist-packages")
+
+_Place = tuple[Any, str, Any]
+"""An object, the name of its attribute, and the lock that is its value."""
+
+
+@contextmanager
+def preexisting_locks(spared: Iterable[str]) -> Iterator[None]:
+    """Simulate the locks in globals of modules, in their classes, and in objects that are such globals.
+
+    Not those of the standard library, of the packages in ``spared``, and of what is installed: many of those guard
+    what is done once in a process, and a switch there would make the first run differ from all others.
+    """
+    places = list(_places(frozenset(spared)))
+    made: dict[int, SimulatedLock] = {}
+    for owner, name, lock in places:
+        if id(lock) not in made:  # several names for one lock stay that
+            made[id(lock)] = _KINDS[type(lock)](lock)
+        _put(owner, name, made[id(lock)])
+    try:
+        yield
+    finally:
+        for owner, name, lock in places:
+            if vars(owner).get(name) is made[id(lock)]:
+                _put(owner, name, lock)
+
+
+def _put(owner: Any, name: str, lock: Any) -> None:
+    if isinstance(owner, type):
+        setattr(owner, name, lock)
+    else:
+        vars(owner)[name] = lock  # it may be frozen
+
+
+def _places(spared: frozenset[str]) -> Iterator[_Place]:
+    for name, module in list(sys.modules.items()):
+        package = name.partition(".")[0]
+        namespace = getattr(module, "__dict__", None)
+        if namespace is None or package in spared or package in sys.stdlib_module_names:
+            continue
+        if any(part in (namespace.get("__file__") or "") for part in _INSTALLED):
+            continue
+        for key, value in list(namespace.items()):
+            if type(value) in _KINDS:
+                yield module, key, value
+            elif getattr(type(value) if not isinstance(value, type) else value, "__module__", "") == name:
+                yield from _attributes(value)
+
+
+def _attributes(owner: Any) -> Iterator[_Place]:
+    for key, value in list(getattr(owner, "__dict__", {}).items()):
+        if type(value) in _KINDS:
+            yield owner, key, value

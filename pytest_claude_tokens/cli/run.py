@@ -22,6 +22,7 @@ from pytest_claude_tokens import node
 from pytest_claude_tokens.cli.serve import told
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.handle.finish import GRACE
+from pytest_claude_tokens.handle.runtime import Runtime
 from pytest_claude_tokens.processes import groups, namespace
 from pytest_claude_tokens.processes.reaper import Reaper
 from pytest_claude_tokens.report.contention import trials
@@ -167,7 +168,8 @@ def _run(command: Sequence[str], options: argparse.Namespace) -> int:
             except OSError as error:
                 raise Usage(f"{options.history} can't be written: {error.strerror}") from None
         try:
-            tokens = ClaudeTokens(policy, allow=options.allow, sink=cast("IO[str] | None", sink)).open()
+            runtime = Runtime(sink=cast("IO[str] | None", sink))
+            tokens = ClaudeTokens(policy, allow=options.allow, runtime=runtime).open()
             stack.callback(tokens.close)
             environment = _environment(tokens, options)
         except ValueError as error:  # --allow

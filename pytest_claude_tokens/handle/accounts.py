@@ -1,16 +1,19 @@
-"""A login as a value: what the service gave to an account, once and for all."""
+"""The accounts of one handle: their logins as values, and which of them there are."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fake_server.protocol.wire import account_of
+from fake_server.tokens import redact
 from pytest_claude_tokens.claude.credentials import claude_credentials
 
 if TYPE_CHECKING:
     from fake_server.core.authority import Grant
+    from fake_server.server import Server
 
-__all__ = ["Account"]
+__all__ = ["Account", "Accounts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
@@ -57,3 +60,45 @@ class Account:
 
     def __repr__(self) -> str:
         return f"<Account {self.name} {self.grant}{' setup-token' * self.setup_token}>"
+
+
+class Accounts:
+    """Logs accounts in, and knows those that were: by a handle, or by a client on its own."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._logged_in: dict[str, Account] = {}
+
+    def log_in(self, name: str | None, *, expires_in: float | None, setup_token: bool) -> Account:
+        """Log ``name`` in, or the first of ``a1``, ``a2`` … that is free. Raises ``ValueError``."""
+        server = self._server
+        with server.lock:
+            if name is None:
+                name = next(free for n in range(1, 1_000_000) if not server.authority.grants_of(free := f"a{n}"))
+            elif account_of(name) != name:
+                raise ValueError(f"{redact(repr(name))}: an account's name is 1 to 32 letters, digits and . _ @ + -")
+            elif server.authority.grants_of(name):
+                raise ValueError(
+                    f"the account {name!r} is logged in already; keep what account() returned, or name another"
+                )
+            grant = server.login(name, expires_in=expires_in, setup_token=setup_token)
+            account = self._logged_in[name] = Account.of(grant)
+            return account
+
+    def named(self, account: Account | str) -> str:
+        """Its name. Raises ``ValueError`` where no account has it."""
+        name = account if isinstance(account, str) else account.name
+        if not self._server.authority.grants_of(name):
+            known = dict.fromkeys(grant.account for grant in self._server.authority.grants)
+            raise ValueError(f"no account is named {name!r}; there are: {', '.join(known) or 'none so far'}")
+        return name
+
+    def of_login(self, account: Account | str) -> Account:
+        """The login that this handle made of it. Raises ``ValueError`` where a client did."""
+        name = self.named(account)
+        if name not in self._logged_in:
+            raise ValueError(f"{name!r} was logged in by a client: its tokens are with that client")
+        return self._logged_in[name]
+
+    def __len__(self) -> int:
+        return len(self._logged_in)

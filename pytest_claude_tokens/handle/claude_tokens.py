@@ -13,40 +13,37 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, contextmanager
-from typing import IO, TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
-from fake_server.clock import Clock
-from fake_server.clock import stopwatch as real_stopwatch
 from fake_server.faults import Fault
-from fake_server.policy import Policy
 from fake_server.protocol.actors import WORKER
-from fake_server.protocol.wire import account_of
 from fake_server.server import Server
-from fake_server.tokens import redact
 from pytest_claude_tokens.claude.credentials import FILE, write_new
 from pytest_claude_tokens.guard import guard
-from pytest_claude_tokens.handle import frozen_time
-from pytest_claude_tokens.handle.accounts import Account
+from pytest_claude_tokens.handle import settings
+from pytest_claude_tokens.handle.accounts import Account, Accounts
 from pytest_claude_tokens.handle.endpoints import LocalEndpoints
 from pytest_claude_tokens.handle.finish import end, wait_for_open
+from pytest_claude_tokens.handle.history_view import HistoryView
 from pytest_claude_tokens.handle.hold import held
-from pytest_claude_tokens.handle.judgement import HistoryView, Judgement
+from pytest_claude_tokens.handle.judgement import Judgement
 from pytest_claude_tokens.handle.leaks import Leaks, watched_logs
+from pytest_claude_tokens.handle.runtime import Runtime
 from pytest_claude_tokens.handle.stores import Stores
 from pytest_claude_tokens.judge.violations import DEFAULT
 from pytest_claude_tokens.processes import environment
 from pytest_claude_tokens.processes.children import Children
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
+    from fake_server.clock import Clock
     from fake_server.faults import Target
-    from fake_server.transports.inprocess import Waiter
-    from fake_server.transports.loopback.listener import Pace
+    from fake_server.policy import Policy
     from pytest_claude_tokens.claude.telemetry import Record
-    from pytest_claude_tokens.handle.stores import Ask, Source
+    from pytest_claude_tokens.handle.store_reader import Source
     from pytest_claude_tokens.judge.judging import Verdict
     from pytest_claude_tokens.judge.violations import Unknown, Violation
     from pytest_claude_tokens.processes.worker import WorkerProcess
@@ -54,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = ["Account", "ClaudeTokens"]
 
 _DEFAULT = sorted(DEFAULT)
+_F = TypeVar("_F", bound="Violation | Unknown | None")
 
 
 class ClaudeTokens:
@@ -63,10 +61,7 @@ class ClaudeTokens:
     ``{"token": …, "call": …}``); ``accounts`` are names to log in at once, ``hosts`` further host names to answer for;
     invariants in ``allow`` are noted and don't fail; ``limit`` workers may have a call open on one bearer.
 
-    The rest is for the search and the plugin: ``clock`` is the service's, ``stopwatch`` (seconds) and ``waiter``
-    measure and make its waits, ``namespace`` seeds its tokens, ``intercept=False`` leaves in-process traffic to
-    somebody else, ``sink`` is a text file that gets each event at once, ``grace`` waits for what is open at the end,
-    ``ask`` calls the callables that stand for stores, and ``pace`` has a say in the waits of requests over sockets.
+    ``runtime`` is for the search and the plugin: where time, waits and traffic come from.
     """
 
     def __init__(
@@ -78,42 +73,31 @@ class ClaudeTokens:
         latency: float | Mapping[str, float] | None = None,
         accounts: Iterable[str] = (),
         hosts: Iterable[str] = (),
-        clock: Clock | None = None,
-        stopwatch: Callable[[], float] | None = None,
-        waiter: Waiter | None = None,
-        namespace: str | None = None,
-        intercept: bool = True,
-        sink: IO[str] | None = None,
-        ask: Ask | None = None,
-        pace: Pace | None = None,
-        grace: Callable[[Server], object] | None = None,
+        runtime: Runtime | None = None,
     ) -> None:
-        chosen = policy if isinstance(policy, Policy) else Policy.preset(policy or "anthropic")
-        self.policy = chosen if latency is None else chosen.but(latency=latency)
-        self.clock = clock or Clock(frozen_time.now)
-        self._namespace = namespace or os.urandom(8).hex()
-        allow = (allow,) if isinstance(allow, str) else tuple(allow)
+        self._runtime = runtime = runtime or Runtime()
+        chosen = settings.policy_of(policy)
+        self.policy: Policy = chosen if latency is None else chosen.but(latency=latency)
+        self.clock: Clock = runtime.clock
+        allow = settings.checked_allow(settings.one_or_many(allow))
         self.server = Server(
             self.policy,
             self.clock,
-            stopwatch or real_stopwatch(),
-            namespace=self._namespace,
-            header={"limit": limit, "allow": sorted(allow), "default": _DEFAULT},
-            sink=sink,
+            runtime.stopwatch,
+            namespace=runtime.namespace,
+            header={"limit": settings.checked_limit(limit), "allow": sorted(allow), "default": _DEFAULT},
+            sink=runtime.sink,
         )
         self.history = HistoryView(self.server)
         self._judgement = Judgement(self.history, allow, limit)
         self._leaks = Leaks(self.server)
-        self._hosts = (hosts,) if isinstance(hosts, str) else tuple(hosts)
-        self._first = (accounts,) if isinstance(accounts, str) else tuple(accounts)
-        self._waiter = waiter
-        self._intercept = intercept
-        self._grace = grace or self._wait
-        self._accounts: dict[str, Account] = {}
-        self._stores = Stores(self.server, ask)
+        self._hosts = settings.one_or_many(hosts)
+        self._first_accounts = settings.one_or_many(accounts)
+        self._accounts = Accounts(self.server)
+        self._stores = Stores(self.server, runtime.ask)
         self._workers: dict[str, None] = {}
-        self._endpoints = LocalEndpoints(self.server, self._hosts, pace)
-        self._children = Children(self.server, self._endpoints)
+        self._endpoints = LocalEndpoints(self.server, self._hosts, runtime.wait_hook)
+        self._children = Children(self.server, lambda: self._endpoints.folder)
         self._undo: ExitStack | None = None
         self._verdict: Verdict | None = None
         self._closed = False
@@ -128,23 +112,25 @@ class ClaudeTokens:
             guard.install()
             guard.register(self)
             undo.callback(guard.unregister, self)
-            if self._intercept:
+            if self._runtime.intercept:
                 self._answer_in_process(undo)
             undo.enter_context(watched_logs(self._leaks))
             self.server.journal.observers.append(self._stores.on_event)
             undo.callback(self.server.journal.observers.remove, self._stores.on_event)
-            for name in self._first:
+            for name in self._first_accounts:
                 self.account(name)
             undo.enter_context(self._endpoints)
             undo.callback(self._children.close)
             self._undo = undo.pop_all()
+        if self._runtime.recorder is not None:
+            self._runtime.recorder.on_open()
         return self
 
     def finish(self) -> Verdict:
         """End the history and judge it, once; one that was closed before it ended is judged as it is."""
         if self._verdict is None:
             if not self._closed:
-                self._grace(self.server)
+                self._wait_for_open()
                 end(self.server, self._stores, self._leaks, self._endpoints.made)
             self._verdict = self._judgement.verdict()
         return self._verdict
@@ -152,12 +138,30 @@ class ClaudeTokens:
     def close(self) -> None:
         """Undo everything: patches, guard, server, folders. The second time, nothing."""
         self._closed = True
+        if self._runtime.recorder is not None:
+            self._runtime.recorder.on_close()
         if self._undo is not None:
             self._undo.close()
 
     def to_raise(self, error: BaseException | None = None) -> Violation | Unknown | None:
         """What is to be raised after :meth:`finish`, where the body ended with ``error``; raise it ``from error``."""
-        return self._judgement.to_raise(self.finish(), error)
+        return self._recorded(self._judgement.to_raise(self.finish(), error))
+
+    def conclude(self, error: BaseException | None = None) -> None:
+        """Finish and close, and raise what :meth:`to_raise` says, from the ``error`` that the body ended with."""
+        __tracebackhide__ = True
+        try:
+            found = self.to_raise(error)
+        finally:
+            self.close()
+        if found is not None:
+            if error is None:
+                raise found  # an error that is handled meanwhile stays in its context
+            raise found from error
+
+    def look(self) -> Violation | None:
+        """The first violation since the last look, while the history goes on; further ones are told under it."""
+        return self._recorded(self._judgement.look())
 
     def __enter__(self) -> Self:
         return self.open()
@@ -165,17 +169,14 @@ class ClaudeTokens:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            found = self.to_raise(error)
-        finally:
-            self.close()
-        if found is not None:
-            raise found from error
+        __tracebackhide__ = True
+        self.conclude(error)
 
     def check(self) -> None:
         """Raise the first violation that was not yet raised, if there is one so far."""
+        __tracebackhide__ = True
         verdict = self._verdict or self._judgement.verdict()
-        found = self._judgement.to_raise(verdict)
+        found = self._recorded(self._judgement.to_raise(verdict))
         if found is not None:
             raise found
 
@@ -198,37 +199,19 @@ class ClaudeTokens:
         ``expires_in``: seconds that its access token lives, by default what the policy says (28,800; a setup-token:
         a year). ``expired``: it has ended already.
         """
-        with self.server.lock:
-            if name is None:
-                name = next(free for n in range(1, 1_000_000) if not self.server.authority.grants_of(free := f"a{n}"))
-            elif account_of(name) != name:
-                raise ValueError(f"{redact(repr(name))}: an account's name is 1 to 32 letters, digits and . _ @ + -")
-            elif self.server.authority.grants_of(name):
-                raise ValueError(
-                    f"the account {name!r} is logged in already; keep what account() returned, or name another"
-                )
-            grant = self.server.login(name, expires_in=-1.0 if expired else expires_in, setup_token=setup_token)
-            account = self._accounts[name] = Account.of(grant)
-            return account
+        return self._accounts.log_in(name, expires_in=-1.0 if expired else expires_in, setup_token=setup_token)
 
     def expire(self, account: Account | str) -> None:
         """End the account's access tokens as if their time had passed. No file and no value changes."""
-        self.server.expire(self._named(account))
+        self.server.expire(self._accounts.named(account))
 
     def revoke(self, account: Account | str) -> None:
         """End every token of the account. No file and no value changes."""
-        self.server.revoke(self._named(account))
+        self.server.revoke(self._accounts.named(account))
 
     def advance(self, seconds: float) -> None:
         """Move the service's clock; nobody else's."""
         self.server.advance(seconds)
-
-    def _named(self, account: Account | str) -> str:
-        name = account if isinstance(account, str) else account.name
-        if not self.server.authority.grants_of(name):
-            known = dict.fromkeys(grant.account for grant in self.server.authority.grants)
-            raise ValueError(f"no account is named {name!r}; there are: {', '.join(known) or 'none so far'}")
-        return name
 
     # Who asks, and what goes wrong.
 
@@ -250,7 +233,7 @@ class ClaudeTokens:
             raise TypeError(
                 f"fail_next({target!r}, {fault!r}): the fault is a value, such as Fault.RESET or Fault.status(503)"
             )
-        name = None if account is None else self._named(account)
+        name = None if account is None else self._accounts.named(account)
         with self.server.lock:
             self.server.faults.add(target, fault, count=count, account=name)
 
@@ -273,7 +256,7 @@ class ClaudeTokens:
 
         Written once: the same account and name give the same folder, untouched; another name a copy of the login.
         """
-        login = self._login(account)
+        login = self._accounts.of_login(account)
         if not name or name.startswith(".") or os.path.basename(name) != name:
             raise ValueError(f"config_dir(name={name!r}): the name of a folder, such as shared")
         with self.server.lock, guard.muted():
@@ -291,15 +274,9 @@ class ClaudeTokens:
         A callable returns what Claude Code would store, or the refresh token alone, or ``None`` where the store is
         empty. It is asked after each reply, in a thread of its own, and at the end.
         """
-        self._stores.watch(path_or_callable, self._named(account))
+        self._stores.watch(path_or_callable, self._accounts.named(account))
 
-    def _login(self, account: Account | str) -> Account:
-        name = self._named(account)
-        if name not in self._accounts:
-            raise ValueError(f"{name!r} was logged in by a client: its tokens are with that client")
-        return self._accounts[name]
-
-    # LocalEndpoints in.
+    # Ways in.
 
     @property
     def url(self) -> str:
@@ -335,13 +312,13 @@ class ClaudeTokens:
         """
         made = environment.build(
             os.environ,
-            handle=self._namespace,
+            handle=self._runtime.namespace,
             home=str(self._endpoints.home(worker)),
             url=self.url,
             proxy=self.proxy_url,
             ca_file=self.ca_file,
             worker=worker,
-            token=None if account is None else self._login(account).access_token,
+            token=None if account is None else self._accounts.of_login(account).access_token,
             config_dir=None if config_dir is None else os.fspath(config_dir),
         )
         return made | self._children.variables(worker, made.get("PATH", os.defpath))
@@ -386,14 +363,21 @@ class ClaudeTokens:
         """For the guard: a process is about to be started."""
         self._leaks.search("argv", os.path.basename((*arguments, "")[0]), arguments)
 
-    def _wait(self, server: Server) -> None:
-        if wait_for_open(server):
+    def _wait_for_open(self) -> None:
+        if self._runtime.wait_for_open is not None:
+            self._runtime.wait_for_open(self.server)
+        elif wait_for_open(self.server):
             self._stores.settle()
+
+    def _recorded(self, found: _F) -> _F:
+        if found is not None and self._runtime.recorder is not None:
+            self._runtime.recorder.on_finding(found)
+        return found
 
     def _answer_in_process(self, undo: ExitStack) -> None:
         from fake_server.transports.inprocess import Interceptor, RealWaiter, Target
 
-        target = Target(self.server, self._waiter or RealWaiter())
+        target = Target(self.server, self._runtime.waiter or RealWaiter())
         undo.enter_context(Interceptor(lambda: target, hosts=self._hosts))
 
     def __repr__(self) -> str:

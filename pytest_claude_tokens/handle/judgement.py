@@ -1,33 +1,31 @@
-"""Between the judge and whoever is to be told: what to raise, and what must not be replaced by it."""
+"""Which of the judge's findings a handle raises, and which errors of a test's body they must not replace."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pytest_claude_tokens.judge.history import History
 from pytest_claude_tokens.judge.judging import judge
-from pytest_claude_tokens.judge.violations import INVARIANTS, Unknown, Violation
+from pytest_claude_tokens.judge.violations import Unknown, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
-    from fake_server.events import Event
-    from fake_server.server import Server
-    from pytest_claude_tokens.judge.history import Operation
+    from pytest_claude_tokens.handle.history_view import HistoryView
     from pytest_claude_tokens.judge.judging import Verdict
 
-__all__ = ["HistoryView", "Judgement", "replaceable"]
+__all__ = ["Judgement", "replaceable"]
 
 _SIGNALS = ("_pytest.outcomes", "hypothesis", "bdb")
 """Modules whose exceptions end a test without failing it, or tell its runner what to do next."""
 
 
 def replaceable(error: BaseException) -> bool:
-    """Whether a violation may take the place of ``error``, which has ended the body of a test.
+    """Whether a violation may be raised in place of ``error``, which has ended the body of a test.
 
-    Not of a skip, an expected failure, pytest's exit, what Hypothesis steers by, the end of a debugger's session; and
-    of no BaseException. Nor of a violation: that one was told first.
+    Errors that steer a test's runner must reach it: a skip, an expected failure, pytest's exit, Hypothesis's own
+    exceptions, the end of a debugger's session, and any ``BaseException`` that is no ``Exception``. A violation is
+    kept, too: the report shows it already.
     """
     if not isinstance(error, Exception) or isinstance(error, (Violation, _skip_test())):
         return False
@@ -36,73 +34,20 @@ def replaceable(error: BaseException) -> bool:
 
 
 def _skip_test() -> tuple[type[BaseException], ...]:
-    """``unittest.SkipTest``, if anybody has imported it."""
+    """``unittest.SkipTest``, if it was imported: without it no test can have raised it."""
     case = sys.modules.get("unittest.case")
     return () if case is None else (case.SkipTest,)
-
-
-class HistoryView:
-    """The history of a running service: what is asked of it is answered as of now.
-
-    Iterates over the events in order, without the header; ``operations`` are the requests.
-    """
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self._taken: History | None = None
-
-    def taken(self) -> History:
-        """The history so far, as a value."""
-        journal = self._server.journal
-        with self._server.lock:
-            if self._taken is None or len(self._taken) != len(journal.events):
-                self._taken = History(journal.header, journal.events)
-            return self._taken
-
-    @property
-    def header(self) -> Event:
-        """The first line of the history: policy, clock, limit."""
-        return self._server.journal.header
-
-    @property
-    def events(self) -> tuple[Event, ...]:
-        """The events so far."""
-        return self.taken().events
-
-    @property
-    def operations(self) -> list[Operation]:
-        """The requests so far, in the order of their arrival."""
-        return self.taken().operations
-
-    def __iter__(self) -> Iterator[Event]:
-        return iter(self.taken())
-
-    def __len__(self) -> int:
-        return len(self.taken())
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.taken(), name)  # whatever else a history can say
-
-    def __repr__(self) -> str:
-        return repr(self.taken())
 
 
 class Judgement:
     """Judges a history, as often as it is asked, and remembers what was raised."""
 
     def __init__(self, history: HistoryView, allow: Iterable[str], limit: int) -> None:
-        self.allow = frozenset((allow,) if isinstance(allow, str) else allow)
+        self.allow = frozenset(allow)
         self.limit = limit
-        unknown = self.allow.difference(INVARIANTS)
-        if unknown:
-            raise ValueError(
-                f"allow: no invariant is named {', '.join(map(repr, sorted(unknown)))}; "
-                f"they are {', '.join(INVARIANTS)}"
-            )
-        if type(limit) is not int or limit < 1:
-            raise ValueError(f"limit={limit!r}: a number of workers, at least 1")
         self._history = history
         self._raised: set[tuple[object, ...]] = set()
+        self._looked_at = 0
 
     def verdict(self) -> Verdict:
         """The verdict on the history so far."""
@@ -113,7 +58,7 @@ class Judgement:
 
         It is then taken as raised. UNKNOWN is raised only where the body passed.
         """
-        left = [violation for violation in verdict.violations if _identity(violation) not in self._raised]
+        left = self._not_yet_raised(verdict)
         if left and (error is None or replaceable(error)):
             first = left[0]
             first.others = tuple(left[1:])
@@ -123,6 +68,24 @@ class Judgement:
             reasons = [note.text for note in verdict.notes if note.why in ("torn", "stuck", "crashed")]
             return Unknown("; ".join(reasons))
         return None
+
+    def look(self) -> Violation | None:
+        """The first violation since the last look; all that there are so far are then taken as raised.
+
+        UNKNOWN is none: when the history has ended, more may be known.
+        """
+        if len(self._history) == self._looked_at:
+            return None
+        self._looked_at = len(self._history)
+        left = self._not_yet_raised(self.verdict())
+        if not left:
+            return None
+        self._raised.update(map(_identity, left))
+        left[0].others = tuple(left[1:])
+        return left[0]
+
+    def _not_yet_raised(self, verdict: Verdict) -> list[Violation]:
+        return [violation for violation in verdict.violations if _identity(violation) not in self._raised]
 
 
 def _identity(violation: Violation) -> tuple[object, ...]:

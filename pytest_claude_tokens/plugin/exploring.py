@@ -1,4 +1,4 @@
-"""The hooks around an explored test: its settings go in, how hard it was looked comes out."""
+"""The hooks around an explored test: they hand the search its settings, and its tally to the report."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_claude_tokens.plugin import options
+from pytest_claude_tokens.plugin import marker, options, pytest_internals
 from pytest_claude_tokens.search import context
 
 if TYPE_CHECKING:
     from pytest_claude_tokens.report import Evidence
 
-__all__ = ["Search", "command", "is_explored"]
+__all__ = ["Search", "command"]
 
 
 class Search:
@@ -27,7 +27,7 @@ class Search:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Refuse a fixture that would be made once for all schedules."""
         __tracebackhide__ = True
-        if is_explored(item):
+        if marker.is_explored(item):
             name = _made_once(item)
             if name is not None:
                 pytest.fail(_MADE_ONCE.format(item.nodeid, name), pytrace=False)
@@ -36,7 +36,7 @@ class Search:
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         """Tell the search which test it is for."""
         __tracebackhide__ = True
-        if not is_explored(item):
+        if not marker.is_explored(item):
             return (yield)
         token = context.CONTEXT.set(_context(item))
         try:
@@ -51,18 +51,11 @@ _MADE_ONCE = (
 )
 
 
-def is_explored(item: pytest.Item) -> bool:
-    """Whether the test is one of ``@explore``."""
-    function = getattr(item, "obj", None)
-    return bool(getattr(function, "is_claude_tokens_exploration", False))
-
-
 def _made_once(item: Any) -> str | None:
     """The name of an argument of the test's that is a fixture of function scope."""
-    for name in item._fixtureinfo.argnames:  # noqa: SLF001 - pytest has no public way to ask
-        for definition in item._fixtureinfo.name2fixturedefs.get(name, ())[-1:]:  # noqa: SLF001
-            if definition.scope == "function" and name != "request" and not _is_parameter(item, name):
-                return str(name)
+    for name, scope in pytest_internals.fixture_scopes(item):
+        if scope == "function" and name != "request" and not _is_parameter(item, name):
+            return name
     return None
 
 
@@ -72,20 +65,20 @@ def _is_parameter(item: Any, name: str) -> bool:
 
 
 def _context(item: Any) -> context.ExplorationContext:
-    from pytest_claude_tokens.plugin import call_phase
+    from pytest_claude_tokens.plugin import call_phase, reporting
 
     config = item.config
     call_phase.register(config)
-    settings = options.marked(item)
+    settings = marker.marked(item)
     if "policy" not in settings:
-        settings = options.merge(settings, {"policy": item._request.getfixturevalue("claude_tokens_policy")})  # noqa: SLF001 - idem
+        settings = marker.merge(settings, {"policy": pytest_internals.fixture_value(item, "claude_tokens_policy")})
 
     def reported(report: context.Report) -> None:
-        facts = item.stash.setdefault(call_phase.FACTS, {})
+        facts = item.stash.setdefault(reporting.FACTS, {})
         facts["explored"] = {"schedules": report.schedules, "says": report.text()}
 
     def failed(known: Evidence) -> None:
-        call_phase.save(item, known)
+        reporting.save(item, known)
 
     return context.ExplorationContext(
         handle=settings,

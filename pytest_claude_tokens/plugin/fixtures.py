@@ -58,12 +58,11 @@ def make_claude_tokens(request: pytest.FixtureRequest) -> Callable[..., ClaudeTo
 
     def make(policy: Policy | str | None = None, **settings: Any) -> ClaudeTokens:
         __tracebackhide__ = True
-        from pytest_claude_tokens.plugin import call_phase, options
+        from pytest_claude_tokens.plugin import call_phase, pytest_internals, session
 
         def default() -> Any:
             # A session's fixture can't ask for the override of one test; the test that runs can.
-            item: Any = options.current(request.config)
-            return item._request.getfixturevalue("claude_tokens_policy")  # noqa: SLF001 - the only way to ask
+            return pytest_internals.fixture_value(session.current(request.config), "claude_tokens_policy")
 
         return call_phase.make(request, default, policy=policy, **settings)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pytest_claude_tokens.plugin import exploring, options, xdist
+from pytest_claude_tokens.plugin import exploring, marker, options, session, xdist
 
 __all__ = [
     "GUARD",
@@ -34,9 +34,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker, and refuse bad options before anything runs."""
-    config.addinivalue_line("markers", options.MARKER_HELP)
+    config.addinivalue_line("markers", marker.MARKER_HELP)
     options.check_options(config)
-    config.stash[options.INSIDE] = "PYTEST_CURRENT_TEST" in os.environ
+    config.stash[session.INSIDE] = "PYTEST_CURRENT_TEST" in os.environ
     config.pluginmanager.register(exploring.Search(), "claude_tokens_search")
     if xdist.is_worker(config):
         config.pluginmanager.register(xdist.Worker(), "claude_tokens_worker")
@@ -46,13 +46,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Refuse bad markers before anything runs."""
     if not xdist.is_worker(config):
-        options.check_markers(items)
+        marker.check_markers(items)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Remember which test runs."""
-    item.config.stash[options.CURRENT] = item
+    item.config.stash[session.CURRENT] = item
     return (yield)
 
 
@@ -79,7 +79,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Tell what was found, in a section of the report."""
     report = yield
-    judge = item.config.stash.get(options.JUDGE, None)
+    judge = item.config.stash.get(session.JUDGE, None)
     if judge is not None:
         judge.tell(item, call.excinfo.value if call.excinfo else None, report)
     return report
@@ -99,10 +99,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def pytest_unconfigure(config: pytest.Config) -> None:
     """The real service is guarded until here; a session inside a test (pytester's) leaves that to the outer one."""
     guard = sys.modules.get(GUARD)
-    if guard is not None and not config.stash.get(options.INSIDE, False):
+    if guard is not None and not config.stash.get(session.INSIDE, False):
         guard.uninstall()
 
 
 def _judge(item: pytest.Item, error: BaseException | None) -> BaseException | None:
-    judge = item.config.stash.get(options.JUDGE, None)
+    judge = item.config.stash.get(session.JUDGE, None)
     return None if judge is None else judge.judge(item, error)

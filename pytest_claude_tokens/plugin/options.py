@@ -1,4 +1,4 @@
-"""Options of the command line and the ini file, the marker, and which of them wins.
+"""Options of the command line and the ini file, and which of them wins.
 
 One rule for all of them: command line, then marker, then ini file, then default (:func:`first_given`).
 A new option is one more row of :data:`OPTIONS`.
@@ -6,67 +6,23 @@ A new option is one more row of :data:`OPTIONS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from fake_server import Policy
-
 __all__ = [
-    "CURRENT",
-    "INSIDE",
-    "JUDGE",
-    "MARKER",
-    "MARKER_HELP",
     "OPTIONS",
-    "Judge",
     "Option",
     "add_options",
-    "check_markers",
     "check_options",
-    "current",
     "first_given",
-    "marked",
-    "merge",
     "option",
-    "policy_of",
     "real_hosts_allowed",
     "report_folder",
 ]
-
-CURRENT = pytest.StashKey[pytest.Item]()
-"""In the config: the test that runs now."""
-
-INSIDE = pytest.StashKey[bool]()
-"""In the config: this session runs inside a test of another one."""
-
-
-class Judge(Protocol):
-    """Who judges a test when its body has ended, and puts what it found into the test's reports."""
-
-    def judge(self, item: pytest.Item, error: BaseException | None) -> BaseException | None:
-        """What the body, which ended with ``error``, fails with instead; ``None``: it stays as it is."""
-
-    def tell(self, item: pytest.Item, error: BaseException | None, made: pytest.TestReport) -> None:
-        """Put what was found into the report of a phase, which ended with ``error``."""
-
-
-JUDGE = pytest.StashKey[Judge]()
-"""In the config: the judge, put there by whoever makes the first handle, before the handle is open.
-
-The hooks take it from here and look for no module by its name: one that was renamed, or taken out of ``sys.modules``,
-would leave every test unjudged without a word.
-"""
-
-MARKER = "claude_tokens"
-MARKER_HELP = (
-    "claude_tokens(*, policy, allow, limit, latency, accounts, hosts): configure the fake Claude token service; "
-    "`allow` names invariants that are reported and don't fail."
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,13 +53,13 @@ def _whole(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ValueError("a whole number is wanted") from None
+        raise ValueError("must be a whole number") from None
 
 
 def _positive(text: str) -> int:
     number = _whole(text)
     if number < 1:
-        raise ValueError("at least 1")
+        raise ValueError("must be at least 1")
     return number
 
 
@@ -158,17 +114,6 @@ def first_given(command_line: Any = None, marker: Any = None, ini: Any = None, d
     return next((value for value in (command_line, marker, ini, default) if value is not None), None)
 
 
-def current(config: pytest.Config) -> pytest.Item:
-    """The test that runs now. Raises :class:`pytest.UsageError` where this is not the module that the hooks use."""
-    item = config.stash.get(CURRENT, None)
-    if item is None:
-        raise pytest.UsageError(
-            "pytest_claude_tokens was imported a second time while its plugin was in use, so this test is not judged: "
-            "whatever deletes its modules from sys.modules must leave them there"
-        )
-    return item
-
-
 def option(config: pytest.Config, name: str, marker: Any = None) -> Any:
     """The value of an option of :data:`OPTIONS`. Raises :class:`pytest.UsageError` for one that can't be read."""
     row = _BY_NAME[name]
@@ -196,121 +141,3 @@ def report_folder(config: pytest.Config) -> Path:
 def real_hosts_allowed(config: pytest.Config) -> bool:
     """Whether the ini file lets this suite connect to the real hosts."""
     return bool(config.getini(_REAL_HOSTS))
-
-
-# The marker.
-
-_JOINED = ("allow", "accounts", "hosts")
-_KEYWORDS = ("policy", "allow", "limit", "latency", "accounts", "hosts")
-
-
-def marked(item: pytest.Item) -> dict[str, Any]:
-    """What the markers of ``item`` say, from module to function: lists are joined, other values replaced.
-
-    Raises :class:`pytest.UsageError` that names the test, the word that is wrong, and those that exist.
-    """
-    merged: dict[str, Any] = {}
-    for mark in reversed(list(item.iter_markers(MARKER))):
-        try:
-            if mark.args:
-                raise ValueError(f"takes no positional argument such as {mark.args[0]!r}{_there_are(_KEYWORDS)}")
-            merged = merge(merged, mark.kwargs)
-        except ValueError as error:
-            raise pytest.UsageError(f"{item.nodeid}: the marker claude_tokens {error}") from None
-    return merged
-
-
-def merge(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of ``outer`` with those of ``inner``: lists are joined, other values replaced.
-
-    Raises ``ValueError`` that says which word of ``inner`` is wrong and which there are.
-    """
-    merged = dict(outer)
-    for name, value in inner.items():
-        if name not in _KEYWORDS:
-            raise ValueError(f"knows no {name!r}{_there_are(_KEYWORDS)}")
-        merged[name] = _read(name, value)
-        if name in _JOINED:
-            merged[name] = list(dict.fromkeys([*outer.get(name, ()), *value]))
-    return merged
-
-
-def check_markers(items: Iterable[pytest.Item]) -> None:
-    """Read every marker once, so that a bad one is refused before any test runs."""
-    for item in items:
-        marked(item)
-
-
-def policy_of(value: Policy | str) -> Policy:
-    """A policy as it is, or the preset of that name. Raises ``ValueError`` that says what there is."""
-    from fake_server.policy import PRESETS, Policy
-
-    if isinstance(value, Policy):
-        return value
-    if not isinstance(value, str):
-        raise ValueError(f"takes policy=…, a Policy or the name of one, not {value!r}{_there_are(PRESETS)}")
-    return Policy.preset(value)
-
-
-def _read(name: str, value: Any) -> Any:
-    """One setting's value, checked."""
-    if name in _JOINED and not isinstance(value, list | tuple | set | frozenset):
-        raise ValueError(f"takes {name}=[…], a list, not {value!r}")
-    if value is None:
-        return None
-    if name == "policy":
-        return policy_of(value)
-    _CHECKS[name](value)
-    return value
-
-
-def _check_allow(words: Iterable[Any]) -> None:
-    from pytest_claude_tokens.judge.violations import INVARIANTS
-
-    for word in words:
-        if word not in INVARIANTS:
-            raise ValueError(f"allow=[…] knows no invariant {word!r}{_there_are(INVARIANTS)}")
-
-
-def _check_limit(value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"limit={value!r}: a whole number of workers, at least 1")
-
-
-def _check_latency(value: Any) -> None:
-    from fake_server import Policy
-
-    try:
-        Policy(latency=value)
-    except ValueError as error:
-        allowed = str(error).rpartition("): ")[2]
-        raise ValueError(f"takes no latency={value!r}: {allowed}") from None
-
-
-def _check_accounts(names: Iterable[Any]) -> None:
-    from fake_server.protocol.wire import account_of
-    from fake_server.tokens import redact
-
-    for name in names:
-        if not isinstance(name, str) or account_of(name) != name:
-            shown = redact(repr(name))
-            raise ValueError(f"takes no accounts=[{shown}]: a name is 1 to 32 letters, digits and . _ @ + -")
-
-
-def _check_hosts(names: Iterable[Any]) -> None:
-    for name in names:
-        if not isinstance(name, str) or not name:
-            raise ValueError(f"takes hosts=[…], a list of host names, and {name!r} is none")
-
-
-_CHECKS: dict[str, Callable[[Any], None]] = {
-    "allow": _check_allow,
-    "limit": _check_limit,
-    "latency": _check_latency,
-    "accounts": _check_accounts,
-    "hosts": _check_hosts,
-}
-
-
-def _there_are(words: Iterable[str]) -> str:
-    return f"; there are {', '.join(words)}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_claude_tokens.plugin import options
+from pytest_claude_tokens.plugin import marker
 
 __all__ = ["Worker", "is_worker"]
 
@@ -25,6 +25,6 @@ class Worker:
         """Refuse a test whose marker is wrong."""
         __tracebackhide__ = True
         try:
-            options.marked(item)
+            marker.marked(item)
         except pytest.UsageError as error:
             pytest.fail(str(error), pytrace=False)

@@ -10,22 +10,24 @@ from pytest_claude_tokens.processes.reaper import Reaper
 from pytest_claude_tokens.processes.worker import WorkerProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from fake_server.server import Server
     from pytest_claude_tokens.claude.telemetry import Record
-    from pytest_claude_tokens.handle.endpoints import LocalEndpoints
 
 __all__ = ["Children"]
 
 
 class Children:
-    """Leaves no process behind: :meth:`close` ends those that still run, and the death of this process does, too."""
+    """Leaves no process behind: :meth:`close` ends those that still run, and the death of this process does, too.
 
-    def __init__(self, server: Server, endpoints: LocalEndpoints) -> None:
+    ``folder`` gives the handle's own folder, which is made when it is first asked for.
+    """
+
+    def __init__(self, server: Server, folder: Callable[[], Path]) -> None:
         self._server = server
-        self._endpoints = endpoints
+        self._folder = folder
         self._started: list[WorkerProcess] = []
         self._reaper = Reaper()
         self.claude: Path | None = None
@@ -37,14 +39,14 @@ class Children:
             from pytest_claude_tokens.claude import install
 
             with guard.muted():
-                self.claude = install.install(self._endpoints.folder / "bin")
+                self.claude = install.install(self._folder() / "bin")
         return self.claude
 
     def spawn(self, arguments: Sequence[str], *, worker: str, environment: Mapping[str, str]) -> WorkerProcess:
         """Start a program as ``worker``."""
         self._reaper.start()
         process = WorkerProcess(
-            self._server, arguments, worker=worker, environment=environment, folder=str(self._endpoints.folder)
+            self._server, arguments, worker=worker, environment=environment, folder=str(self._folder())
         )
         self._started.append(process)
         self._reaper.begun(process.pid)
@@ -62,7 +64,7 @@ class Children:
     @property
     def telemetry_file(self) -> str:
         """Where the fake ``claude`` writes its events."""
-        return str(self._endpoints.folder / "telemetry.jsonl")
+        return str(self._folder() / "telemetry.jsonl")
 
     def telemetry(self) -> list[Record]:
         """The events that were written so far, in order."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
+from pytest_claude_tokens.handle.runtime import Runtime
 from pytest_claude_tokens.runs.outcome import Body, Outcome, is_failure, outranking
 from pytest_claude_tokens.runs.quiescence import wait_for_quiescence
 from pytest_claude_tokens.runs.request_gate import RequestGate
@@ -138,7 +139,7 @@ class ProcessRunner:
         """One run. Exceptions of the body and violations come back in the outcome; interruptions are raised."""
         chooser = Chooser(schedule, self.body.workers)
         gate = RequestGate()
-        tokens = ClaudeTokens(**self.body.settings, pace=gate.pace)
+        tokens = ClaudeTokens(**self.body.settings, runtime=Runtime(wait_hook=gate.pace))
         error: BaseException | None = None
         with_tokens = tokens.open()
         try:

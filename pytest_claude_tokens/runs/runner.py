@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from fake_server.clock import Clock
 from fake_server.transports.inprocess import Target
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
+from pytest_claude_tokens.handle.runtime import Runtime
 from pytest_claude_tokens.runs.outcome import Body, Outcome, is_failure, outranking
 from pytest_claude_tokens.runs.watchdog import Interrupted
 from pytest_claude_tokens.runs.workers import Workers
@@ -61,13 +61,7 @@ class Runner:
         waiter = SimulatedWaiter(world, schedule)
         tokens = ClaudeTokens(
             **body.settings,
-            clock=Clock(world.wall, kind="virtual"),
-            stopwatch=lambda: world.now,
-            waiter=waiter,
-            namespace="simulated",
-            intercept=False,
-            ask=world.ask,
-            grace=lambda server: None,
+            runtime=Runtime.simulated(world, waiter),
         )
         target = Target(tokens.server, waiter, timeouts=False)
         random.seed(schedule.seed)

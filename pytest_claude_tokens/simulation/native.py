@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import _thread
-import sys
 import threading
-import time
 from contextlib import contextmanager
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from fake_server.clock import stopwatch
+from fake_server.clock import real_datetime, real_time, stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,10 +25,9 @@ __all__ = [
 
 allocate_lock = _thread.allocate_lock
 allocate_rlock = threading.RLock
-_freezegun = sys.modules.get("freezegun.api")  # this may be imported while it has replaced them
 monotonic = stopwatch()
 REAL_TIMES: dict[str, Callable[..., Any]] = {
-    name: getattr(_freezegun, f"real_{name}", getattr(time, name))
+    name: real_time(name)  # this module may be imported while freezegun has replaced them
     for name in (
         "time",
         "time_ns",
@@ -43,7 +39,7 @@ REAL_TIMES: dict[str, Callable[..., Any]] = {
         "localtime",
     )
 }
-REAL_DATETIME: type[datetime] = getattr(_freezegun, "real_datetime", datetime)
+REAL_DATETIME = real_datetime()
 REAL_START = threading.Thread.start
 
 

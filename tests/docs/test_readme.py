@@ -18,7 +18,8 @@ import pytest
 
 from fake_server.policy import PRESETS
 from pytest_claude_tokens.cli.main import COMMANDS
-from pytest_claude_tokens.plugin.options import _KEYWORDS, OPTIONS
+from pytest_claude_tokens.plugin.marker import KEYWORDS
+from pytest_claude_tokens.plugin.options import OPTIONS
 from pytest_claude_tokens.report.story import RULES
 from pytest_claude_tokens.violations import INVARIANTS, VIOLATIONS
 
@@ -192,7 +193,7 @@ def test_readme_names_every_option_keyword_policy_command_and_invariant():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     marker = re.search(r"`@pytest\.mark\.claude_tokens\((.*?)\)`", text)
     assert marker
-    assert re.findall(r"(\w+)=", marker[1]) == list(_KEYWORDS)
+    assert re.findall(r"(\w+)=", marker[1]) == list(KEYWORDS)
     for option in OPTIONS:
         assert f"`{option.flag}" in text
     for name in (*PRESETS, *INVARIANTS):

@@ -113,7 +113,7 @@ def test_a_subtest_that_checks_has_the_story(pytester):
 SUITE = """
 import pytest
 from pool import *
-from pytest_claude_tokens.plugin.call_phase import FACTS
+from pytest_claude_tokens.plugin.reporting import FACTS
 
 @pytest.mark.parametrize("n", range(200))
 def test_sound(claude_tokens, n):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_claude_tokens.plugin import options
+from pytest_claude_tokens.plugin import marker, options
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def test_a_value_that_cannot_be_read_is_a_usage_error_that_says_where_it_is_from
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        ("--claude-tokens-examples=0", "at least 1"),
-        ("--claude-tokens-examples=many", "a whole number is wanted"),
-        ("--claude-tokens-seed=x", "a whole number is wanted"),
+        ("--claude-tokens-examples=0", "must be at least 1"),
+        ("--claude-tokens-examples=many", "must be a whole number"),
+        ("--claude-tokens-seed=x", "must be a whole number"),
         ("--claude-tokens-replay=nonsense", "*nonsense*"),
     ],
 )
@@ -116,7 +116,7 @@ def test_real_hosts_are_refused_unless_the_ini_file_allows_them(pytester):
 
 def marked(pytester: pytest.Pytester, source: str) -> dict[str, object]:
     """What the markers of the only test in `source` come to."""
-    return options.marked(pytester.getitem(source, "test_it") if "class" not in source else method(pytester, source))
+    return marker.marked(pytester.getitem(source, "test_it") if "class" not in source else method(pytester, source))
 
 
 def method(pytester: pytest.Pytester, source: str) -> pytest.Item:
@@ -151,23 +151,23 @@ def test_a_test_without_a_marker_has_nothing_set(pytester):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ("'gateway'", "takes no positional argument such as 'gateway'; there are policy, allow, limit, *"),
-        ("polcy='gateway'", "knows no 'polcy'; there are policy, allow, limit, latency, accounts, hosts"),
-        ("allow='double-spend'", "takes allow=[[]…], a list, not 'double-spend'"),
-        ("allow=['double-spent']", "allow=[[]…] knows no invariant 'double-spent'; there are double-spend, *"),
+        ("'gateway'", "has no positional argument such as 'gateway'; it takes policy, allow, limit, *"),
+        ("polcy='gateway'", "has no argument 'polcy'; it takes policy, allow, limit, latency, accounts, hosts"),
+        ("allow='double-spend'", "allow='double-spend': must be a list"),
+        ("allow=['double-spent']", "allow: no invariant is named 'double-spent'; they are double-spend, *"),
         ("policy='gatway'", "no policy is named 'gatway'; choose one of anthropic, *"),
-        ("policy=5", "takes policy=…, a Policy or the name of one, not 5; there are anthropic, *"),
-        ("allow=[[]]", "allow=[[]…] knows no invariant [[][]]; there are double-spend, *"),
-        ("limit=0", "limit=0: a whole number of workers, at least 1"),
-        ("limit='2'", "limit='2': a whole number of workers, at least 1"),
-        ("limit=True", "limit=True: a whole number of workers, at least 1"),
-        ("latency='x'", "takes no latency='x': seconds, 0 or more, and not infinite, or a mapping of *"),
-        ("latency={'calls': 1}", "takes no latency={'calls': 1}: unknown calls; it knows token, call and other"),
-        ("latency={'call': '1'}", "takes no latency={'call': '1'}: seconds, 0 or more, *"),
-        ("accounts=['bad name']", "takes no accounts=[[]'bad name']: a name is 1 to 32 letters, *"),
-        ("accounts=[1]", "takes no accounts=[[]1]: a name is 1 to 32 letters, *"),
-        ("hosts=[1]", "takes hosts=[[]…], a list of host names, and 1 is none"),
-        ("hosts=['']", "takes hosts=[[]…], a list of host names, and '' is none"),
+        ("policy=5", "policy=5: must be a Policy or the name of one: anthropic, *"),
+        ("allow=[[]]", "allow: no invariant is named [[][]]; they are double-spend, *"),
+        ("limit=0", "limit=0: must be a number of workers, at least 1"),
+        ("limit='2'", "limit='2': must be a number of workers, at least 1"),
+        ("limit=True", "limit=True: must be a number of workers, at least 1"),
+        ("latency='x'", "latency='x': seconds, 0 or more, and not infinite, or a mapping of *"),
+        ("latency={'calls': 1}", "latency={'calls': 1}: unknown calls; it knows token, call and other"),
+        ("latency={'call': '1'}", "latency={'call': '1'}: seconds, 0 or more, *"),
+        ("accounts=['bad name']", "accounts=[[]'bad name']: a name must be 1 to 32 letters, *"),
+        ("accounts=[1]", "accounts=[[]1]: a name must be 1 to 32 letters, *"),
+        ("hosts=[1]", "hosts=[[]1]: must be a list of host names"),
+        ("hosts=['']", "hosts=[[]'']: must be a list of host names"),
     ],
 )
 def test_a_wrong_marker_is_a_usage_error_that_says_what_exists(pytester, arguments, complaint):

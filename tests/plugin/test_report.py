@@ -271,7 +271,7 @@ def test_the_summary_of_a_run_is_made_of_what_rides_on_its_reports(pytester):
     """A search puts its numbers into the stash of its test."""
     pytester.makepyfile(
         test_it="""
-        from pytest_claude_tokens.plugin.call_phase import FACTS
+        from pytest_claude_tokens.plugin.reporting import FACTS
 
         def test_it(request, claude_tokens):
             request.node.stash[FACTS] = {"explored": {"schedules": 1, "says": "1 schedule"}}

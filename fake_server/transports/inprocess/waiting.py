@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from contextlib import suppress
 from threading import Event, Timer
 from typing import TYPE_CHECKING, Protocol
+
+from fake_server.clock import real_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,8 +77,7 @@ class RealWaiter:
 
 def _timer(loop: asyncio.AbstractEventLoop, seconds: float, wake: Callable[[], None]) -> asyncio.TimerHandle | Timer:
     """Something that calls ``wake`` after ``seconds`` of real time. The loop's timers follow ``time.monotonic``."""
-    freezegun = sys.modules.get("freezegun.api")
-    if time.monotonic is getattr(freezegun, "real_monotonic", time.monotonic):
+    if time.monotonic is real_time("monotonic"):
         return loop.call_later(seconds, wake)
     timer = Timer(seconds, wake)
     timer.daemon = True

@@ -8,16 +8,16 @@ import freezegun.api
 import pytest
 from freezegun import freeze_time
 
-from pytest_claude_tokens.handle import frozen_time
+from fake_server import clock
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from tests.unit.handle.requests_of import CALL_URL, call
 
 
 def test_without_freezegun_it_is_the_systems_time(monkeypatch):
     """Neither loaded nor frozen: `time.time`."""
-    assert abs(frozen_time.now() - freezegun.api.real_time()) < 5
+    assert abs(clock.now() - freezegun.api.real_time()) < 5
     monkeypatch.delitem(sys.modules, "freezegun.api")
-    assert abs(frozen_time.now() - freezegun.api.real_time()) < 5
+    assert abs(clock.now() - freezegun.api.real_time()) < 5
 
 
 def test_every_thread_has_the_frozen_time():
@@ -28,7 +28,7 @@ def test_every_thread_has_the_frozen_time():
         thread = threading.Thread(target=lambda: seen.append(tokens.clock.now()))
         thread.start()
         thread.join()
-        seen += [frozen_time.now(), tokens.clock.now()]
+        seen += [clock.now(), tokens.clock.now()]
 
     assert seen == [1893456000.25] * 3
 
@@ -37,14 +37,14 @@ def test_a_look_of_ours_does_not_tick():
     """A clock that ticks at each reading is the test's, not the service's."""
     with freeze_time("2030-01-01", auto_tick_seconds=15) as frozen:
         start = frozen.time_to_freeze
-        assert frozen_time.now() == frozen_time.now()
+        assert clock.now() == clock.now()
         assert frozen.time_to_freeze == start
 
 
 def test_a_ticking_clock_goes_on():
     """`tick=True`: frozen at the start, running from there."""
     with freeze_time("2030-01-01", tick=True):
-        assert 1893456000 <= frozen_time.now() < 1893456060
+        assert 1893456000 <= clock.now() < 1893456060
 
 
 @pytest.mark.parametrize("way", ["in process", "over a socket"])

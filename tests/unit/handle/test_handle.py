@@ -14,6 +14,7 @@ from fake_server import Fault, Policy
 from fake_server.clock import Clock
 from pytest_claude_tokens.guard import guard
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
+from pytest_claude_tokens.handle.runtime import Runtime
 from pytest_claude_tokens.violations import DoubleSpend, RefreshStorm, Unknown
 from tests.unit.handle.requests_of import call, refresh
 
@@ -67,7 +68,7 @@ def test_it_answers_for_further_hosts():
 
 def test_it_can_leave_in_process_traffic_to_others():
     """The search has an interceptor of its own around all runs."""
-    with ClaudeTokens() as outer, ClaudeTokens(intercept=False):
+    with ClaudeTokens() as outer, ClaudeTokens(runtime=Runtime(intercept=False)):
         httpx.get("https://api.anthropic.com/api/hello")
 
         assert len(outer.history.operations) == 1
@@ -150,7 +151,7 @@ def test_settings_are_in_the_header():
 def test_a_file_gets_each_event_at_once():
     """`sink`: a process that is killed leaves what it has seen so far."""
     sink = io.StringIO()
-    with ClaudeTokens(sink=sink) as tokens:
+    with ClaudeTokens(runtime=Runtime(sink=sink)) as tokens:
         tokens.account()
         assert [json.loads(line)["f"] for line in sink.getvalue().splitlines()] == ["header", "login"]
 
@@ -158,7 +159,7 @@ def test_a_file_gets_each_event_at_once():
 def test_two_handles_have_different_tokens_and_a_namespace_the_same():
     """A token of another test is unknown; a search that runs again has the same ones."""
     first, second = ClaudeTokens().account(), ClaudeTokens().account()
-    again = [ClaudeTokens(namespace="n").account().refresh_token for _ in range(2)]
+    again = [ClaudeTokens(runtime=Runtime(namespace="n")).account().refresh_token for _ in range(2)]
 
     assert first.refresh_token != second.refresh_token
     assert again[0] == again[1]
@@ -166,7 +167,7 @@ def test_two_handles_have_different_tokens_and_a_namespace_the_same():
 
 def test_a_simulated_clock_is_used():
     """The search brings a clock and a stopwatch of its own."""
-    tokens = ClaudeTokens(clock=Clock(lambda: 5.0, kind="virtual"), stopwatch=lambda: 7.0)
+    tokens = ClaudeTokens(runtime=Runtime(clock=Clock(lambda: 5.0, kind="virtual"), stopwatch=lambda: 7.0))
 
     assert (tokens.clock.now(), tokens.server.stopwatch()) == (5.0, 7.0)
 

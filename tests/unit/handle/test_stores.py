@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from pytest_claude_tokens.guard import guard
-from pytest_claude_tokens.handle import stores
+from pytest_claude_tokens.handle import store_reader, stores
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from tests.unit.handle.requests_of import call, refresh
 
@@ -135,9 +135,7 @@ def test_a_folder_is_watched_for_the_file_in_it(tokens, tmp_path):
 def test_a_file_that_is_closed_to_us_is_unreadable(tokens, tmp_path, monkeypatch):
     """Permission denied, and every other error of the system, is no verdict on the content."""
     account = tokens.account()
-    monkeypatch.setattr(
-        "pytest_claude_tokens.handle.stores.open", lambda *a: (_ for _ in ()).throw(PermissionError()), raising=False
-    )
+    monkeypatch.setattr(store_reader, "open", lambda *a: (_ for _ in ()).throw(PermissionError()), raising=False)
 
     tokens.watch_store(tmp_path / "store", account)
 
@@ -151,7 +149,7 @@ def test_the_users_real_login_cannot_be_watched(tokens, monkeypatch, tmp_path):
 
     with pytest.raises(guard.RealServiceRefused, match="not for tests"):
         tokens.watch_store(tmp_path / ".credentials.json", account)
-    assert stores._read_file(str(tmp_path / ".credentials.json")) == stores.Content("unreadable")
+    assert store_reader._read_file(str(tmp_path / ".credentials.json")) == store_reader.Content("unreadable")
 
 
 def test_a_callable_gives_any_form(tokens):
@@ -231,7 +229,7 @@ def test_a_callable_that_raises_at_the_end_is_unreadable_there(tokens):
 
 def test_a_callable_whose_lock_the_client_holds_does_not_deadlock(tokens, monkeypatch):
     """A dispatcher that refreshes under its lock, and a store that takes it: unreadable, until the lock is free."""
-    monkeypatch.setattr(stores, "PATIENCE", 0.05)
+    monkeypatch.setattr(store_reader, "ANSWER_TIMEOUT_SECONDS", 0.05)
     account = tokens.account()
     lock, held = threading.Lock(), [account.refresh_token]
     freed = threading.Event()
@@ -259,7 +257,7 @@ def test_a_callable_whose_lock_the_client_holds_does_not_deadlock(tokens, monkey
 
 def test_a_callable_that_is_stuck_for_good_does_not_hold_up_the_end(monkeypatch):
     """The end waits for it once more, and no longer."""
-    monkeypatch.setattr(stores, "PATIENCE", 0.05)
+    monkeypatch.setattr(store_reader, "ANSWER_TIMEOUT_SECONDS", 0.05)
     free, asked = threading.Event(), []
 
     def stuck():
@@ -291,10 +289,10 @@ def test_a_forked_process_asks_again(tokens):
     """The child of a fork has none of its parent's threads, and must not wait for them."""
     account = tokens.account()
     tokens.watch_store(lambda: account.refresh_token, account)
-    assert stores._IDLE
+    assert store_reader._IDLE
     child = os.fork()
     if not child:
-        os._exit(bool(stores._IDLE))
+        os._exit(bool(store_reader._IDLE))
 
     assert os.waitpid(child, 0)[1] == 0
 
@@ -334,7 +332,7 @@ def test_what_looks_like_a_token_in_a_name_is_not_told(tokens):
 
 def test_a_slow_client_has_its_store_settled(monkeypatch):
     """The look at the end waits a moment for a client that has only just got its reply, and not for ever."""
-    monkeypatch.setattr(stores, "SETTLE", 0.05)
+    monkeypatch.setattr(stores, "SETTLE_TIMEOUT_SECONDS", 0.05)
     with ClaudeTokens(allow=["lost-rotation", "forced-login", "store-regression"]) as tokens:
         account = tokens.account()
         looks = []

@@ -1,0 +1,86 @@
+"""The settings of a handle, each checked in one place: the constructor and pytest's marker ask here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fake_server.policy import PRESETS, Policy
+from fake_server.protocol.wire import account_of
+from fake_server.tokens import redact
+from pytest_claude_tokens.judge.violations import INVARIANTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["READERS", "checked_allow", "checked_limit", "one_or_many", "policy_of"]
+
+
+def policy_of(value: object) -> Policy:
+    """A policy as it is, the preset of that name, or ``anthropic`` for ``None``.
+
+    Raises ``ValueError`` that says what there is.
+    """
+    if isinstance(value, Policy):
+        return value
+    if value is None:
+        return Policy.preset("anthropic")
+    if not isinstance(value, str):
+        raise ValueError(f"policy={value!r}: must be a Policy or the name of one: {', '.join(PRESETS)}")
+    return Policy.preset(value)
+
+
+def checked_allow(words: Iterable[Any]) -> tuple[str, ...]:
+    """The names of invariants. Raises ``ValueError`` for one that there is not."""
+    words = tuple(words)
+    unknown = [word for word in words if word not in INVARIANTS]
+    if unknown:
+        raise ValueError(
+            f"allow: no invariant is named {', '.join(map(repr, unknown))}; they are {', '.join(INVARIANTS)}"
+        )
+    return words
+
+
+def checked_limit(value: Any) -> int:
+    """How many workers may have a call open on one bearer. Raises ``ValueError``."""
+    if type(value) is not int or value < 1:
+        raise ValueError(f"limit={value!r}: must be a number of workers, at least 1")
+    return value
+
+
+def one_or_many(values: Any) -> tuple[Any, ...]:
+    """A single name counts as a list of one."""
+    return (values,) if isinstance(values, str) else tuple(values)
+
+
+def _latency(value: Any) -> Any:
+    try:
+        Policy(latency=value)
+    except ValueError as error:
+        allowed = str(error).rpartition("): ")[2]
+        raise ValueError(f"latency={value!r}: {allowed}") from None
+    return value
+
+
+def _accounts(names: Iterable[Any]) -> Iterable[str]:
+    for name in names:
+        if not isinstance(name, str) or account_of(name) != name:
+            raise ValueError(f"accounts=[{redact(repr(name))}]: a name must be 1 to 32 letters, digits and . _ @ + -")
+    return names
+
+
+def _hosts(names: Iterable[Any]) -> Iterable[str]:
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"hosts=[{name!r}]: must be a list of host names")
+    return names
+
+
+READERS: dict[str, Callable[[Any], Any]] = {
+    "policy": policy_of,
+    "allow": checked_allow,
+    "limit": checked_limit,
+    "latency": _latency,
+    "accounts": _accounts,
+    "hosts": _hosts,
+}
+"""The check of each keyword's value; it returns the value, and raises ``ValueError`` that says what it must be."""

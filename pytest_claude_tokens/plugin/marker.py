@@ -1,0 +1,74 @@
+"""The marker ``claude_tokens``: its keywords, how several markers are joined, and which test is an explored one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pytest
+
+__all__ = ["KEYWORDS", "MARKER", "MARKER_HELP", "check_markers", "is_explored", "marked", "merge"]
+
+MARKER = "claude_tokens"
+MARKER_HELP = (
+    "claude_tokens(*, policy, allow, limit, latency, accounts, hosts): configure the fake Claude token service; "
+    "`allow` names invariants that are reported and don't fail."
+)
+
+_JOINED = ("allow", "accounts", "hosts")
+KEYWORDS = ("policy", "allow", "limit", "latency", "accounts", "hosts")
+_TAKES = f"it takes {', '.join(KEYWORDS)}"
+
+
+def marked(item: pytest.Item) -> dict[str, Any]:
+    """What the markers of ``item`` say, from module to function: lists are joined, other values replaced.
+
+    Raises :class:`pytest.UsageError` that names the test, the word that is wrong, and those that exist.
+    """
+    merged: dict[str, Any] = {}
+    for mark in reversed(list(item.iter_markers(MARKER))):
+        try:
+            if mark.args:
+                raise ValueError(f"has no positional argument such as {mark.args[0]!r}; {_TAKES}")
+            merged = merge(merged, mark.kwargs)
+        except ValueError as error:
+            raise pytest.UsageError(f"{item.nodeid}: the marker claude_tokens {error}") from None
+    return merged
+
+
+def merge(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of ``outer`` with those of ``inner``: lists are joined, other values replaced.
+
+    Raises ``ValueError`` that says which word of ``inner`` is wrong and which there are.
+    """
+    merged = dict(outer)
+    for name, value in inner.items():
+        if name not in KEYWORDS:
+            raise ValueError(f"has no argument {name!r}; {_TAKES}")
+        merged[name] = _read(name, value)
+        if name in _JOINED:
+            merged[name] = list(dict.fromkeys([*outer.get(name, ()), *value]))
+    return merged
+
+
+def check_markers(items: Iterable[pytest.Item]) -> None:
+    """Read every marker once, so that a bad one is refused before any test runs."""
+    for item in items:
+        marked(item)
+
+
+def is_explored(item: pytest.Item) -> bool:
+    """Whether the test is one of ``@explore``."""
+    function = getattr(item, "obj", None)
+    return bool(getattr(function, "is_claude_tokens_exploration", False))
+
+
+def _read(name: str, value: Any) -> Any:
+    """One setting's value, checked as the handle does that gets it."""
+    if name in _JOINED and not isinstance(value, list | tuple | set | frozenset):
+        raise ValueError(f"{name}={value!r}: must be a list")
+    if value is None:
+        return None
+    from pytest_claude_tokens.handle import settings
+
+    return settings.READERS[name](value)

@@ -1,0 +1,60 @@
+"""The recorder of a handle: keeps the evidence of what was found, for the report of the test that runs then."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_claude_tokens import report
+from pytest_claude_tokens.plugin import reporting, session
+
+if TYPE_CHECKING:
+    from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
+    from pytest_claude_tokens.judge.violations import Unknown, Violation
+
+__all__ = ["Recorder", "recorders"]
+
+_OPEN = pytest.StashKey[list["Recorder"]]()
+
+
+def recorders(config: pytest.Config) -> list[Recorder]:
+    """Those of the handles that are open, in the order in which they were opened."""
+    return list(config.stash.get(_OPEN, ()))
+
+
+class Recorder:
+    """The plugin's :class:`~pytest_claude_tokens.handle.runtime.Recorder`, one for each handle.
+
+    While its handle is open, the call phase looks at it whenever a test's body has ended. ``own``: the handle is of one
+    test, and its history ends with that test's body.
+    """
+
+    handle: ClaudeTokens
+
+    def __init__(self, config: pytest.Config, *, own: bool) -> None:
+        self.own = own
+        self._config = config
+
+    def on_open(self) -> None:
+        """From now on the call phase asks the handle."""
+        self._config.stash.setdefault(_OPEN, []).append(self)
+
+    def on_close(self) -> None:
+        """It asks no longer."""
+        opened = self._config.stash.get(_OPEN, [])
+        if self in opened:
+            opened.remove(self)
+
+    def on_finding(self, found: Violation | Unknown) -> None:
+        """Put the history on disk, before what was found in it is raised."""
+        known = report.Evidence(history=self.handle.history.taken())
+        reporting.save(session.current(self._config), known)
+        report.attach(found, known)
+
+    def secondary(self) -> Violation | None:
+        """What was broken, for the report of a test that has failed by something that must not be replaced."""
+        found = next(iter(self.handle.finish().violations), None)
+        if found is not None:
+            self.on_finding(found)
+        return found

@@ -1,0 +1,95 @@
+"""What a test's report is told of what was found: a section, a folder with the history, a headline for JUnit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_claude_tokens import report
+from pytest_claude_tokens.judge.violations import Violation
+from pytest_claude_tokens.plugin import marker, options, pytest_internals
+
+__all__ = ["FACTS", "SECONDARY", "save", "tell"]
+
+FACTS = pytest.StashKey[dict[str, Any]]()
+"""In an item: what rides on the report of its call as ``report.claude_tokens``, as JSON would have it."""
+
+SECONDARY = pytest.StashKey[list[Violation]]()
+"""In an item: secondary findings, for the report of a call that failed by an error which they must not replace."""
+
+_PROPERTY = "claude_tokens"
+
+
+def save(item: pytest.Item, known: report.Evidence) -> None:
+    """Write the folder of a failure of ``item``, and note in ``known`` where it is."""
+    try:
+        folder = report.save(options.report_folder(item.config), item.nodeid, known)
+    except OSError as error:
+        known.folder, known.trouble = None, f"no history was written: {error.strerror or error}"
+    else:
+        start = item.config.invocation_params.dir
+        known.folder = str(folder.relative_to(start) if folder.is_relative_to(start) else folder)
+
+
+def tell(item: pytest.Item, error: BaseException | None, made: pytest.TestReport) -> None:
+    """Put what was found into the report of a phase of ``item``, which ended with ``error``."""
+    called = made.when == "call"
+    found = [*report.findings(error), *(item.stash.get(SECONDARY, ()) if called else ())]
+    for number, one in enumerate(found, 1):
+        _add_section(item, error, one, number, made)
+    facts = item.stash.get(FACTS, {}).copy() if called else {}
+    violations = [_headline(one) for one in found if _is_violation(one)]
+    if violations:
+        facts["violations"] = violations
+    if facts:
+        made.__dict__["claude_tokens"] = {"test": item.nodeid, **facts}
+    _add_properties(item, violations, made)
+    first = found[0] if found else error
+    if first is not None and (found or (called and marker.is_explored(item))):
+        _shorten(item, error, first, made.longrepr)
+
+
+def _add_section(
+    item: pytest.Item, error: BaseException | None, finding: BaseException, number: int, made: pytest.TestReport
+) -> None:
+    """Write the history of the finding, the ``number``-th of this report, and add its story as a section."""
+    known = report.evidence(finding)
+    assert known is not None
+    known.name = report.HISTORY if number == 1 else f"history-{number}.jsonl"
+    save(item, known)
+    text = report.section(finding)
+    text = text if finding is error else f"{_headline(finding)}\n{text}"
+    # A section of the `longrepr` is shown whatever --show-capture says.
+    add = getattr(made.longrepr, "addsection", lambda *section: made.sections.append(section))
+    add(report.SECTION, text)
+
+
+def _add_properties(item: pytest.Item, violations: list[str], made: pytest.TestReport) -> None:
+    """Name the violations in JUnit's file, which takes the properties from the report of the teardown."""
+    if made.when == "setup":  # of another run of the same item, perhaps: what the earlier one has left goes
+        item.user_properties[:] = [pair for pair in item.user_properties if pair[0] != _PROPERTY]
+    properties = [(_PROPERTY, headline) for headline in violations]
+    item.user_properties += properties
+    made.user_properties += properties
+
+
+def _is_violation(finding: BaseException) -> bool:
+    """Whether an invariant was broken.
+
+    A search has findings that are none: the schedule in which the body failed by itself, or was refused the real
+    service.
+    """
+    return isinstance(finding, AssertionError) and type(finding).__module__ == "claude_tokens"
+
+
+def _headline(finding: BaseException) -> str:
+    return f"{type(finding).__module__}.{type(finding).__name__}: {finding}".removeprefix("builtins.")
+
+
+def _shorten(item: pytest.Item, error: BaseException | None, first: BaseException, longrepr: Any) -> None:
+    """Show no line of our own code for what was raised here; a group's own message says nothing, the finding's does."""
+    group = isinstance(error, BaseExceptionGroup)
+    if group or error is first:
+        line = (item.location[1] or 0) + 1
+        pytest_internals.redescribe(longrepr, str(item.path), line, _headline(first), always=group)

@@ -7,6 +7,7 @@ import pytest
 # Imported out here, once: an inner run forgets what it imports, and would load httpx and add an audit hook each time.
 import fake_server.transports.inprocess  # noqa: F401
 import pytest_claude_tokens.plugin.call_phase  # noqa: F401
+from tests.plugin.logins import HEAD, runs
 
 PLAIN = "-p no:cacheprovider -p no:randomly -o asyncio_default_fixture_loop_scope=function"
 
@@ -49,3 +50,9 @@ def pytester(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pyte
     monkeypatch.setenv("PYTEST_ADDOPTS", PLAIN)
     pytester.makepyfile(pool=POOL)
     return pytester
+
+
+@pytest.fixture
+def explored(pytester):
+    """Runs a test file with a login that is sound or not."""
+    return runs(pytester, HEAD)

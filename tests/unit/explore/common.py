@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+from hypothesis import settings
 
 from pytest_claude_tokens.search.context import CONTEXT, ExplorationContext, Report
 from pytest_claude_tokens.search.explore import Counterexample
@@ -16,6 +17,8 @@ from pytest_claude_tokens.search.explore import Counterexample
 TOKEN_URL = "https://platform.claude.com/v1/oauth/token"
 CALL_URL = "https://api.anthropic.com/v1/messages"
 HELLO_URL = "https://api.anthropic.com/api/hello"
+
+quick = settings(database=None, derandomize=True)
 
 
 class Login:

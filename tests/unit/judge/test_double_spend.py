@@ -207,6 +207,22 @@ def test_where_both_are_refused_the_first_refusal_shows_it():
     assert violation.seq == 4
 
 
+def test_a_refusal_that_came_before_the_second_request_does_not_complete_the_double_spend():
+    """Until the second request is sent, one request for the token is all that there was."""
+    story = """
+        login
+        a: w0 token rt#1
+        a commit refused
+        b: w1 token rt#1
+        b commit refused
+        b fail 400
+        a fail 400
+    """
+    (violation,) = judge(history(story, GRACE)).violations
+
+    assert (violation.invariant, violation.seq) == ("double-spend", 4)
+
+
 def test_a_window_for_one_replay_is_a_window():
     """A count of one is not none."""
     story = REPLAY.format(outcome="replayed at#3 rt#3", end="ok at#3 rt#3")

@@ -163,6 +163,28 @@ def test_a_worker_killed_between_the_reply_and_the_store_is_a_note():
     assert invariants(text.replace("actor=w0", "actor=w1")) == LOSSES
 
 
+@pytest.mark.parametrize("how", ["kill signal=SIGTERM", "cancel"])
+@pytest.mark.parametrize("end_of_a", ["a info error=gone", "a ok at#2 rt#2"])
+def test_a_worker_that_survived_our_kill_answers_for_what_it_loses_later(how, end_of_a):
+    """It got a signal, or was cancelled, and went on: of the request that it sent after that nothing is our doing."""
+    kill = f"note {how} actor=w0\n"
+    text = UNREACHED.replace("a: w0", kill + "a: w0") + end_of_a + "\n" + store("rt#1") + "\n" + end()
+
+    assert invariants(text) == LOSSES
+    assert noted(judge(history(text))) == []
+
+
+def test_a_worker_killed_before_it_could_store_is_a_note_although_another_had_lost_the_same_token():
+    """An idempotent service gave the token to both: the one that had it would have stored it."""
+    text = "login\na: w0 token rt#1\nb: w1 token rt#1\na commit rotated at#2 rt#2\nb commit replayed at#2 rt#2\n"
+    text += "a info error=gone\nb ok at#2 rt#2\nnote kill actor=w1\n" + store("rt#1") + "\n" + end()
+    verdict = judge(history(text, {"name": "grace", "grace_seconds": 30, "grace_mode": "idempotent"}))
+
+    assert told(verdict) == []
+    assert noted(verdict) == ["excused double-spend", "excused lost-rotation", "excused forced-login"]
+    assert [str(note.violation.excuse) for note in verdict.notes[1:]] == ["we did that: kill w1 (#8)"] * 2
+
+
 def test_a_reply_that_we_only_delayed_excuses_nothing():
     """It came, and was not stored."""
     text = REFRESHED.replace("a ok at#2 rt#2", "a ok at#2 rt#2 fault=delay(5)") + store("rt#1") + "\n" + end()

@@ -117,6 +117,14 @@ def test_a_regression_of_its_own_counts_beside_one_of_ours():
     assert [(violation.seq, violation.more) for violation in verdict.violations] == [(12, 1)]
 
 
+@pytest.mark.parametrize("logins", ["login setup_token=true\nlogin g#3", "login g#3\nlogin setup_token=true"])
+def test_the_store_of_an_account_that_has_a_refresh_token_beside_its_setup_token_is_judged(logins):
+    """In whatever order they came: there is a refresh token to lose."""
+    text = f"{logins}\n" + store(previous="rt#1", previous_grant="g#3", previous_accepted=True)
+
+    assert told(judge(history(text))) == ["store-regression: work:rt#1 -> blank in s"]
+
+
 def test_the_store_of_a_setup_token_is_exempt():
     """It has no refresh token of its own."""
     text = "login setup_token=true\n" + store(previous="rt#1", previous_accepted=True)

@@ -105,8 +105,13 @@ def test_the_server_and_the_folder_end_with_it():
 
 
 def test_it_needs_no_opening_to_be_closed():
-    """Closing is always allowed."""
-    ClaudeTokens().close()
+    """Closing is always allowed, and its history is judged as it is: empty."""
+    tokens = ClaudeTokens()
+    tokens.close()
+    tokens.close()
+
+    assert tokens.finish().violations == ()
+    assert list(tokens.history) == []
 
 
 @pytest.mark.parametrize(

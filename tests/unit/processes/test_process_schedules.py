@@ -92,9 +92,10 @@ def test_who_waits_for_another_in_its_own_way_is_seen_through(monkeypatch):
     def body(claude_tokens, workers):
         folder = claude_tokens.config_dir(claude_tokens.account())
         busy = program("while not (store.parent / 'done').exists(): pass")
-        workers(busy, program("hello(); (store.parent / 'done').touch()"), config_dir=folder)
+        made = workers(busy, program("hello(); (store.parent / 'done').touch()"), config_dir=folder)
+        assert [process.returncode for process in made] == [0, 0]
 
-    run(body)
+    assert story(run(body), "ok") == ["w1 ok"]
 
 
 # Death.

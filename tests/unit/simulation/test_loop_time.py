@@ -58,10 +58,11 @@ def test_timer_that_is_due_does_not_wait_for_others_to_be_idle():
 
     async def body():
         done = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_later(0, done.set_result, None)
+        asyncio.get_running_loop().call_later(0, done.set_result, "fired")
         await spin(done)
+        return done.result(), asyncio.get_running_loop().time()
 
-    run_tasks(body)
+    assert run_tasks(body) == ("fired", 0)
 
 
 def test_early_timers_move_time_by_a_minute_at_most():

@@ -144,6 +144,7 @@ def test_threads_that_are_left_end_with_their_world():
         for seed in range(20):
             ended.clear()
             run_threads(leave, schedule=Schedule(kind="walk", seed=seed))
+            assert ended == ["condition", "sleep"]
 
 
 def test_hundreds_of_runs_leave_no_threads():

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
-from fake_server.clock import Clock, stopwatch
+from fake_server.clock import END_GRACE_PERIOD_SECONDS, Clock, stopwatch
 from fake_server.policy import Policy
 from fake_server.protocol.wire import account_of
 from fake_server.serve.admin import Admin
@@ -34,10 +34,7 @@ if TYPE_CHECKING:
     from fake_server.core.authority import Grant
     from fake_server.transports.loopback.listener import Listener
 
-__all__ = ["GRACE", "Judge", "Judged", "build_parser", "serve"]
-
-GRACE = 5.0
-"""Seconds that open requests get to end by themselves when the service is told to end."""
+__all__ = ["Judge", "Judged", "build_parser", "serve"]
 
 _ENDINGS = (signal.SIGTERM, signal.SIGINT)
 
@@ -111,7 +108,7 @@ def serve(argv: Sequence[str] | None, judge: Judge, *, prog: str = "claude-token
             print(f"{prog}: {usage}", file=sys.stderr)
             return 2
         signal.sigwait(_ENDINGS)
-        service.stop(GRACE)
+        service.stop(END_GRACE_PERIOD_SECONDS)
         judged = judge.finish(service.server)
         print(judged.text, file=sys.stderr)
         if service.history is not None and service.history.error:

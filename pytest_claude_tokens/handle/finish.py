@@ -1,10 +1,12 @@
-"""The end of a history: what is still open, what is in the stores, what lies about."""
+"""The end of a history: open requests are waited for, then stores and files are looked at a last time."""
 
 from __future__ import annotations
 
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
+
+from fake_server.clock import END_GRACE_PERIOD_SECONDS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,16 +16,13 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.handle.leaks import Leaks
     from pytest_claude_tokens.handle.stores import Stores
 
-__all__ = ["GRACE", "STILL_OPEN", "end", "wait_for_open"]
-
-GRACE = 5.0
-"""Seconds of real time that open operations get at the end."""
+__all__ = ["STILL_OPEN", "end", "wait_for_open"]
 
 STILL_OPEN = "still open at the end"
-"""What the journal says of an operation that took longer."""
+"""The error that the journal gives an operation that did not end in time."""
 
 
-def wait_for_open(server: Server, seconds: float = GRACE) -> bool:
+def wait_for_open(server: Server, seconds: float = END_GRACE_PERIOD_SECONDS) -> bool:
     """Wait until no operation is open, but no longer than so many seconds of real time. Says whether there was one."""
     ended = threading.Event()
 
@@ -42,9 +41,17 @@ def wait_for_open(server: Server, seconds: float = GRACE) -> bool:
 
 
 def _alone_in_a_loop() -> bool:
-    """Whether whoever waits here is in an event loop, and all that could end an operation is a task of that loop."""
-    asyncio = sys.modules.get("asyncio.events")
-    return asyncio is not None and asyncio._get_running_loop() is not None and threading.active_count() == 1  # noqa: SLF001 - the public one raises
+    """Whether this is the only thread, and runs an event loop.
+
+    Then only a task of that loop could end an operation, and none runs while this thread waits.
+    """
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or threading.active_count() > 1:
+        return False
+    try:
+        return asyncio.get_running_loop() is not None
+    except RuntimeError:
+        return False
 
 
 def end(server: Server, stores: Stores, leaks: Leaks, folder: Path | None) -> None:

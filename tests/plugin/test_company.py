@@ -159,7 +159,7 @@ def test_a_wrong_marker_fails_its_test_on_a_worker(pytester, alone):
     result = pytester.runpytest_subprocess("-p", "xdist", "-n1")
 
     result.assert_outcomes(errors=1, passed=1)
-    result.stdout.fnmatch_lines("test_it.py::test_it: the marker claude_tokens knows no 'polcy'; there are policy, *")
+    result.stdout.fnmatch_lines("test_it.py::test_it: the marker claude_tokens has no argument 'polcy'; it takes *")
 
 
 # Who doesn't use it.

@@ -5,7 +5,7 @@ import pytest
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.handle.runtime import Runtime
 from pytest_claude_tokens.violations import DoubleSpend, RefreshStorm
-from tests.unit.handle.requests_of import refresh
+from tests.unit.handle.requests_of import double_spend
 
 
 class Recorded:
@@ -33,13 +33,6 @@ def recorded():
 def tokens(recorded):
     """Not opened yet."""
     return ClaudeTokens(runtime=Runtime(recorder=recorded))
-
-
-def double_spend(tokens, times=2):
-    secret = tokens.account(expired=True).refresh_token
-    for number in range(times):
-        with tokens.worker(f"w{number}"):
-            refresh(secret)
 
 
 def test_a_recorder_hears_of_the_finding_before_it_is_raised(tokens, recorded):

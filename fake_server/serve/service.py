@@ -20,7 +20,6 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 from fake_server.clock import Clock, stopwatch
 from fake_server.policy import Policy
-from fake_server.protocol.wire import account_of
 from fake_server.serve.admin import Admin
 from fake_server.serve.commandline import HistoryFile, Parser, Usage
 from fake_server.server import Server
@@ -143,7 +142,7 @@ class _Service:
         sink = cast("IO[str] | None", self.history)
         self.server = Server(policy, clock, watch, namespace=namespace, header=judge.header(), sink=sink)
         admin = Admin(self.server, lambda: judge.look(self.server).data, self.login)
-        self._own = SocketServer(self.server, host, options.port, aside=admin)
+        self._own = SocketServer(self.server, host, options.port, local_handler=admin)
         self._proxy: ProxyServer | None = None
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="claude-tokens-")).resolve()
@@ -179,17 +178,12 @@ class _Service:
         setup_token: bool = False,
     ) -> dict[str, Any]:
         """Log an account in; without a name it is ``a1``, ``a2``, … Raises ``ValueError`` for a bad name."""
-        server = self.server
-        with server.lock:
-            if name is None:
-                name = next(free for n in range(1, 1_000_000) if not server.authority.grants_of(free := f"a{n}"))
-            _check_account(server, name)
-            grant = server.login(name, expires_in=-1.0 if expired else expires_in, setup_token=setup_token)
+        grant = self.server.login(name, expires_in=-1.0 if expired else expires_in, setup_token=setup_token)
         proxy, ca_file = self._proxied()
-        home = self._folder / "home" / name
+        home = self._folder / "home" / grant.account
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         variables = self._judge.environment(grant, home=str(home), url=self._own.url, proxy=proxy, ca_file=ca_file)
-        return {"name": name, "credentials": self._judge.credentials(grant), "env": variables}
+        return {"name": grant.account, "credentials": self._judge.credentials(grant), "env": variables}
 
     def facts(self) -> dict[str, Any]:
         """The first line."""
@@ -221,20 +215,12 @@ def _checked(options: argparse.Namespace) -> tuple[Policy, str]:
         policy, host = Policy.preset(options.policy), check_host(options.host)
         probe = Server(policy, Clock(), stopwatch(), namespace="probe")
         for name in options.account or ():
-            _check_account(probe, name)
             probe.login(name)
     except ValueError as error:
         raise Usage(str(error)) from None
     if options.proxy_port is not None and not available():
         raise Usage('--proxy-port needs the extra "proxy": pip install "pytest-claude-tokens[proxy]"')
     return policy, host
-
-
-def _check_account(server: Server, name: str) -> None:
-    if account_of(name) != name:
-        raise ValueError(f"{name[:40]!r} is not an account's name: 1 to 32 letters, digits and . _ @ + -")
-    if server.authority.grants_of(name):
-        raise ValueError(f"the account {name!r} is logged in already")
 
 
 @contextmanager

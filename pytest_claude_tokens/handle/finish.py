@@ -50,8 +50,7 @@ def _alone_in_a_loop() -> bool:
 def end(server: Server, stores: Stores, leaks: Leaks, folder: Path | None) -> None:
     """Give up what is open, look at stores and files a last time, and write the note ``end``."""
     with server.lock:
-        for exchange in list(server.open.values()):
-            exchange.abandon(STILL_OPEN)
+        server.abandon(None, STILL_OPEN)
         now = _last_time(server)
     for store in stores:
         store.sample(now=now, final=True)

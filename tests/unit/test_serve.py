@@ -243,7 +243,7 @@ def test_without_the_extra_there_is_no_proxy(run, monkeypatch, capsys):
         (["--host", "0.0.0.0"], "cannot listen on 0.0.0.0: a fake service is bound to loopback only"),
         (["--host", ""], "cannot listen on all addresses: a fake service is bound to loopback only"),
         (["--account", "a", "a"], "the account 'a' is logged in already"),
-        (["--account", "no/slash"], "'no/slash' is not an account's name"),
+        (["--account", "no/slash"], "'no/slash': an account's name is 1 to 32"),
     ],
 )
 def test_a_bad_option_is_told_in_one_sentence(capsys, argv, says):

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import httpx
 
 from fake_server.effects import Break, Effect, Piece, Start, Wait
+from fake_server.exchange import Exchange
 from fake_server.protocol.actors import WORKER, actor_of
 from fake_server.protocol.wire import Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fake_server.exchange import Exchange
     from fake_server.server import Server
     from fake_server.transports.inprocess.waiting import Waiter
 
@@ -250,7 +250,7 @@ def _begin(server: Server, request: httpx.Request) -> Exchange:
     headers = tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in request.headers.raw)
     target, host = request.url.raw_path.decode("ascii"), request.url.host
     asked = Request.parse(request.method, target, headers, request.content, host)
-    return server.exchange(asked, WORKER.get() or actor_of(asked, _here()))
+    return Exchange(server, asked, WORKER.get() or actor_of(asked, _here()))
 
 
 def _here() -> str:

@@ -10,10 +10,11 @@ import select
 import socket
 import struct
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from fake_server.effects import Break, Piece, Start, Wait
+from fake_server.exchange import Exchange
 from fake_server.protocol.actors import actor_of
 from fake_server.transports.loopback.http1 import (
     CONTINUE,
@@ -28,10 +29,9 @@ from fake_server.transports.loopback.http1 import (
 )
 
 if TYPE_CHECKING:
-    from fake_server.exchange import Exchange
-    from fake_server.transports.loopback.listener import Listener
+    from fake_server.transports.loopback.host import Host, Local
 
-__all__ = ["Connection", "Local"]
+__all__ = ["Connection"]
 
 _PIPELINED = 64
 """Requests that may wait behind the one that is served, before reading pauses."""
@@ -39,15 +39,6 @@ _LINGER = 2.0
 """Seconds for which a refused client may go on sending, so that it reads why before its connection ends."""
 _RESET_MS = 20
 """Milliseconds in which the reset of a client that has closed arrives; on loopback it is there at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Local:
-    """An answer from beside the service, which is no operation and is not journalled."""
-
-    status: int
-    body: bytes
-    kind: str = "application/json"
 
 
 class Connection(asyncio.Protocol):
@@ -59,7 +50,7 @@ class Connection(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, listener: Listener, name: str, worker: str | None = None) -> None:
+    def __init__(self, listener: Host, name: str, worker: str | None = None) -> None:
         self.name = name
         self.worker = worker
         self.listener = listener
@@ -165,7 +156,7 @@ class Connection(asyncio.Protocol):
         if (local := self.listener.local(request)) is not None:
             self._send_local(local)
         else:
-            self._exchange = self.listener.server.exchange(request, actor_of(request, self.name))
+            self._exchange = Exchange(self.listener.server, request, actor_of(request, self.name))
             self._advance()
 
     def connect(self, message: Message) -> None:
@@ -214,7 +205,7 @@ class Connection(asyncio.Protocol):
                 self.transport.abort()
                 raise
             if isinstance(effect, Wait):
-                self._wait(self.listener.pace(self._exchange, effect))
+                self._wait(self.listener.wait_hook(self._exchange, effect))
                 return
             if isinstance(effect, Break):
                 self._break(effect)

@@ -408,13 +408,13 @@ def test_a_request_is_attributed_by_the_strongest_sign(server, listener, target,
     assert invokes(server)[0].actor == actor
 
 
-def test_requests_can_be_answered_aside(server):
+def test_requests_can_be_answered_by_a_local_handler(server):
     """An answer from beside the service is not journalled; all other requests go on."""
 
-    def aside(asked):
+    def local_handler(asked):
         return Local(201, b"mine\n", "text/plain") if asked.path == "/mine" else None
 
-    with SocketServer(server, aside=aside) as listener, raw(listener.port) as client:
+    with SocketServer(server, local_handler=local_handler) as listener, raw(listener.port) as client:
         client.send(request("GET", "/mine"), request("GET", "/api/hello"))
         mine, hello = client.reply(), client.reply()
     assert (mine.status, mine.headers["content-type"], mine.body) == (201, "text/plain", b"mine\n")
@@ -476,7 +476,7 @@ def test_a_pace_may_replace_every_wait(server):
     def pace(exchange, wait):
         return Wait(wait.why, signal=go_on) if exchange.actor == "w0" else wait
 
-    with SocketServer(server, pace=pace) as listener, raw(listener.port) as one, raw(listener.port) as two:
+    with SocketServer(server, wait_hook=pace) as listener, raw(listener.port) as one, raw(listener.port) as two:
         one.send(request("GET", "/w/w0/api/hello"))
         watch.of("invoke")
         two.send(request("GET", "/w/w1/api/hello"))
@@ -495,7 +495,7 @@ def test_a_wait_ends_once(server):
     def pace(exchange, wait):
         return Wait(wait.why, seconds=0.0, signal=late) if exchange.op == 1 else Wait(wait.why, signal=go_on)
 
-    with SocketServer(server, pace=pace) as listener, raw(listener.port) as client:
+    with SocketServer(server, wait_hook=pace) as listener, raw(listener.port) as client:
         client.send(request("GET", "/api/hello"))
         assert client.reply().status == 200
         client.send(request("GET", "/api/hello"))

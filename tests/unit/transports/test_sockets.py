@@ -277,7 +277,7 @@ def test_a_body_without_end_is_refused(server, listener, how):
 
 def test_a_refused_client_that_stays_is_cut_off(listener, monkeypatch):
     """A client that reads its refusal but never closes does not stay for ever."""
-    monkeypatch.setattr("fake_server.transports.loopback.connection._LINGER", 0.0)
+    monkeypatch.setattr("fake_server.transports.loopback.connection._REFUSED_LINGER_SECONDS", 0.0)
     with raw(listener.port) as client:
         client.send(b"nonsense\r\n\r\n")
         assert client.reply().status == 400

@@ -28,7 +28,7 @@ from fake_server.transports.loopback.http1 import (
     request_of,
     whole_reply,
 )
-from fake_server.transports.loopback.states import BUSY, OVER, ConnectionEvent, ConnectionState, after
+from fake_server.transports.loopback.states import BUSY, OVER, TABLE, ConnectionEvent, ConnectionState, IllegalStep
 
 if TYPE_CHECKING:
     from fake_server.transports.loopback.host import Host, Local
@@ -134,7 +134,10 @@ class Connection(asyncio.Protocol):
         return self.state in OVER
 
     def _go(self, event: ConnectionEvent) -> None:
-        self.state = after(self.state, event)
+        following = TABLE[self.state, event]
+        if following is None:
+            raise IllegalStep(self.state, event)
+        self.state = following
 
     def _pump(self) -> None:
         if self.listener.draining:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from enum import Enum
 from itertools import product
 
-__all__ = ["BUSY", "OVER", "TABLE", "ConnectionEvent", "ConnectionState", "IllegalStep", "after", "diagram"]
+__all__ = ["BUSY", "OVER", "TABLE", "ConnectionEvent", "ConnectionState", "IllegalStep", "diagram"]
 
 
 class ConnectionState(Enum):
@@ -87,13 +87,8 @@ TABLE: dict[tuple[ConnectionState, ConnectionEvent], ConnectionState | None] = {
 class IllegalStep(RuntimeError):
     """An event that can't happen in that state: a defect of the server, never of a client."""
 
-
-def after(state: ConnectionState, event: ConnectionEvent) -> ConnectionState:
-    """The state after ``event``. Raises :class:`IllegalStep`."""
-    following = TABLE[state, event]
-    if following is None:
-        raise IllegalStep(f"{event.value} of a connection that is {state.value}")
-    return following
+    def __init__(self, state: ConnectionState, event: ConnectionEvent) -> None:
+        super().__init__(f"{event.value} of a connection that is {state.value}")
 
 
 def diagram() -> str:

@@ -18,13 +18,10 @@ from fake_server.protocol.wire import Reply, Request
 from fake_server.transports.loopback.connection import Connection
 from fake_server.transports.loopback.host import Local
 from fake_server.transports.loopback.states import (
-    BUSY,
-    OVER,
     TABLE,
     ConnectionEvent,
     ConnectionState,
     IllegalStep,
-    after,
     diagram,
 )
 from tests.unit.transports.raw import a_server, call, request, token_request
@@ -234,8 +231,6 @@ def test_an_illegal_event_raises_and_changes_nothing(
     with pytest.raises(IllegalStep, match=rf"^{row[1].value} of a connection that is {row[0].value}$"):
         connection._go(row[1])
     assert connection.state is row[0]
-    with pytest.raises(IllegalStep):
-        after(*row)
 
 
 @pytest.mark.parametrize("state", ConnectionState)
@@ -244,7 +239,6 @@ def test_a_connection_is_busy_or_over_or_idle(state: ConnectionState, monkeypatc
     connection = Stage(monkeypatch).connection
     connection.state = state
 
-    assert (connection.busy, connection.over) == (state in BUSY, state in OVER)
     assert [connection.busy, connection.over, state is ConnectionState.IDLE].count(True) == 1
 
 

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from fake_server.core.hold import Hold
     from fake_server.policy import Policy
 
-__all__ = ["Open", "Server"]
+__all__ = ["GRACE_PERIOD_SECONDS", "Open", "Server"]
+
+GRACE_PERIOD_SECONDS = 5.0
+"""Real time that open requests get to end by themselves, when a service or a test that uses it ends."""
 
 
 class Open(Protocol):

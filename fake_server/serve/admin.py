@@ -18,8 +18,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from fake_server.faults import Fault
+from fake_server.hosts import is_loopback
+from fake_server.protocol.errors import error_envelope
 from fake_server.transports.loopback.host import Local
-from fake_server.transports.loopback.http1 import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -118,4 +119,4 @@ def _json(value: object, status: int = 200) -> Local:
 
 
 def _error(status: int, text: str) -> Local:
-    return _json({"type": "error", "error": {"type": "invalid_request_error", "message": text}}, status)
+    return _json(error_envelope("invalid_request_error", text), status)

@@ -13,8 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fake_server.hosts import is_loopback
 from fake_server.transports.loopback.connection import Connection
-from fake_server.transports.loopback.http1 import Message, Parser, Refusal, hostname_of, is_loopback, proxy_user
+from fake_server.transports.loopback.http1 import Message, Parser, Refusal, hostname_of, proxy_user
 from fake_server.transports.loopback.listener import Listener
 
 if TYPE_CHECKING:

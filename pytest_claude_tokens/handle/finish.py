@@ -6,6 +6,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from fake_server.server import GRACE_PERIOD_SECONDS
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -14,16 +16,13 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.handle.leaks import Leaks
     from pytest_claude_tokens.handle.stores import Stores
 
-__all__ = ["GRACE", "STILL_OPEN", "end", "wait_for_open"]
-
-GRACE = 5.0
-"""Seconds of real time that open operations get at the end."""
+__all__ = ["STILL_OPEN", "end", "wait_for_open"]
 
 STILL_OPEN = "still open at the end"
 """What the journal says of an operation that took longer."""
 
 
-def wait_for_open(server: Server, seconds: float = GRACE) -> bool:
+def wait_for_open(server: Server, seconds: float = GRACE_PERIOD_SECONDS) -> bool:
     """Wait until no operation is open, but no longer than so many seconds of real time. Says whether there was one."""
     ended = threading.Event()
 

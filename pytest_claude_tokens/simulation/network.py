@@ -15,10 +15,9 @@ from os import strerror
 from typing import TYPE_CHECKING, Any
 
 from fake_server.effects import Wait
-from fake_server.hosts import KNOWN_HOSTS
+from fake_server.hosts import KNOWN_HOSTS, canonical, is_loopback
 from fake_server.protocol.actors import WORKER
 from fake_server.transports.loopback.connection import Connection
-from fake_server.transports.loopback.http1 import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -54,7 +53,7 @@ class Network:
 
     def answers(self, host: str) -> bool:
         """Whether requests for ``host`` are served."""
-        return host.lower().rstrip(".") in self._hosts or is_loopback(host)
+        return canonical(host) in self._hosts or is_loopback(host)
 
     def wait_hook(self, exchange: Exchange, wait: Wait) -> Wait:
         """The wait as the schedule has it."""

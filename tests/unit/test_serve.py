@@ -191,7 +191,7 @@ def test_an_open_request_may_end_by_itself(run):
 
 def test_a_request_that_does_not_end_is_given_up(run, monkeypatch):
     """Nobody waits for ever: what is still open when the grace is over ends as unknown, before the history does."""
-    monkeypatch.setattr(serving, "GRACE", 0.01)
+    monkeypatch.setattr(serving, "GRACE_PERIOD_SECONDS", 0.01)
 
     def client(facts):
         with httpx.Client(base_url=facts["url"]) as http:

@@ -25,7 +25,7 @@ from respx.mocks import Mocker
 from respx.models import AllMockedAssertionError, PassThrough, ResolvedRoute, Route
 from respx.router import Router
 
-from fake_server.hosts import KNOWN_HOSTS
+from fake_server.hosts import KNOWN_HOSTS, canonical, is_loopback
 from fake_server.transports.inprocess.driving import Drive, Target
 from fake_server.transports.inprocess.libraries import importable
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Interceptor", "MissingExtra"]
 
-_LOOPBACK = frozenset(("127.0.0.1", "localhost", "::1"))
 _NOBODY = Route()
 
 
@@ -52,7 +51,7 @@ class Interceptor:
 
     def __init__(self, resolve: Callable[[], Target | None], *, hosts: Iterable[str] = ()) -> None:
         self.resolve = resolve
-        self.hosts = frozenset((*KNOWN_HOSTS, *(host.lower().rstrip(".") for host in hosts)))
+        self.hosts = frozenset((*KNOWN_HOSTS, *map(canonical, hosts)))
 
     def start(self) -> None:
         """Begin to answer."""
@@ -140,7 +139,7 @@ class _FirstRouter(Router):
         target = _target(host)
         if len(self._mocker.routers) == 1:
             return target, []
-        if target is None and host not in _LOOPBACK:
+        if target is None and not is_loopback(host):
             raise AllMockedAssertionError(f"RESPX: {request!r} not mocked!")  # go on
         users = [router for router in self._mocker.routers if router is not self]
         return target, [router for router in users if any(_matches(route, request) for route in router.routes)]

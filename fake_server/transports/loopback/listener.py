@@ -10,9 +10,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Self
 
 from fake_server.clock import stopwatch
-from fake_server.hosts import KNOWN_HOSTS
+from fake_server.hosts import KNOWN_HOSTS, canonical, is_loopback
 from fake_server.transports.loopback.connection import Connection
-from fake_server.transports.loopback.http1 import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -39,7 +38,8 @@ def check_host(host: str) -> str:
     """The loopback address that ``host`` is. Raises ``ValueError`` where it is none."""
     if not is_loopback(host):
         raise ValueError(f"cannot listen on {host or 'all addresses'}: a fake service is bound to loopback only")
-    return "127.0.0.1" if host == "localhost" else host
+    name = canonical(host)
+    return "127.0.0.1" if name == "localhost" else name
 
 
 class RealTimeLoop(asyncio.SelectorEventLoop):
@@ -77,7 +77,7 @@ class Listener:
         self.server = server
         self.host = check_host(host)
         self.port = port
-        self.hosts = (*KNOWN_HOSTS, *(name.lower().rstrip(".") for name in hosts))
+        self.hosts = (*KNOWN_HOSTS, *(canonical(name) for name in hosts))
         self.connections: set[Accepted] = set()
         self.loop: asyncio.AbstractEventLoop
         self._wait_hook = wait_hook

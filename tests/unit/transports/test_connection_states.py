@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -25,6 +25,9 @@ from fake_server.transports.loopback.states import (
     diagram,
 )
 from tests.unit.transports.raw import a_server, call, request, token_request
+
+if TYPE_CHECKING:
+    import asyncio
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = ROOT / "docs" / "connection.md"
@@ -138,7 +141,7 @@ class Stage:
             self.fired.append((before.value, event.value, connection.state.value))
 
         monkeypatch.setattr(Connection, "_go", recorded)
-        self.connection.connection_made(self.pipe)
+        self.connection.connection_made(cast("asyncio.Transport", self.pipe))
 
     # What a connection asks of its host.
 
@@ -180,7 +183,7 @@ class Stage:
             self.pipe.works = False
         elif step == "three-pieces":
             pieces = (b"one", b"two", b"three")
-            self.server.replies.message = lambda *_: Reply(200, pieces)  # type: ignore[assignment]
+            self.server.replies.message = lambda *_: Reply(200, pieces)
         else:
             self.server.faults.add("token", {"timeout-fault": Fault.TIMEOUT, "reset-fault": Fault.RESET}[step])
 

@@ -30,7 +30,7 @@ def broken(monkeypatch, owner, name):
         (Path, "mkdir", "a folder for an account can't be made"),
     ],
 )
-def test_each_error_says_what_failed(capsys, monkeypatch, tmp_path, owner, name, says):
+def test_each_error_says_what_failed(capsys, monkeypatch, tmp_path, *, owner, name, says):
     """In one sentence, with exit status 2; the history is as it was, no thread runs and no folder stays."""
     history = tmp_path / "h.jsonl"
     history.write_text("another's")

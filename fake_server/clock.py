@@ -15,12 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["END_GRACE_PERIOD_SECONDS", "Clock", "ClockKind", "now", "real_datetime", "real_time", "stopwatch"]
+__all__ = ["Clock", "ClockKind", "now", "real_datetime", "real_time", "stopwatch"]
 
 ClockKind = Literal["system", "virtual"]
-
-END_GRACE_PERIOD_SECONDS = 5.0
-"""Seconds of real time that open requests get to end by themselves when a history or a service is about to end."""
 
 
 class Clock:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fake_server.protocol.wire import account_of
-from fake_server.tokens import redact
 from pytest_claude_tokens.claude.credentials import claude_credentials
 
 if TYPE_CHECKING:
@@ -71,18 +69,9 @@ class Accounts:
 
     def log_in(self, name: str | None, *, expires_in: float | None, setup_token: bool) -> Account:
         """Log ``name`` in, or the first of ``a1``, ``a2`` … that is free. Raises ``ValueError``."""
-        server = self._server
-        with server.lock:
-            if name is None:
-                name = next(free for n in range(1, 1_000_000) if not server.authority.grants_of(free := f"a{n}"))
-            elif account_of(name) != name:
-                raise ValueError(f"{redact(repr(name))}: an account's name is 1 to 32 letters, digits and . _ @ + -")
-            elif server.authority.grants_of(name):
-                raise ValueError(
-                    f"the account {name!r} is logged in already; keep what account() returned, or name another"
-                )
-            grant = server.login(name, expires_in=expires_in, setup_token=setup_token)
-            account = self._logged_in[name] = Account.of(grant)
+        with self._server.lock:
+            grant = self._server.login(name, expires_in=expires_in, setup_token=setup_token)
+            account = self._logged_in[grant.account] = Account.of(grant)
             return account
 
     def named(self, account: Account | str) -> str:

@@ -6,7 +6,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from fake_server.clock import END_GRACE_PERIOD_SECONDS
+from fake_server.server import GRACE_PERIOD_SECONDS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ STILL_OPEN = "still open at the end"
 """The error that the journal gives an operation that did not end in time."""
 
 
-def wait_for_open(server: Server, seconds: float = END_GRACE_PERIOD_SECONDS) -> bool:
+def wait_for_open(server: Server, seconds: float = GRACE_PERIOD_SECONDS) -> bool:
     """Wait until no operation is open, but no longer than so many seconds of real time. Says whether there was one."""
     ended = threading.Event()
 
@@ -57,8 +57,7 @@ def _alone_in_a_loop() -> bool:
 def end(server: Server, stores: Stores, leaks: Leaks, folder: Path | None) -> None:
     """Give up what is open, look at stores and files a last time, and write the note ``end``."""
     with server.lock:
-        for exchange in list(server.open.values()):
-            exchange.abandon(STILL_OPEN)
+        server.abandon(None, STILL_OPEN)
         now = _last_time(server)
     for store in stores:
         store.sample(now=now, final=True)

@@ -12,7 +12,7 @@ from fake_server.clock import Clock, stopwatch
 if TYPE_CHECKING:
     from fake_server.server import Server
     from fake_server.transports.inprocess import Waiter
-    from fake_server.transports.loopback.listener import Pace
+    from fake_server.transports.loopback.host import WaitHook
     from pytest_claude_tokens.handle.store_reader import Ask
     from pytest_claude_tokens.judge.violations import Unknown, Violation
     from pytest_claude_tokens.simulation.world import World
@@ -58,7 +58,7 @@ class Runtime:
     ask: Ask | None = None
     """Calls a callable that stands for a store; ``None``: in a helper thread, so that it can't block a request."""
 
-    wait_hook: Pace | None = None
+    wait_hook: WaitHook | None = None
     """Has a say in each wait of a request over sockets: the search of processes holds requests there."""
 
     wait_for_open: Callable[[Server], object] | None = None

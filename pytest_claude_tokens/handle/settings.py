@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fake_server.policy import PRESETS, Policy
-from fake_server.protocol.wire import account_of
-from fake_server.tokens import redact
+from fake_server.protocol.wire import check_account_name
 from pytest_claude_tokens.judge.violations import INVARIANTS
 
 if TYPE_CHECKING:
@@ -63,8 +62,10 @@ def _latency(value: Any) -> Any:
 
 def _accounts(names: Iterable[Any]) -> Iterable[str]:
     for name in names:
-        if not isinstance(name, str) or account_of(name) != name:
-            raise ValueError(f"accounts=[{redact(repr(name))}]: a name must be 1 to 32 letters, digits and . _ @ + -")
+        try:
+            check_account_name(name)
+        except ValueError as error:
+            raise ValueError(f"accounts: {error}") from None
     return names
 
 

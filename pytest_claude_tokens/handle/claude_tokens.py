@@ -156,7 +156,7 @@ class ClaudeTokens:
             self.close()
         if found is not None:
             if error is None:
-                raise found  # an error that is handled meanwhile stays in its context
+                raise found  # `from None` would hide an error that is being handled around this call
             raise found from error
 
     def look(self) -> Violation | None:
@@ -210,7 +210,7 @@ class ClaudeTokens:
         self.server.revoke(self._accounts.named(account))
 
     def advance(self, seconds: float) -> None:
-        """Move the service's clock; nobody else's."""
+        """Move the service's clock by ``seconds``; the time of the test and of its clients stays as it is."""
         self.server.advance(seconds)
 
     # Who asks, and what goes wrong.
@@ -360,7 +360,7 @@ class ClaudeTokens:
         return self._children.telemetry()
 
     def started(self, arguments: list[str]) -> None:
-        """For the guard: a process is about to be started."""
+        """The guard calls this before a process is started: live tokens in its arguments are noted."""
         self._leaks.search("argv", os.path.basename((*arguments, "")[0]), arguments)
 
     def _wait_for_open(self) -> None:

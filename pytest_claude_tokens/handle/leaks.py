@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Leaks", "LogWatch", "watched_logs"]
 
-_OTHERS = stat.S_IRGRP | stat.S_IROTH
-_LARGEST = 16 * 1024 * 1024
-"""Bytes of a file that are searched; credentials are at their beginning."""
+_READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
+_SEARCHED_BYTES = 16 * 1024 * 1024
+"""Bytes at the beginning of a file that are searched: a larger one is no credentials file."""
 
 
 class Leaks:
@@ -29,7 +29,7 @@ class Leaks:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._told: set[tuple[str, str, str]] = set()
+        self._journalled: set[tuple[str, str, str]] = set()
 
     def search(self, where: str, what: str, texts: Iterable[str], *, now: float | None = None) -> None:
         """Journal the note ``leak`` for each live token. ``where`` is ``log``, ``file`` or ``argv``."""
@@ -39,26 +39,26 @@ class Leaks:
             with server.lock:
                 at = server.clock.now() if now is None else now
                 for secret in sorted(found):
-                    self._tell(where, TOKEN.sub("[token]", what), secret, at)
+                    self._journal(where, TOKEN.sub("[token]", what), secret, at)
 
     def search_folder(self, folder: str, *, now: float) -> None:
         """Search the files that the group or others may read. A symbolic link is not followed."""
         for path in sorted(_files(folder)):
             try:
                 status = os.lstat(path)
-                if not stat.S_ISREG(status.st_mode) or not status.st_mode & _OTHERS:
+                if not stat.S_ISREG(status.st_mode) or not status.st_mode & _READABLE_BY_OTHERS:
                     continue
                 with open(path, "rb") as file:
-                    text = file.read(_LARGEST).decode("latin-1")
+                    text = file.read(_SEARCHED_BYTES).decode("latin-1")
             except OSError:  # gone, or closed to us, since it was listed
                 continue
             self.search("file", os.path.relpath(path, folder), [text], now=now)
 
-    def _tell(self, where: str, what: str, secret: str, now: float) -> None:
+    def _journal(self, where: str, what: str, secret: str, now: float) -> None:
         token = self._live(secret, now)
-        if token is None or (where, what, secret) in self._told:
+        if token is None or (where, what, secret) in self._journalled:
             return
-        self._told.add((where, what, secret))
+        self._journalled.add((where, what, secret))
         grant = token.grant
         self._server.journal.note(
             "leak", account=grant.account, grant=grant.name, where=where, what=what, token=token.label
@@ -95,7 +95,11 @@ class LogWatch(logging.Handler):
         return True
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Search the record without the handler's lock: whoever logs may hold the server's, and the other way round."""
+        """Search the record without the handler's lock.
+
+        The search takes the server's lock, and a thread that holds that one may be logging: each would wait for the
+        lock that the other has.
+        """
         return self.overhear(record)
 
     def emit(self, record: logging.LogRecord) -> None:

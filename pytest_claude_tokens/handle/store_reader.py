@@ -77,8 +77,9 @@ def _asked(source: Callable[[], object], ask: Ask) -> Content:
 class _Asked:
     """Asks a callable of the user's, in a thread that holds no lock of the user's.
 
-    It is asked while a request is under way, and whoever sent that request may hold a lock which the callable takes:
-    asked in the same thread, it would wait for ever. One that does not answer in time is unreadable.
+    It is asked while a request is under way, and the thread that sent that request may hold a lock which the callable
+    takes: asked in that thread, the callable would wait for it for ever. A store that does not answer in time is
+    unreadable.
     """
 
     def __init__(self, ask: Callable[[], object]) -> None:
@@ -109,7 +110,7 @@ class _Asked:
 
 
 class _Helper:
-    """A thread that makes one call at a time. It is none of ``threading``'s, and nothing waits for it to end."""
+    """A thread that makes one call at a time. ``threading`` does not know it, so the interpreter ends without it."""
 
     def __init__(self) -> None:
         self.answer: tuple[object, BaseException | None] = None, None
@@ -134,7 +135,7 @@ class _Helper:
             try:
                 with guard.muted():
                     self.answer = self._call(), None
-            except BaseException as error:  # noqa: BLE001 - told to whoever asked
+            except BaseException as error:  # noqa: BLE001 - handed to the thread that asked
                 self.answer = None, error
             self._done.release()
 

@@ -64,7 +64,7 @@ def judge(item: pytest.Item, error: BaseException | None) -> BaseException | Non
     if disappointed:
         error = None
     if error is not None and not replaceable(error):
-        if type(error) is pytest.fail.Exception:  # such as a time-out: told beside it
+        if type(error) is pytest.fail.Exception:  # such as a time-out: the report says both
             findings = [recorder.secondary() for recorder in watching if recorder.own]
             item.stash[reporting.SECONDARY] = [found for found in findings if found is not None]
         return None
@@ -80,7 +80,7 @@ def judge(item: pytest.Item, error: BaseException | None) -> BaseException | Non
 
 
 def _first_finding(watching: list[Recorder], error: BaseException | None) -> BaseException | None:
-    """Of the first handle that has one; the others are not asked then, so that a later test may still be told."""
+    """The finding of the first handle that has one; a shared one that was not asked now is asked after the next test."""
     for recorder in watching:
         found = recorder.handle.to_raise(error) if recorder.own else recorder.handle.look()
         if found is not None:

@@ -24,7 +24,10 @@ __all__ = [
 ]
 
 GUARD = "pytest_claude_tokens.guard.guard"
-"""What is ended with the session, if any handle has loaded it, one of no fixture's too; a test looks for it."""
+"""The module whose audit hook is uninstalled when the session ends, if a handle has loaded it.
+
+By name, so that the plugin does not import it; a test checks that the module exists.
+"""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -58,7 +61,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Check as soon as the body has ended: innermost, so that all others see one outcome of the call."""
+    """Check as soon as the body has ended: as the innermost wrapper, so that all other plugins see one outcome."""
     __tracebackhide__ = True
     try:
         result = yield
@@ -77,7 +80,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Tell what was found, in a section of the report."""
+    """Put the findings into a section of the report."""
     report = yield
     judge = item.config.stash.get(session.JUDGE, None)
     if judge is not None:
@@ -86,7 +89,7 @@ def pytest_runtest_makereport(
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Say how hard was looked, if anything was explored."""
+    """Say how many schedules each explored test ran."""
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
     facts = [report.claude_tokens for report in reports if hasattr(report, "claude_tokens")]
     if facts:
@@ -97,7 +100,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """The real service is guarded until here; a session inside a test (pytester's) leaves that to the outer one."""
+    """Stop guarding the real service; a session inside a test (pytester's) leaves that to the outer one."""
     guard = sys.modules.get(GUARD)
     if guard is not None and not config.stash.get(session.INSIDE, False):
         guard.uninstall()

@@ -1,4 +1,4 @@
-"""What a test's report is told of what was found: a section, a folder with the history, a headline for JUnit."""
+"""Findings in a test's report: a section with the story, a folder with the history, a headline for JUnit."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _add_section(
 
 def _add_properties(item: pytest.Item, violations: list[str], made: pytest.TestReport) -> None:
     """Name the violations in JUnit's file, which takes the properties from the report of the teardown."""
-    if made.when == "setup":  # of another run of the same item, perhaps: what the earlier one has left goes
+    if made.when == "setup":  # the item may run a second time (pytest-rerunfailures): drop the first run's
         item.user_properties[:] = [pair for pair in item.user_properties if pair[0] != _PROPERTY]
     properties = [(_PROPERTY, headline) for headline in violations]
     item.user_properties += properties

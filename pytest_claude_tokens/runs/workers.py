@@ -22,20 +22,25 @@ __all__ = ["Workers", "is_race"]
 
 
 class Workers:
-    """Runs functions in all workers at once; ``raced``: a request was open while another worker's job was under way."""
+    """Runs functions in all workers at once; ``raced``: a request was open while another worker's job was under way.
 
-    def __init__(self, world: World, size: int, journal: Journal, *, simulated_loop: bool) -> None:
+    ``abandon(worker, why)`` abandons the open requests of a worker that has died.
+    """
+
+    def __init__(
+        self, world: World, size: int, journal: Journal, abandon: Callable[[str, str], None], *, simulated_loop: bool
+    ) -> None:
         self.size = size
         self.raced = False
         self._world = world
         self._journal = journal
+        self._abandon = abandon
         self._loop = simulated_loop
         self._working = [0] * size
         self._open: dict[int, int] = {}
         self._tasks: dict[int, asyncio.Task[Any]] = {}
         self._dead: set[int] = set()
         self._when_dead: list[Callable[[int], None]] = []
-        world.on_death = self._strike
         journal.observers.append(self._observe)
 
     def __call__(self, *functions: Callable[[], Any], per_worker: int = 1) -> Any:
@@ -53,8 +58,8 @@ class Workers:
     def __len__(self) -> int:
         return self.size
 
-    def dismiss(self) -> None:
-        """All is over. What refers to each other is let go, so that it need not wait for the collector."""
+    def detach(self) -> None:
+        """The run is over: break the references between what refers to each other, so that it needs no collector."""
         self._journal.observers.remove(self._observe)
         self._tasks.clear()
         self._when_dead.clear()
@@ -143,7 +148,7 @@ class Workers:
 
     # What the schedule does to them.
 
-    def _strike(self, what: str, number: int) -> None:
+    def strike(self, what: str, number: int) -> None:
         """Cancel or kill a worker. A killed one never runs again, not even its ``finally`` blocks."""
         name = f"w{number}"
         if number >= self.size or not self._working[number]:
@@ -157,15 +162,9 @@ class Workers:
         self._dead.add(number)
         self._world.drop(number)
         self._end(number)
-        for exchange in self.exchanges_of(name):
-            exchange.abandon("killed")
+        self._abandon(name, "killed")
         for tell in self._when_dead:
             tell(number)
-
-    def exchanges_of(self, name: str) -> list[Any]:
-        """The open exchanges of a worker; set by the runner, which knows the server."""
-        del name
-        return []
 
     # What raced.
 

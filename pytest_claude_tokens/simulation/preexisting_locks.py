@@ -10,8 +10,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pytest_claude_tokens.simulation.locks import SimulatedLock, SimulatedRLock
 from pytest_claude_tokens.simulation.native import allocate_lock, allocate_rlock
-from pytest_claude_tokens.simulation.threads import SimulatedLock, SimulatedRLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

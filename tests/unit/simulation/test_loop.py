@@ -18,9 +18,10 @@ from hypothesis import given, settings
 
 from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation import loop as loop_module
-from pytest_claude_tokens.simulation import scheduler
-from pytest_claude_tokens.simulation.loop import SimulatedLoop, SimulatedTask
+from pytest_claude_tokens.simulation import scheduler, tasks
+from pytest_claude_tokens.simulation.loop import SimulatedLoop
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, Schedule
+from pytest_claude_tokens.simulation.tasks import SimulatedTask
 from pytest_claude_tokens.simulation.thread_record import Stuck
 from tests.unit.simulation.worlds import crew_of, run_tasks, schedules, world
 
@@ -286,7 +287,7 @@ def test_dead_and_stubborn_tasks_go_without_a_word():
                 await killed()
             else:
                 await asyncio.sleep(0.5)
-                crew._strike("kill", 0)
+                crew.strike("kill", 0)
 
         return await crew(job)
 
@@ -513,7 +514,7 @@ def test_coroutine_that_refuses_even_its_close_is_given_up():
     refused: list[int] = []
     run_tasks(body)
     gc.collect()
-    assert loop_module._TRIES <= len(refused) < loop_module._TRIES + 20
+    assert tasks.MAX_CLOSES <= len(refused) < tasks.MAX_CLOSES + 20
 
 
 @settings(max_examples=200)

@@ -19,10 +19,10 @@ from pytest_claude_tokens.runs import runner
 from pytest_claude_tokens.runs.outcome import Body
 from pytest_claude_tokens.runs.runner import Runner
 from pytest_claude_tokens.simulation import scheduler
+from pytest_claude_tokens.simulation.active import ACTIVE
 from pytest_claude_tokens.simulation.loop import SimulatedLoop
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, DELAYS, Deviation, PlannedFault, Schedule
 from pytest_claude_tokens.simulation.thread_record import Stopped
-from pytest_claude_tokens.simulation.threads import ACTIVE
 from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
 from tests.unit.simulation.worlds import explored, outcome_of, run_threads, schedules, world
 from tests.zoo.common import (
@@ -420,7 +420,7 @@ def test_nobody_waits_in_a_world_that_has_ended():
     """A thread that was blocked outside comes back to it too late."""
     with world() as new:
         waiter = SimulatedWaiter(new, DEFAULT_ORDER)
-    new.forget()
+    new.release()
     with pytest.raises(Stopped):
         waiter.wait(Wait("gate", 5, Signal()))
 

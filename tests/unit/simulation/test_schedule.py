@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_server.faults import Fault
+from pytest_claude_tokens.simulation.chooser import CLOCK, Chooser
 from pytest_claude_tokens.simulation.schedule import (
-    CLOCK,
     DEFAULT_ORDER,
     DELAYS,
-    Chooser,
     Deviation,
     PlannedFault,
     Schedule,
@@ -31,9 +30,7 @@ def choices(schedule, queues, *, record=False):
     chooser = Chooser(schedule, 4, record=record)
     answers = []
     for ready, timer in queues:
-        index = 0 if chooser.decision < chooser.default_until else chooser.choose(ready, timer)
-        chooser.decision += 1
-        answers.append(index)
+        answers.append(chooser.next(ready, timer, int))
     return answers, chooser
 
 

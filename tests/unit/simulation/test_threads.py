@@ -18,11 +18,11 @@ import pytest
 from hypothesis import given, settings
 
 from fake_server.protocol.actors import WORKER
-from pytest_claude_tokens.simulation import scheduler
-from pytest_claude_tokens.simulation import world as worlds_module
+from pytest_claude_tokens.simulation import baton, scheduler
+from pytest_claude_tokens.simulation.active import ACTIVE
+from pytest_claude_tokens.simulation.locks import SimulatedLock
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, Schedule
 from pytest_claude_tokens.simulation.thread_record import Stopped, Stuck, WouldWait
-from pytest_claude_tokens.simulation.threads import ACTIVE, SimulatedLock
 from tests.unit.simulation.worlds import crew_of, run_threads, schedules, world
 
 pytestmark = pytest.mark.usefixtures("staged")
@@ -671,7 +671,7 @@ def test_hundreds_of_runs_leave_no_threads():
 
 def test_thread_that_refuses_to_end_is_given_up(monkeypatch):
     """Code that swallows everything keeps its thread; the search goes on without."""
-    monkeypatch.setattr(worlds_module, "STUBBORN", 0.05)
+    monkeypatch.setattr(baton, "END_TIMEOUT_SECONDS", 0.05)
     over, entered = [], threading.Event()
 
     def refuse():
@@ -727,7 +727,7 @@ def killing(number, *jobs, at=1.5, first=None):
 
         def kill():
             sleep(at)
-            crew._strike("kill", number)
+            crew.strike("kill", number)
 
         return crew(*jobs, kill)
 
@@ -785,7 +785,7 @@ def test_waiter_that_dies_when_its_turn_has_come_passes_it_on():
     def holder():
         with lock[0]:
             sleep(2)
-        crew[0]._strike("kill", 1)
+        crew[0].strike("kill", 1)
 
     def waiter():
         sleep(0.1)

@@ -31,8 +31,8 @@ Two threads decide here at the same time: the holder says "I am inside", the wat
 around each switch point would settle that, at the price of a lock for millions of steps. Instead each writes its own
 word first and reads the other's second:
 
-* ``_enter``: sets ``inside``, *then* looks at ``suspect`` and at its state. Where it is under suspicion, or outside
-  already, it takes the mutex, and so waits for the end of the rescue.
+* ``_enter``: sets ``inside``, *then* looks at ``suspect`` and at its state. Where there is a suspect, or it runs no
+  more as far as the others know, it takes the mutex, and so waits for the end of the rescue.
 * ``rescue``: under the mutex, sets ``suspect``, *then* looks at ``inside``. If that is set, the holder is at a switch
   point after all, and nothing is done. If not, the state is OUTSIDE, and only then the baton goes on.
 
@@ -78,7 +78,7 @@ __all__ = ["END_TIMEOUT_SECONDS", "Baton"]
 
 END_TIMEOUT_SECONDS = 2.0
 """Real seconds that a thread gets to end in when its world has ended."""
-_OUTSIDE, _LOST = ThreadState.OUTSIDE, ThreadState.LOST
+_RUNNING, _OUTSIDE = ThreadState.RUNNING, ThreadState.OUTSIDE
 
 
 class Baton(Scheduler):
@@ -204,7 +204,7 @@ class Baton(Scheduler):
         record = self.loop_record
         assert record is not None
         record.inside = True
-        if self.suspect is not None or record.state is _OUTSIDE:
+        if self.suspect is not None or record.state is not _RUNNING:
             self._return(record)
         record.idle()
         item = self.decide()
@@ -221,7 +221,7 @@ class Baton(Scheduler):
     def _enter(self, record: ThreadRecord) -> None:
         """``record`` is at a switch point. The order matters: see the top of the module."""
         record.inside = True
-        if self.suspect is not None or record.state is _OUTSIDE or record.state is _LOST:
+        if self.suspect is not None or record.state is not _RUNNING:
             self._return(record)
         if self.stopping and record is not self.root:
             record.inside = False
@@ -318,15 +318,15 @@ class Baton(Scheduler):
             return True
 
     def _return(self, record: ThreadRecord) -> None:
-        """A thread that may have been outside is at a switch point again."""
+        """A thread that was outside, or has been killed meanwhile, is at a switch point: see who has the baton."""
         with self.mutex:
-            if not record.outside:
+            if record.state is _RUNNING:
                 return
             if self.stopping and record is not self.root:
                 raise Stopped
             if record.killed:
                 record.come_back()
-                if self.holder is None:
+                if self.holder is None or self.holder is record:
                     self._deliver(self.decide())
             elif self.holder is None:
                 self.holder = record

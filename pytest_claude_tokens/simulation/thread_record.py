@@ -5,8 +5,8 @@ Two rules, as in :mod:`fake_server.core.states`:
 1. The table is the specification: ``(state, event) -> state``. A pair that is not in it never happens.
 2. Who may fire which event, and why the order matters, is told at the top of :mod:`.baton`.
 
-An event is a method of :class:`ThreadRecord`, and no more than an assignment: each switch point of each thread of each
-run fires two of them. That they keep to the table is checked while the tests of the simulation run.
+An event is a method of :class:`ThreadRecord`, and no more than an assignment, as each switch point of each thread of
+each run fires two of them. The tests of the simulation hold every event that they fire against the table.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ThreadEvent(Enum):
     WAKE = "wake"  # what it waits for has come, or its time is up
     IDLE = "idle"  # the loop's thread has nothing to run but what is chosen
     LOSE = "lose"  # the watchdog sees that it sleeps, or it does not end when it should
-    COME_BACK = "come_back"  # a lost one reaches a switch point
+    COME_BACK = "come_back"  # one that was killed while it ran, or outside, reaches a switch point
     KILL = "kill"
     END = "end"
 
@@ -98,6 +98,7 @@ TABLE: dict[tuple[ThreadState, ThreadEvent], ThreadState] = {
     (_S.OUTSIDE, _E.END): _S.DONE,  # its world has ended without it
     (_S.KILLED, _E.RUN): _S.KILLED,  # only to end
     (_S.KILLED, _E.LOSE): _S.LOST,
+    (_S.KILLED, _E.COME_BACK): _S.KILLED,  # killed while it ran
     (_S.KILLED, _E.END): _S.DONE,
     (_S.LOST, _E.COME_BACK): _S.KILLED,
     (_S.LOST, _E.END): _S.DONE,
@@ -182,7 +183,7 @@ class ThreadRecord:
         self.state = ThreadState.LOST if self.state is _KILLED else _OUTSIDE
 
     def come_back(self) -> None:
-        """It was lost, and is at a switch point again: it ends there."""
+        """Its worker has died meanwhile, and it is at a switch point: it runs on only to end."""
         self.state = _KILLED
 
     def kill(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from tests.unit.simulation.thread_events import fired_events, off_the_table
@@ -17,3 +19,13 @@ def staged():
     with fired_events() as fired, stage():
         yield
     assert off_the_table(fired) == set()
+
+
+@pytest.fixture
+def no_threads_left():
+    """Whatever a test does, its threads end with it."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+        assert not thread.is_alive()

@@ -18,7 +18,7 @@ from pytest_claude_tokens.runs.quiescence import wait_for_quiescence
 from pytest_claude_tokens.runs.request_gate import RequestGate
 from pytest_claude_tokens.runs.workers import is_race
 from pytest_claude_tokens.simulation.chooser import Chooser
-from pytest_claude_tokens.simulation.thread_record import target
+from pytest_claude_tokens.simulation.thread_record import worker_number
 
 if TYPE_CHECKING:
     from fake_server.events import Event
@@ -31,12 +31,12 @@ __all__ = ["RUN_TIMEOUT_SECONDS", "ProcessRunner", "ProcessWorkers", "default_si
 RUN_TIMEOUT_SECONDS = 60.0
 """Real seconds in which all workers of a run must end."""
 _QUIESCENCE_TIMEOUT_SECONDS = 5.0
-"""Real seconds after which a worker that is never quiet is not waited for: it may wait for one that is held."""
+"""Real seconds after which a worker that never sleeps is not waited for: it may poll for what a held one will do."""
 _POLL_INTERVAL_SECONDS = 0.01
 
 
 class ProcessWorkers:
-    """The ``workers`` of a run: starts a command in each of them, and sees them through."""
+    """The ``workers`` of a run: starts a command in each of them, and waits for their end."""
 
     def __init__(self, tokens: ClaudeTokens, gate: RequestGate, chooser: Chooser, size: int) -> None:
         self.raced = False
@@ -72,7 +72,7 @@ class ProcessWorkers:
                 process = self._tokens.spawn(command, f"w{number}", account=login, config_dir=folder, env=more)
                 self._processes.append(process)
                 self._look_for_a_race()
-            self._see_through()
+            self._wait_for_all()
         finally:
             self._gate.open(self._tokens.server)
         return list(self._processes)
@@ -84,7 +84,7 @@ class ProcessWorkers:
             raise TypeError(f"a list with one value for each of the {self._size} workers is wanted, not {len(value)}")
         return list(value)
 
-    def _see_through(self) -> None:
+    def _wait_for_all(self) -> None:
         server, gate = self._tokens.server, self._gate
         deadline = time.monotonic() + RUN_TIMEOUT_SECONDS
         while self._living():
@@ -122,13 +122,13 @@ class ProcessWorkers:
         """Whether a request of one worker is open while another's process runs."""
         server = self._tokens.server
         with server.lock:
-            asking = {target(exchange.actor) for exchange in server.open.values()}
+            asking = {worker_number(exchange.actor) for exchange in server.open.values()}
         working = [process.running for process in self._processes]
         self.raced = self.raced or any(is_race(mine, working) for mine in asking)
 
 
 def _worker_of(held: Held) -> int:
-    return target(held.exchange.actor)
+    return worker_number(held.exchange.actor)
 
 
 class ProcessRunner:

@@ -1,7 +1,7 @@
-"""When nothing more will happen by itself: every living client holds a request or sleeps.
+"""Quiescence: nothing more will happen by itself, as every living client waits for a held request or sleeps.
 
 Read from ``/proc``: each thread of each process of a group, its state and the time that it has used. On a machine
-without it, quiet is a while without anything new.
+without it, quiescence is a while without a request.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SAMPLES = 4
 """How often in a row all must look the same."""
 _POLL_INTERVAL_SECONDS = 0.004
 _BLIND_POLL_INTERVAL_SECONDS = 0.1
-"""Where there is no ``/proc``, and only what reaches the service shows that somebody runs."""
+"""Where there is no ``/proc``, and only what reaches the service shows that a process runs."""
 
 ThreadStates = tuple[tuple[int, str, int], ...]
 

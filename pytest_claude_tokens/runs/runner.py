@@ -189,7 +189,7 @@ def _collect_the_old() -> None:
 
 @contextmanager
 def _noting_why(world: World, tokens: ClaudeTokens, pending: Callable[[], list[str]]) -> Iterator[None]:
-    """Note in the journal why nobody could go on: starved, deadlocked, or stuck outside the simulation.
+    """Note in the journal why nothing could go on: starved, deadlocked, or stuck outside the simulation.
 
     Before anything is cleared away: the journal is in the order in which things happened.
     """

@@ -31,10 +31,10 @@ _POLL_INTERVAL_SECONDS = 0.02
 _SAMPLES = 3
 """How often in a row the holder must be found asleep at the same place before the others go on without it."""
 _PLACES = 3
-"""How many of the innermost frames of a stuck thread are told."""
+"""How many of the innermost frames of a stuck thread are reported."""
 
 _SIGNAL = getattr(signal, "SIGURG", None)
-"""A signal that nobody uses and that is ignored by default; SIGINT may be ignored in a background process."""
+"""A signal that programs do not use, and that is ignored by default; SIGINT may be ignored in a background process."""
 
 
 class Interrupted(KeyboardInterrupt):

@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from fake_server.protocol.actors import WORKER
-from pytest_claude_tokens.simulation.thread_record import Stopped, target
+from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
 from pytest_claude_tokens.simulation.threads import bind_thread
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class Workers:
 
     def _observe(self, event: Event) -> None:
         if event.type == "invoke" and event.op is not None:
-            number = target(event.actor)
+            number = worker_number(event.actor)
             self._open[event.op] = number
             if not self.raced:
                 self.raced = is_race(number, self._working)
@@ -188,7 +188,7 @@ class Workers:
 def is_race(asking: int, working: Sequence[object]) -> bool:
     """Whether a request of worker ``asking`` meets another one's job, given which of them are at work.
 
-    One of nobody's (-1), such as a dispatcher's own task that serves them all, does where two are at work.
+    A request of no worker (-1), such as one of a dispatcher's own task that serves all, does where two are at work.
     """
     at_work = [number for number, works in enumerate(working) if works]
     return any(number != asking for number in at_work) if asking >= 0 else len(at_work) > 1

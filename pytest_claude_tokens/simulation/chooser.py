@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["CLOCK", "Chooser"]
 
 CLOCK = -2
-"""The answer of a chooser that lets the next timer fire although somebody could run."""
+"""The answer of a chooser that lets the next timer fire although something could run."""
 _ORDER = ("freeze", "alone", "clock")
 """The kinds of deviation that are about who goes on."""
 _NEVER = 1 << 60
 """A decision that no run comes to."""
 _PCT_DECISIONS = 60
-"""Change points of ``pct`` lie before this decision: it stands for the length of a run, which nobody knows before."""
+"""Change points of ``pct`` lie before this decision. It stands for the length of a run, which is not known yet."""
 _CLOCK_PROBABILITY = 0.05
 """How often a random kind lets the next timer fire early where it may."""
 
@@ -59,7 +59,7 @@ class Chooser:
         self.deaths = sorted(deviation for deviation in schedule.deviations if deviation.what in ("cancel", "kill"))
         self._deviations = sorted(deviation for deviation in schedule.deviations if deviation.what in _ORDER)
         self._kind = schedule.kind
-        self._random = Random(schedule.seed) if schedule.kind != "facts" else None
+        self._random = Random(schedule.seed) if schedule.kind != "deviations" else None
         self._priority: dict[int, float] = {}
         self._changes: frozenset[int] = frozenset()
         if self._random is not None and schedule.kind == "pct":

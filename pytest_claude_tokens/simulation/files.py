@@ -1,6 +1,6 @@
 """File operations of threads in a world are switch points; a lock on a file is waited for without stopping the others.
 
-Audit events tell of them just before they happen, whatever code asks for them, and without a patch.
+Audit events come just before the operations, from any code that asks for them, and without a patch.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _FIRST_POLL_SECONDS, _LAST_POLL_SECONDS = 0.01, 5.0
 _BACKOFF = 1.5
 _CODE = (".py", ".pyc", ".so", ".pth")
 _SYSTEM = (sys.prefix, sys.base_prefix, "/dev/", "/etc/", "/proc/", "/sys/", "/usr/")
-"""Where nobody's store is, but much that libraries read once in a process: the first run would differ from others."""
+"""Where no store is, but much that libraries read once in a process: the first run would differ from all others."""
 
 
 @contextmanager

@@ -71,7 +71,7 @@ class SimulatedLock:
             left = None if until is None else until - world.now
             if left is not None and left <= 0:
                 return bool(self._real.acquire(blocking=False))
-            if self._owner is None:  # a thread from elsewhere holds it, and will not tell us when it lets go
+            if self._owner is None:  # a thread from elsewhere holds it, and its release wakes no thread here
                 return bool(self._real.acquire(True, -1 if left is None else left))
             self._waiters.append(record)
             record.leave = self._leave
@@ -120,7 +120,7 @@ class SimulatedLock:
             self._wake_next(ACTIVE.world)
 
     def locked(self) -> bool:
-        """Whether somebody holds it."""
+        """Whether it is held."""
         held: bool = self._real.locked()
         return held
 
@@ -136,7 +136,7 @@ class SimulatedLock:
         return f"<SimulatedLock {'held by ' + self._owner.name if self._owner else 'free'}>"
 
     def _at_fork_reinit(self) -> None:
-        self.__init__()  # type: ignore[misc]  # as new: in the child nobody holds it or waits for it
+        self.__init__()  # type: ignore[misc]  # as new: no thread of the child holds it, or waits for it
 
     def _why(self) -> str:
         return f"a lock that {self._owner.name if self._owner else 'nobody'} holds"
@@ -159,7 +159,7 @@ class SimulatedRLock(SimulatedLock):
             self._pass_on()
 
     def locked(self) -> bool:
-        """Whether somebody holds it."""
+        """Whether it is held."""
         if rlock_is_owned(self._real) or not self._real.acquire(blocking=False):
             return True
         self._real.release()

@@ -266,7 +266,7 @@ class SimulatedLoop(NumberedLoop):
                 handle = world.loop_next()
                 if handle is None:
                     raise Stuck
-                if not handle.cancelled() and not (dead and world.target_of(handle) in dead):
+                if not handle.cancelled() and not (dead and world.worker_of(handle) in dead):
                     run_handle(handle)
 
     def _log_unretrieved(self) -> None:

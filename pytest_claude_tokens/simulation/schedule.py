@@ -23,13 +23,13 @@ __all__ = [
     "LENGTHS",
     "Deviation",
     "DeviationKind",
-    "Kind",
     "PlannedFault",
     "Schedule",
+    "ScheduleKind",
 ]
 
 DeviationKind = Literal["freeze", "alone", "clock", "slow", "cancel", "kill"]
-Kind = Literal["facts", "pct", "walk"]
+ScheduleKind = Literal["deviations", "pct", "walk"]
 
 LENGTHS = (1, 2, 3, 5, 8, 13, 21, 34)
 """For how many decisions a deviation may hold."""
@@ -44,7 +44,7 @@ class Deviation:
 
     ``freeze``: from decision ``position`` on, for ``length`` decisions, ``target`` is not chosen while others can run
     or a timer can fire. ``alone``: only ``target`` is chosen while it can run. ``clock``: timers fire although
-    somebody could run. ``slow``: network leg number ``position`` takes ``DELAYS[length]``. ``cancel`` and ``kill``:
+    something could run. ``slow``: network leg number ``position`` takes ``DELAYS[length]``. ``cancel`` and ``kill``:
     ``target`` is cancelled, or dies, at decision ``position``; a process by the signal of number ``length``.
     """
 
@@ -86,7 +86,7 @@ class PlannedFault:
 class Schedule:
     """What deviates from default order in one run. ``seed`` also feeds the jitter that the code under test draws."""
 
-    kind: Kind = "facts"
+    kind: ScheduleKind = "deviations"
     deviations: tuple[Deviation, ...] = ()
     seed: int = 0
     planned_faults: tuple[PlannedFault, ...] = ()
@@ -96,7 +96,7 @@ class Schedule:
         parts = [deviation.text() for deviation in self.deviations] + [
             planned.text() for planned in self.planned_faults
         ]
-        if self.kind != "facts":
+        if self.kind != "deviations":
             parts.insert(0, f"{self.kind} with seed {self.seed}")
         return "; ".join(parts) or "default order"
 

@@ -1,7 +1,7 @@
 """Who goes on, and what time it is: the part of a world that starts no thread and stops none.
 
 In default order this is ``asyncio``'s own: first come, first served, in rounds. At the start of a round timers that
-are due queue up at its end; time stands still while somebody can run, and jumps to the next timer when nobody can (or
+are due queue up at its end; time stands still while anything can run, and jumps to the next timer when nothing can (or
 when the schedule says so).
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation.chooser import CLOCK
 from pytest_claude_tokens.simulation.internals import callback_of, context_of, pop_timer
-from pytest_claude_tokens.simulation.thread_record import ThreadRecord, ThreadState, target
+from pytest_claude_tokens.simulation.thread_record import ThreadRecord, ThreadState, worker_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -92,7 +92,7 @@ class Scheduler:
         return min(when, timers[0][0]) if timers else when
 
     def fire(self, when: float) -> None:
-        """Move the clock to ``when``, and make ready whatever is due."""
+        """Move the clock to ``when``, and make ready what is due."""
         self.now = max(self.now, when)
         due = self.now + _RESOLUTION_SECONDS
         loop_timers = self.loop_timers
@@ -123,7 +123,7 @@ class Scheduler:
     # Who goes on.
 
     def decide(self) -> Any:
-        """Take the next runnable from the ready queue: a record or a loop's handle; ``None``: nobody can run."""
+        """Take the next runnable from the ready queue: a record or a loop's handle; ``None``: nothing can run."""
         while True:
             # In the middle of a handle the loop can't run another one: threads only, its own one too.
             threads_only = self.loop_record is not None and self.loop_record.state is not _AT_LOOP
@@ -140,7 +140,7 @@ class Scheduler:
         return [item for item in self.ready if isinstance(item, ThreadRecord)]
 
     def _jump(self, threads_only: bool) -> bool:
-        """Nobody can run: move time to the next timer; ``False`` where there is none."""
+        """Nothing can run: move time to the next timer; ``False`` where there is none."""
         when = self.next_timer()
         if when is None:
             return False
@@ -162,7 +162,7 @@ class Scheduler:
             index = 0  # that is no decision
         else:
             timer = when is not None and when - self.now <= self.early
-            index = self.chooser.next(candidates, timer, self.target_of)
+            index = self.chooser.next(candidates, timer, self.worker_of)
             if index == CLOCK:
                 assert when is not None
                 self.spend(max(0.0, when - self.now))
@@ -192,13 +192,13 @@ class Scheduler:
         self.steps = 0
         self.chooser.end()
 
-    def target_of(self, item: Any) -> int:
+    def worker_of(self, item: Any) -> int:
         """Which worker a runnable belongs to; a negative number for none: the task's own where it is one."""
         if isinstance(item, ThreadRecord):
-            return item.target
+            return item.worker
         name = context_of(item).get(WORKER)
         if name is not None:
-            return target(name)
+            return worker_number(name)
         return -1 - getattr(getattr(callback_of(item), "__self__", None), "number", 0)
 
     def _strike(self) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation.internals import exception_of, ignore_destruction
-from pytest_claude_tokens.simulation.thread_record import Stopped, target
+from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -26,7 +26,7 @@ class SimulatedTask(asyncio.Task[Any]):
     def __init__(self, coro: Coroutine[Any, Any, Any], *, number: int, **options: Any) -> None:
         self.number = number
         context = options.get("context")
-        self.worker = target(WORKER.get() if context is None else context.get(WORKER))
+        self.worker = worker_number(WORKER.get() if context is None else context.get(WORKER))
         super().__init__(coro, **options)
 
     def __hash__(self) -> int:

@@ -3,7 +3,7 @@
 Two rules, as in :mod:`fake_server.core.states`:
 
 1. The table is the specification: ``(state, event) -> state``. A pair that is not in it never happens.
-2. Who may fire which event, and why the order matters, is told at the top of :mod:`.baton`.
+2. Who may fire which event, and why the order matters, is explained at the top of :mod:`.baton`.
 
 An event is a method of :class:`ThreadRecord`, and no more than an assignment, as each switch point of each thread of
 each run fires two of them. The tests of the simulation hold every event that they fire against the table.
@@ -30,7 +30,7 @@ __all__ = [
     "ThreadState",
     "WouldWait",
     "diagram",
-    "target",
+    "worker_number",
 ]
 
 
@@ -128,14 +128,14 @@ class ThreadRecord:
         "native",
         "run_lock",
         "state",
-        "target",
         "timer",
         "why",
+        "worker",
     )
 
     def __init__(self, name: str, number: int, index: int) -> None:
         self.name = name
-        self.target = number
+        self.worker = number
         self.index = index
         self.run_lock = allocate_lock()
         """Held while the thread must not run: who gives it the baton releases it."""
@@ -223,6 +223,6 @@ def diagram() -> str:
     return "\n".join(lines) + "\n"
 
 
-def target(name: str | None) -> int:
+def worker_number(name: str | None) -> int:
     """The number of the worker called ``name`` (``w0`` is 0), -1 for anything else."""
     return int(name[1:]) if name is not None and name[:1] == "w" and name[1:].isdecimal() else -1

@@ -10,7 +10,7 @@ from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation.active import here
 from pytest_claude_tokens.simulation.internals import is_started, started_as_daemon
 from pytest_claude_tokens.simulation.native import REAL_START, native
-from pytest_claude_tokens.simulation.thread_record import Stopped, target
+from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,7 @@ def _undisturbed(world: World) -> Iterator[None]:
 
 def bind_thread(world: World, thread: Thread, name: str, worker: str | None) -> ThreadRecord:
     """Start ``thread`` as one of ``world``'s, working for ``worker``: ready, but it runs only when it is chosen."""
-    record = world.register(name, target(worker))
+    record = world.register(name, worker_number(worker))
     run = thread.run
 
     def baton_run() -> None:
@@ -52,7 +52,7 @@ def bind_thread(world: World, thread: Thread, name: str, worker: str | None) -> 
         except Stopped:
             pass
         except BaseException:
-            if not world.stopping:  # else: what fails, as it can't wait any more, is nobody's error
+            if not world.stopping:  # else it fails since it can't wait any more, which is no error of the test's
                 raise
         finally:
             world.finish(record)

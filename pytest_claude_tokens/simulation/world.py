@@ -82,12 +82,12 @@ class World(Baton):
         """Worker number ``dead`` never runs again: what of it is ready leaves the queue."""
         with self.mutex:  # one that comes back from outside meanwhile must not queue up
             self.dead.add(dead)
-            for item in [item for item in self.ready if self.target_of(item) == dead]:
+            for item in [item for item in self.ready if self.worker_of(item) == dead]:
                 self.ready.remove(item)
             for loop in self.loops:
                 loop.drop(dead)
             for record in self.all:
-                if record.target == dead and record.state not in _ENDED:
+                if record.worker == dead and record.state not in _ENDED:
                     record.kill()
                     if record.leave is not None:
                         record.leave(record)

@@ -17,7 +17,7 @@ from pytest_claude_tokens.simulation.schedule import (
     PlannedFault,
     Schedule,
 )
-from pytest_claude_tokens.simulation.thread_record import target
+from pytest_claude_tokens.simulation.thread_record import worker_number
 from tests.unit.simulation.worlds import schedules
 
 QUEUES = st.lists(
@@ -142,7 +142,7 @@ def test_pct_keeps_to_one_worker_until_its_priority_changes():
 
 def test_ended_chooser_departs_no_more():
     """When the body is over the rest goes in default order, and nobody dies."""
-    for kind in ("facts", "walk"):
+    for kind in ("deviations", "walk"):
         chooser = Chooser(Schedule(kind=kind, deviations=(Deviation(0, "alone", 1, 34), Deviation(3, "kill", 0, 1))), 2)
         chooser.end()
         assert chooser.default_until > 1000
@@ -190,4 +190,4 @@ def test_schedule_reads_as_a_sentence():
 )
 def test_number_of_a_worker_is_read_from_its_name(name, number):
     """Anything but w and decimal digits is nobody."""
-    assert target(name) == number
+    assert worker_number(name) == number

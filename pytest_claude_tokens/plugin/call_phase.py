@@ -80,7 +80,7 @@ def judge(item: pytest.Item, error: BaseException | None) -> BaseException | Non
 
 
 def _first_finding(watching: list[Recorder], error: BaseException | None) -> BaseException | None:
-    """The finding of the first handle that has one; a shared one that was not asked now is asked after the next test."""
+    """The finding of the first handle that has one; a shared one not asked now is asked after the next test."""
     for recorder in watching:
         found = recorder.handle.to_raise(error) if recorder.own else recorder.handle.look()
         if found is not None:

@@ -96,8 +96,9 @@ class ClaudeTokens:
         self._accounts = Accounts(self.server)
         self._stores = Stores(self.server, runtime.ask)
         self._workers: dict[str, None] = {}
-        self._endpoints = LocalEndpoints(self.server, self._hosts, runtime.wait_hook)
-        self._children = Children(self.server, lambda: self._endpoints.folder)
+        self._endpoints = endpoints = LocalEndpoints(self.server, self._hosts, runtime.wait_hook)
+        # Not through `self`: that would be a cycle, and the thousands of handles of a search are freed without one.
+        self._children = Children(self.server, lambda: endpoints.folder)
         self._undo: ExitStack | None = None
         self._verdict: Verdict | None = None
         self._closed = False

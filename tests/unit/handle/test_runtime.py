@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
@@ -124,3 +127,17 @@ def test_open_requests_are_waited_for_as_the_runtime_says():
         server = tokens.server
 
     assert waited == [server]
+
+
+def test_a_handle_is_freed_without_the_collector():
+    """A search makes thousands with the collector off: no part may refer back to the handle."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with ClaudeTokens(accounts=["work"]) as tokens:
+            freed = weakref.ref(tokens)
+        del tokens
+        assert freed() is None
+    finally:
+        if collecting:
+            gc.enable()

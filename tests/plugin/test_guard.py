@@ -21,7 +21,7 @@ import httpx2
 import pytest
 import requests
 
-from fake_server.transports.loopback import listener
+from fake_server import hosts
 from pytest_claude_tokens.guard import guard, hosts
 from pytest_claude_tokens.guard.guard import RealServiceRefused
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
@@ -178,9 +178,9 @@ def test_a_server_of_ours_is_known_while_it_listens():
     """Its port may be somebody else's afterwards."""
     with ClaudeTokens() as tokens:
         port = int(tokens.url.rpartition(":")[2])
-        assert port in listener.PORTS
+        assert port in hosts.LISTENING_PORTS
 
-    assert port not in listener.PORTS
+    assert port not in hosts.LISTENING_PORTS
 
 
 def test_loopback_is_open(tokens):

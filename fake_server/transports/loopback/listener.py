@@ -10,7 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Self
 
 from fake_server.clock import stopwatch
-from fake_server.hosts import KNOWN_HOSTS, canonical, is_loopback
+from fake_server.hosts import KNOWN_HOSTS, LISTENING_PORTS, canonical, is_loopback
 from fake_server.transports.loopback.connection import Connection
 
 if TYPE_CHECKING:
@@ -22,10 +22,7 @@ if TYPE_CHECKING:
     from fake_server.server import Server
     from fake_server.transports.loopback.host import Accepted, Local, LocalHandler, WaitHook
 
-__all__ = ["PORTS", "Listener", "check_host"]
-
-PORTS: set[int] = set()
-"""Where this process listens now: what is sent there goes no further."""
+__all__ = ["Listener", "check_host"]
 
 _BACKLOG = 1024
 """Connections that may wait to be accepted: a burst of hundreds must not lose one."""
@@ -112,7 +109,7 @@ class Listener:
             listening.close()
             raise
         self.port = listening.getsockname()[1]
-        PORTS.add(self.port)
+        LISTENING_PORTS.add(self.port)
         self.loop = RealTimeLoop()
         self._thread = threading.Thread(target=self._run, args=(listening,), name="fake-server", daemon=True)
         self._thread.start()
@@ -127,7 +124,7 @@ class Listener:
             self.call(self._stopping.set)
             self._thread.join()
             self._thread = None
-            PORTS.discard(self.port)
+            LISTENING_PORTS.discard(self.port)
 
     def call(self, function: Callable[..., object], *args: object) -> None:
         """Run ``function`` in the loop's thread, from any thread; nothing happens where the loop has ended."""

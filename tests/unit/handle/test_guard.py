@@ -13,7 +13,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from fake_server import hosts
 from pytest_claude_tokens.guard import guard, hosts
 from pytest_claude_tokens.guard.guard import RealServiceRefused
 
@@ -110,7 +109,7 @@ def test_a_server_of_ours_may_be_asked_for_a_real_host(guarded, monkeypatch):
     """It forwards nothing: one that listens in this process, or the one that our environment names."""
     guard.install()
     monkeypatch.delenv(guard.MARKER, raising=False)
-    monkeypatch.setattr(hosts, "LISTENING_PORTS", {7})
+    monkeypatch.setattr("fake_server.hosts.LISTENING_PORTS", {7})
 
     def asked(port, host="127.0.0.1"):
         connection = SimpleNamespace(host=host, port=port)

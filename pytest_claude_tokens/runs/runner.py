@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fake_server.clock import Clock
-from fake_server.transports.inprocess import Target
+from fake_server.transports.inprocess import Destination
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.runs.outcome import Body, Outcome, is_failure, outranking
 from pytest_claude_tokens.runs.watchdog import Interrupted
@@ -37,9 +37,9 @@ class Runner:
         self.body = body
         self._record = record
         self._wanted = {"claude_tokens", "workers"} & set(inspect.signature(body.function).parameters)
-        self.current: Target | None = None
+        self.current: Destination | None = None
 
-    def resolve(self) -> Target | None:
+    def resolve(self) -> Destination | None:
         """For an interceptor that stands around all runs."""
         return self.current
 
@@ -69,7 +69,7 @@ class Runner:
             ask=world.ask,
             grace=lambda server: None,
         )
-        target = Target(tokens.server, waiter, timeouts=False)
+        target = Destination(tokens.server, waiter, timeouts=False)
         random.seed(schedule.seed)
         before, ACTIVE.world = ACTIVE.world, world
         try:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fake_server.faults import Fault, Target
+    from fake_server.faults import Fault, RequestKind
 
 __all__ = [
     "CLOCK",
@@ -83,7 +83,7 @@ class PlannedFault:
     """Request number ``position`` of those of kind ``target`` (``"token"`` or ``"call"``) meets ``fault``."""
 
     position: int
-    target: Target
+    target: RequestKind
     fault: Fault
 
     def text(self) -> str:

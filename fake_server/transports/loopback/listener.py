@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Listener", "check_host"]
 
-_BACKLOG = 1024
+_BACKLOG_LIMIT = 1024
 """Connections that may wait to be accepted: a burst of hundreds must not lose one."""
 
-_DRAIN = 0.005
-"""Seconds between two looks at whether all that was open has ended."""
+_DRAIN_POLL_INTERVAL_SECONDS = 0.005
+"""Between two looks at whether every open request has ended."""
 
 
 def check_host(host: str) -> str:
@@ -104,7 +104,7 @@ class Listener:
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind((self.host, self.port))
-            listening.listen(_BACKLOG)
+            listening.listen(_BACKLOG_LIMIT)
         except OSError:
             listening.close()
             raise
@@ -165,13 +165,13 @@ class Listener:
             self.loop.close()
 
     async def _serve(self, listening: socket.socket) -> None:
-        server = await self.loop.create_server(self.accept, sock=listening, backlog=_BACKLOG)
+        server = await self.loop.create_server(self.accept, sock=listening, backlog=_BACKLOG_LIMIT)
         await self._stopping.wait()
         self.loop.remove_reader(listening)  # a closed server fails those that it has half accepted
         self.draining = True
         deadline = self.loop.time() + self._grace
-        while self._is_busy() and self.loop.time() < deadline:  # noqa: ASYNC110 - nobody tells when the last one ends
-            await asyncio.sleep(_DRAIN)
+        while self._is_busy() and self.loop.time() < deadline:  # noqa: ASYNC110 - the end of the last one is announced by no event
+            await asyncio.sleep(_DRAIN_POLL_INTERVAL_SECONDS)
         while self.connections or len(asyncio.all_tasks()) > 1:
             for connection in list(self.connections):
                 connection.leave("server stopped")

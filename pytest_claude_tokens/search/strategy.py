@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
 
-    from fake_server.faults import Target
+    from fake_server.faults import RequestKind
 
 __all__ = ["IntegerSource", "schedules"]
 
@@ -35,7 +35,7 @@ _WHATS: tuple[DeviationKind, ...] = ("freeze",) * 4 + ("slow",) * 3 + ("alone",)
 _PROCESS_LIVES = (2, 4, 8)
 """When a process dies: a run has two decisions for each of its few requests, and a later death never strikes."""
 _PROCESS_WHATS: tuple[DeviationKind, ...] = ("freeze",) * 2 + ("alone",)
-_TARGETS: tuple[Target, ...] = ("token", "token", "token", "call")
+_TARGETS: tuple[RequestKind, ...] = ("token", "token", "token", "call")
 _REACH = (15, 15, 40, 120)
 """How far into a run deviations may begin: mostly early, as most runs are short."""
 

@@ -7,7 +7,6 @@ import gc
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fake_server.clock import Clock
@@ -26,7 +25,6 @@ from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
 from pytest_claude_tokens.simulation.world import World
 
 if TYPE_CHECKING:
-    from fake_server.server import Server
     from pytest_claude_tokens.simulation.schedule import Schedule
 
 __all__ = ["Body", "Outcome", "Runner"]
@@ -108,9 +106,7 @@ class _Run:
         )
         server = self.tokens.server
         self.target = Target(server, self._waiter, timeouts=False)
-        self.workers = Workers(
-            self.world, body.workers, server.journal, partial(_abandon, server), simulated_loop=body.kind == "tasks"
-        )
+        self.workers = Workers(self.world, body.workers, server, simulated_loop=body.kind == "tasks")
 
     def take_apart(self) -> None:
         """Break the references between its parts, so that they are freed without the collector."""
@@ -167,12 +163,6 @@ class _Run:
 
     def _strike(self, what: str, number: int) -> None:
         self.workers.strike(what, number)
-
-
-def _abandon(server: Server, worker: str, why: str) -> None:
-    """Abandon the open exchanges of a worker."""
-    for exchange in [exchange for exchange in server.open.values() if exchange.actor == worker]:
-        exchange.abandon(why)
 
 
 def _collect_the_old() -> None:

@@ -91,9 +91,10 @@ def run_threads(
 
 
 def crew_of(new: World, size: int, *, simulated_loop: bool) -> Workers:
-    """A crew whose journal nobody reads."""
+    """Workers of a service that nobody asks, and whose journal nobody reads."""
     journal: Any = SimpleNamespace(observers=[], note=lambda what, **deviations: None)
-    crew = Workers(new, size, journal, lambda name, why: None, simulated_loop=simulated_loop)
+    server: Any = SimpleNamespace(journal=journal, abandon=lambda actor, error: None)
+    crew = Workers(new, size, server, simulated_loop=simulated_loop)
     CREWS[new.serial].append(crew)
     return crew
 

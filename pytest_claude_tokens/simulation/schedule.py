@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 DeviationKind = Literal["freeze", "alone", "clock", "slow", "cancel", "kill"]
-Kind = Literal["facts", "pct", "walk"]
+Kind = Literal["deviations", "pct", "walk"]
 
 LENGTHS = (1, 2, 3, 5, 8, 13, 21, 34)
 """For how many decisions a deviation may hold."""
@@ -66,16 +66,20 @@ class Deviation:
         """The deviation as a person would say it."""
         who = f"w{self.target}" if self.target >= 0 else "the body"
         if self.what == "freeze":
-            return f"{who} is frozen for {self.length} decisions from decision {self.position}"
+            return f"{who} is frozen for {_decisions(self.length)} from decision {self.position}"
         if self.what == "alone":
-            return f"{who} runs alone for {self.length} decisions from decision {self.position}"
+            return f"{who} runs alone for {_decisions(self.length)} from decision {self.position}"
         if self.what == "clock":
-            return f"timers fire early for {self.length} decisions from decision {self.position}"
+            return f"timers fire early for {_decisions(self.length)} from decision {self.position}"
         if self.what == "slow":
             return f"network leg {self.position} takes {DELAYS[self.length]:g} s"
         if self.what == "kill" and self.length > 1:
             return f"{who} gets {Signals(self.length).name} at decision {self.position}"
         return f"{who} is {'cancelled' if self.what == 'cancel' else 'killed'} at decision {self.position}"
+
+
+def _decisions(number: int) -> str:
+    return f"{number} decision{'s' * (number != 1)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,7 @@ class PlannedFault:
 class Schedule:
     """What deviates from default order in one run. ``seed`` also feeds the jitter that the code under test draws."""
 
-    kind: Kind = "facts"
+    kind: Kind = "deviations"
     deviations: tuple[Deviation, ...] = ()
     seed: int = 0
     planned_faults: tuple[PlannedFault, ...] = ()
@@ -105,7 +109,7 @@ class Schedule:
         parts = [deviation.text() for deviation in self.deviations] + [
             planned.text() for planned in self.planned_faults
         ]
-        if self.kind != "facts":
+        if self.kind != "deviations":
             parts.insert(0, f"{self.kind} with seed {self.seed}")
         return "; ".join(parts) or "default order"
 
@@ -141,7 +145,7 @@ class Chooser:
         self.deaths = sorted(deviation for deviation in schedule.deviations if deviation.what in ("cancel", "kill"))
         self._facts = sorted(deviation for deviation in schedule.deviations if deviation.what in _ORDER)
         self._kind = schedule.kind
-        self._random = Random(schedule.seed) if schedule.kind != "facts" else None
+        self._random = Random(schedule.seed) if schedule.kind != "deviations" else None
         self._priority: dict[int, float] = {}
         self._changes: frozenset[int] = frozenset()
         if self._random is not None and schedule.kind == "pct":

@@ -104,7 +104,7 @@ def schedules(workers: int = 3) -> st.SearchStrategy[Schedule]:
     )
     return st.builds(
         Schedule,
-        kind=st.sampled_from(["facts", "facts", "pct", "walk"]),
+        kind=st.sampled_from(["deviations", "deviations", "pct", "walk"]),
         deviations=st.lists(deviations, max_size=4).map(tuple),
         seed=st.integers(0, 9999),
     )

@@ -74,7 +74,7 @@ def test_result_fails_in_the_same_way_and_is_not_larger(schedule, budget):
     assert number == len(runs) <= budget
     assert len(set(runs)) == len(runs)
     assert schedule not in runs
-    if schedule.kind == "facts":
+    if schedule.kind == "deviations":
         assert size(best.schedule)[0] <= size(schedule)[0]
     assert type(run(best.schedule).error) is type(first.error)
 
@@ -88,7 +88,7 @@ def test_result_is_the_shortest_story(schedule):
     if not isinstance(first.error, Overlap):
         return
     best, _ = shrink(first, run)
-    assert best.schedule.kind == "facts"
+    assert best.schedule.kind == "deviations"
     assert best.schedule.seed == 0
     assert size(best.schedule)[0] <= 3
 

@@ -131,7 +131,9 @@ def test_token_of_another_version_is_told_by_its_prefix(prefix):
         Replay.read("ct2-" + TOKEN[len(PREFIX) :])
 
 
-@pytest.mark.parametrize("value", ["{}", "[]", "3", '"x"', '["tasks"]', '["tasks",2,"deviations",0,[[1]]]', "null", "[" * 9])
+@pytest.mark.parametrize(
+    "value", ["{}", "[]", "3", '"x"', '["tasks"]', '["tasks",2,"deviations",0,[[1]]]', "null", "[" * 9]
+)
 def test_whole_token_of_something_else_is_refused(value):
     """Its checksum is right, and what it says is no replay."""
     assert refused(PREFIX + base64.urlsafe_b64encode(zlib.compress(value.encode())).rstrip(b"=").decode())

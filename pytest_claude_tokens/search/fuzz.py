@@ -69,13 +69,13 @@ class Fuzzer:
     ) -> None:
         self._property = prop
         self._execute = execute
-        self._tally = tally
+        self.tally = tally
         self._source = source
         self._alone = alone if alone is not None and alone.integers_only else None
 
     def search(self, number: int, chosen: settings) -> Failure | None:
         """Run ``number`` schedules; fewer where one fails, or where the test's assumptions reject nearly all."""
-        start = self._tally.schedules
+        start = self.tally.schedules
         tried = 0
         failed: Failure | None = None
 
@@ -83,7 +83,7 @@ class Fuzzer:
             nonlocal failed
             texts = {name: repr(value) for name, value in arguments.items()}
             outcome = self._execute(schedule, arguments)
-            if self._tally.count(outcome):
+            if self.tally.count(outcome):
                 failed = Failure(outcome=outcome, choices=choices_of_this_run(), arguments=texts)
 
         def many(_schedule: Schedule, _arguments: Mapping[str, Any]) -> None:
@@ -92,7 +92,7 @@ class Fuzzer:
             tried += ran - 1
 
         body = one if self._alone is None else many
-        while failed is None and (counted := self._tally.schedules - start) < number:
+        while failed is None and (counted := self.tally.schedules - start) < number:
             if tried - counted >= _MOST_WASTED * number:
                 break
             tried += 1
@@ -107,11 +107,11 @@ class Fuzzer:
         """
         assert self._alone is not None
         draw, tried = self._alone.draw_from, 0
-        while tried < most and self._tally.schedules < until and not has_other_generators():
+        while tried < most and self.tally.schedules < until and not has_other_generators():
             tried += 1
             integers = IntegerSource(self._source)
             outcome = self._execute(draw(integers.draw_integer), {})
             forget_targets()
-            if self._tally.count(outcome):
+            if self.tally.count(outcome):
                 return Failure(outcome=outcome, choices=choices_of_integers(integers.choices)), tried
         return None, tried

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import hypothesis
-from hypothesis import Phase, core, given, settings
+from hypothesis import Phase, configuration, core, given, settings
 from hypothesis.control import current_build_context
 from hypothesis.database import ExampleDatabase, InMemoryExampleDatabase, choices_from_bytes, choices_to_bytes
 from hypothesis.errors import DidNotReproduce
@@ -47,6 +47,7 @@ __all__ = [
     "forced_seed",
     "forget_targets",
     "has_other_generators",
+    "storing_in",
 ]
 
 SCHEDULE = "claude_tokens_schedule"
@@ -236,6 +237,16 @@ class Property:
             ended.append(stop)
         finally:
             self._body = before
+
+
+@contextmanager
+def storing_in(folder: str) -> Iterator[None]:
+    """Let Hypothesis keep what it stores in ``folder``, in place of ``.hypothesis`` in the current one."""
+    configuration.set_hypothesis_home_dir(folder)
+    try:
+        yield
+    finally:
+        configuration.set_hypothesis_home_dir(None)
 
 
 def choices_of_this_run() -> bytes:

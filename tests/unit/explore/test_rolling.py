@@ -30,11 +30,11 @@ def rolled(monkeypatch):
     run_many = Fuzzer._run_many
 
     def counting(self, *args):
-        before = self._tally.schedules
+        before = self.tally.schedules
         try:
             return run_many(self, *args)
         finally:
-            counts.append(self._tally.schedules - before)
+            counts.append(self.tally.schedules - before)
 
     monkeypatch.setattr(Fuzzer, "_run_many", counting)
     return counts

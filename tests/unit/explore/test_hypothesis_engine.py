@@ -78,7 +78,8 @@ def reproduces() -> bool:
     def property_(n: int) -> None:
         seen.append(n)
 
-    property_._hypothesis_internal_use_reproduce_failure = (hypothesis.__version__, blob_for(77))
+    marked: Any = property_
+    marked._hypothesis_internal_use_reproduce_failure = (hypothesis.__version__, blob_for(77))
     with pytest.raises(hypothesis.errors.DidNotReproduce):
         property_()
     return seen == [77]

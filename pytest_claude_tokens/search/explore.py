@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from pytest_claude_tokens.search.confirm import Counterexample
 from pytest_claude_tokens.search.context import CONTEXT, ExplorationContext
@@ -16,9 +16,34 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
     from fake_server.faults import Fault
+    from pytest_claude_tokens.search.signatures import Decorator
     from pytest_claude_tokens.simulation.schedule import Schedule
 
 __all__ = ["Counterexample", "explore"]
+
+@overload
+def explore(
+    *,
+    workers: int = 2,
+    faults: Sequence[Fault] | SearchStrategy[Fault] | None = None,
+    cancel: bool = False,
+    kills: bool | Iterable[int] = False,
+    processes: bool = False,
+    exhaustive: int | None = None,
+) -> Decorator: ...
+
+
+@overload
+def explore(
+    *,
+    workers: int = 2,
+    faults: Sequence[Fault] | SearchStrategy[Fault] | None = None,
+    cancel: bool = False,
+    kills: bool | Iterable[int] = False,
+    processes: bool = False,
+    exhaustive: int | None = None,
+    **strategies: SearchStrategy[Any],
+) -> Callable[[Callable[..., object]], Callable[..., None]]: ...
 
 
 def explore(
@@ -32,7 +57,7 @@ def explore(
     processes: bool = False,
     exhaustive: int | None = None,
     **strategies: SearchStrategy[Any],
-) -> Callable[[Callable[..., Any]], Callable[..., None]]:
+) -> Any:
     """Search the interleavings of a test body until an invariant breaks, or say how hard it was looked.
 
     The body takes ``claude_tokens`` and ``workers`` (both fresh for each schedule), the names of ``strategies``, and
@@ -62,7 +87,7 @@ def explore(
         )
     )
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., None]:
+    def decorate(function: Callable[..., object]) -> Callable[..., None]:
         return _wrapper(planned(function, options))
 
     return decorate

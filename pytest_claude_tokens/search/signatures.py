@@ -16,20 +16,20 @@ First = TypeVar("First")
 
 
 class Workers(Protocol):
-    """The argument ``workers`` of an explored test; ``len(workers)`` is how many there are."""
+    """The argument ``workers`` of an explored test; ``len(workers)`` is how many there are.
+
+    Called with one function, it runs that in every worker, ``per_worker`` times at once; with several, one in each. It
+    returns what they returned, by worker, and is awaited in an ``async def``. With ``processes=True`` it takes
+    commands, and returns the processes when all have ended.
+    """
 
     @overload
-    def __call__(self, *functions: Callable[[], object], per_worker: int = 1) -> Any:
-        """Run one function in every worker, or one in each, ``per_worker`` times at once.
-
-        Returns what they returned, by worker; in an ``async def`` that is awaited.
-        """
+    def __call__(self, *functions: Callable[[], object], per_worker: int = 1) -> Any: ...
 
     @overload
     def __call__(
         self, *commands: Sequence[str], config_dir: Any = None, account: Any = None, env: Any = None
-    ) -> list[WorkerProcess]:
-        """With ``processes=True``: run one command in every worker, or one in each."""
+    ) -> list[WorkerProcess]: ...
 
     def __len__(self) -> int: ...
 

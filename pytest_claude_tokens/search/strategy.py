@@ -18,9 +18,9 @@ from pytest_claude_tokens.simulation.schedule import (
     LENGTHS,
     Deviation,
     DeviationKind,
-    Kind,
     PlannedFault,
     Schedule,
+    ScheduleKind,
 )
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["schedules"]
 
-_SCHEDULE_KINDS: tuple[Kind, ...] = ("deviations",) * 7 + ("pct",) * 2 + ("walk",)
+_SCHEDULE_KINDS: tuple[ScheduleKind, ...] = ("deviations",) * 7 + ("pct",) * 2 + ("walk",)
 _DEVIATION_KINDS: tuple[DeviationKind, ...] = ("freeze",) * 4 + ("slow",) * 3 + ("alone",) * 2 + ("clock",)
 _PROCESS_DEATH_REACH = (2, 4, 8)
 """When a process dies: a run has two decisions for each of its few requests, and a later death never strikes."""

@@ -25,9 +25,8 @@ def pyright():
     environment = {**os.environ, "PATH": path}  # `--verifytypes` takes the Python that is first in it
 
     def run(*arguments, cwd=ROOT):
-        done = subprocess.run(
-            [command, "--outputjson", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
-        )
+        line = [command, "--outputjson", *arguments]
+        done = subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
         try:
             return json.loads(done.stdout)
         except ValueError:
@@ -51,7 +50,7 @@ def test_types_are_those_that_are_asserted(pyright, tmp_path):
 @pytest.mark.timeout(320)
 @pytest.mark.parametrize("package", ["pytest_claude_tokens", "fake_server"])
 def test_every_type_is_known(package, pyright, tmp_path):
-    """``pyright --verifytypes``: all that is public by its name, in inner folders, too, has a type that none guesses."""
+    """``pyright --verifytypes``: in inner folders, too, nothing without an underscore has a type that is guessed."""
     said = pyright("--verifytypes", package, "--ignoreexternal", cwd=tmp_path)["typeCompleteness"]
     wrong = {symbol["name"]: symbol["diagnostics"] for symbol in said["symbols"] if not symbol["isTypeKnown"]}
     assert said["packageName"] == package

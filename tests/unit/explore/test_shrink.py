@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from fake_server.faults import Fault
 from pytest_claude_tokens.search.shrink import merge, shrink
-from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Chooser, Deviation, PlannedFault, Schedule
+from pytest_claude_tokens.simulation.chooser import Chooser
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, PlannedFault, Schedule
 from tests.unit.simulation.worlds import explored, schedules
 from tests.zoo.common import Login, redeem
 
@@ -44,8 +45,7 @@ def pretend(fails):
         order = []
         for _ in range(40):
             ready = [0, 1, 2]
-            index = 0 if chooser.decision < chooser.default_until else chooser.choose(ready, timer=True)
-            chooser.decision += 1
+            index = chooser.next(ready, timer=True, worker_of=int)
             order.append("clock" if index < 0 else ready[index])
         error = fails(order, schedule)
         return SimpleNamespace(schedule=schedule, error=error, taken=tuple(chooser.taken))

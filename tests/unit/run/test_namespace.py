@@ -171,7 +171,7 @@ def reachable():
             return False
         return True
 
-isolation = import_module(sys.argv[1])
+namespace = import_module(sys.argv[1])
 told = [reachable()]
 for _ in range(2):
     namespace.loopback_up()

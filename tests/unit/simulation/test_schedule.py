@@ -9,16 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_server.faults import Fault
+from pytest_claude_tokens.simulation.chooser import CLOCK, Chooser
 from pytest_claude_tokens.simulation.schedule import (
-    CLOCK,
     DEFAULT_ORDER,
     DELAYS,
-    Chooser,
     Deviation,
     PlannedFault,
     Schedule,
 )
-from pytest_claude_tokens.simulation.thread_record import target
+from pytest_claude_tokens.simulation.thread_record import worker_number
 from tests.unit.simulation.worlds import schedules
 
 QUEUES = st.lists(
@@ -31,9 +30,7 @@ def choices(schedule, queues, *, record=False):
     chooser = Chooser(schedule, 4, record=record)
     answers = []
     for ready, timer in queues:
-        index = 0 if chooser.decision < chooser.default_until else chooser.choose(ready, timer)
-        chooser.decision += 1
-        answers.append(index)
+        answers.append(chooser.next(ready, timer, int))
     return answers, chooser
 
 
@@ -194,4 +191,4 @@ def test_schedule_reads_as_a_sentence():
 )
 def test_number_of_a_worker_is_read_from_its_name(name, number):
     """Anything but w and decimal digits is nobody."""
-    assert target(name) == number
+    assert worker_number(name) == number

@@ -28,7 +28,8 @@ from fake_server.server import Server
 from fake_server.transports.inprocess import Destination, Interceptor, shared_ssl_context
 from pytest_claude_tokens.judge.history import History
 from pytest_claude_tokens.judge.judging import judge
-from pytest_claude_tokens.search.campaign import Campaign
+from pytest_claude_tokens.search.fuzz import Fuzzer
+from pytest_claude_tokens.search.tally import Failure
 from pytest_claude_tokens.violations import DoubleSpend
 
 __all__ = ["FIXED", "REAL", "GearOne", "Job", "Missing", "Ours", "Peer", "Run", "Search", "search_with"]
@@ -216,18 +217,18 @@ class GearOne(Ours):
 
     def search(self, job: Job) -> Search:
         part = Search()
-        whole = Campaign._fuzz
+        whole = Fuzzer.search
 
-        def timed(campaign: Campaign, number: int, *args: Any) -> bool:
+        def timed(fuzzer: Fuzzer, *args: Any) -> Failure | None:
             begun, cpu = REAL(), time.process_time()
-            before = campaign.schedules
+            before = fuzzer.tally.schedules
             try:
-                return whole(campaign, number, *args)
+                return whole(fuzzer, *args)
             finally:
-                part.schedules = campaign.schedules - before
+                part.schedules = fuzzer.tally.schedules - before
                 part.seconds, part.cpu = REAL() - begun, time.process_time() - cpu
 
-        with patch.object(Campaign, "_fuzz", timed):
+        with patch.object(Fuzzer, "search", timed):
             super().search(job)
         return part
 

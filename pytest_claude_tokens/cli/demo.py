@@ -21,13 +21,14 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
 import httpx
-from hypothesis import Phase, configuration, settings
+from hypothesis import Phase, settings
 
 from pytest_claude_tokens.judge.violations import DoubleSpend
 from pytest_claude_tokens.report.story import story
 from pytest_claude_tokens.report.table import WIDTH
 from pytest_claude_tokens.search.context import CONTEXT, ExplorationContext, Report
 from pytest_claude_tokens.search.explore import explore
+from pytest_claude_tokens.search.hypothesis_engine import storing_in
 from pytest_claude_tokens.search.replay import Replay
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER
 
@@ -143,12 +144,8 @@ def _run(explored: Callable[[], None], context: ExplorationContext) -> Exception
 @contextmanager
 def _nothing_kept() -> Iterator[None]:
     """Let Hypothesis write into a folder that is removed, not into one below the current folder."""
-    with tempfile.TemporaryDirectory(prefix="claude-tokens-") as folder:
-        configuration.set_hypothesis_home_dir(folder)
-        try:
-            yield
-        finally:
-            configuration.set_hypothesis_home_dir(None)
+    with tempfile.TemporaryDirectory(prefix="claude-tokens-") as folder, storing_in(folder):
+        yield
 
 
 def _command() -> str:

@@ -21,7 +21,6 @@ class Report:
     histories: int = 0
     seen_once: int = 0
     bound: int | None = None
-    found: bool = False
 
     def text(self) -> str:
         """The summary's words for it."""

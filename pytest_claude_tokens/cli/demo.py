@@ -25,7 +25,8 @@ from hypothesis import Phase, configuration, settings
 
 from pytest_claude_tokens.judge.violations import DoubleSpend
 from pytest_claude_tokens.report.story import story
-from pytest_claude_tokens.report.table import WIDTH
+from pytest_claude_tokens.report.verdict import qualified_name
+from pytest_claude_tokens.report.wording import WIDTH, ascii_only
 from pytest_claude_tokens.search.context import CONTEXT, ExplorationContext, Report
 from pytest_claude_tokens.search.explore import explore
 from pytest_claude_tokens.search.replay import Replay
@@ -34,7 +35,7 @@ from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from pytest_claude_tokens.report import Evidence
+    from pytest_claude_tokens.report.evidence import Evidence
 
 __all__ = ["Dispatcher", "Repaired", "Searched", "main", "search", "show"]
 
@@ -220,13 +221,11 @@ def _tell_planted(result: Searched) -> bool:
 def _otherwise(result: Searched) -> str:
     if result.error is None:
         return ""
-    kind = type(result.error)
-    return f", but {kind.__module__}.{kind.__qualname__}: {result.error}"
+    return f", but {qualified_name(result.error)}: {result.error}"
 
 
 def _say(text: str) -> None:
-    plain = text.encode("ascii", "backslashreplace").decode()
-    print(textwrap.fill(plain, WIDTH, break_on_hyphens=False), end="\n\n")
+    print(textwrap.fill(ascii_only(text), WIDTH, break_on_hyphens=False), end="\n\n")
 
 
 def _code(dispatcher: type[Dispatcher]) -> None:

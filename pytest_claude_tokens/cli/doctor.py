@@ -13,10 +13,11 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from pytest_claude_tokens.report.wording import WIDTH, ascii_only
+
 __all__ = ["BYPASSES", "EXTRAS", "Finding", "findings", "main"]
 
-_WIDTH = 100
-_GUTTER = 26
+_NAME_COLUMNS = 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Finding:
 
     name: str
     there: bool
-    says: str
+    meaning: str
 
 
 EXTRAS: dict[str, tuple[str, str]] = {
@@ -118,15 +119,15 @@ def _bypasses() -> Iterator[Finding]:
         yield Finding("none found", True, "no installed library is known to bypass Python's socket")
 
 
-def _told(heading: str, found: Iterable[Finding]) -> Iterator[str]:
+def _section(heading: str, found: Iterable[Finding]) -> Iterator[str]:
     yield heading
     for finding in found:
         mark = "ok" if finding.there else "--"
         yield textwrap.fill(
-            finding.says.encode("ascii", "backslashreplace").decode(),
-            _WIDTH,
-            initial_indent=f"  {mark}  {finding.name}".ljust(_GUTTER) + " ",
-            subsequent_indent=" " * (_GUTTER + 1),
+            ascii_only(finding.meaning),
+            WIDTH,
+            initial_indent=f"  {mark}  {finding.name}".ljust(_NAME_COLUMNS) + " ",
+            subsequent_indent=" " * (_NAME_COLUMNS + 1),
             break_on_hyphens=False,
         )
 
@@ -137,5 +138,5 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens doctor
         prog=prog, description="Say what this machine can run, and what it would skip.", epilog="Exit status: 0."
     )
     parser.parse_args(argv)
-    print("\n\n".join("\n".join(_told(heading, found)) for heading, found in findings()))
+    print("\n\n".join("\n".join(_section(heading, found)) for heading, found in findings()))
     return 0

@@ -19,13 +19,13 @@ from typing import IO, TYPE_CHECKING, cast
 from fake_server.policy import PRESETS, Policy
 from fake_server.serve.commandline import HistoryFile, Parser, Usage
 from pytest_claude_tokens import node
-from pytest_claude_tokens.cli.serve import told
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.handle.finish import GRACE
 from pytest_claude_tokens.processes import groups, namespace
 from pytest_claude_tokens.processes.reaper import Reaper
-from pytest_claude_tokens.report.contention import trials
+from pytest_claude_tokens.report.contention import contention
 from pytest_claude_tokens.report.table import request
+from pytest_claude_tokens.report.verdict import verdict_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -179,7 +179,7 @@ def _run(command: Sequence[str], options: argparse.Namespace) -> int:
         status = _attend(tokens, command, environment, options.timeout)
         verdict = tokens.finish()
         history = tokens.history.taken()
-        print(told(history, verdict), *trials(history), sep="\n", file=sys.stderr)
+        print(verdict_text(history, verdict), *contention(history), sep="\n", file=sys.stderr)
         if not history.operations:
             print("claude-tokens: no request reached the service, so nothing was proved", file=sys.stderr)
         if tokens.proxy_url is None:

@@ -89,7 +89,7 @@ def judge(history: History, *, allow: Iterable[str] | None = None, limit: int | 
         found.sort(key=lambda violation: violation.order)
         found[0].others = tuple(found[1:])
         return Verdict(State.INVALID, tuple(found), tuple(notes))
-    unknown = any(note.why in ("torn", "stuck", "crashed") for note in notes)
+    unknown = any(note.is_reason for note in notes)
     return Verdict(State.UNKNOWN if unknown else State.VALID, (), tuple(notes))
 
 

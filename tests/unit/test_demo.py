@@ -90,7 +90,7 @@ def test_with_a_twin_that_is_blamed_it_fails(capsys):
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
-    ("dispatcher", "told"), [(Broken, "builtins.RuntimeError: no bearer today"), (Idle, "claude_tokens.NothingRaced: ")]
+    ("dispatcher", "told"), [(Broken, "RuntimeError: no bearer today"), (Idle, "claude_tokens.NothingRaced: ")]
 )
 def test_what_is_no_double_spend_is_not_taken_for_one(dispatcher, told, capsys):
     """Neither half is content with another failure, and it is told."""

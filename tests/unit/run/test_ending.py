@@ -99,7 +99,7 @@ def test_a_client_that_hangs_is_ended_and_what_it_held_is_told(run, handle, grou
 
     assert ended.status == 3
     told = " ".join(ended.err.split())
-    assert told.startswith("claude-tokens: UNKNOWN, 1 requests verdict sh is stuck: no end after 500 s; it held call")
+    assert told.startswith("claude-tokens: UNKNOWN, 1 request verdict sh is stuck: no end after 500 s; it held call")
     assert "call at#1 of session-" in told
     assert "(#3), the lock shared.lock" in told
     assert not groups.runs(group())
@@ -230,7 +230,9 @@ def test_what_a_command_leaves_running_is_waited_for(run, monkeypatch):
     ended = run("--serialize", "0.5", "--", "sh", "-c", "claude -p 'Reply: A' & claude -p 'Reply: B' & exit 0")
 
     assert sorted(ended.out) == ["\n", "\n", "A", "B"]
-    assert ended.err.startswith(("claude-tokens: INVALID, 2 requests: CoSchedule", "claude-tokens: VALID, 2 requests"))
+    assert ended.err.startswith(
+        ("claude-tokens: INVALID, 2 requests: claude_tokens.CoSchedule", "claude-tokens: VALID, 2 requests")
+    )
 
 
 def test_what_never_ends_is_ended(run, group, tmp_path):

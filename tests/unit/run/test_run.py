@@ -34,7 +34,7 @@ def test_a_sound_command_is_valid(run):
     """A login lies in the folder, `claude` is found on PATH, and the answer is the command's output."""
     ended = run("--", "claude", "-p", "Reply: A")
 
-    assert (ended.status, ended.out, ended.err) == (0, "A\n", "claude-tokens: VALID, 1 requests\n")
+    assert (ended.status, ended.out, ended.err) == (0, "A\n", "claude-tokens: VALID, 1 request\n")
 
 
 def test_as_a_process_of_its_own_it_says_the_same(start):
@@ -42,7 +42,7 @@ def test_as_a_process_of_its_own_it_says_the_same(start):
     process = start("run", "claude", "-p", "Reply: A", stdin=-3)
     out, err = process.communicate(timeout=PATIENCE)
 
-    assert (process.returncode, out, err) == (0, "A\n", "claude-tokens: VALID, 1 requests\n")
+    assert (process.returncode, out, err) == (0, "A\n", "claude-tokens: VALID, 1 request\n")
 
 
 def test_the_exit_status_of_the_command_proves_nothing(run, tmp_path):
@@ -51,7 +51,7 @@ def test_the_exit_status_of_the_command_proves_nothing(run, tmp_path):
     ended = run("--history", history, "--", sys.executable, "-c", SPEND_TWICE)
 
     assert ended.status == 1
-    assert ended.err.startswith("claude-tokens: INVALID, 2 requests: DoubleSpend: rt#1 by w0")
+    assert ended.err.startswith("claude-tokens: INVALID, 2 requests: claude_tokens.DoubleSpend: rt#1 by w0")
     assert "sk-ant" not in ended.err + history.read_text()
     assert check.main([str(history)]) == 1
 
@@ -290,4 +290,4 @@ def test_a_history_that_can_no_longer_be_written_costs_the_file_and_not_the_verd
     ended = run("--history", pipe, "--", "claude", "-p", "Reply: A")
 
     assert (ended.status, ended.out) == (0, "A\n")
-    assert ended.err == f"claude-tokens: VALID, 1 requests\nclaude-tokens: {pipe} is not whole: Broken pipe\n"
+    assert ended.err == f"claude-tokens: VALID, 1 request\nclaude-tokens: {pipe} is not whole: Broken pipe\n"

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_claude_tokens.claude.credentials import FILE
-from pytest_claude_tokens.guard import guard
+from pytest_claude_tokens.guard import audit
 
 if TYPE_CHECKING:
     from pytest_claude_tokens.handle.claude_tokens import Account, ClaudeTokens
@@ -108,7 +108,7 @@ class _Site:
         self.tokens = tokens
         self.workers = range(workers)
         self.given = account
-        with guard.muted():
+        with audit.muted():
             self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=tokens.tmp_path))
 
     @functools.cached_property
@@ -123,7 +123,7 @@ class _Site:
     def folders(self, *more: str) -> list[Path]:
         """A new folder for each worker, with the folders ``more`` in it."""
         made = [self.folder / f"w{number}" for number in self.workers]
-        with guard.muted():
+        with audit.muted():
             for place in made:
                 place.mkdir(mode=0o700)
                 for name in more:
@@ -133,7 +133,7 @@ class _Site:
     def mount_point(self, name: str) -> Path:
         """A folder on which every worker's namespace mounts something of its own: the same path for all."""
         point = self.folder / name
-        with guard.muted():
+        with audit.muted():
             point.mkdir(mode=0o700)
         return point
 
@@ -180,7 +180,7 @@ def _copied(site: _Site) -> list[Place]:
 
 def _symlinked_dir(site: _Site) -> list[Place]:
     links = [folder / ".claude" for folder in site.folders()]
-    with guard.muted():
+    with audit.muted():
         for link in links:
             link.symlink_to(site.shared)
     return [Place((), {}, link) for link in links]
@@ -189,7 +189,7 @@ def _symlinked_dir(site: _Site) -> list[Place]:
 def _symlinked_file(site: _Site) -> list[Place]:
     folders = site.folders()
     for folder in folders:
-        with guard.muted():
+        with audit.muted():
             (folder / FILE).symlink_to(site.shared / FILE)
         site.tokens.watch_store(folder, site.account)  # the link, and the file of its own that may replace it
     return [Place((), {}, folder) for folder in folders]
@@ -221,7 +221,7 @@ def _mounted_file(site: _Site) -> list[Place]:
     folders = site.folders(".claude")
     target = home / ".claude" / FILE
     for folder in folders:
-        with guard.muted():
+        with audit.muted():
             (folder / ".claude" / FILE).touch(mode=0o600)
     return [
         Place(_with_mounts((folder, home), (site.shared / FILE, target)), {"HOME": str(home)}, home / ".claude")

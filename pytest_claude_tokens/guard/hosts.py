@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -27,7 +26,6 @@ MARKER = "CLAUDE_TOKENS_HANDLE"
 """The variable by which an environment is known to be one of ours."""
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_LISTENER = "fake_server.transports.loopback.listener"
 _ASKS_PROXY = re.compile(rb"(?:CONNECT |[A-Z]+ https?://)(?:[^/@\s]*@)?([^/:?#\s]+)\S* HTTP/1\.")
 """The beginning of a request that names a host to a proxy."""
 
@@ -53,15 +51,16 @@ def _rebuild(*args: object) -> RealServiceRefused:
 
 
 def shield() -> None:
-    """Name the hosts in ``NO_PROXY`` and wrap the sockets' methods. Again for each handle: a test may have replaced
-    either, and have put it back since.
+    """Name the hosts in ``NO_PROXY`` and wrap the sockets' methods.
+
+    Each handle calls it: a test may have replaced either, and have put it back since.
     """
     _name_hosts_in_no_proxy()
     _wrap_sockets()
 
 
 def unshield() -> None:
-    """Undo :func:`shield`; what somebody else has put in its place meanwhile stays."""
+    """Undo :func:`shield`; a replacement that other code has made meanwhile stays."""
     _restore_no_proxy()
     for owner, name, before, ours in reversed(_wrapped):
         if owner.__dict__.get(name) is ours:
@@ -114,8 +113,9 @@ def _is_ours(connection: Any) -> bool:
     """Whether it leads to a server of ours: one in this process, or, in an environment of ours, one in another."""
     if connection.host not in _LOOPBACK:
         return False
-    ports = getattr(sys.modules.get(_LISTENER), "PORTS", ())
-    return connection.port in ports or MARKER in os.environ
+    from fake_server.hosts import LISTENING_PORTS  # late: the guard is loaded without the service
+
+    return connection.port in LISTENING_PORTS or MARKER in os.environ
 
 
 CHECKS: dict[str, Callable[[str, tuple[Any, ...]], None]] = {
@@ -149,7 +149,7 @@ def _wrap_sockets() -> None:
 def _checked(method: Callable[..., Any], places: slice) -> Callable[..., Any]:
     @wraps(method)
     def checked(connection: Any, *args: Any) -> Any:
-        for address in args[places] if _wrapped else ():  # it may have been kept by somebody, beyond the end
+        for address in args[places] if _wrapped else ():  # code that kept it calls it after `unshield`, too
             _check_address(address)
         return method(connection, *args)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pytest_claude_tokens.guard import guard
+from pytest_claude_tokens.guard import audit
 from pytest_claude_tokens.processes.reaper import Reaper
 from pytest_claude_tokens.processes.worker import WorkerProcess
 
@@ -36,7 +36,7 @@ class Children:
         if self.claude is None:
             from pytest_claude_tokens.claude import install
 
-            with guard.muted():
+            with audit.muted():
                 self.claude = install.install(self._endpoints.folder / "bin")
         return self.claude
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from pytest_claude_tokens.guard.guard import MARKER
+from pytest_claude_tokens.guard.hosts import MARKER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

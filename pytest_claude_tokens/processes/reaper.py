@@ -12,7 +12,7 @@ import threading
 from contextlib import suppress
 from weakref import WeakSet
 
-from pytest_claude_tokens.guard import guard
+from pytest_claude_tokens.guard import audit
 
 __all__ = ["Reaper"]
 
@@ -43,7 +43,7 @@ class Reaper:
 
     def start(self) -> None:
         """Be ready; nothing happens where it is."""
-        with self._lock, guard.muted():
+        with self._lock, audit.muted():
             if self._shell is None:
                 _all.add(self)
                 self._shell = subprocess.Popen(

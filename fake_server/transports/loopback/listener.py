@@ -10,7 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Self
 
 from fake_server.clock import stopwatch
-from fake_server.hosts import KNOWN_HOSTS
+from fake_server.hosts import KNOWN_HOSTS, LISTENING_PORTS
 from fake_server.transports.loopback.connection import Connection, Local
 from fake_server.transports.loopback.http1 import is_loopback
 
@@ -25,10 +25,7 @@ if TYPE_CHECKING:
     Pace = Callable[[Exchange, Wait], Wait]
     Aside = Callable[[Request], Local | None]
 
-__all__ = ["PORTS", "Listener", "check_host"]
-
-PORTS: set[int] = set()
-"""Where this process listens now: what is sent there goes no further."""
+__all__ = ["Listener", "check_host"]
 
 _BACKLOG = 1024
 """Connections that may wait to be accepted: a burst of hundreds must not lose one."""
@@ -114,7 +111,7 @@ class Listener:
             listening.close()
             raise
         self.port = listening.getsockname()[1]
-        PORTS.add(self.port)
+        LISTENING_PORTS.add(self.port)
         self.loop = RealTimeLoop()
         self._thread = threading.Thread(target=self._run, args=(listening,), name="fake-server", daemon=True)
         self._thread.start()
@@ -129,7 +126,7 @@ class Listener:
             self.call(self._stopping.set)
             self._thread.join()
             self._thread = None
-            PORTS.discard(self.port)
+            LISTENING_PORTS.discard(self.port)
 
     def call(self, function: Callable[..., object], *args: object) -> None:
         """Run ``function`` in the loop's thread, from any thread; nothing happens where the loop has ended."""

@@ -15,8 +15,6 @@ is mounted. That needs Linux, ``unshare`` and user namespaces; :attr:`Layout.obs
 from __future__ import annotations
 
 import functools
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_claude_tokens.claude.credentials import FILE
 from pytest_claude_tokens.guard import audit
+from pytest_claude_tokens.processes import namespace
 
 if TYPE_CHECKING:
     from pytest_claude_tokens.handle.claude_tokens import Account, ClaudeTokens
@@ -55,10 +54,10 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A way to give several workers one login. ``says``: what it is, in a sentence."""
+    """A way to give several workers one login. ``summary``: what it is, in a sentence."""
 
     name: str
-    says: str
+    summary: str
     _make: Callable[[_Site], list[Place]] = field(repr=False)
     _needs: Callable[[], str | None] = field(repr=False, default=lambda: None)
 
@@ -144,25 +143,26 @@ _MOUNT = 'while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit 125; shift 2; 
 
 def _with_mounts(*pairs: tuple[Path, Path]) -> tuple[str, ...]:
     """A prefix that runs a command where each first path is mounted on the second one, in that order."""
+    return (*namespace.unshare("--mount"), *_mounting(*pairs))
+
+
+def _mounting(*pairs: tuple[Path, Path], command: Sequence[str] = ()) -> list[str]:
+    """The part of :func:`_with_mounts` that runs inside the namespaces, and a command."""
     paths = [str(path) for pair in pairs for path in pair]
-    return ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", _MOUNT, "mounts", *paths, "--")
+    return ["sh", "-c", _MOUNT, "mounts", *paths, "--", *command]
 
 
 @functools.cache
 def _no_namespaces() -> str | None:
-    if shutil.which("unshare") is None or shutil.which("mount") is None:
-        return "it needs the programs `unshare` and `mount` (Linux, util-linux)"
+    missing = namespace.missing_program("mount")
+    if missing is not None:
+        return missing
     with tempfile.TemporaryDirectory() as folder:
-        trial = [*_with_mounts((Path(folder), Path(folder))), "true"]
-        done = subprocess.run(trial, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        return f"this machine forbids mounts in user namespaces ({said})"
-    return None
+        return namespace.obstacle("--mount", command=_mounting((Path(folder), Path(folder)), command=("true",)))
 
 
 def _no_flock() -> str | None:
-    return None if shutil.which("flock") else "it needs the program `flock` (util-linux)"
+    return namespace.missing_program("flock")
 
 
 def _shared(site: _Site) -> list[Place]:

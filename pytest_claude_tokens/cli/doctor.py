@@ -7,12 +7,12 @@ import importlib.metadata
 import importlib.util
 import platform
 import shutil
-import subprocess
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from pytest_claude_tokens.processes import namespace
 from pytest_claude_tokens.report.wording import WIDTH, ascii_only
 
 __all__ = ["BYPASSES", "EXTRAS", "Finding", "findings", "main"]
@@ -100,15 +100,10 @@ def _program(name: str) -> Finding:
 
 def _namespaces() -> Finding:
     """Whether a network namespace without a route out can be made by an ordinary user."""
-    tool = shutil.which("unshare")
-    if tool is not None:
-        asked = subprocess.run(
-            [tool, "--user", "--map-root-user", "--net", "true"], capture_output=True, timeout=30, check=False
-        )
-        if asked.returncode == 0:
-            return Finding("user namespaces", True, "a program can be run where no route leads out")
-    why = "no `unshare` on PATH" if tool is None else "not permitted here"
-    return Finding("user namespaces", False, f"{why}: what must run without a route out is skipped")
+    obstacle = namespace.obstacle("--net")
+    if obstacle is None:
+        return Finding("user namespaces", True, "a program can be run where no route leads out")
+    return Finding("user namespaces", False, f"{obstacle}: what must run without a route out is skipped")
 
 
 def _bypasses() -> Iterator[Finding]:

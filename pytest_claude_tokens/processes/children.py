@@ -42,12 +42,15 @@ class Children:
 
     def spawn(self, arguments: Sequence[str], *, worker: str, environment: Mapping[str, str]) -> WorkerProcess:
         """Start a program as ``worker``."""
-        self._reaper.start()
         process = WorkerProcess(
-            self._server, arguments, worker=worker, environment=environment, folder=str(self._endpoints.folder)
+            self._server,
+            arguments,
+            worker=worker,
+            environment=environment,
+            folder=str(self._endpoints.folder),
+            reaper=self._reaper,
         )
         self._started.append(process)
-        self._reaper.begun(process.pid)
         return process
 
     def variables(self, worker: str | None, path: str) -> dict[str, str]:
@@ -75,6 +78,5 @@ class Children:
         try:
             for process in self._started:
                 process.close()
-                self._reaper.ended(process.pid)
         finally:
             self._reaper.close()

@@ -95,6 +95,7 @@ class Gate:
         ticket.started = now
         lane.serving.append(ticket)
         lane.starts.append(now)
+        # Only to bound memory: `_turn` counts back from the newest start, and never beyond so many.
         while self.policy.slots is not None and len(lane.starts) > self.policy.slots:
             lane.starts.popleft()
         self._wake(lane)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -20,6 +22,7 @@ from pytest_claude_tokens.claude.main import main
 from pytest_claude_tokens.claude.process import Machine
 
 START = 1_700_000_000.0
+TOKEN = "/v1/oauth/token"
 
 
 class InMemoryHttp:
@@ -186,3 +189,19 @@ def sse(*events: Any) -> bytes:
         name, data = (event, {}) if isinstance(event, str) else event
         text += f"event: {name}\ndata: {json.dumps({'type': name, **data})}\n\n"
     return text.encode()
+
+
+def outcome(world: World) -> list[int | None]:
+    """What the service said to each token request."""
+    return [event.status for event in world.server.journal.events if event.f == "token" and event.type != "invoke"]
+
+
+def refuse(path: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, except for ``path`` (any, if empty), which is refused."""
+
+    def refused(first: Any, *args: Any, **kwargs: Any) -> Any:
+        if path in ("", str(first)):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return function(first, *args, **kwargs)
+
+    return refused

@@ -11,12 +11,7 @@ from fake_server.events import Event
 from fake_server.faults import Fault
 from fake_server.serve.admin import Admin, fault_of
 from fake_server.transports.sockets import SocketServer
-from tests.unit.transports.raw import a_server, raw, request, token_body
-
-
-@pytest.fixture
-def server():
-    return a_server()
+from tests.unit.transports.raw import raw, request, token_body
 
 
 @pytest.fixture

@@ -23,22 +23,6 @@ from tests.unit.transports.raw import Watch, a_server, call, raw, request, token
 
 
 @pytest.fixture
-def server():
-    return a_server()
-
-
-@pytest.fixture
-def watch(server):
-    return Watch(server)
-
-
-@pytest.fixture
-def listener(server, watch):
-    with SocketServer(server) as listener:
-        yield listener
-
-
-@pytest.fixture
 def grant(server):
     return server.login("a")
 

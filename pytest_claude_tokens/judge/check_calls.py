@@ -73,19 +73,19 @@ def check_stale_bearer(history: History) -> Iterator[StaleBearer]:
 
     A request that was under way before, and one that succeeds (the service's clock was put back), is none.
     """
-    told: dict[tuple[str, str | None, str | None], list[Operation]] = {}
+    refused: dict[tuple[str, str | None, str | None], list[Operation]] = {}
     for op in history.operations:
         end = op.end
         if end is not None and end.type == "fail" and op.f != "token" and _is_over(end.status, end.get("reason")):
-            told.setdefault((op.actor, op.grant, op.bearer), []).append(op)
-    if not told:
+            refused.setdefault((op.actor, op.grant, op.bearer), []).append(op)
+    if not refused:
         return
-    sent: dict[tuple[str, str | None, str | None], list[Operation]] = {key: [] for key in told}
+    sent: dict[tuple[str, str | None, str | None], list[Operation]] = {key: [] for key in refused}
     for op in history.operations:
         key = (op.actor, op.grant, op.bearer)
         if op.f != "token" and key in sent:
             sent[key].append(op)
-    for (actor, grant, bearer), refusals in told.items():
+    for (actor, grant, bearer), refusals in refused.items():
         pairs = list(_again(sent[actor, grant, bearer], refusals))
         if pairs:
             first, again = pairs[0]

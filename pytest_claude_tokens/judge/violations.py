@@ -117,7 +117,7 @@ class DoubleSpend(Violation):
 
 
 class BlindReplay(Violation):
-    """A refresh token was sent again although nobody knew what had become of its first request."""
+    """A refresh token was sent again although the outcome of its first request was unknown."""
 
     invariant = "blind-replay"
 
@@ -135,7 +135,7 @@ class LostRotation(Violation):
 
 
 class ForcedLogin(Violation):
-    """A grant ended with no live refresh token in anybody's hands: a person has to log in again."""
+    """A grant ended, and no worker or store had a live refresh token: a person has to log in again."""
 
     invariant = "forced-login"
 

@@ -22,7 +22,7 @@ _NAME_COLUMNS = 26
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: what was looked for, whether it is there, and what that means."""
+    """One line: what was looked for, whether it is there, and what follows from that."""
 
     name: str
     there: bool
@@ -30,7 +30,7 @@ class Finding:
 
 
 EXTRAS: dict[str, tuple[str, str]] = {
-    "httpx2": ("pytest-httpx2", "answers httpx2 in process; the official SDK is built on it"),
+    "httpx2": ("pytest-httpx2", "answers httpx2, on which the official SDK is built, in process"),
     "xdist": ("pytest-xdist", "runs a suite on several cores"),
     "freezegun": ("freezegun", "lets the service follow freeze_time"),
     "proxy": ("trustme", "serves clients that insist on the real hosts and TLS"),
@@ -49,7 +49,7 @@ BYPASSES: dict[str, str] = {
     "tls-client": "is a client in Go",
     "uvloop": "opens connections in libuv; explored tests run on the simulated loop all the same",
 }
-"""Distributions that reach the network without Python's ``socket``, where nothing of ours can see them."""
+"""Distributions that reach the network without Python's ``socket``, where the guard can't see them."""
 
 _PROGRAMS = {
     "node": "clients in JavaScript",
@@ -128,7 +128,7 @@ def _section(heading: str, found: Iterable[Finding]) -> Iterator[str]:
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens doctor") -> int:
-    """Tell it all. The exit status is 0: what is missing is not an error."""
+    """Print all findings. The exit status is 0: what is missing is not an error."""
     parser = argparse.ArgumentParser(
         prog=prog, description="Say what this machine can run, and what it would skip.", epilog="Exit status: 0."
     )

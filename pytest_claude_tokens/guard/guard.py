@@ -34,7 +34,7 @@ _watchers: list[Watcher] = []
 
 
 def allow_real_hosts(allowed: bool) -> None:
-    """Whether this suite may reach the real hosts; it may not unless it says so, before its first handle."""
+    """Set whether this suite may reach the real hosts, before its first handle. By default it may not."""
     global _hosts_allowed  # noqa: PLW0603 - one guard per process, as there is one audit hook
     with _lock:
         _hosts_allowed = allowed

@@ -23,7 +23,7 @@ HOSTS = ("anthropic.com", "claude.com", "claude.ai")
 """The real hosts: these and all below them."""
 
 MARKER = "CLAUDE_TOKENS_HANDLE"
-"""The variable by which an environment is known to be one of ours."""
+"""The variable that marks an environment as one of ours."""
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _ASKS_PROXY = re.compile(rb"(?:CONNECT |[A-Z]+ https?://)(?:[^/@\s]*@)?([^/:?#\s]+)\S* HTTP/1\.")

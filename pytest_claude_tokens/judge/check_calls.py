@@ -69,7 +69,7 @@ def _together(before: list[Operation], last: Operation) -> str:
 
 
 def check_stale_bearer(history: History) -> Iterator[StaleBearer]:
-    """No worker presents a bearer again after the service has told it that this one is expired or revoked.
+    """No worker presents a bearer again after the service has answered it that this one is expired or revoked.
 
     A request that was under way before, and one that succeeds (the service's clock was put back), is none.
     """
@@ -108,11 +108,11 @@ def _is_over(status: int | None, reason: str | None) -> bool:
 
 
 def _again(sent: list[Operation], refusals: list[Operation]) -> Iterator[tuple[Operation, Operation]]:
-    """Each request that should not have been sent, with the refusal that its worker had been told."""
+    """Each request that should not have been sent, with the refusal that its worker had received."""
     good = 0
     for op in sent:
         if op.outcome == "ok":
-            if op.f == "call":  # some others are answered whatever the bearer is worth
+            if op.f == "call":  # requests of other kinds succeed under a dead bearer, too
                 good = op.opened
             continue
         first = next((no for no in refusals if no.closed is not None and good < no.closed < op.opened), None)

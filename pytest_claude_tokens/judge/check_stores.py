@@ -141,7 +141,7 @@ def _did(ours: Event) -> str:
     return f"{ours.f} {ours.actor} (#{ours.seq})"
 
 
-# What is known about a grant.
+# A grant at the end.
 
 
 @dataclass
@@ -168,7 +168,7 @@ class _Grant:
 
     @property
     def usable(self) -> bool:
-        """Whether somebody can go on with it without a new login."""
+        """Whether a worker can go on with it without a new login."""
         if self.stores:
             return self.kept
         return any(self.trail.reached(self.name, token) for token in self.accepts)

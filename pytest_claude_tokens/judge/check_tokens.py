@@ -56,7 +56,7 @@ class _Tolerance:
 def check_double_spend(history: History) -> Iterator[DoubleSpend]:
     """No refresh token is sent while a request with it is open, or after the success of one has come.
 
-    The first pair of each token is told. Where the policy makes all its pairs harmless, the first one is excused.
+    A violation shows the first pair of its token. Where the policy makes all its pairs harmless, the first is excused.
     """
     tolerance: _Tolerance | None = None
     for sent in history.presentations.values():
@@ -73,7 +73,7 @@ def check_double_spend(history: History) -> Iterator[DoubleSpend]:
                 wrong.append((tolerance.completed(second, pair, second), pair, second))
             elif earlier:
                 harmless.append((second.opened, earlier[0], second))
-            if tolerance.rotates or not earlier:  # else one earlier request says all
+            if tolerance.rotates or not earlier:  # else all later ones collide with the first, too
                 earlier.append(second)
         if wrong or harmless:
             yield _double_spend(history, wrong or harmless, "" if wrong else tolerance.reason)

@@ -72,7 +72,7 @@ def judge(history: History, *, allow: Iterable[str] | None = None, limit: int | 
     for name, check in CHECKERS.items():
         try:
             yielded = list(check_co_schedule(history, limit) if name == "co-schedule" else check(history))
-        except Exception as error:  # noqa: BLE001 - whatever a history does to a checker, it is not a violation
+        except Exception as error:  # noqa: BLE001 - a checker that crashes has found no violation
             notes.append(Note("crashed", f"{name} could not be judged: {type(error).__name__}: {error}"))
             continue
         for violation in yielded:

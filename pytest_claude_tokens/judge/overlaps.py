@@ -64,9 +64,9 @@ def _by_account(history: History) -> Callable[[Operation], object]:
             accounts.setdefault(event.grant, event.account)
 
     def account(op: Operation) -> object:
-        known = op.account or accounts.get(op.grant)
-        if known is not None:
-            return known
+        name = op.account or accounts.get(op.grant)
+        if name is not None:
+            return name
         return _by_bearer(op) if op.grant is None else (op.grant,)
 
     return account

@@ -52,7 +52,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``violations`` come in the order in which they are to be told: the first one is raised."""
+    """``violations`` come in the order in which they are reported: the first one is raised."""
 
     state: State
     violations: tuple[Violation, ...] = ()

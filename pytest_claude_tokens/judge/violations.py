@@ -141,7 +141,7 @@ class ForcedLogin(Violation):
 
 
 class StaleBearer(Violation):
-    """A worker presented a bearer again that, as it had been told, was expired or revoked."""
+    """A worker presented a bearer again after it had been refused as expired or revoked."""
 
     invariant = "stale-bearer"
 

@@ -16,7 +16,7 @@ from pytest_claude_tokens.handle.judgement import replaceable
 from pytest_claude_tokens.judge.violations import Unknown, Violation
 from pytest_claude_tokens.plugin import exploring, options
 from pytest_claude_tokens.report import folder as report_folder
-from pytest_claude_tokens.report.evidence import HISTORY, Evidence, attach, evidence, findings
+from pytest_claude_tokens.report.evidence import HISTORY, Evidence, attach, evidence_of, findings
 from pytest_claude_tokens.report.section import SECTION, section
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def tell(item: pytest.Item, error: BaseException | None, made: pytest.TestReport
     found = [*findings(error), *(item.stash.get(_ASIDE, ()) if called else ())]
     facts = item.stash.get(FACTS, {}).copy() if called else {}
     for number, one in enumerate(found, 1):
-        known = evidence(one)
+        known = evidence_of(one)
         assert known is not None
         known.name = HISTORY if number == 1 else f"history-{number}.jsonl"
         save(item, known)

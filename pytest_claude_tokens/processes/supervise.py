@@ -60,7 +60,7 @@ def wait(program: ProcessGroup, timeout: float | None, caught: Sequence[int]) ->
 def end(program: ProcessGroup, grace_period: float, caught: Sequence[int]) -> None:
     """Send the program the signal that has come, then SIGTERM, then SIGKILL, with so many seconds between them.
 
-    One more signal, from somebody who does not want to wait, cuts that short.
+    A further signal, from a user who does not want to wait, cuts that short.
     """
     impatient = 2 if caught else 1
     numbers = dict.fromkeys((*caught[:1], signal.SIGTERM))

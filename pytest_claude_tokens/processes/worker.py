@@ -44,7 +44,7 @@ class WorkerProcess:
         if not self.arguments:
             raise ValueError("spawn([]): name a program, and its arguments after it")
         self._server = server
-        # Files and not pipes: nobody reads while the process runs, and it must never wait for that.
+        # Files and not pipes: they are read when the process has ended, and it must never wait for a reader.
         self._out: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed in close()
         self._err: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - idem
         try:
@@ -114,7 +114,7 @@ class WorkerProcess:
                         exchange.abandon("killed")
 
     def close(self) -> None:
-        """End it and whatever it has started, and keep what it has written."""
+        """End it and all that it has started, and keep what it has written."""
         ended = self.returncode is not None
         self._group.kill()  # even where it has ended: it may have left something behind in its group
         if not ended:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_claude_tokens.judge.history import History
 
-__all__ = ["HISTORY", "Evidence", "attach", "evidence", "findings"]
+__all__ = ["HISTORY", "Evidence", "attach", "evidence_of", "findings"]
 
 HISTORY = "history.jsonl"
 """The name of the history in the folder of a failure."""
@@ -34,26 +34,26 @@ class Evidence:
     trouble: str | None = None
 
 
-def attach(finding: BaseException, known: Evidence) -> None:
-    """Attach ``known`` to ``finding``, which is about to be raised."""
-    finding.__dict__["evidence"] = known
+def attach(finding: BaseException, evidence: Evidence) -> None:
+    """Attach ``evidence`` to ``finding``, which is about to be raised."""
+    finding.__dict__["evidence"] = evidence
 
 
-def evidence(finding: BaseException) -> Evidence | None:
+def evidence_of(finding: BaseException) -> Evidence | None:
     """What was attached to ``finding`` as its ``evidence``, if anything was."""
     found = getattr(finding, "evidence", None)
     return found if isinstance(found, Evidence) else None
 
 
 def findings(error: BaseException | None) -> Iterator[BaseException]:
-    """``error`` and what it is made of, as far as there is evidence: through groups, and through causes."""
+    """Those exceptions that have evidence: ``error``, the members of groups, and causes."""
     todo, seen = [error], set()
     while todo:
         one = todo.pop(0)
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
-        if evidence(one) is not None:
+        if evidence_of(one) is not None:
             yield one
         if isinstance(one, BaseExceptionGroup):
             todo += one.exceptions

@@ -1,4 +1,4 @@
-"""The folder of a failed test: its history, and what else is known of the failure."""
+"""The folder of a failed test: its history, and what else helps to understand the failure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def folder_name(nodeid: str) -> str:
     return f"{readable}-{hashlib.sha256(nodeid.encode()).hexdigest()[:8]}"
 
 
-def save(root: Path, nodeid: str, known: Evidence) -> Path:
+def save(root: Path, nodeid: str, evidence: Evidence) -> Path:
     """Write the files of a failure into its folder below ``root``; each is there whole or not at all.
 
     Those from an earlier failure of that test are replaced. Raises ``OSError``.
@@ -28,9 +28,9 @@ def save(root: Path, nodeid: str, known: Evidence) -> Path:
     folder = root / folder_name(nodeid)
     folder.mkdir(parents=True, exist_ok=True)
     _write(root / ".gitignore", "# Written by pytest-claude-tokens.\n*\n")
-    lines = (event.to_json() + "\n" for event in (known.history.header, *known.history))
-    _write(folder / known.name, "".join(lines))
-    for name, text in known.files.items():
+    lines = (event.to_json() + "\n" for event in (evidence.history.header, *evidence.history))
+    _write(folder / evidence.name, "".join(lines))
+    for name, text in evidence.files.items():
         _write(folder / name, text)
     return folder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pytest_claude_tokens.judge.violations import Violation
-from pytest_claude_tokens.report.evidence import evidence
+from pytest_claude_tokens.report.evidence import evidence_of
 from pytest_claude_tokens.report.story import plain_story, story
 from pytest_claude_tokens.report.verdict import qualified_name
 
@@ -17,19 +17,19 @@ SECTION = "claude-tokens history"
 
 def section(finding: BaseException) -> str:
     """The text of the section for one finding that has evidence."""
-    known = evidence(finding)
-    assert known is not None
+    evidence = evidence_of(finding)
+    assert evidence is not None
     context: dict[str, Any] = {
-        "replay": known.replay,
-        "remarks": known.remarks,
-        "folder": known.folder,
-        "files": (known.name, *known.files),
+        "replay": evidence.replay,
+        "remarks": evidence.remarks,
+        "folder": evidence.folder,
+        "files": (evidence.name, *evidence.files),
     }
     if isinstance(finding, Violation):
-        text = story(known.history, finding, sources=known.sources, in_test=True, **context)
+        text = story(evidence.history, finding, sources=evidence.sources, in_test=True, **context)
     else:
-        text = plain_story(known.history, _headline(finding), **context)
-    return f"{text}\n{known.trouble}" if known.trouble else text
+        text = plain_story(evidence.history, _headline(finding), **context)
+    return f"{text}\n{evidence.trouble}" if evidence.trouble else text
 
 
 def _headline(finding: BaseException) -> str:

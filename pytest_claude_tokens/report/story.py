@@ -82,7 +82,7 @@ def plain_story(
     folder: str | None = None,
     files: Sequence[str] = (),
 ) -> str:
-    """The section for what is no violation (such as the verdict UNKNOWN): what is said, and the history."""
+    """The section for a finding that is no violation, such as the verdict UNKNOWN: its headline, and the history."""
     first = [*_labelled("verdict", headline), *([f"replay  {replay}"] if replay else [])]
     facts = [*_facts(history), *_remarks(remarks)]
     blocks = [first, facts, table(history, ()), [_kept(folder, files)] if folder else []]
@@ -128,8 +128,8 @@ def _exchange(history: History, op: Operation) -> str:
 
 
 def _why(history: History, violation: Violation) -> str:
-    known = [violation.cause, _hint(history, violation)]
-    return "; ".join(text for text in known if text) or "cause not recognised"
+    reasons = [violation.cause, _hint(history, violation)]
+    return "; ".join(reason for reason in reasons if reason) or "cause not recognised"
 
 
 def _hint(history: History, violation: Violation) -> str:

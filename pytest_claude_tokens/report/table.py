@@ -49,8 +49,8 @@ def request(history: History, event: Event) -> str:
 def outcome(history: History, event: Event) -> str:
     """How an operation ended."""
     if event.type == "info":
-        known = "committed" if event.get("committed") else "not committed"
-        return f"? {event.error or 'reply lost'} ({known})"
+        effect = "committed" if event.get("committed") else "not committed"
+        return f"? {event.error or 'reply lost'} ({effect})"
     words = [str(event.status), _issued(history, event) if event.type == "ok" else _refusal(event)]
     if event.get("fault"):
         words.append(f"(injected {event.get('fault')})")

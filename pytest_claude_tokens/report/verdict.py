@@ -28,7 +28,7 @@ def verdict_text(history: History, verdict: Verdict) -> str:
 
 
 def verdict_page(history: History, verdict: Verdict) -> str:
-    """For somebody who asked for it: the story of what was found, all notes, and the verdict as the last line."""
+    """For a command that was asked for it: the story of what was found, all notes, and the verdict as the last line."""
     blocks = [_headline(verdict.violations[0])] if verdict.violations else []
     found = _story(history, verdict)
     blocks += [found] if found else []

@@ -15,7 +15,10 @@ import os
 import re
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_claude_tokens.guard.audit import Args, Check
 
 __all__ = ["CHECKS", "HOSTS", "MARKER", "RealServiceRefused", "shield", "unshield"]
 
@@ -25,7 +28,6 @@ HOSTS = ("anthropic.com", "claude.com", "claude.ai")
 MARKER = "CLAUDE_TOKENS_HANDLE"
 """The variable that marks an environment as one of ours."""
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _ASKS_PROXY = re.compile(rb"(?:CONNECT |[A-Z]+ https?://)(?:[^/@\s]*@)?([^/:?#\s]+)\S* HTTP/1\.")
 """The beginning of a request that names a host to a proxy."""
 
@@ -93,15 +95,15 @@ def _check_address(address: object) -> None:
         _check_host(address[0])
 
 
-def _on_look_up(event: str, args: tuple[Any, ...]) -> None:
+def _on_look_up(event: str, args: Args) -> None:
     _check_host(args[0])
 
 
-def _on_connect(event: str, args: tuple[Any, ...]) -> None:
+def _on_connect(event: str, args: Args) -> None:
     _check_address(args[1])
 
 
-def _on_send(event: str, args: tuple[Any, ...]) -> None:
+def _on_send(event: str, args: Args) -> None:
     """``http.client`` sends something: perhaps it asks a proxy for a real host."""
     connection, data = args
     asked = _ASKS_PROXY.match(data) if isinstance(data, bytes) else None
@@ -111,14 +113,12 @@ def _on_send(event: str, args: tuple[Any, ...]) -> None:
 
 def _is_ours(connection: Any) -> bool:
     """Whether it leads to a server of ours: one in this process, or, in an environment of ours, one in another."""
-    if connection.host not in _LOOPBACK:
-        return False
-    from fake_server.hosts import LISTENING_PORTS  # late: the guard is loaded without the service
+    from fake_server.hosts import LISTENING_PORTS, is_loopback  # late: the guard is loaded without the service
 
-    return connection.port in LISTENING_PORTS or MARKER in os.environ
+    return is_loopback(connection.host) and (connection.port in LISTENING_PORTS or MARKER in os.environ)
 
 
-CHECKS: dict[str, Callable[[str, tuple[Any, ...]], None]] = {
+CHECKS: dict[str, Check] = {
     "socket.getaddrinfo": _on_look_up,
     "socket.gethostbyname": _on_look_up,
     "socket.gethostbyaddr": _on_look_up,

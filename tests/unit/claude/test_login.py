@@ -166,7 +166,7 @@ signal.pause()
 
 def test_a_browser_that_stays_open_is_not_waited_for_long(world, monkeypatch, tmp_path):
     """A real browser does not end with the login: it is left open, and the login ends at once."""
-    monkeypatch.setattr(login, "_BROWSER_CLOSES", 0.001)
+    monkeypatch.setattr(login, "_BROWSER_EXIT_SECONDS", 0.001)
     script, seen = tmp_path / "browser.py", tmp_path / "browser.py.seen"
     script.write_text(STAYS)
     started, popen = [], subprocess.Popen

@@ -33,12 +33,13 @@ def _over_the_limit(calls: list[Operation], allowed: int) -> tuple[list[Operatio
     found: list[Operation] = []
     more = 0
     under_way: list[Operation] = []
-    for call in calls:
-        under_way = [op for op in under_way if op.end is None or op.end.seq > call.opened]
+    for call in calls:  # properties are not used: this loop is run for every overlap of every history that is explored
+        seq = call.invoke.seq
+        under_way = [op for op in under_way if op.end is None or op.end.seq > seq]
         # The oldest call of each worker; one that had a call open before it adds nothing.
-        oldest = {op.actor: op for op in reversed(under_way)}
+        oldest = {op.invoke.actor: op for op in reversed(under_way)}
         under_way.append(call)
-        if len(oldest) >= allowed and call.actor not in oldest:
+        if len(oldest) >= allowed and call.invoke.actor not in oldest:
             more += bool(found)
             found = found or [*sorted(oldest.values(), key=lambda op: op.opened), call]
     return found, more

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from pytest_claude_tokens.processes import groups
-from tests.unit.run.conftest import PATIENCE
+from tests.unit.processes.common import PATIENCE
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from typing import IO, TYPE_CHECKING, cast
 
 from fake_server.policy import PRESETS, Policy
 from fake_server.serve.commandline import HistoryFile, Parser, Usage
+from fake_server.server import GRACE_PERIOD_SECONDS
 from pytest_claude_tokens import node
 from pytest_claude_tokens.cli import isolate
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
-from pytest_claude_tokens.handle.finish import GRACE
 from pytest_claude_tokens.processes import namespace, supervise
 from pytest_claude_tokens.processes.groups import ProcessGroup, wait_until
 from pytest_claude_tokens.processes.reaper import Reaper
@@ -251,7 +251,7 @@ def _attend(tokens: ClaudeTokens, command: Sequence[str], environment: Mapping[s
                 _note_end(tokens, os.path.basename(command[0]), why)
                 supervise.end(program, _SIGNAL_GRACE_PERIOD_SECONDS, caught)
             else:
-                wait_until(lambda: bool(caught) or not program.is_alive(), GRACE)
+                wait_until(lambda: bool(caught) or not program.is_alive(), GRACE_PERIOD_SECONDS)
                 if program.is_alive():
                     _print("what the command left running was ended")
                     _note_kills(tokens)

@@ -32,10 +32,10 @@ _ORDER: tuple[DeviationKind, ...] = ("freeze", "freeze", "alone", "clock")
 def shrink(first: Outcome, run: Callable[[Schedule], Outcome], budget: int = BUDGET) -> tuple[Outcome, int]:
     """The simplest failing outcome of the same kind that was found in ``budget`` runs, and how many it took."""
     search = _Search(first, run, budget)
-    if first.schedule.kind != "facts":
+    if first.schedule.kind != "deviations":
         told = merge(first.taken)
         rest = [deviation for deviation in first.schedule.deviations if deviation.what in ("slow", "cancel", "kill")]
-        search.attempt(replace(first.schedule, kind="facts", deviations=(*told, *rest)))
+        search.attempt(replace(first.schedule, kind="deviations", deviations=(*told, *rest)))
     search.shorten()
     return search.best, search.runs
 
@@ -82,7 +82,7 @@ class _Search:
         self._descend()
         while len(self.best.schedule.deviations) > _FEW and self.runs < self._budget and self._start_over():
             self._descend()
-        if self.best.schedule.seed and self.best.schedule.kind == "facts":
+        if self.best.schedule.seed and self.best.schedule.kind == "deviations":
             self.attempt(replace(self.best.schedule, seed=0))
 
     def _descend(self) -> None:

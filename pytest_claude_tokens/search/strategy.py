@@ -17,9 +17,9 @@ from pytest_claude_tokens.simulation.schedule import (
     LENGTHS,
     Deviation,
     DeviationKind,
-    Kind,
     PlannedFault,
     Schedule,
+    ScheduleKind,
 )
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IntegerSource", "schedules"]
 
-_KINDS: tuple[Kind, ...] = ("facts",) * 7 + ("pct",) * 2 + ("walk",)
+_KINDS: tuple[ScheduleKind, ...] = ("deviations",) * 7 + ("pct",) * 2 + ("walk",)
 _WHATS: tuple[DeviationKind, ...] = ("freeze",) * 4 + ("slow",) * 3 + ("alone",) * 2 + ("clock",)
 _PROCESS_LIVES = (2, 4, 8)
 """When a process dies: a run has two decisions for each of its few requests, and a later death never strikes."""

@@ -189,7 +189,7 @@ def test_the_token_of_another_test_is_a_clear_failure(explored):
         "E   ValueError: the replay token was made for 2 workers as tasks, and this test has 3 workers as tasks: give "
         "it to the test that printed it (ct1-*"
     )
-    result.stdout.no_fnmatch_line("*exploration.py*")
+    result.stdout.no_fnmatch_line("*pytest_claude_tokens/*.py*")
     result.stdout.no_fnmatch_line("*--full-trace*")
 
 

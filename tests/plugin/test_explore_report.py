@@ -113,5 +113,5 @@ async def test_nothing(claude_tokens, workers):
             "FAILED test_it.py::test_nothing - claude_tokens.NothingRaced: 2 workers, no request *",
         ]
     )
-    result.stdout.no_fnmatch_line("*exploration.py*")
+    result.stdout.no_fnmatch_line("*pytest_claude_tokens/*.py*")
     result.stdout.no_fnmatch_line("*--full-trace*")

@@ -86,7 +86,7 @@ def test_threads(claude_tokens, workers):
             "claude-tokens: 1 test, * schedules, 0 violations",
         ]
     )
-    for inside in ("*crew.py*", "*world.py*", "*asyncio/*.py*", "*exploration.py*"):
+    for inside in ("*pytest_claude_tokens/*.py*", "*fake_server/*.py*", "*asyncio/*.py*"):
         result.stdout.no_fnmatch_line(inside)
 
 

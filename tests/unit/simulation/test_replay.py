@@ -25,7 +25,7 @@ FAULTS = st.one_of(
 WHATS = ["freeze", "alone", "clock", "slow", "cancel", "kill"]
 SCHEDULES = st.builds(
     Schedule,
-    kind=st.sampled_from(["facts", "pct", "walk"]),
+    kind=st.sampled_from(["deviations", "pct", "walk"]),
     deviations=st.lists(
         st.builds(Deviation, st.integers(0, 10**6), st.sampled_from(WHATS), st.integers(-50, 50), st.integers(0, 500)),
         max_size=30,
@@ -122,7 +122,9 @@ def test_token_of_another_version_is_told_by_its_prefix(prefix):
         Replay.read("ct2-" + TOKEN[len(PREFIX) :])
 
 
-@pytest.mark.parametrize("value", ["{}", "[]", "3", '"x"', '["tasks"]', '["tasks",2,"facts",0,[[1]]]', "null", "[" * 9])
+@pytest.mark.parametrize(
+    "value", ["{}", "[]", "3", '"x"', '["tasks"]', '["tasks",2,"deviations",0,[[1]]]', "null", "[" * 9]
+)
 def test_whole_token_of_something_else_is_refused(value):
     """Its checksum is right, and what it says is no replay."""
     import zlib

@@ -1,6 +1,6 @@
 """``claude-tokens run -- CMD…``: any command's token traffic meets the fake service; then the verdict.
 
-The verdict is the history's. What the command's exit status says is printed, and proves nothing.
+The verdict is that of the history. The command's own exit status is printed, and proves nothing.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser = Parser(
         prog=prog,
         usage=f"{prog} [options] -- COMMAND ...",
-        description="Run any command in an environment in which its token traffic meets the fake service, with a fake "
+        description="Run any command in an environment that leads its token traffic to the fake service, with a fake "
         "`claude` first on PATH and an account logged in; then print the verdict.",
         epilog="Exit status: 0 valid, 1 violated, 2 usage, 3 unknown, or valid but the command failed by itself. "
-        "SIGINT, SIGTERM and SIGHUP end the command; what was seen until then is judged, and is unknown at best.",
+        "SIGINT, SIGTERM and SIGHUP end the command; what happened until then is judged, and is unknown at best.",
     )
     parser.add_argument("--policy", default="anthropic", metavar="NAME", help=f"one of {', '.join(PRESETS)}")
     parser.add_argument(
@@ -74,10 +74,10 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="INVARIANT",
-        help="only note violations of it, and don't fail; may be repeated",
+        help="note violations of INVARIANT without failing; may be repeated",
     )
-    parser.add_argument("--history", metavar="FILE", help="write the history to FILE, each line at once")
-    parser.add_argument("--timeout", type=_positive_seconds, metavar="SECONDS", help="end the command after so long")
+    parser.add_argument("--history", metavar="FILE", help="write the history to FILE, line by line as it happens")
+    parser.add_argument("--timeout", type=_positive_seconds, metavar="SECONDS", help="end the command after that time")
     parser.add_argument(
         "--serialize", type=_seconds, metavar="SECONDS", help="seconds between the starts of two calls on one bearer"
     )
@@ -96,12 +96,14 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="one more account, its setup-token exported as NAME",
     )
     parser.add_argument(
-        "--node", action="store_true", help="lead Node programs to the fake service, too; their fetch heeds no proxy"
+        "--node",
+        action="store_true",
+        help="lead Node programs to the fake service, too; their fetch ignores proxy variables",
     )
     parser.add_argument(
         "--real-claude",
         action="store_true",
-        help="leave PATH alone; runs in a network namespace without a route out, or not at all",
+        help="leave PATH alone; run in a network namespace without a route out, or not at all",
     )
     parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser

@@ -45,7 +45,7 @@ def install() -> None:
     global _active  # noqa: PLW0603 - as above
     with _lock:
         if not _hosts_allowed:
-            hosts.shield()
+            hosts.install()
         if not _active:
             _active = True
             audit.start(_checks())
@@ -56,7 +56,7 @@ def uninstall() -> None:
     global _active  # noqa: PLW0603 - as above
     with _lock:
         _active = False
-        hosts.unshield()
+        hosts.uninstall()
         audit.stop()
 
 

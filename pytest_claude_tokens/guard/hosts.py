@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pytest_claude_tokens.guard.audit import Args, Check
 
-__all__ = ["CHECKS", "HOSTS", "MARKER", "RealServiceRefused", "shield", "unshield"]
+__all__ = ["CHECKS", "HOSTS", "MARKER", "RealServiceRefused", "install", "uninstall"]
 
 HOSTS = ("anthropic.com", "claude.com", "claude.ai")
 """The real hosts: these and all below them."""
@@ -52,7 +52,7 @@ def _rebuild(*args: object) -> RealServiceRefused:
     return RealServiceRefused(*args)
 
 
-def shield() -> None:
+def install() -> None:
     """Name the hosts in ``NO_PROXY`` and wrap the sockets' methods.
 
     Each handle calls it: a test may have replaced either, and have put it back since.
@@ -61,8 +61,8 @@ def shield() -> None:
     _wrap_sockets()
 
 
-def unshield() -> None:
-    """Undo :func:`shield`; a replacement that other code has made meanwhile stays."""
+def uninstall() -> None:
+    """Undo :func:`install`; a replacement that other code has made meanwhile stays."""
     _restore_no_proxy()
     for owner, name, before, ours in reversed(_wrapped):
         if owner.__dict__.get(name) is ours:
@@ -149,7 +149,7 @@ def _wrap_sockets() -> None:
 def _checked(method: Callable[..., Any], places: slice) -> Callable[..., Any]:
     @wraps(method)
     def checked(connection: Any, *args: Any) -> Any:
-        for address in args[places] if _wrapped else ():  # code that kept it calls it after `unshield`, too
+        for address in args[places] if _wrapped else ():  # code that kept it calls it after `uninstall`, too
             _check_address(address)
         return method(connection, *args)
 

@@ -29,7 +29,7 @@ def unshare(*flags: str) -> list[str]:
 
 
 def missing_program(name: str) -> str | None:
-    """That a program of util-linux is not there, in a clause; ``None`` where it is."""
+    """Says, in a clause, that a program of util-linux is missing; ``None`` where it is there."""
     return None if shutil.which(name) else f"there is no program `{name}` on PATH (Linux, util-linux)"
 
 

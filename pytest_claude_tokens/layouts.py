@@ -73,7 +73,7 @@ class Layout:
         expired; in the layout ``setup-token``, a new one for each worker. Raises :class:`Unavailable`.
         """
         if workers < 1:
-            raise ValueError(f"prepare(workers={workers}): at least 1")
+            raise ValueError(f"prepare(workers={workers}): must be at least 1")
         obstacle = self.obstacle
         if obstacle is not None:
             raise Unavailable(f"the layout {self.name} can't be made: {obstacle}")
@@ -101,7 +101,7 @@ def start(
 
 
 class _Site:
-    """What a layout is made of."""
+    """What a layout is made from: the handle, the folder, the workers, and whose login it is."""
 
     def __init__(self, tokens: ClaudeTokens, name: str, workers: int, account: Account | str | None) -> None:
         self.tokens = tokens
@@ -153,7 +153,7 @@ def _mounting(*pairs: tuple[Path, Path], command: Sequence[str] = ()) -> list[st
 
 
 @functools.cache
-def _no_namespaces() -> str | None:
+def _mount_obstacle() -> str | None:
     missing = namespace.missing_program("mount")
     if missing is not None:
         return missing
@@ -161,7 +161,7 @@ def _no_namespaces() -> str | None:
         return namespace.obstacle("--mount", command=_mounting((Path(folder), Path(folder)), command=("true",)))
 
 
-def _no_flock() -> str | None:
+def _flock_obstacle() -> str | None:
     return namespace.missing_program("flock")
 
 
@@ -245,19 +245,19 @@ LAYOUTS: Mapping[str, Layout] = {
             "container-shared-dir",
             "containers, each with a private home; the folder above the config directory is mounted in all of them",
             _container_shared,
-            _no_namespaces,
+            _mount_obstacle,
         ),
         Layout(
             "container-home",
             "containers that mount the config directory itself into a private home: its lock, beside it, is private",
             _container_home,
-            _no_namespaces,
+            _mount_obstacle,
         ),
         Layout(
             "mounted-file",
             "containers that mount the credentials file alone into a private config directory",
             _mounted_file,
-            _no_namespaces,
+            _mount_obstacle,
         ),
         Layout("copied-credentials", "a copy of the login for each worker", _copied),
         Layout("symlinked-dir", "each worker's config directory is a symlink to one directory", _symlinked_dir),
@@ -271,7 +271,7 @@ LAYOUTS: Mapping[str, Layout] = {
             "flock-wrapper",
             "one config directory, and `flock -w 600` around each whole invocation",
             _flock,
-            _no_flock,
+            _flock_obstacle,
         ),
     )
 }

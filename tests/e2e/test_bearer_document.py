@@ -55,7 +55,7 @@ def run(capfd, monkeypatch):
     made = []
 
     def call(*arguments, together=2):
-        class Meeting(running.ClaudeTokens):
+        class Overlapping(running.ClaudeTokens):
             def open(self):
                 server = self.server
                 server.holds.append(Hold("call", together))
@@ -68,7 +68,7 @@ def run(capfd, monkeypatch):
                 made.append(self)
                 return super().open()
 
-        monkeypatch.setattr(running, "ClaudeTokens", Meeting)
+        monkeypatch.setattr(running, "ClaudeTokens", Overlapping)
         capfd.readouterr()
         status = running.main([str(argument) for argument in arguments])
         return Ended(status, *capfd.readouterr(), made[-1].history.taken())

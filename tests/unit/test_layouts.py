@@ -30,9 +30,9 @@ def able(monkeypatch):
     """A machine that can make every layout, as far as anybody asks."""
     monkeypatch.setattr(namespace.shutil, "which", lambda name: f"/bin/{name}")
     monkeypatch.setattr(namespace.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0))
-    layouts._no_namespaces.cache_clear()
+    layouts._mount_obstacle.cache_clear()
     yield
-    layouts._no_namespaces.cache_clear()
+    layouts._mount_obstacle.cache_clear()
 
 
 def watched(tokens):
@@ -169,9 +169,9 @@ def test_nobody_is_no_worker(tokens):
 @pytest.fixture
 def forgetful():
     """What this process found out about its machine is forgotten, before and after."""
-    layouts._no_namespaces.cache_clear()
+    layouts._mount_obstacle.cache_clear()
     yield
-    layouts._no_namespaces.cache_clear()
+    layouts._mount_obstacle.cache_clear()
 
 
 @pytest.mark.parametrize("name", [*MOUNTED, "flock-wrapper"])

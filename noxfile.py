@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import nox
@@ -101,6 +103,21 @@ def run_all(session: nox.Session, *commands: tuple[str, ...], env: Mapping[str, 
         session.error(f"failed: {', '.join(failed)}")
 
 
+@contextmanager
+def processor_time(session: nox.Session) -> Iterator[None]:
+    """Say how much of it the block took: unlike the time that passed, it can be compared between busy machines."""
+
+    def used() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
+    before = used()
+    try:
+        yield
+    finally:
+        session.log(f"took {used() - before:.0f} s of processor time")
+
+
 def helper(session: nox.Session, script: str, *arguments: str) -> str:
     """What a script of `.ci` prints, run by the Python of nox."""
     printed = session.run(sys.executable, str(ROOT / ".ci" / script), *arguments, external=True, silent=True)
@@ -114,7 +131,7 @@ def environment(session: nox.Session) -> dict[str, str | None]:
     return names | ({"CLAUDE_TOKENS_NODE_MODULES": str(modules)} if modules.exists() else {})
 
 
-def run_suite(session: nox.Session, *options: str) -> None:
+def run_suite(session: nox.Session) -> None:
     """Run the suite where no checkout can be imported, against the wheel that the session has installed."""
     with tempfile.TemporaryDirectory(prefix="suite.") as folder:
         for part in ("tests", "examples"):
@@ -123,8 +140,9 @@ def run_suite(session: nox.Session, *options: str) -> None:
         python = Path(session.bin) / "python"
         with session.chdir(folder):
             session.run("python", "-c", WHERE, *RELEASES)
-            command = (str(python), "-m", "pytest", "-q", "-n2", *options, *session.posargs)
-            session.run(*command, env=environment(session))
+            command = (str(python), "-m", "pytest", "-q", "-n2", *session.posargs)
+            with processor_time(session):
+                session.run(*command, env=environment(session))
 
 
 RELEASES = ("pytest", "hypothesis", "respx", "httptools", "anthropic", "aiohttp")
@@ -184,7 +202,7 @@ def readme(session: nox.Session) -> None:
         # The `.pth` file of coverage, which comes with the README's `test`, starts it in each process that finds this.
         measured = ("env", f"COVERAGE_PROCESS_START={place / 'pyproject.toml'}")
         coverage = (".venv/bin/python", "-m", "coverage")
-        with session.chdir(place):
+        with session.chdir(place), processor_time(session):
             session.log(f"$ {readme_command()}")
             run_all(
                 session,

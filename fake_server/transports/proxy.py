@@ -13,8 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fake_server.hosts import is_loopback
 from fake_server.transports.loopback.connection import Connection
-from fake_server.transports.loopback.http1 import Message, Parser, Refusal, hostname_of, is_loopback, proxy_user
+from fake_server.transports.loopback.http1 import Message, Parser, Refusal, hostname_of, proxy_user
 from fake_server.transports.loopback.listener import Listener
 
 if TYPE_CHECKING:
@@ -22,15 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from fake_server.server import Server
-    from fake_server.transports.loopback.listener import Pace
+    from fake_server.transports.loopback.host import Host, WaitHook
 
 __all__ = ["ProxyServer", "available"]
 
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
-_HANDSHAKE = 10.0
-"""Seconds for a TLS handshake."""
-_FAREWELL = 1.0
-"""Seconds for a client to answer the end of its TLS session."""
+_TLS_HANDSHAKE_TIMEOUT_SECONDS = 10.0
+_TLS_SHUTDOWN_TIMEOUT_SECONDS = 1.0
+"""In which a client answers the end of its TLS session."""
 
 
 def available() -> bool:
@@ -57,9 +57,9 @@ class ProxyServer(Listener):
         *,
         own: Listener | None = None,
         hosts: Iterable[str] = (),
-        pace: Pace | None = None,
+        wait_hook: WaitHook | None = None,
     ) -> None:
-        super().__init__(server, host, port, hosts=hosts, pace=pace)
+        super().__init__(server, host, port, hosts=hosts, wait_hook=wait_hook)
         import trustme
 
         authority = trustme.CA(organization_name="fake Claude token service, for tests only")
@@ -112,8 +112,8 @@ class _ProxyConnection(Connection):
                 inside,
                 self.listener.tls,
                 server_side=True,
-                ssl_handshake_timeout=_HANDSHAKE,
-                ssl_shutdown_timeout=_FAREWELL,
+                ssl_handshake_timeout=_TLS_HANDSHAKE_TIMEOUT_SECONDS,
+                ssl_shutdown_timeout=_TLS_SHUTDOWN_TIMEOUT_SECONDS,
             )
         except OSError:
             return
@@ -126,7 +126,7 @@ class _ProxyConnection(Connection):
 class _TunnelConnection(Connection):
     """A connection inside a tunnel. What comes before :meth:`connection_made` is kept for it."""
 
-    def __init__(self, listener: Listener, name: str, worker: str | None) -> None:
+    def __init__(self, listener: Host, name: str, worker: str | None) -> None:
         super().__init__(listener, name, worker)
         self._early: bytes | None = b""
 

@@ -20,11 +20,9 @@ from fake_server.clock import stopwatch as real_stopwatch
 from fake_server.faults import Fault
 from fake_server.policy import Policy
 from fake_server.protocol.actors import WORKER
-from fake_server.protocol.wire import account_of
 from fake_server.server import Server
-from fake_server.tokens import redact
 from pytest_claude_tokens.claude.credentials import FILE, write_new
-from pytest_claude_tokens.guard import guard
+from pytest_claude_tokens.guard import audit, guard
 from pytest_claude_tokens.handle import frozen_time
 from pytest_claude_tokens.handle.accounts import Account
 from pytest_claude_tokens.handle.endpoints import LocalEndpoints
@@ -42,9 +40,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from fake_server.faults import Target
+    from fake_server.faults import RequestKind
     from fake_server.transports.inprocess import Waiter
-    from fake_server.transports.loopback.listener import Pace
+    from fake_server.transports.loopback.host import WaitHook
     from pytest_claude_tokens.claude.telemetry import Record
     from pytest_claude_tokens.handle.stores import Ask, Source
     from pytest_claude_tokens.judge.judging import Verdict
@@ -85,7 +83,7 @@ class ClaudeTokens:
         intercept: bool = True,
         sink: IO[str] | None = None,
         ask: Ask | None = None,
-        pace: Pace | None = None,
+        pace: WaitHook | None = None,
         grace: Callable[[Server], object] | None = None,
     ) -> None:
         chosen = policy if isinstance(policy, Policy) else Policy.preset(policy or "anthropic")
@@ -199,16 +197,8 @@ class ClaudeTokens:
         a year). ``expired``: it has ended already.
         """
         with self.server.lock:
-            if name is None:
-                name = next(free for n in range(1, 1_000_000) if not self.server.authority.grants_of(free := f"a{n}"))
-            elif account_of(name) != name:
-                raise ValueError(f"{redact(repr(name))}: an account's name is 1 to 32 letters, digits and . _ @ + -")
-            elif self.server.authority.grants_of(name):
-                raise ValueError(
-                    f"the account {name!r} is logged in already; keep what account() returned, or name another"
-                )
             grant = self.server.login(name, expires_in=-1.0 if expired else expires_in, setup_token=setup_token)
-            account = self._accounts[name] = Account.of(grant)
+            account = self._accounts[grant.account] = Account.of(grant)
             return account
 
     def expire(self, account: Account | str) -> None:
@@ -244,7 +234,9 @@ class ClaudeTokens:
         finally:
             WORKER.reset(token)
 
-    def fail_next(self, target: Target, fault: Fault, count: int = 1, account: Account | str | None = None) -> None:
+    def fail_next(
+        self, target: RequestKind, fault: Fault, count: int = 1, account: Account | str | None = None
+    ) -> None:
         """The next ``count`` requests of that kind, of ``account`` where given, meet ``fault``."""
         if not isinstance(fault, Fault):
             raise TypeError(
@@ -255,7 +247,7 @@ class ClaudeTokens:
             self.server.faults.add(target, fault, count=count, account=name)
 
     @contextmanager
-    def hold(self, target: Target, count: int = 2) -> Iterator[None]:
+    def hold(self, target: RequestKind, count: int = 2) -> Iterator[None]:
         """Hold requests of that kind, before the gate, until ``count`` of them wait; then let all go on.
 
         The end of the block lets them go, too. Raises ``TimeoutError`` at the end of the block where too few had come
@@ -276,7 +268,7 @@ class ClaudeTokens:
         login = self._login(account)
         if not name or name.startswith(".") or os.path.basename(name) != name:
             raise ValueError(f"config_dir(name={name!r}): the name of a folder, such as shared")
-        with self.server.lock, guard.muted():
+        with self.server.lock, audit.muted():
             folder = self.tmp_path / "config" / login.name / name
             if not folder.exists():
                 folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -391,9 +383,9 @@ class ClaudeTokens:
             self._stores.settle()
 
     def _answer_in_process(self, undo: ExitStack) -> None:
-        from fake_server.transports.inprocess import Interceptor, RealWaiter, Target
+        from fake_server.transports.inprocess import Destination, Interceptor, RealWaiter
 
-        target = Target(self.server, self._waiter or RealWaiter())
+        target = Destination(self.server, self._waiter or RealWaiter())
         undo.enter_context(Interceptor(lambda: target, hosts=self._hosts))
 
     def __repr__(self) -> str:

@@ -8,14 +8,14 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from fake_server.protocol.actors import WORKER
-from pytest_claude_tokens.simulation.thread_record import Stopped, target
+from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
 from pytest_claude_tokens.simulation.threads import bind_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from fake_server.core.journal import Journal
     from fake_server.events import Event
+    from fake_server.server import Server
     from pytest_claude_tokens.simulation.world import World
 
 __all__ = ["Workers", "is_race"]
@@ -24,19 +24,19 @@ __all__ = ["Workers", "is_race"]
 class Workers:
     """Runs functions in all workers at once; ``raced``: a request was open while another worker's job was under way."""
 
-    def __init__(self, world: World, size: int, journal: Journal, *, simulated_loop: bool) -> None:
+    def __init__(self, world: World, size: int, server: Server, *, simulated_loop: bool) -> None:
         self.size = size
         self.raced = False
         self._world = world
-        self._journal = journal
+        self._server = server
+        self._journal = server.journal
         self._loop = simulated_loop
         self._working = [0] * size
         self._open: dict[int, int] = {}
         self._tasks: dict[int, asyncio.Task[Any]] = {}
         self._dead: set[int] = set()
         self._when_dead: list[Callable[[int], None]] = []
-        world.on_death = self._strike
-        journal.observers.append(self._observe)
+        self._journal.observers.append(self._observe)
 
     def __call__(self, *functions: Callable[[], Any], per_worker: int = 1) -> Any:
         """Run one function in every worker, or one in each; in an ``async def`` the result is awaited.
@@ -53,8 +53,8 @@ class Workers:
     def __len__(self) -> int:
         return self.size
 
-    def dismiss(self) -> None:
-        """All is over. What refers to each other is let go, so that it need not wait for the collector."""
+    def detach(self) -> None:
+        """The run is over: break the references between what refers to each other, so that it needs no collector."""
         self._journal.observers.remove(self._observe)
         self._tasks.clear()
         self._when_dead.clear()
@@ -143,7 +143,7 @@ class Workers:
 
     # What the schedule does to them.
 
-    def _strike(self, what: str, number: int) -> None:
+    def strike(self, what: str, number: int) -> None:
         """Cancel or kill a worker. A killed one never runs again, not even its ``finally`` blocks."""
         name = f"w{number}"
         if number >= self.size or not self._working[number]:
@@ -157,15 +157,9 @@ class Workers:
         self._dead.add(number)
         self._world.drop(number)
         self._end(number)
-        for exchange in self.exchanges_of(name):
-            exchange.abandon("killed")
+        self._server.abandon(name, "killed")
         for tell in self._when_dead:
             tell(number)
-
-    def exchanges_of(self, name: str) -> list[Any]:
-        """The open exchanges of a worker; set by the runner, which knows the server."""
-        del name
-        return []
 
     # What raced.
 
@@ -178,7 +172,7 @@ class Workers:
 
     def _observe(self, event: Event) -> None:
         if event.type == "invoke" and event.op is not None:
-            number = target(event.actor)
+            number = worker_number(event.actor)
             self._open[event.op] = number
             if not self.raced:
                 self.raced = is_race(number, self._working)
@@ -189,7 +183,7 @@ class Workers:
 def is_race(asking: int, working: Sequence[object]) -> bool:
     """Whether a request of worker ``asking`` meets another one's job, given which of them are at work.
 
-    One of nobody's (-1), such as a dispatcher's own task that serves them all, does where two are at work.
+    A request of no worker (-1), such as one of a dispatcher's own task that serves all, does where two are at work.
     """
     at_work = [number for number, works in enumerate(working) if works]
     return any(number != asking for number in at_work) if asking >= 0 else len(at_work) > 1

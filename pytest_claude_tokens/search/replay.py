@@ -1,17 +1,16 @@
 """Replay tokens: ``ct1-…`` holds everything that a run depends on but the code.
 
-Kind of test, number of workers, schedule with its seed and planned_faults, the policy's knobs, and (where the test has
-strategies of its own) Hypothesis's choices for their values. The alphabet is that of base64url: it can be pasted into
-a shell, and a line break or a lost letter is noticed.
+Kind of test, number of workers, schedule with its seed and planned faults, the policy's knobs, and (where the test has
+strategies of its own) Hypothesis's choices for their values: JSON, compressed by zlib, whose checksum notices a line
+break or a lost letter, in the alphabet of base64url, which can be pasted into a shell.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import math
 import zlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from fake_server.faults import Fault
@@ -53,24 +52,19 @@ class Replay:
                 [deviation.position, deviation.what, deviation.target, deviation.length]
                 for deviation in schedule.deviations
             ],
-            [[planned.position, planned.target, _trim(planned.fault)] for planned in schedule.planned_faults],
+            [[planned.position, planned.target, planned.fault.to_dict()] for planned in schedule.planned_faults],
             self.policy,
             list(self.names),
-            base64.b64encode(self.choices).decode(),
+            list(self.choices),
             self.example,
         ]
         while value and not value[-1]:
             value.pop()
-        text = json.dumps(value, separators=(",", ":")).encode()
-        packed = zlib.compress(text, 9, wbits=-15)
-        return PREFIX + _encoded(_sum(packed) + packed)
+        return PREFIX + _encoded(zlib.compress(json.dumps(value, separators=(",", ":")).encode(), 9))
 
     def policy_again(self) -> Policy:
         """The policy that its knobs make."""
-        knobs: dict[str, Any] = {name: math.inf if value == "inf" else value for name, value in self.policy.items()}
-        if "scopes" in knobs:
-            knobs["scopes"] = frozenset(knobs["scopes"])
-        return Policy().but(**knobs)
+        return Policy.from_dict(self.policy)
 
     @classmethod
     def read(cls, text: str) -> Replay:
@@ -79,17 +73,19 @@ class Replay:
             raise BadToken(f"{text!r} is not a replay token of this version, which begins with {PREFIX}")
         try:
             data = base64.b64decode(text[len(PREFIX) :] + "=" * (-len(text[len(PREFIX) :]) % 4), b"-_", validate=True)
-            if _sum(data[4:]) != data[:4] or PREFIX + _encoded(data) != text:
-                raise ValueError("checksum")
-            value = json.loads(zlib.decompress(data[4:], wbits=-15))
-            value += [0, [], [], {}, [], "", 0][len(value) - 3 :]  # what token() left off
+            stream = zlib.decompressobj()
+            value = json.loads(stream.decompress(data))
+            # zlib by itself takes a cut stream, and more behind its end; base64 takes any bits behind the last byte.
+            if not stream.eof or stream.unused_data or PREFIX + _encoded(data) != text:
+                raise ValueError("not one whole stream")
+            value += [0, [], [], {}, [], [], 0][len(value) - 3 :]  # what token() left off
             kind, workers, order, seed, deviations, planned_faults, policy, names, choices, example = value
             schedule = Schedule(
                 kind=order,
                 seed=seed,
                 deviations=tuple(Deviation(*deviation) for deviation in deviations),
                 planned_faults=tuple(
-                    PlannedFault(position, target, Fault(**fault)) for position, target, fault in planned_faults
+                    PlannedFault(position, target, Fault.from_dict(fault)) for position, target, fault in planned_faults
                 ),
             )
             return cls(
@@ -98,21 +94,12 @@ class Replay:
                 schedule=schedule,
                 policy=policy,
                 names=tuple(names),
-                choices=base64.b64decode(choices),
+                choices=bytes([*choices]),
                 example=example,
             )
         except (ValueError, TypeError, zlib.error):
             raise BadToken(f"{text!r} is damaged: copy the whole token, with every letter, from the report") from None
 
 
-def _sum(packed: bytes) -> bytes:
-    return zlib.crc32(packed).to_bytes(4, "big")
-
-
 def _encoded(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _trim(fault: Fault) -> dict[str, Any]:
-    default = Fault(kind=fault.kind)
-    return {"kind": fault.kind} | {k: v for k, v in asdict(fault).items() if v != getattr(default, k)}

@@ -15,13 +15,14 @@ PLAIN = "-p no:cacheprovider -p no:randomly -o asyncio_default_fixture_loop_scop
 POOL = '''
 """Requests straight at the service, without a client: the same in any kind of test."""
 import json
+from fake_server.exchange import Exchange
 from fake_server.protocol.wire import Request
 
 def refresh(tokens, worker, secret):
     body = {"grant_type": "refresh_token", "refresh_token": secret, "client_id": "c"}
     headers = (("content-type", "application/json"),)
     request = Request("POST", "/v1/oauth/token", headers, json.dumps(body).encode())
-    exchange = tokens.server.exchange(request, worker)
+    exchange = Exchange(tokens.server, request, worker)
     while exchange.step() is not None:
         pass
     return tokens.server.journal.events[-1].status

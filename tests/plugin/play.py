@@ -26,7 +26,7 @@ class Play:
         self.server = Server(policy or Policy(), clock, lambda: self.now, namespace="play")
 
     def login(self, account: str = "work") -> Any:
-        return self.server.login(account)
+        return self.server.grant(account)
 
     def refresh(self, actor: str, token: str) -> Exchange:
         body = json.dumps({"grant_type": "refresh_token", "refresh_token": token, "client_id": "c"}).encode()
@@ -37,7 +37,7 @@ class Play:
         return self.begin(actor, Request("POST", "/v1/messages", (("authorization", f"Bearer {bearer}"),), b"{}"))
 
     def begin(self, actor: str, request: Request) -> Exchange:
-        exchange = self.server.exchange(request, actor)
+        exchange = Exchange(self.server, request, actor)
         assert exchange.step() == Wait("request")
         self.now += 0.001
         return exchange

@@ -10,9 +10,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Self
 
 from fake_server.clock import stopwatch
-from fake_server.hosts import KNOWN_HOSTS
-from fake_server.transports.loopback.connection import Connection, Local
-from fake_server.transports.loopback.http1 import is_loopback
+from fake_server.hosts import KNOWN_HOSTS, LISTENING_PORTS, canonical, is_loopback
+from fake_server.transports.loopback.connection import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,27 +20,23 @@ if TYPE_CHECKING:
     from fake_server.exchange import Exchange
     from fake_server.protocol.wire import Request
     from fake_server.server import Server
+    from fake_server.transports.loopback.host import Accepted, Local, LocalHandler, WaitHook
 
-    Pace = Callable[[Exchange, Wait], Wait]
-    Aside = Callable[[Request], Local | None]
+__all__ = ["Listener", "check_host"]
 
-__all__ = ["PORTS", "Listener", "check_host"]
-
-PORTS: set[int] = set()
-"""Where this process listens now: what is sent there goes no further."""
-
-_BACKLOG = 1024
+_BACKLOG_LIMIT = 1024
 """Connections that may wait to be accepted: a burst of hundreds must not lose one."""
 
-_DRAIN = 0.005
-"""Seconds between two looks at whether all that was open has ended."""
+_DRAIN_POLL_INTERVAL_SECONDS = 0.005
+"""Between two looks at whether every open request has ended."""
 
 
 def check_host(host: str) -> str:
     """The loopback address that ``host`` is. Raises ``ValueError`` where it is none."""
     if not is_loopback(host):
         raise ValueError(f"cannot listen on {host or 'all addresses'}: a fake service is bound to loopback only")
-    return "127.0.0.1" if host == "localhost" else host
+    name = canonical(host)
+    return "127.0.0.1" if name == "localhost" else name
 
 
 class RealTimeLoop(asyncio.SelectorEventLoop):
@@ -58,9 +53,9 @@ class RealTimeLoop(asyncio.SelectorEventLoop):
 class Listener:
     """Answers for ``server`` on a loopback address; ``port`` 0 takes a free one.
 
-    ``hosts`` are host names to answer for besides the known ones. ``pace`` is asked at each wait of an exchange, in
-    the thread of the event loop, what to wait for in its stead: how a schedule gets its way. ``aside`` answers
-    requests that are not for the service.
+    ``hosts`` are host names to answer for besides the known ones. ``wait_hook`` is asked at each wait of an exchange,
+    in the thread of the event loop, what to wait for in its stead: how a schedule gets its way. ``local_handler``
+    answers requests that are not for the service.
     """
 
     prefix = "c"
@@ -73,17 +68,17 @@ class Listener:
         port: int = 0,
         *,
         hosts: Iterable[str] = (),
-        pace: Pace | None = None,
-        aside: Aside | None = None,
+        wait_hook: WaitHook | None = None,
+        local_handler: LocalHandler | None = None,
     ) -> None:
         self.server = server
         self.host = check_host(host)
         self.port = port
-        self.hosts = (*KNOWN_HOSTS, *(name.lower().rstrip(".") for name in hosts))
-        self.connections: set[Connection] = set()
+        self.hosts = (*KNOWN_HOSTS, *(canonical(name) for name in hosts))
+        self.connections: set[Accepted] = set()
         self.loop: asyncio.AbstractEventLoop
-        self._pace = pace
-        self._aside = aside
+        self._wait_hook = wait_hook
+        self._local_handler = local_handler
         self._names = count(1)
         self._grace = 0.0
         self.draining = False
@@ -109,12 +104,12 @@ class Listener:
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind((self.host, self.port))
-            listening.listen(_BACKLOG)
+            listening.listen(_BACKLOG_LIMIT)
         except OSError:
             listening.close()
             raise
         self.port = listening.getsockname()[1]
-        PORTS.add(self.port)
+        LISTENING_PORTS.add(self.port)
         self.loop = RealTimeLoop()
         self._thread = threading.Thread(target=self._run, args=(listening,), name="fake-server", daemon=True)
         self._thread.start()
@@ -129,7 +124,7 @@ class Listener:
             self.call(self._stopping.set)
             self._thread.join()
             self._thread = None
-            PORTS.discard(self.port)
+            LISTENING_PORTS.discard(self.port)
 
     def call(self, function: Callable[..., object], *args: object) -> None:
         """Run ``function`` in the loop's thread, from any thread; nothing happens where the loop has ended."""
@@ -142,13 +137,13 @@ class Listener:
         """Whether requests for ``host`` are answered here."""
         return is_loopback(host) or host in self.hosts
 
-    def pace(self, exchange: Exchange, wait: Wait) -> Wait:
+    def wait_hook(self, exchange: Exchange, wait: Wait) -> Wait:
         """What ``exchange`` is to wait for where it asked for ``wait``."""
-        return wait if self._pace is None else self._pace(exchange, wait)
+        return wait if self._wait_hook is None else self._wait_hook(exchange, wait)
 
     def local(self, request: Request) -> Local | None:
         """The answer to a request that is not for the service."""
-        return None if self._aside is None else self._aside(request)
+        return None if self._local_handler is None else self._local_handler(request)
 
     def accept(self) -> Connection:
         """A new connection."""
@@ -170,13 +165,13 @@ class Listener:
             self.loop.close()
 
     async def _serve(self, listening: socket.socket) -> None:
-        server = await self.loop.create_server(self.accept, sock=listening, backlog=_BACKLOG)
+        server = await self.loop.create_server(self.accept, sock=listening, backlog=_BACKLOG_LIMIT)
         await self._stopping.wait()
         self.loop.remove_reader(listening)  # a closed server fails those that it has half accepted
         self.draining = True
         deadline = self.loop.time() + self._grace
-        while self._is_busy() and self.loop.time() < deadline:  # noqa: ASYNC110 - nobody tells when the last one ends
-            await asyncio.sleep(_DRAIN)
+        while self._is_busy() and self.loop.time() < deadline:  # noqa: ASYNC110 - the end of the last one is announced by no event
+            await asyncio.sleep(_DRAIN_POLL_INTERVAL_SECONDS)
         while self.connections or len(asyncio.all_tasks()) > 1:
             for connection in list(self.connections):
                 connection.leave("server stopped")

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from fake_server.clock import Clock
 from fake_server.effects import Break, Piece, Start, Wait
+from fake_server.exchange import Exchange
 from fake_server.policy import Policy
 from fake_server.protocol.wire import Request
 from fake_server.server import Server
@@ -55,7 +56,7 @@ class InMemoryHttp:
         if not wait:
             return Reply(0, {}, b"")
         request = Request.parse(method, target.path, tuple(names.items()), body or b"", target.host)
-        exchange = self.world.server.exchange(request, "w")
+        exchange = Exchange(self.world.server, request, "w")
         started, data = None, b""
         while (effect := exchange.step()) is not None:
             if isinstance(effect, Wait):

@@ -143,7 +143,7 @@ def test_a_pace_may_replace_every_wait(server):
     def pace(exchange, wait):
         return Wait(wait.why, signal=go_on) if exchange.actor == "w0" else wait
 
-    with SocketServer(server, pace=pace) as listener, raw(listener.port) as one, raw(listener.port) as two:
+    with SocketServer(server, wait_hook=pace) as listener, raw(listener.port) as one, raw(listener.port) as two:
         one.send(request("GET", "/w/w0/api/hello"))
         watch.of("invoke")
         two.send(request("GET", "/w/w1/api/hello"))
@@ -162,7 +162,7 @@ def test_a_wait_ends_once(server):
     def pace(exchange, wait):
         return Wait(wait.why, seconds=0.0, signal=late) if exchange.op == 1 else Wait(wait.why, signal=go_on)
 
-    with SocketServer(server, pace=pace) as listener, raw(listener.port) as client:
+    with SocketServer(server, wait_hook=pace) as listener, raw(listener.port) as client:
         client.send(request("GET", "/api/hello"))
         assert client.reply().status == 200
         client.send(request("GET", "/api/hello"))

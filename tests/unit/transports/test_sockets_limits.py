@@ -47,7 +47,7 @@ def test_a_body_without_end_is_refused(server, listener, how):
 
 def test_a_refused_client_that_stays_is_cut_off(listener, monkeypatch):
     """A client that reads its refusal but never closes does not stay for ever."""
-    monkeypatch.setattr("fake_server.transports.loopback.connection._LINGER", 0.0)
+    monkeypatch.setattr("fake_server.transports.loopback.connection._REFUSED_LINGER_SECONDS", 0.0)
     with raw(listener.port) as client:
         client.send(b"nonsense\r\n\r\n")
         assert client.reply().status == 400
@@ -178,13 +178,13 @@ def test_a_request_is_attributed_by_the_strongest_sign(server, listener, target,
     assert invokes(server)[0].actor == actor
 
 
-def test_requests_can_be_answered_aside(server):
+def test_requests_can_be_answered_by_a_local_handler(server):
     """An answer from beside the service is not journalled; all other requests go on."""
 
-    def aside(asked):
+    def local_handler(asked):
         return Local(201, b"mine\n", "text/plain") if asked.path == "/mine" else None
 
-    with SocketServer(server, aside=aside) as listener, raw(listener.port) as client:
+    with SocketServer(server, local_handler=local_handler) as listener, raw(listener.port) as client:
         client.send(request("GET", "/mine"), request("GET", "/api/hello"))
         mine, hello = client.reply(), client.reply()
     assert (mine.status, mine.headers["content-type"], mine.body) == (201, "text/plain", b"mine\n")

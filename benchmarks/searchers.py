@@ -25,7 +25,7 @@ from fake_server.clock import Clock
 from fake_server.effects import Wait
 from fake_server.policy import Policy
 from fake_server.server import Server
-from fake_server.transports.inprocess import Interceptor, Target, shared_ssl_context
+from fake_server.transports.inprocess import Destination, Interceptor, shared_ssl_context
 from pytest_claude_tokens.judge.history import History
 from pytest_claude_tokens.judge.judging import judge
 from pytest_claude_tokens.search.fuzz import Fuzzer
@@ -99,7 +99,7 @@ class Waiter:
 class Run:
     """One schedule: a fresh service and a fresh dispatcher. It counts itself, and judges itself at the end."""
 
-    current: Target | None = None
+    current: Destination | None = None
 
     def __init__(self, job: Job, search: Search, begun: float, latency: Callable[[], float | None]) -> None:
         self.search = search
@@ -113,7 +113,7 @@ class Run:
             namespace="peer",
             header={"limit": 1, "allow": [], "default": ["double-spend"]},
         )
-        Run.current = Target(self.server, Waiter(latency), timeouts=False)
+        Run.current = Destination(self.server, Waiter(latency), timeouts=False)
         refresh = self.server.login("a1", expires_in=-1.0).refresh[0].secret
         self.client = httpx.AsyncClient() if job.client == "shared" else None
         connect: Connect = httpx.AsyncClient if self.client is None else shared(self.client)

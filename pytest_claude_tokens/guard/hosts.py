@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -26,8 +25,6 @@ HOSTS = ("anthropic.com", "claude.com", "claude.ai")
 MARKER = "CLAUDE_TOKENS_HANDLE"
 """The variable by which an environment is known to be one of ours."""
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_LISTENER = "fake_server.transports.loopback.listener"
 _ASKS_PROXY = re.compile(rb"(?:CONNECT |[A-Z]+ https?://)(?:[^/@\s]*@)?([^/:?#\s]+)\S* HTTP/1\.")
 """The beginning of a request that names a host to a proxy."""
 
@@ -112,10 +109,9 @@ def _on_send(event: str, args: tuple[Any, ...]) -> None:
 
 def _is_ours(connection: Any) -> bool:
     """Whether it leads to a server of ours: one in this process, or, in an environment of ours, one in another."""
-    if connection.host not in _LOOPBACK:
-        return False
-    ports = getattr(sys.modules.get(_LISTENER), "PORTS", ())
-    return connection.port in ports or MARKER in os.environ
+    from fake_server.hosts import LISTENING_PORTS, is_loopback  # late: the guard is loaded without the service
+
+    return is_loopback(connection.host) and (connection.port in LISTENING_PORTS or MARKER in os.environ)
 
 
 CHECKS: dict[str, Callable[[str, tuple[Any, ...]], None]] = {

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from fake_server.faults import Target
+    from fake_server.faults import RequestKind
     from fake_server.transports.inprocess import Waiter
     from fake_server.transports.loopback.host import WaitHook
     from pytest_claude_tokens.claude.telemetry import Record
@@ -234,7 +234,9 @@ class ClaudeTokens:
         finally:
             WORKER.reset(token)
 
-    def fail_next(self, target: Target, fault: Fault, count: int = 1, account: Account | str | None = None) -> None:
+    def fail_next(
+        self, target: RequestKind, fault: Fault, count: int = 1, account: Account | str | None = None
+    ) -> None:
         """The next ``count`` requests of that kind, of ``account`` where given, meet ``fault``."""
         if not isinstance(fault, Fault):
             raise TypeError(
@@ -245,7 +247,7 @@ class ClaudeTokens:
             self.server.faults.add(target, fault, count=count, account=name)
 
     @contextmanager
-    def hold(self, target: Target, count: int = 2) -> Iterator[None]:
+    def hold(self, target: RequestKind, count: int = 2) -> Iterator[None]:
         """Hold requests of that kind, before the gate, until ``count`` of them wait; then let all go on.
 
         The end of the block lets them go, too. Raises ``TimeoutError`` at the end of the block where too few had come
@@ -381,9 +383,9 @@ class ClaudeTokens:
             self._stores.settle()
 
     def _answer_in_process(self, undo: ExitStack) -> None:
-        from fake_server.transports.inprocess import Interceptor, RealWaiter, Target
+        from fake_server.transports.inprocess import Destination, Interceptor, RealWaiter
 
-        target = Target(self.server, self._waiter or RealWaiter())
+        target = Destination(self.server, self._waiter or RealWaiter())
         undo.enter_context(Interceptor(lambda: target, hosts=self._hosts))
 
     def __repr__(self) -> str:

@@ -26,7 +26,7 @@ from pytest_claude_tokens.simulation.schedule import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fake_server.faults import Target
+    from fake_server.faults import RequestKind
     from pytest_claude_tokens.search.hypothesis_engine import DrawInteger, DrawValue
 
 __all__ = ["schedules"]
@@ -36,7 +36,7 @@ _DEVIATION_KINDS: tuple[DeviationKind, ...] = ("freeze",) * 4 + ("slow",) * 3 + 
 _PROCESS_DEATH_REACH = (2, 4, 8)
 """When a process dies: a run has two decisions for each of its few requests, and a later death never strikes."""
 _PROCESS_DEVIATION_KINDS: tuple[DeviationKind, ...] = ("freeze",) * 2 + ("alone",)
-_FAULTY_REQUESTS: tuple[Target, ...] = ("token", "token", "token", "call")
+_FAULTY_REQUESTS: tuple[RequestKind, ...] = ("token", "token", "token", "call")
 _REACH = (15, 15, 40, 120)
 """How far into a run deviations may begin: mostly early, as most runs are short."""
 

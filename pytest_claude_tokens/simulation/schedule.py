@@ -15,7 +15,7 @@ from signal import Signals
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from fake_server.faults import Fault, Target
+    from fake_server.faults import Fault, RequestKind
 
 __all__ = [
     "DEFAULT_ORDER",
@@ -78,7 +78,7 @@ class PlannedFault:
     """Request number ``position`` of those of kind ``target`` (``"token"`` or ``"call"``) meets ``fault``."""
 
     position: int
-    target: Target
+    target: RequestKind
     fault: Fault
 
     def text(self) -> str:

@@ -21,8 +21,8 @@ import httpx2
 import pytest
 import requests
 
-from fake_server.transports.loopback import listener
-from pytest_claude_tokens.guard import guard, hosts
+from fake_server.hosts import LISTENING_PORTS
+from pytest_claude_tokens.guard import guard
 from pytest_claude_tokens.guard.guard import RealServiceRefused
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 
@@ -151,7 +151,7 @@ def test_a_proxy_of_the_users_is_not_asked(tokens, monkeypatch):
 def test_a_tunnel_through_a_proxy_given_by_hand_is_refused(tokens, monkeypatch):
     """`proxies=` has no regard for NO_PROXY; the tunnel's request would name the real host."""
     with socket.create_server(("127.0.0.1", 0)) as proxy:
-        monkeypatch.setattr(hosts, "_LOOPBACK", ())  # as if this proxy were elsewhere
+        monkeypatch.setattr("fake_server.hosts.is_loopback", lambda host: False)  # as if this proxy were elsewhere
         with pytest.raises(RealServiceRefused):
             requests.get(
                 "https://api.anthropic.com", proxies={"https": f"http://127.0.0.1:{proxy.getsockname()[1]}"}, timeout=5
@@ -178,9 +178,9 @@ def test_a_server_of_ours_is_known_while_it_listens():
     """Its port may be somebody else's afterwards."""
     with ClaudeTokens() as tokens:
         port = int(tokens.url.rpartition(":")[2])
-        assert port in listener.PORTS
+        assert port in LISTENING_PORTS
 
-    assert port not in listener.PORTS
+    assert port not in LISTENING_PORTS
 
 
 def test_loopback_is_open(tokens):

@@ -13,7 +13,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from fake_server.transports.loopback import listener
 from pytest_claude_tokens.guard import guard, hosts
 from pytest_claude_tokens.guard.guard import RealServiceRefused
 
@@ -110,13 +109,14 @@ def test_a_server_of_ours_may_be_asked_for_a_real_host(guarded, monkeypatch):
     """It forwards nothing: one that listens in this process, or the one that our environment names."""
     guard.install()
     monkeypatch.delenv(guard.MARKER, raising=False)
-    monkeypatch.setattr(listener, "PORTS", {7})
+    monkeypatch.setattr("fake_server.hosts.LISTENING_PORTS", {7})
 
-    def asked(port):
-        connection = SimpleNamespace(host="127.0.0.1", port=port)
+    def asked(port, host="127.0.0.1"):
+        connection = SimpleNamespace(host=host, port=port)
         return refused("http.client.send", connection, b"CONNECT api.anthropic.com:443 HTTP/1.1\r\n\r\n")
 
     assert (asked(7), asked(8)) == (False, True)
+    assert (asked(7, "127.0.0.2"), asked(7, "proxy.example")) == (False, True)
     monkeypatch.setenv(guard.MARKER, "h")
     assert not asked(8)
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["COMMITTED", "Fault", "FaultKind", "Target"]
+__all__ = ["COMMITTED", "Fault", "FaultKind", "RequestKind"]
 
 FaultKind = Literal[
     "lost-reply", "reset", "timeout", "garbage", "truncated", "burst", "status", "delay", "quota", "html", "moved"
 ]
-Target = Literal["token", "call"]
+RequestKind = Literal["token", "call"]
 Window = Literal["five_hour", "seven_day"]
 
 COMMITTED: frozenset[FaultKind] = frozenset(("lost-reply", "garbage", "truncated"))

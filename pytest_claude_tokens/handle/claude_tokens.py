@@ -19,7 +19,7 @@ from fake_server.faults import Fault
 from fake_server.protocol.actors import WORKER
 from fake_server.server import Server
 from pytest_claude_tokens.claude.credentials import FILE, write_new
-from pytest_claude_tokens.guard import guard
+from pytest_claude_tokens.guard import audit, guard
 from pytest_claude_tokens.handle import settings
 from pytest_claude_tokens.handle.accounts import Account, Accounts
 from pytest_claude_tokens.handle.endpoints import LocalEndpoints
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from fake_server.clock import Clock
-    from fake_server.faults import Target
+    from fake_server.faults import RequestKind
     from fake_server.policy import Policy
     from pytest_claude_tokens.claude.telemetry import Record
     from pytest_claude_tokens.handle.store_reader import Source
@@ -228,7 +228,9 @@ class ClaudeTokens:
         finally:
             WORKER.reset(token)
 
-    def fail_next(self, target: Target, fault: Fault, count: int = 1, account: Account | str | None = None) -> None:
+    def fail_next(
+        self, target: RequestKind, fault: Fault, count: int = 1, account: Account | str | None = None
+    ) -> None:
         """The next ``count`` requests of that kind, of ``account`` where given, meet ``fault``."""
         if not isinstance(fault, Fault):
             raise TypeError(
@@ -239,7 +241,7 @@ class ClaudeTokens:
             self.server.faults.add(target, fault, count=count, account=name)
 
     @contextmanager
-    def hold(self, target: Target, count: int = 2) -> Iterator[None]:
+    def hold(self, target: RequestKind, count: int = 2) -> Iterator[None]:
         """Hold requests of that kind, before the gate, until ``count`` of them wait; then let all go on.
 
         The end of the block lets them go, too. Raises ``TimeoutError`` at the end of the block where too few had come
@@ -260,7 +262,7 @@ class ClaudeTokens:
         login = self._accounts.of_login(account)
         if not name or name.startswith(".") or os.path.basename(name) != name:
             raise ValueError(f"config_dir(name={name!r}): the name of a folder, such as shared")
-        with self.server.lock, guard.muted():
+        with self.server.lock, audit.muted():
             folder = self.tmp_path / "config" / login.name / name
             if not folder.exists():
                 folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -376,10 +378,10 @@ class ClaudeTokens:
         return found
 
     def _answer_in_process(self, undo: ExitStack) -> None:
-        from fake_server.transports.inprocess import Interceptor, RealWaiter, Target
+        from fake_server.transports.inprocess import Destination, Interceptor, RealWaiter
 
-        target = Target(self.server, self._runtime.waiter or RealWaiter())
-        undo.enter_context(Interceptor(lambda: target, hosts=self._hosts))
+        destination = Destination(self.server, self._runtime.waiter or RealWaiter())
+        undo.enter_context(Interceptor(lambda: destination, hosts=self._hosts))
 
     def __repr__(self) -> str:
         return f"<ClaudeTokens {self.policy.name} {len(self._accounts)} accounts {len(self.history)} events>"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, Union
 
 from pytest_claude_tokens.claude.credentials import FILE, read_refresh_token
-from pytest_claude_tokens.guard import guard
+from pytest_claude_tokens.guard import RealServiceRefused, audit, files
 
 __all__ = ["ANSWER_TIMEOUT_SECONDS", "Ask", "Content", "Source", "StoreState", "reader_of"]
 
@@ -42,7 +42,7 @@ def reader_of(source: Source, ask: Ask | None = None) -> Callable[[bool], Conten
     if callable(source):
         return _Asked(source) if ask is None else lambda final: _asked(source, ask)
     path = os.path.abspath(os.fspath(source))
-    guard.check_path(path)
+    files.check_path(path)
     return lambda final: _read_file(path)
 
 
@@ -54,7 +54,7 @@ def _read_file(path: str) -> Content:
             data = file.read()
     except (FileNotFoundError, NotADirectoryError):
         return Content("absent")
-    except (OSError, guard.RealServiceRefused):
+    except (OSError, RealServiceRefused):
         return UNREADABLE
     return _content(data) if data.strip() else UNREADABLE  # empty: a writer is between its two steps
 
@@ -133,7 +133,7 @@ class _Helper:
         while True:
             self._go.acquire()
             try:
-                with guard.muted():
+                with audit.muted():
                     self.answer = self._call(), None
             except BaseException as error:  # noqa: BLE001 - handed to the thread that asked
                 self.answer = None, error

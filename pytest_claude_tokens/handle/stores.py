@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fake_server.exchange import UNKNOWN
 from fake_server.tokens import redact
-from pytest_claude_tokens.guard import guard
+from pytest_claude_tokens.guard import audit
 from pytest_claude_tokens.handle.store_reader import reader_of
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Store:
     def sample(self, *, now: float | None = None, final: bool = False) -> None:
         """Look at the store, and journal what has changed; at the end, what there is."""
         server = self._server
-        with guard.muted():
+        with audit.muted():
             content = self._read(final)
         with server.lock:
             if final or content != self._last:

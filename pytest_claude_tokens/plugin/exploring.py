@@ -15,7 +15,7 @@ from pytest_claude_tokens.plugin import marker, options, pytest_internals
 from pytest_claude_tokens.search import context
 
 if TYPE_CHECKING:
-    from pytest_claude_tokens.report import Evidence
+    from pytest_claude_tokens.report.evidence import Evidence
 
 __all__ = ["Search", "command"]
 
@@ -75,7 +75,7 @@ def _context(item: Any) -> context.ExplorationContext:
 
     def reported(report: context.Report) -> None:
         facts = item.stash.setdefault(reporting.FACTS, {})
-        facts["explored"] = {"schedules": report.schedules, "says": report.text()}
+        facts["explored"] = {"schedules": report.schedules, "summary": report.text()}
 
     def failed(known: Evidence) -> None:
         reporting.save(item, known)

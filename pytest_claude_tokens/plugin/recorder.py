@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_claude_tokens import report
 from pytest_claude_tokens.plugin import reporting, session
+from pytest_claude_tokens.report.evidence import Evidence, attach
 
 if TYPE_CHECKING:
     from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
@@ -48,9 +48,9 @@ class Recorder:
 
     def on_finding(self, found: Violation | Unknown) -> None:
         """Put the history on disk, before what was found in it is raised."""
-        known = report.Evidence(history=self.handle.history.taken())
+        known = Evidence(history=self.handle.history.taken())
         reporting.save(session.current(self._config), known)
-        report.attach(found, known)
+        attach(found, known)
 
     def secondary(self) -> Violation | None:
         """What was broken, for the report of a test that has failed by something that must not be replaced."""

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from pytest_claude_tokens import report
 from pytest_claude_tokens.judge.violations import Violation
 from pytest_claude_tokens.plugin import marker, options, pytest_internals
+from pytest_claude_tokens.report import folder as report_folder
+from pytest_claude_tokens.report.evidence import HISTORY, Evidence, evidence_of, findings
+from pytest_claude_tokens.report.section import SECTION, section
 
 __all__ = ["FACTS", "SECONDARY", "save", "tell"]
 
@@ -21,10 +23,10 @@ SECONDARY = pytest.StashKey[list[Violation]]()
 _PROPERTY = "claude_tokens"
 
 
-def save(item: pytest.Item, known: report.Evidence) -> None:
+def save(item: pytest.Item, known: Evidence) -> None:
     """Write the folder of a failure of ``item``, and note in ``known`` where it is."""
     try:
-        folder = report.save(options.report_folder(item.config), item.nodeid, known)
+        folder = report_folder.save(options.report_folder(item.config), item.nodeid, known)
     except OSError as error:
         known.folder, known.trouble = None, f"no history was written: {error.strerror or error}"
     else:
@@ -35,7 +37,7 @@ def save(item: pytest.Item, known: report.Evidence) -> None:
 def tell(item: pytest.Item, error: BaseException | None, made: pytest.TestReport) -> None:
     """Put what was found into the report of a phase of ``item``, which ended with ``error``."""
     called = made.when == "call"
-    found = [*report.findings(error), *(item.stash.get(SECONDARY, ()) if called else ())]
+    found = [*findings(error), *(item.stash.get(SECONDARY, ()) if called else ())]
     for number, one in enumerate(found, 1):
         _add_section(item, error, one, number, made)
     facts = item.stash.get(FACTS, {}).copy() if called else {}
@@ -54,15 +56,15 @@ def _add_section(
     item: pytest.Item, error: BaseException | None, finding: BaseException, number: int, made: pytest.TestReport
 ) -> None:
     """Write the history of the finding, the ``number``-th of this report, and add its story as a section."""
-    known = report.evidence(finding)
+    known = evidence_of(finding)
     assert known is not None
-    known.name = report.HISTORY if number == 1 else f"history-{number}.jsonl"
+    known.name = HISTORY if number == 1 else f"history-{number}.jsonl"
     save(item, known)
-    text = report.section(finding)
+    text = section(finding)
     text = text if finding is error else f"{_headline(finding)}\n{text}"
     # A section of the `longrepr` is shown whatever --show-capture says.
-    add = getattr(made.longrepr, "addsection", lambda *section: made.sections.append(section))
-    add(report.SECTION, text)
+    add = getattr(made.longrepr, "addsection", lambda *new: made.sections.append(new))
+    add(SECTION, text)
 
 
 def _add_properties(item: pytest.Item, violations: list[str], made: pytest.TestReport) -> None:

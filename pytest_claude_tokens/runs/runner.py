@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from fake_server.transports.inprocess import Target
+from fake_server.transports.inprocess import Destination
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.handle.runtime import Runtime
 from pytest_claude_tokens.runs.outcome import Body, Outcome, conclude, is_failure, plan_faults
@@ -41,9 +41,9 @@ class Runner:
         self.body = body
         self._record = record
         self._wanted = body.wanted()
-        self.current: Target | None = None
+        self.current: Destination | None = None
 
-    def resolve(self) -> Target | None:
+    def resolve(self) -> Destination | None:
         """For an interceptor that stands around all runs."""
         return self.current
 
@@ -96,7 +96,7 @@ class _Run:
         self._waiter = SimulatedWaiter(self.world, schedule)
         self.tokens = ClaudeTokens(**body.settings, runtime=Runtime.simulated(self.world, self._waiter))
         server = self.tokens.server
-        self.target = Target(server, self._waiter, timeouts=False)
+        self.target = Destination(server, self._waiter, timeouts=False)
         self.workers = Workers(self.world, body.workers, server, simulated_loop=body.kind == "tasks")
 
     def take_apart(self) -> None:

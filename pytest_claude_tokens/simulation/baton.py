@@ -44,7 +44,7 @@ What each transition guarantees
 -------------------------------
 * to RUNNING: the thread is the holder, and was made so by the one before it, under no lock: there was no other thread
   to exclude. Exceptions: it takes the baton that nobody holds (under the mutex), and the end of the world, below.
-* to READY: it is in the queue, once.
+* to READY: it is in the queue, once. One that yields is in the queue as well, but RUNNING until the baton leaves it.
 * to WAITING: it is not in the queue; ``wake``, or its timer, puts it there, and that happens once, as it is READY then.
 * to OUTSIDE and back: under the mutex.
 * to KILLED: it is in no queue, neither of the world nor of a lock, and gets the baton once more: from
@@ -134,7 +134,6 @@ class Baton(Scheduler):
         try:
             if record is self.loop_record or self.stopping:
                 return
-            record.queue()
             if rotate:
                 self.ready.append(record)
             else:
@@ -231,8 +230,11 @@ class Baton(Scheduler):
         """The holder hands the baton on, and comes back with it."""
         item = self.decide()
         if item is record:
-            record.run()
+            if record.state is not _RUNNING:
+                record.run()
             return
+        if record.state is _RUNNING:  # it yields: it is in the queue already
+            record.queue()
         if item is None and record is self.root and self._is_over():
             self.stuck = True
             record.run()

@@ -15,7 +15,7 @@ from signal import Signals
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from fake_server.faults import Fault, Target
+    from fake_server.faults import Fault, RequestKind
 
 __all__ = [
     "DEFAULT_ORDER",
@@ -57,11 +57,11 @@ class Deviation:
         """The deviation as a person would say it."""
         who = f"w{self.target}" if self.target >= 0 else "the body"
         if self.what == "freeze":
-            return f"{who} is frozen for {self.length} decisions from decision {self.position}"
+            return f"{who} is frozen for {_decisions(self.length)} from decision {self.position}"
         if self.what == "alone":
-            return f"{who} runs alone for {self.length} decisions from decision {self.position}"
+            return f"{who} runs alone for {_decisions(self.length)} from decision {self.position}"
         if self.what == "clock":
-            return f"timers fire early for {self.length} decisions from decision {self.position}"
+            return f"timers fire early for {_decisions(self.length)} from decision {self.position}"
         if self.what == "slow":
             return f"network leg {self.position} takes {DELAYS[self.length]:g} s"
         if self.what == "kill" and self.length > 1:
@@ -69,12 +69,16 @@ class Deviation:
         return f"{who} is {'cancelled' if self.what == 'cancel' else 'killed'} at decision {self.position}"
 
 
+def _decisions(number: int) -> str:
+    return f"{number} decision{'s' * (number != 1)}"
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedFault:
     """Request number ``position`` of those of kind ``target`` (``"token"`` or ``"call"``) meets ``fault``."""
 
     position: int
-    target: Target
+    target: RequestKind
     fault: Fault
 
     def text(self) -> str:

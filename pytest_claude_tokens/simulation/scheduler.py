@@ -131,7 +131,7 @@ class Scheduler:
             if not candidates:
                 if not self._jump(threads_only):
                     return None
-            elif threads_only or not self._strike():
+            elif threads_only or not self.chooser.deaths or not self._strike():
                 item = self._next_of(candidates, threads_only)
                 if item is not None:
                     return item
@@ -152,7 +152,9 @@ class Scheduler:
 
     def _next_of(self, candidates: Sequence[Any], threads_only: bool) -> Any:
         """Choose and take one of them; ``None``: all has changed, as time has moved or the run is cut short."""
-        when = None if threads_only else self._next_round()
+        when = None
+        if not threads_only and (self._timers or self.loop_timers or self._round <= 0):
+            when = self._next_round()
         self._round -= 1
         self.steps += 1
         if self.steps > MAX_DECISIONS:
@@ -202,9 +204,9 @@ class Scheduler:
         return -1 - getattr(getattr(callback_of(item), "__self__", None), "number", 0)
 
     def _strike(self) -> bool:
-        """Cancel or kill the next worker whose hour has come; ``False`` where there is none."""
+        """Cancel or kill the next worker, if its hour has come; ``False`` if not."""
         deaths = self.chooser.deaths
-        if not deaths or deaths[0].position > self.chooser.decision:
+        if deaths[0].position > self.chooser.decision:
             return False
         deviation = deaths.pop(0)
         if self._on_death is not None and deviation.target not in self.dead:

@@ -1,4 +1,4 @@
-"""One canary for each private name of pytest, unittest and Hypothesis that the plugin uses.
+"""One canary for each private name of pytest and of unittest that the plugin uses.
 
 Where one fails with a new version, its message says what the name was used for and what to do.
 """
@@ -10,8 +10,6 @@ import unittest
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 import pytest_claude_tokens
 from pytest_claude_tokens.handle.judgement import replaceable
@@ -141,18 +139,4 @@ def test_a_method_that_is_expected_to_fail_says_so():
 
     assert getattr(Case.test_it, "__unittest_expecting_failure__", False), (
         "see expectedFailure() in unittest/case.py, for _is_unexpected_success() of plugin/call_phase.py"
-    )
-
-
-def test_a_hypothesis_test_says_which_health_checks_its_author_suppressed():
-    """`_hypothesis_internal_use_settings`: whether a fixture of function scope under `@given` is meant."""
-
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-    @given(st.none())
-    def test_it(nothing): ...
-
-    assert getattr(test_it, "is_hypothesis_test", False), "see is_hypothesis_test() in hypothesis.internal.detection"
-    kept = getattr(test_it, "_hypothesis_internal_use_settings", None)
-    assert HealthCheck.function_scoped_fixture in getattr(kept, "suppress_health_check", ()), (
-        "see settings.__call__ in hypothesis/_settings.py, for _runs_many_examples() of plugin/fixtures.py"
     )

@@ -163,6 +163,7 @@ def test_deaths_and_slow_legs_are_no_business_of_the_order():
         (Deviation(3, "freeze", 1, 5), "w1 is frozen for 5 decisions from decision 3"),
         (Deviation(0, "alone", -1, 2), "the body runs alone for 2 decisions from decision 0"),
         (Deviation(4, "clock", 0, 8), "timers fire early for 8 decisions from decision 4"),
+        (Deviation(4, "freeze", 0, 1), "w0 is frozen for 1 decision from decision 4"),
         (Deviation(2, "slow", 0, 3), f"network leg 2 takes {DELAYS[3]:g} s"),
         (Deviation(7, "cancel", 0, 1), "w0 is cancelled at decision 7"),
         (Deviation(7, "kill", 2, 1), "w2 is killed at decision 7"),

@@ -96,6 +96,12 @@ def one_that_runs(new: World) -> None:
     sleep(1)
 
 
+def one_that_yields(new: World) -> None:
+    job(new, lambda: sleep(0))
+    job(new)
+    sleep(1)
+
+
 def one_that_waits(new: World) -> None:
     job(new, lambda: sleep(1))
     sleep(2)
@@ -200,7 +206,7 @@ STORIES: dict[tuple[str, str], Callable[[World], None]] = {
     ("new", "run"): one_that_runs,
     ("ready", "run"): one_that_runs,
     ("ready", "kill"): one_that_is_ready_and_dies,
-    ("running", "queue"): one_that_runs,
+    ("running", "queue"): one_that_yields,
     ("running", "run"): one_that_waits_at_the_end,
     ("running", "wait"): one_that_waits,
     ("running", "idle"): one_on_a_loop,

@@ -87,11 +87,11 @@ class ClaudeTokens:
         grace: Callable[[Server], object] | None = None,
     ) -> None:
         chosen = policy if isinstance(policy, Policy) else Policy.preset(policy or "anthropic")
-        self.policy = chosen if latency is None else chosen.but(latency=latency)
-        self.clock = clock or Clock(frozen_time.now)
+        self.policy: Policy = chosen if latency is None else chosen.but(latency=latency)
+        self.clock: Clock = clock or Clock(frozen_time.now)
         self._namespace = namespace or os.urandom(8).hex()
         allow = (allow,) if isinstance(allow, str) else tuple(allow)
-        self.server = Server(
+        self.server: Server = Server(
             self.policy,
             self.clock,
             stopwatch or real_stopwatch(),
@@ -99,7 +99,7 @@ class ClaudeTokens:
             header={"limit": limit, "allow": sorted(allow), "default": _DEFAULT},
             sink=sink,
         )
-        self.history = HistoryView(self.server)
+        self.history: HistoryView = HistoryView(self.server)
         self._judgement = Judgement(self.history, allow, limit)
         self._leaks = Leaks(self.server)
         self._hosts = (hosts,) if isinstance(hosts, str) else tuple(hosts)

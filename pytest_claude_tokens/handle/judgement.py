@@ -91,7 +91,7 @@ class Judgement:
     """Judges a history, as often as it is asked, and remembers what was raised."""
 
     def __init__(self, history: HistoryView, allow: Iterable[str], limit: int) -> None:
-        self.allow = frozenset((allow,) if isinstance(allow, str) else allow)
+        self.allow: frozenset[str] = frozenset((allow,) if isinstance(allow, str) else allow)
         self.limit = limit
         unknown = self.allow.difference(INVARIANTS)
         if unknown:

@@ -26,10 +26,10 @@ __all__ = [
     "native",
 ]
 
-allocate_lock = _thread.allocate_lock
+allocate_lock: Callable[[], _thread.LockType] = _thread.allocate_lock
 allocate_rlock = threading.RLock
 _freezegun = sys.modules.get("freezegun.api")  # this may be imported while it has replaced them
-monotonic = stopwatch()
+monotonic: Callable[[], float] = stopwatch()
 REAL_TIMES: dict[str, Callable[..., Any]] = {
     name: getattr(_freezegun, f"real_{name}", getattr(time, name))
     for name in (

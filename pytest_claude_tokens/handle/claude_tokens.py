@@ -22,7 +22,7 @@ from fake_server.policy import Policy
 from fake_server.protocol.actors import WORKER
 from fake_server.server import Server
 from pytest_claude_tokens.claude.credentials import FILE, write_new
-from pytest_claude_tokens.guard import guard
+from pytest_claude_tokens.guard import audit, guard
 from pytest_claude_tokens.handle import frozen_time
 from pytest_claude_tokens.handle.accounts import Account
 from pytest_claude_tokens.handle.endpoints import LocalEndpoints
@@ -268,7 +268,7 @@ class ClaudeTokens:
         login = self._login(account)
         if not name or name.startswith(".") or os.path.basename(name) != name:
             raise ValueError(f"config_dir(name={name!r}): the name of a folder, such as shared")
-        with self.server.lock, guard.muted():
+        with self.server.lock, audit.muted():
             folder = self.tmp_path / "config" / login.name / name
             if not folder.exists():
                 folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

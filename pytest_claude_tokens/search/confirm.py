@@ -13,7 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from pytest_claude_tokens.judge.violations import Nondeterministic, Unknown, Violation
-from pytest_claude_tokens.report import Evidence
+from pytest_claude_tokens.report.evidence import Evidence
 from pytest_claude_tokens.search.shrink import shrink
 from pytest_claude_tokens.simulation.frames import of_the_user
 

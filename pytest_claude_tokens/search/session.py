@@ -16,7 +16,7 @@ from hypothesis import Phase, settings
 
 from fake_server.transports.inprocess import Interceptor, cached_client_setup, shared_ssl_context
 from pytest_claude_tokens.judge.violations import NothingRaced
-from pytest_claude_tokens.report import attach
+from pytest_claude_tokens.report.evidence import attach
 from pytest_claude_tokens.runs.outcome import Body, Outcome
 from pytest_claude_tokens.runs.process_runner import ProcessRunner
 from pytest_claude_tokens.runs.runner import Runner

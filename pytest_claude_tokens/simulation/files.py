@@ -9,7 +9,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pytest_claude_tokens.guard import guard
+from pytest_claude_tokens.guard import audit
 from pytest_claude_tokens.simulation.active import here
 
 try:
@@ -39,11 +39,11 @@ _SYSTEM = (sys.prefix, sys.base_prefix, "/dev/", "/etc/", "/proc/", "/sys/", "/u
 @contextmanager
 def switching_at_files() -> Iterator[None]:
     """Switch threads at file operations, inside."""
-    guard.subscribe(_EVENTS, _switch)
+    audit.subscribe(_EVENTS, _switch)
     try:
         yield
     finally:
-        guard.unsubscribe(_EVENTS, _switch)
+        audit.unsubscribe(_EVENTS, _switch)
 
 
 def _switch(event: str, args: tuple[Any, ...]) -> None:

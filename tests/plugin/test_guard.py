@@ -22,8 +22,7 @@ import pytest
 import requests
 
 from fake_server.hosts import LISTENING_PORTS
-from pytest_claude_tokens.guard import guard
-from pytest_claude_tokens.guard.guard import RealServiceRefused
+from pytest_claude_tokens.guard import RealServiceRefused, audit, files
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 
 
@@ -130,7 +129,7 @@ def test_a_thread_that_wakes_after_its_test_is_refused(way):
 @pytest.mark.parametrize("way", DIRECT)
 def test_a_socket_looks_up_no_name(tokens, monkeypatch, way):
     """The interpreter would look it up before it tells the hook: without the hook the error is the same."""
-    monkeypatch.setattr(guard, "_table", {})
+    monkeypatch.setattr(audit, "_table", {})
 
     with pytest.raises(RealServiceRefused, match="refused to reach"):
         way()
@@ -196,11 +195,11 @@ def home(tmp_path, monkeypatch):
     login = tmp_path / "home" / ".claude" / ".credentials.json"
     login.parent.mkdir(parents=True)
     login.write_text("real")
-    monkeypatch.setattr(guard, "_homes", lambda scratch: [str(tmp_path / "home")])
-    guard._guarded_places.cache_clear()
+    monkeypatch.setattr(files, "_homes", lambda scratch: [str(tmp_path / "home")])
+    files._guarded_places.cache_clear()
     yield tmp_path / "home"
     monkeypatch.undo()
-    guard._guarded_places.cache_clear()
+    files._guarded_places.cache_clear()
 
 
 def test_the_real_login_is_out_of_reach_of_any_code(home):

@@ -33,6 +33,7 @@ LINTERS = (
     ("mypy",),
     ("lint-imports", "--no-logo", "--no-cache"),
     ("python", ".ci/line_limits.py"),
+    ("pytest", "-q", "-p", "no:cacheprovider", "tests/typing"),  # pyright
 )
 
 # Output is compared to the letter, and Hypothesis and pytest print more where CI is set. The other names would change

@@ -26,7 +26,7 @@ class Clock:
     def __init__(self, read: Callable[[], float] | None = None, *, kind: ClockKind = "system") -> None:
         self._read = now if read is None else read
         self.kind: ClockKind = kind
-        self.offset = 0.0
+        self.offset: float = 0.0
 
     def now(self) -> float:
         """The service's time, in POSIX seconds."""

@@ -25,7 +25,7 @@ class Signal:
     __slots__ = ("_callbacks", "fired")
 
     def __init__(self) -> None:
-        self.fired = False
+        self.fired: bool = False
         self._callbacks: list[Callable[[], object]] = []
 
     def fire(self) -> None:

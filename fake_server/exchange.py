@@ -58,9 +58,9 @@ class Exchange:
     """
 
     def __init__(self, server: Server, request: Request, actor: str) -> None:
-        self.actor = redact(actor)
+        self.actor: str = redact(actor)
         self.op: int | None = None
-        self.kind = ""
+        self.kind: str = ""
         self._server = server
         self._request = request
         self._facts: dict[str, Any] = {}

@@ -60,14 +60,14 @@ class Server:
         self.policy = policy
         self.clock = clock
         self.stopwatch = stopwatch
-        self.lock = RLock()
-        self.journal = Journal(clock, {"policy": policy.to_dict(), **(header or {})}, sink)
-        self.authority = Authority(policy, namespace)
-        self.gate = Gate(policy)
-        self.faults = FaultPlan()
+        self.lock: RLock = RLock()
+        self.journal: Journal = Journal(clock, {"policy": policy.to_dict(), **(header or {})}, sink)
+        self.authority: Authority = Authority(policy, namespace)
+        self.gate: Gate = Gate(policy)
+        self.faults: FaultPlan = FaultPlan()
         self.holds: list[Hold] = []
         self.open: dict[int, Open] = {}
-        self.replies = Replies(namespace)
+        self.replies: Replies = Replies(namespace)
         self.codes: set[str] = set()
 
     def login(self, name: str | None = None, *, expires_in: float | None = None, setup_token: bool = False) -> Grant:

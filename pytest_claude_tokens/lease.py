@@ -66,11 +66,11 @@ class Lease:
     ) -> None:
         self._file = os.fspath(path)
         self._lock_path = None if lock_path is None else os.fspath(lock_path)
-        self.stale = max(stale, _MIN_STALE_SECONDS)
+        self.stale: float = max(stale, _MIN_STALE_SECONDS)
         wanted = self.stale / 2 if update is None else update
-        self.update = max(min(wanted, self.stale / 2), _MIN_UPDATE_SECONDS)
-        self.path = ""
-        self.held = False
+        self.update: float = max(min(wanted, self.stale / 2), _MIN_UPDATE_SECONDS)
+        self.path: str = ""
+        self.held: bool = False
         self.compromised: str | None = None
         self._now = now
         self._heartbeat = heartbeat

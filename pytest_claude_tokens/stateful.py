@@ -31,8 +31,8 @@ class TokenMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tokens = ClaudeTokens(self.policy).open()
-        self.http = httpx.Client()
+        self.tokens: ClaudeTokens = ClaudeTokens(self.policy).open()
+        self.http: httpx.Client = httpx.Client()
         self.pairs: dict[str, dict[str, Any]] = {}
 
     @initialize()

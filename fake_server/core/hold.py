@@ -17,7 +17,7 @@ class Hold:
         self.target = target
         self.count = count
         self.waited: list[str] = []
-        self.ran_out = False
+        self.ran_out: bool = False
         self._signal = Signal()
         self._deadline: float | None = None
 

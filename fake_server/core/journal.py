@@ -31,7 +31,7 @@ class Journal:
         self._ops = 0
         self.observers: list[Callable[[Event], None]] = []
         clock_facts = {"kind": clock.kind, "start": round(self._start, 6)}
-        self.header = Event(
+        self.header: Event = Event(
             seq=0, t=0.0, actor=SERVICE, type="header", f="header", data={"clock": clock_facts, **header}
         )
         self.events: list[Event] = []

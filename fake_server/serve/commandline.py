@@ -29,7 +29,7 @@ class HistoryFile:
     def __init__(self) -> None:
         self._file: IO[str] | None = None
         self._held: list[str] = []
-        self.error = ""
+        self.error: str = ""
 
     def open(self, path: str) -> None:
         """Overwrite ``path``. Raises ``OSError`` where it can't be opened."""

@@ -65,9 +65,9 @@ class ProxyServer(Listener):
         authority = trustme.CA(organization_name="fake Claude token service, for tests only")
         ca_file = Path(folder) / "ca.pem"
         authority.cert_pem.write_to_path(ca_file)
-        self.ca_file = str(ca_file)
+        self.ca_file: str = str(ca_file)
         self.own = own
-        self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.tls: ssl.SSLContext = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.tls.set_alpn_protocols(["http/1.1"])
         authority.issue_cert(*self.hosts).configure_cert(self.tls)
 

@@ -25,11 +25,11 @@ class Client:
     ) -> None:
         self.machine = machine
         self.dialect = dialect
-        self.session = session or uuid4()
-        self.telemetry = Telemetry(machine, self.session)
-        self.store = Store(store_dir(machine.environ, dialect), dialect, machine)
-        self.endpoints = Endpoints(machine, dialect, http or Http(machine.environ, dialect), self.session)
-        self.refresher = Refresher(machine, dialect, self.store, self.endpoints, self.telemetry)
+        self.session: str = session or uuid4()
+        self.telemetry: Telemetry = Telemetry(machine, self.session)
+        self.store: Store = Store(store_dir(machine.environ, dialect), dialect, machine)
+        self.endpoints: Endpoints = Endpoints(machine, dialect, http or Http(machine.environ, dialect), self.session)
+        self.refresher: Refresher = Refresher(machine, dialect, self.store, self.endpoints, self.telemetry)
 
     def say(self, text: str) -> None:
         """Print a line on standard output."""

@@ -44,8 +44,8 @@ class Dialect:
         self.version = version
         self.token_host = token_host
         self.scope = scope
-        self.axios = f"axios/{axios}"
-        self.user_agent = f"claude-cli/{version} (external, {entry})"
+        self.axios: str = f"axios/{axios}"
+        self.user_agent: str = f"claude-cli/{version} (external, {entry})"
         self.stainless = stainless
         self.runtime = runtime
         self.betas = betas
@@ -54,7 +54,7 @@ class Dialect:
         self.inner_lock = inner_lock
         self.scrub = scrub
         self.finishes = finishes
-        self.first = version.startswith("1.")
+        self.first: bool = version.startswith("1.")
         """Whether it is 1.0: in-place writes, no session id, a quota probe at the start, no memory of dead tokens."""
         self.newest = inner_lock
         """Whether it is 2.1.330, whose texts and retries differ from those of 2.1.123."""

@@ -42,6 +42,9 @@ class Reply:
 class Url:
     """The parts of an absolute URL. Raises ``ValueError`` if its scheme is neither http nor https."""
 
+    scheme: str
+    user: str
+
     def __init__(self, text: str) -> None:
         self.scheme, separator, rest = text.partition("://")
         authority, slash, path = rest.partition("/")
@@ -54,9 +57,9 @@ class Url:
             host, _, port = place.rpartition(":")
         if not separator or self.scheme not in ("http", "https") or not host:
             raise ValueError(f"not an http address: {text!r}")
-        self.host = host.lower()
-        self.port = int(port) if port else {"http": 80, "https": 443}[self.scheme]
-        self.path = slash + path or "/"
+        self.host: str = host.lower()
+        self.port: int = int(port) if port else {"http": 80, "https": 443}[self.scheme]
+        self.path: str = slash + path or "/"
         self.place = place
 
     @property

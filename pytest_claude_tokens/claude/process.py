@@ -42,9 +42,9 @@ class Machine:
         self.stdout = stdout
         self.stderr = stderr
         self.now = now
-        self.chance = chance or _chance
-        self.readable = readable or _readable
-        self.scale = self.number("CLAUDE_TOKENS_TIME_SCALE", 1.0)
+        self.chance: Callable[[], float] = chance or _chance
+        self.readable: Callable[[TextIO, float], bool] = readable or _readable
+        self.scale: float = self.number("CLAUDE_TOKENS_TIME_SCALE", 1.0)
         self._sleep = sleep
         self._shields = 0
         self._pending: int | None = None

@@ -33,13 +33,17 @@ class Login:
     """A login as the store has it. ``expires`` is in milliseconds; ``None``: never refreshed, whatever the time."""
 
     def __init__(self, entry: Mapping[str, Any]) -> None:
-        self.access = _text(entry.get("accessToken"))
-        self.refresh = _text(entry.get("refreshToken"))
+        self.access: str = _text(entry.get("accessToken"))
+        self.refresh: str = _text(entry.get("refreshToken"))
         expires = entry.get("expiresAt")
-        self.expires = expires if isinstance(expires, int | float) and not isinstance(expires, bool) else None
+        self.expires: int | float | None = (
+            expires if isinstance(expires, int | float) and not isinstance(expires, bool) else None
+        )
         scopes = entry.get("scopes")
-        self.scopes = [scope for scope in scopes if isinstance(scope, str)] if isinstance(scopes, list) else None
-        self.subscription = _text(entry.get("subscriptionType"))
+        self.scopes: list[str] | None = (
+            [scope for scope in scopes if isinstance(scope, str)] if isinstance(scopes, list) else None
+        )
+        self.subscription: str = _text(entry.get("subscriptionType"))
 
     def usable(self, dialect: Dialect) -> bool:
         """Whether calls can be made with it: it has the scope, or for 2.1.330 at least a subscription."""
@@ -56,7 +60,7 @@ class Store:
 
     def __init__(self, folder: str, dialect: Dialect, machine: Machine) -> None:
         self.folder = folder
-        self.path = os.path.join(folder, FILE)
+        self.path: str = os.path.join(folder, FILE)
         self._dialect = dialect
         self._machine = machine
 

@@ -56,7 +56,7 @@ class Dispatcher:
         self.access: str = login["accessToken"]
         self.refresh: str = login["refreshToken"]
         self.expires: float = login["expiresAt"] / 1000
-        self.busy = False
+        self.busy: bool = False
 
     async def bearer(self) -> str:
         if self.busy:
@@ -78,7 +78,7 @@ class Repaired(Dispatcher):
 
     def __init__(self, credentials: Mapping[str, Any]) -> None:
         super().__init__(credentials)
-        self.lock = asyncio.Lock()
+        self.lock: asyncio.Lock = asyncio.Lock()
 
     async def bearer(self) -> str:
         async with self.lock:

@@ -80,7 +80,7 @@ class ClaudeTokens:
         self.policy: Policy = chosen if latency is None else chosen.but(latency=latency)
         self.clock: Clock = runtime.clock
         allow = settings.checked_allow(settings.one_or_many(allow))
-        self.server = Server(
+        self.server: Server = Server(
             self.policy,
             self.clock,
             runtime.stopwatch,
@@ -88,7 +88,7 @@ class ClaudeTokens:
             header={"limit": settings.checked_limit(limit), "allow": sorted(allow), "default": _DEFAULT},
             sink=runtime.sink,
         )
-        self.history = HistoryView(self.server)
+        self.history: HistoryView = HistoryView(self.server)
         self._judgement = Judgement(self.history, allow, limit)
         self._leaks = Leaks(self.server)
         self._hosts = settings.one_or_many(hosts)

@@ -43,7 +43,7 @@ class Judgement:
     """Judges a history, as often as it is asked, and remembers what was raised."""
 
     def __init__(self, history: HistoryView, allow: Iterable[str], limit: int) -> None:
-        self.allow = frozenset(allow)
+        self.allow: frozenset[str] = frozenset(allow)
         self.limit = limit
         self._history = history
         self._raised: set[tuple[object, ...]] = set()

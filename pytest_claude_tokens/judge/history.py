@@ -111,9 +111,9 @@ class History:
         self, header: Event, events: Iterable[Event], *, torn: bool = False, notes: Sequence[str] = ()
     ) -> None:
         self.header = header
-        self.events = tuple(events)
+        self.events: tuple[Event, ...] = tuple(events)
         self.torn = torn
-        self.notes = tuple(notes)
+        self.notes: tuple[str, ...] = tuple(notes)
         self.operations: list[Operation] = []
         self.presentations: dict[tuple[str | None, str], list[Operation]] = {}
         """The requests that presented each refresh token (by its grant and label) to be refreshed, in order."""

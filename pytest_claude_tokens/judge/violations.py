@@ -90,9 +90,9 @@ class Violation(_Finding):
         super().__init__(clip(" ".join(headline.split()), HEADLINE_LENGTH))
         self.seq = seq
         self.at_end = at_end
-        self.operations = tuple(operations)
-        self.labels = tuple(labels)
-        self.actors = tuple(actors) or tuple(dict.fromkeys(op.actor for op in self.operations))
+        self.operations: tuple[Operation, ...] = tuple(operations)
+        self.labels: tuple[str, ...] = tuple(labels)
+        self.actors: tuple[str, ...] = tuple(actors) or tuple(dict.fromkeys(op.actor for op in self.operations))
         self.grant = grant
         self.cause = cause
         self.more = more

@@ -40,7 +40,7 @@ class WorkerProcess:
         self.worker = worker
         if isinstance(arguments, str | bytes):
             raise TypeError(f"spawn({arguments!r}): give a list of words, such as ['bash', '-c', 'echo hi']")
-        self.arguments = tuple(map(os.fspath, arguments))
+        self.arguments: tuple[str, ...] = tuple(map(os.fspath, arguments))
         if not self.arguments:
             raise ValueError("spawn([]): name a program, and its arguments after it")
         self._server = server

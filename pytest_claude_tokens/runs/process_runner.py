@@ -40,7 +40,7 @@ class ProcessWorkers:
     """The ``workers`` of a run: starts a command in each of them, and waits for their end."""
 
     def __init__(self, tokens: ClaudeTokens, gate: RequestGate, chooser: Chooser, size: int) -> None:
-        self.raced = False
+        self.raced: bool = False
         self._tokens = tokens
         self._gate = gate
         self._chooser = chooser

@@ -28,7 +28,7 @@ class RequestGate:
     """What listeners ask at each wait. Holds nothing before :meth:`hold`. ``events`` counts arrivals and releases."""
 
     def __init__(self) -> None:
-        self.events = 0
+        self.events: int = 0
         self._held: list[Held] = []
         self._lock = Lock()
         self._open = True

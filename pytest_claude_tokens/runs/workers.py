@@ -26,7 +26,7 @@ class Workers:
 
     def __init__(self, world: World, size: int, server: Server, *, simulated_loop: bool) -> None:
         self.size = size
-        self.raced = False
+        self.raced: bool = False
         self._world = world
         self._server = server
         self._journal = server.journal

@@ -13,6 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from pytest_claude_tokens.judge.violations import Nondeterministic, Unknown, Violation
+from pytest_claude_tokens.judge.wording import count
 from pytest_claude_tokens.report.evidence import Evidence
 from pytest_claude_tokens.search.shrink import shrink
 from pytest_claude_tokens.simulation.frames import of_the_user
@@ -72,7 +73,7 @@ class Counterexample:
         left = len(self.schedule.deviations)
         shrunk = ""
         if self.schedule.kind == "deviations" and left < self.deviations_before:
-            shrunk = f"; shrunk from {self.deviations_before} deviation{'s' * (self.deviations_before != 1)} to {left}"
+            shrunk = f"; shrunk from {count(self.deviations_before, 'deviation')} to {left}"
         again, times = self.replayed
         sure = f"; replayed {again}/{times}" if times else ""
         number = f"schedule {self.example}" if self.example else "replay"

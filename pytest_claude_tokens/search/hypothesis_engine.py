@@ -158,7 +158,7 @@ class Property:
 
         setattr(explored, _DIGEST, identity.encode())
         self._test: Any = given(claude_tokens_schedule=schedules, **strategies)(explored)
-        self.key = function_digest(explored)
+        self.key: bytes = function_digest(explored)
 
     @property
     def handle(self) -> Any:

@@ -69,6 +69,7 @@ from pytest_claude_tokens.simulation.scheduler import Scheduler
 from pytest_claude_tokens.simulation.thread_record import Stopped, Stuck, ThreadRecord, ThreadState, WouldWait
 
 if TYPE_CHECKING:
+    import threading
     from asyncio import Handle
     from collections.abc import Callable
 
@@ -89,7 +90,7 @@ class Baton(Scheduler):
         self.records: dict[int, ThreadRecord] = {}
         """By the identity of the thread: those that have started and not ended."""
         self.all: list[ThreadRecord] = []
-        self.root = self.register("main", -1)
+        self.root: ThreadRecord = self.register("main", -1)
         self.root.bind()
         self.root.inside = False
         self.root.run()
@@ -97,13 +98,13 @@ class Baton(Scheduler):
         self.holder: ThreadRecord | None = self.root
         self.suspect: ThreadRecord | None = None
         """The holder, while the watchdog finds out whether it may take the baton from it."""
-        self.handovers = 0
-        self.mutex = allocate_rlock()
-        self.stopping = False
-        self.stuck = False
+        self.handovers: int = 0
+        self.mutex: threading.RLock = allocate_rlock()
+        self.stopping: bool = False
+        self.stuck: bool = False
         self.stuck_at: list[tuple[str, str]] = []
         """Names and places of those that were outside when the run was given up."""
-        self.asking = False
+        self.asking: bool = False
         """Whether a callable of the user's is asked what is in a store: it must not wait, and nobody switches."""
 
     def register(self, name: str, number: int) -> ThreadRecord:

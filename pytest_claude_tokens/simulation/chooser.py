@@ -53,10 +53,12 @@ class Chooser:
     )
 
     def __init__(self, schedule: Schedule, workers: int, *, record: bool = False) -> None:
-        self.decision = 0
+        self.decision: int = 0
         self.taken: list[Deviation] = []
         self.options: list[tuple[tuple[DeviationKind, int], ...]] | None = [] if record else None
-        self.deaths = sorted(deviation for deviation in schedule.deviations if deviation.what in ("cancel", "kill"))
+        self.deaths: list[Deviation] = sorted(
+            deviation for deviation in schedule.deviations if deviation.what in ("cancel", "kill")
+        )
         self._deviations = sorted(deviation for deviation in schedule.deviations if deviation.what in _ORDER)
         self._kind = schedule.kind
         self._random = Random(schedule.seed) if schedule.kind != "deviations" else None
@@ -67,7 +69,7 @@ class Chooser:
                 self._random.randrange(_PCT_DECISIONS) for _ in range(self._random.randrange(1, 4))
             )
             self._priority = {k: self._random.random() for k in range(-1, workers)}
-        self.default_until = self._deviations[0].position if self._deviations else _NEVER
+        self.default_until: int = self._deviations[0].position if self._deviations else _NEVER
         if record or self._random is not None:
             self.default_until = 0
 

@@ -23,9 +23,9 @@ __all__ = [
     "native",
 ]
 
-allocate_lock = _thread.allocate_lock
+allocate_lock: Callable[[], _thread.LockType] = _thread.allocate_lock
 allocate_rlock = threading.RLock
-monotonic = stopwatch()
+monotonic: Callable[[], float] = stopwatch()
 REAL_TIMES: dict[str, Callable[..., Any]] = {
     name: real_time(name)  # this module may be imported while freezegun has replaced them
     for name in (

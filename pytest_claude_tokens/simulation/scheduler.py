@@ -45,9 +45,9 @@ class Scheduler:
     def __init__(self, chooser: Chooser, on_death: Callable[[str, int], None] | None = None) -> None:
         self.chooser = chooser
         self._on_death = on_death
-        self.now = 0.0
-        self.steps = 0
-        self.early = MAX_SECONDS_EARLY
+        self.now: float = 0.0
+        self.steps: int = 0
+        self.early: float = MAX_SECONDS_EARLY
         self.ready: deque[Any] = deque()
         self.loop_timers: list[Any] = []
         self.loop_record: ThreadRecord | None = None

@@ -26,7 +26,7 @@ class SimulatedTask(asyncio.Task[Any]):
     def __init__(self, coro: Coroutine[Any, Any, Any], *, number: int, **options: Any) -> None:
         self.number = number
         context = options.get("context")
-        self.worker = worker_number(WORKER.get() if context is None else context.get(WORKER))
+        self.worker: int = worker_number(WORKER.get() if context is None else context.get(WORKER))
         super().__init__(coro, **options)
 
     def __hash__(self) -> int:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from pytest_claude_tokens.simulation.native import allocate_lock
 
 if TYPE_CHECKING:
+    import _thread
     from asyncio import Handle
     from collections.abc import Callable
 
@@ -134,20 +135,20 @@ class ThreadRecord:
     )
 
     def __init__(self, name: str, number: int, index: int) -> None:
-        self.name = name
-        self.worker = number
-        self.index = index
-        self.run_lock = allocate_lock()
+        self.name: str = name
+        self.worker: int = number
+        self.index: int = index
+        self.run_lock: _thread.LockType = allocate_lock()
         """Held while the thread must not run: who gives it the baton releases it."""
         self.run_lock.acquire()
-        self.state = ThreadState.NEW
-        self.ident = 0
-        self.native = 0
+        self.state: ThreadState = ThreadState.NEW
+        self.ident: int = 0
+        self.native: int = 0
         self.inbox: Handle | None = None
         self.joiners: list[ThreadRecord] = []
-        self.inside = True
+        self.inside: bool = True
         self.leave: Callable[[ThreadRecord], None] | None = None
-        self.timer = 0
+        self.timer: int = 0
         self.why: Callable[[], str] | str = ""
 
     def bind(self) -> None:

@@ -59,7 +59,7 @@ class World(Baton):
         new_loop: Callable[[World], AbstractEventLoop] | None = None,
     ) -> None:
         super().__init__(chooser, on_death)
-        self.serial = next(_SERIALS)
+        self.serial: int = next(_SERIALS)
         self.workers = workers
         self._seed = seed
         self._new_loop = new_loop

@@ -60,7 +60,7 @@ class Interceptor:
 
     def __init__(self, resolve: Callable[[], Destination | None], *, hosts: Iterable[str] = ()) -> None:
         self.resolve = resolve
-        self.hosts = frozenset((*KNOWN_HOSTS, *map(canonical, hosts)))
+        self.hosts: frozenset[str] = frozenset((*KNOWN_HOSTS, *map(canonical, hosts)))
 
     def start(self) -> None:
         """Begin to answer."""

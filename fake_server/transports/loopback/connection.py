@@ -60,9 +60,9 @@ class Connection(asyncio.Protocol):
         self.worker = worker
         self.listener = listener
         self._loop = listener.loop
-        self.parser = Parser()
+        self.parser: Parser = Parser()
         self._queue: deque[Message | Refusal] = deque()
-        self.state = ConnectionState.IDLE
+        self.state: ConnectionState = ConnectionState.IDLE
         self._exchange: Exchange | None = None
         self._start: Start | None = None
         self._keep = self._chunked = False  # of the reply that is under way: how it ends, and how it is framed

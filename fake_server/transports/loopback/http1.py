@@ -73,7 +73,7 @@ class Parser:
     """Reads requests from the bytes of one connection, however they are cut."""
 
     def __init__(self) -> None:
-        self.expects = False
+        self.expects: bool = False
         """The client waits for ``100 Continue`` before it sends the body; who sends that resets this."""
         self._parser = httptools.HttpRequestParser(self)
         self._found: list[Message | Refusal] = []

@@ -72,16 +72,16 @@ class Listener:
         local_handler: LocalHandler | None = None,
     ) -> None:
         self.server = server
-        self.host = check_host(host)
-        self.port = port
-        self.hosts = (*KNOWN_HOSTS, *(canonical(name) for name in hosts))
+        self.host: str = check_host(host)
+        self.port: int = port
+        self.hosts: tuple[str, ...] = (*KNOWN_HOSTS, *(canonical(name) for name in hosts))
         self.connections: set[Accepted] = set()
         self.loop: asyncio.AbstractEventLoop
         self._wait_hook = wait_hook
         self._local_handler = local_handler
         self._names = count(1)
         self._grace = 0.0
-        self.draining = False
+        self.draining: bool = False
         self._thread: threading.Thread | None = None
         self._stopping = asyncio.Event()
 

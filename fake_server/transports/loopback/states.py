@@ -15,6 +15,10 @@ from __future__ import annotations
 
 from enum import Enum
 from itertools import product
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["BUSY", "OVER", "TABLE", "ConnectionEvent", "ConnectionState", "IllegalStep", "diagram"]
 
@@ -30,7 +34,7 @@ class ConnectionState(Enum):
     REFUSED = "refused"  # the client was told why, and what it still sends is thrown away
     CLOSED = "closed"  # nothing more is sent or read
 
-    __hash__ = object.__hash__
+    __hash__: Callable[[object], int] = object.__hash__  # type: ignore[assignment]  # mypy has the bound one in mind
 
 
 class ConnectionEvent(Enum):
@@ -47,7 +51,7 @@ class ConnectionEvent(Enum):
     CLOSE = "close"  # the server closes, as no further request is wanted
     LOSE = "lose"  # the connection is gone, or is given up by its listener
 
-    __hash__ = object.__hash__
+    __hash__: Callable[[object], int] = object.__hash__  # type: ignore[assignment]  # mypy has the bound one in mind
 
 
 _S, _E = ConnectionState, ConnectionEvent

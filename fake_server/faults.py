@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+
+from fake_server.secrecy import discreet_class, shown
 
 __all__ = ["COMMITTED", "Fault", "FaultKind", "FaultPlan", "Target"]
 
@@ -13,10 +15,14 @@ FaultKind = Literal[
 Target = Literal["token", "call"]
 Window = Literal["five_hour", "seven_day"]
 
+_KINDS = get_args(FaultKind)
+_WINDOWS = get_args(Window)
+
 COMMITTED: frozenset[FaultKind] = frozenset(("lost-reply", "garbage", "truncated"))
 """Faults that strike after the service has committed; ``delay(after_commit=True)`` is the other one."""
 
 
+@discreet_class
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """One thing that can go wrong with a request.
@@ -31,6 +37,15 @@ class Fault:
     seconds: float | None = None
     after_commit: bool = False
     window: Window = "five_hour"
+
+    def __post_init__(self) -> None:
+        if self.kind not in _KINDS:
+            raise ValueError(f"Fault(kind={shown(self.kind)}): choose one of {', '.join(_KINDS)}")
+        if self.window not in _WINDOWS:
+            raise ValueError(f"Fault(window={shown(self.window)}): choose one of {', '.join(_WINDOWS)}")
+        for name, number in (("code", self.code), ("seconds", self.seconds)):
+            if not (number is None or isinstance(number, int | float)):
+                raise TypeError(f"Fault({name}={shown(number)}): must be a number")
 
     if TYPE_CHECKING:  # at run time Hypothesis takes annotated constants for fields, and prints them in one another
         LOST_REPLY: ClassVar[Fault]
@@ -58,7 +73,7 @@ class Fault:
     def quota(cls, window: Window = "five_hour") -> Fault:
         """429 with the usage headers of a used-up ``window``."""
         if window not in ("five_hour", "seven_day"):
-            raise ValueError(f"Fault.quota({window!r}): five_hour or seven_day")
+            raise ValueError(f"Fault.quota({shown(window)}): five_hour or seven_day")
         return cls(kind="quota", code=429, window=window)
 
     @classmethod
@@ -115,7 +130,7 @@ class FaultPlan:
     def add(self, target: Target, fault: Fault, *, count: int = 1, account: str | None = None, skip: int = 0) -> None:
         """The next ``count`` requests of that kind (after ``skip`` of them) meet ``fault``."""
         if target not in ("token", "call"):
-            raise ValueError(f'a fault strikes a "token" or a "call" request, not {target!r}')
+            raise ValueError(f'a fault strikes a "token" or a "call" request, not {shown(target)}')
         if count < 1:
             raise ValueError(f"count={count}: at least 1")
         self._planned.append(_Planned(target, fault, count, account, skip))

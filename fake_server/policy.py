@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from typing import Any, Literal, Self
 
+from fake_server.secrecy import discreet_class, is_name, shown, told
+
 __all__ = ["PRESETS", "SCOPE", "SETUP_LIFE", "SETUP_SCOPE", "GraceMode", "Policy"]
 
 SCOPE = "user:inference user:profile user:sessions:claude_code user:mcp_servers user:file_upload"
@@ -26,6 +28,7 @@ Dialect = Literal["json", "gateway"]
 Key = Literal["bearer", "account"]
 
 
+@discreet_class
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """One token service's rules. Make variants with :meth:`but`.
@@ -70,36 +73,39 @@ class Policy:
 
     def __post_init__(self) -> None:
         if not isinstance(self.rotate, bool):
-            raise ValueError(f"Policy(rotate={self.rotate!r}): True or False")
-        if not (isinstance(self.name, str) and self.name):
-            raise ValueError(f"Policy(name={self.name!r}): a name")
+            raise ValueError(f"Policy(rotate={shown(self.rotate)}): True or False")
+        if not (isinstance(self.name, str) and self.name and is_name(self.name)):
+            raise ValueError(f"Policy(name={shown(self.name)}): a name")
         if self.scopes is not None:
             scopes = frozenset(self.scopes) if isinstance(self.scopes, Iterable) else {self.scopes}
-            if isinstance(self.scopes, str) or not all(isinstance(scope, str) for scope in scopes):
-                raise ValueError(f"Policy(scopes={self.scopes!r}): a set such as {{'user:inference'}}, or None for any")
+            if isinstance(self.scopes, str) or not all(isinstance(scope, str) and is_name(scope) for scope in scopes):
+                raise ValueError(
+                    f"Policy(scopes={shown(self.scopes)}): a set such as {{'user:inference'}}, or None for any"
+                )
             object.__setattr__(self, "scopes", scopes)
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(
-                    f"Policy({name}={getattr(self, name)!r}): choose one of {', '.join(map(repr, allowed))}"
+                    f"Policy({name}={shown(getattr(self, name))}): choose one of {', '.join(map(repr, allowed))}"
                 )
         for name, least in (("slots", 1), ("grace_count", 0)):
             count = getattr(self, name)
             if count is not None and not (_is_a(Integral, count) and count >= least):
-                raise ValueError(f"Policy({name}={count!r}): a whole number, {least} or more, or None for no limit")
+                raise ValueError(
+                    f"Policy({name}={shown(count)}): a whole number, {least} or more, or None for no limit"
+                )
         if isinstance(self.latency, Mapping):
             unknown = set(self.latency) - {"token", "call", "other"}
             if unknown:
-                raise ValueError(
-                    f"Policy(latency=…): unknown {', '.join(sorted(map(str, unknown)))}; it knows token, call and other"
-                )
+                words = ", ".join(sorted(told(str(word)) for word in unknown))
+                raise ValueError(f"Policy(latency=…): unknown {words}; it knows token, call and other")
             object.__setattr__(self, "latency", dict(self.latency))
         for name, seconds in self._durations():
             if not (_is_a(Real, seconds) and 0 <= seconds < math.inf):
                 more = _INSTEAD.get(name, "")
-                raise ValueError(f"Policy({name}={seconds!r}): seconds, 0 or more, and not infinite{more}")
+                raise ValueError(f"Policy({name}={shown(seconds)}): seconds, 0 or more, and not infinite{more}")
         if not (_is_a(Real, self.grace_seconds) and self.grace_seconds >= 0):
-            raise ValueError(f"Policy(grace_seconds={self.grace_seconds!r}): seconds, 0 or more")
+            raise ValueError(f"Policy(grace_seconds={shown(self.grace_seconds)}): seconds, 0 or more")
 
     def _durations(self) -> Iterator[tuple[str, float]]:
         for name in ("expires_in", "refresh_expires_in", "queue_limit"):
@@ -120,7 +126,9 @@ class Policy:
         """
         unknown = set(changes) - _FIELDS
         if unknown:
-            raise TypeError(f"Policy has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(_FIELDS))}")
+            raise TypeError(
+                f"Policy has no {', '.join(map(told, sorted(unknown)))}; it has {', '.join(sorted(_FIELDS))}"
+            )
         return replace(self, **changes)
 
     @classmethod
@@ -129,7 +137,7 @@ class Policy:
         try:
             return PRESETS[name]
         except KeyError:
-            raise ValueError(f"no policy is named {name!r}; choose one of {', '.join(PRESETS)}") from None
+            raise ValueError(f"no policy is named {shown(name)}; choose one of {', '.join(PRESETS)}") from None
 
     @classmethod
     def grace(cls, seconds: float, mode: GraceMode = "sibling", count: int | None = None) -> Policy:

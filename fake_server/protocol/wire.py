@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl
 
 from fake_server.protocol.actors import split_prefix
+from fake_server.secrecy import is_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,7 +123,7 @@ _OTHERS: dict[tuple[str, str], Any] = {
     ("HEAD", "/api/hello"): "hello",
     ("POST", "/v1/oauth/token/revoke"): "revoke",
 }
-_ACCOUNT = re.compile(r"(?!sk-ant-)[\w.@+-]{1,32}")
+_ACCOUNT = re.compile(r"[\w.@+-]{1,32}")
 _TOKEN_PATHS = ("/v1/oauth/token", "/oauth/token")
 
 
@@ -149,11 +150,11 @@ def bearer_of(request: Request) -> str | None:
 def account_of(code: str) -> str | None:
     """The account that an authorization code logs in: ``alice#2`` is one for ``alice``.
 
-    ``None`` where the code cannot be one for this service. A name is short, so that a code of the real service,
-    pasted by mistake, is refused and never becomes a name in the journal.
+    ``None`` where the code cannot be one for this service. A name is short and no secret, so that a code of the real
+    service, pasted by mistake, is refused and never becomes a name in the journal.
     """
     name = code.partition("#")[0]
-    return name if _ACCOUNT.fullmatch(name) else None
+    return name if _ACCOUNT.fullmatch(name) and is_name(name) else None
 
 
 def _fields(request: Request) -> tuple[dict[str, Any], Literal["json", "form"] | None]:

@@ -18,6 +18,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from fake_server.faults import Fault
+from fake_server.secrecy import shown, told
 from fake_server.transports.loopback.connection import Local
 from fake_server.transports.loopback.http1 import is_loopback
 
@@ -118,7 +119,7 @@ def fault_of(*, fault: str = "", **details: Any) -> Fault:
     """The fault of that name. Raises ``ValueError`` for an unknown one, and for details that it doesn't have."""
     name = fault.lower().replace("_", "-")
     if name not in _PLAIN and name not in _MADE:
-        raise ValueError(f"no fault is named {fault!r}; there are {', '.join((*_PLAIN, *_MADE))}")
+        raise ValueError(f"no fault is named {shown(fault)}; there are {', '.join((*_PLAIN, *_MADE))}")
     make, takes = _MADE.get(name, (None, ()))
     if wrong := [detail for detail in details if detail not in takes]:
         raise ValueError(f"the fault {name} has no {', '.join(wrong)}")
@@ -132,7 +133,7 @@ def _members(body: bytes, known: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError("a JSON object is expected")
     for name, member in value.items():
         if name not in known:
-            raise ValueError(f"{name!r} is not known here; there are {', '.join(known)}")
+            raise ValueError(f"{shown(name)} is not known here; there are {', '.join(known)}")
         if not isinstance(member, known[name]) or (isinstance(member, bool) and known[name] is not bool):
             raise ValueError(f"{name!r} has a value of the wrong type")
     return value
@@ -143,4 +144,4 @@ def _json(value: object, status: int = 200) -> Local:
 
 
 def _error(status: int, text: str) -> Local:
-    return _json({"type": "error", "error": {"type": "invalid_request_error", "message": text}}, status)
+    return _json({"type": "error", "error": {"type": "invalid_request_error", "message": told(text)}}, status)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from fake_server.secrecy import told
+from fake_server.serve.commandline import PlainParser
 from pytest_claude_tokens.judge.history import History
 from pytest_claude_tokens.judge.judging import State, judge
 from pytest_claude_tokens.report.story import plain_story, story
@@ -22,7 +23,7 @@ __all__ = ["main", "verdict_data"]
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens check") -> int:
     """Judge the file that ``argv`` names; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = PlainParser(
         prog=prog,
         description="Judge a history file, and tell the story of what was broken.",
         epilog="Exit status: 0 valid, 1 violated, 2 usage, 3 unknown.",
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens check"
 
 
 def _refuse(prog: str, why: str) -> int:
-    print(_ascii(f"{prog}: {why}"), file=sys.stderr)
+    print(_ascii(told(f"{prog}: {why}")), file=sys.stderr)
     return 2
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import importlib.util
 import platform
@@ -12,6 +11,8 @@ import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+from fake_server.serve.commandline import PlainParser
 
 __all__ = ["BYPASSES", "EXTRAS", "Finding", "findings", "main"]
 
@@ -133,7 +134,7 @@ def _told(heading: str, found: Iterable[Finding]) -> Iterator[str]:
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens doctor") -> int:
     """Tell it all. The exit status is 0: what is missing is not an error."""
-    parser = argparse.ArgumentParser(
+    parser = PlainParser(
         prog=prog, description="Say what this machine can run, and what it would skip.", epilog="Exit status: 0."
     )
     parser.parse_args(argv)

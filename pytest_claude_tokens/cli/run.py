@@ -17,7 +17,8 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import IO, TYPE_CHECKING, cast
 
 from fake_server.policy import PRESETS, Policy
-from fake_server.serve.commandline import HistoryFile, Parser, Usage
+from fake_server.secrecy import is_name, shown
+from fake_server.serve.commandline import HistoryFile, Parser, Usage, path
 from pytest_claude_tokens import node
 from pytest_claude_tokens.cli.serve import told
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
@@ -76,7 +77,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         metavar="INVARIANT",
         help="note it, and don't fail by it; may be repeated",
     )
-    parser.add_argument("--history", metavar="FILE", help="write the history to FILE, each line at once")
+    parser.add_argument("--history", type=path, metavar="FILE", help="write the history to FILE, each line at once")
     parser.add_argument("--timeout", type=_some_seconds, metavar="SECONDS", help="end the command after so long")
     parser.add_argument(
         "--serialize", type=_seconds, metavar="SECONDS", help="seconds between the starts of two calls on one bearer"
@@ -112,14 +113,14 @@ def _seconds(text: str) -> float:
         seconds = float(text)
         if 0 <= seconds < float("inf"):
             return seconds
-    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, 0 or more")
+    raise argparse.ArgumentTypeError(f"{shown(text)} is no number of seconds, 0 or more")
 
 
 def _some_seconds(text: str) -> float:
     seconds = _seconds(text)
     if not seconds:
         raise argparse.ArgumentTypeError(
-            f"{text!r} ends the command before it begins; leave --timeout out for no limit"
+            f"{shown(text)} ends the command before it begins; leave --timeout out for no limit"
         )
     return seconds
 
@@ -129,7 +130,7 @@ def _number(text: str) -> int:
         number = int(text)
         if number >= 0:
             return number
-    raise argparse.ArgumentTypeError(f"{text!r} is no number, 0 or more")
+    raise argparse.ArgumentTypeError(f"{shown(text)} is no number, 0 or more")
 
 
 def _policy(options: argparse.Namespace) -> Policy:
@@ -206,8 +207,8 @@ def _environment(tokens: ClaudeTokens, options: argparse.Namespace) -> Mapping[s
         environment |= node.added(environment)
     ours = {name for name, value in environment.items() if os.environ.get(name) != value}
     for name in (*options.token, *(f"CLAUDE_TOKEN_{number}" for number in range(1, options.tokens + 1))):
-        if not _NAME.fullmatch(name):
-            raise Usage(f"--token {name!r}: the name of a variable, 1 to 32 letters, digits and _")
+        if not (_NAME.fullmatch(name) and is_name(name)):
+            raise Usage(f"--token {shown(name)}: the name of a variable, 1 to 32 letters, digits and _")
         if name in ours or tokens.server.authority.grants_of(name):
             raise Usage(f"--token {name}: that variable is set by us already")
         environment[name] = tokens.account(name, setup_token=True).access_token

@@ -12,7 +12,7 @@ the search call these one by one:
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import IO, TYPE_CHECKING, Self
 
 from fake_server.clock import Clock
@@ -21,8 +21,8 @@ from fake_server.faults import Fault
 from fake_server.policy import Policy
 from fake_server.protocol.actors import WORKER
 from fake_server.protocol.wire import account_of
+from fake_server.secrecy import discreet_class, is_name, shown
 from fake_server.server import Server
-from fake_server.tokens import redact
 from pytest_claude_tokens.claude.credentials import FILE, write_new
 from pytest_claude_tokens.guard import guard
 from pytest_claude_tokens.handle import frozen_time
@@ -56,6 +56,7 @@ __all__ = ["Account", "ClaudeTokens"]
 _DEFAULT = sorted(DEFAULT)
 
 
+@discreet_class
 class ClaudeTokens:
     """A fake Claude token service with its accounts, its history and its verdict.
 
@@ -202,10 +203,10 @@ class ClaudeTokens:
             if name is None:
                 name = next(free for n in range(1, 1_000_000) if not self.server.authority.grants_of(free := f"a{n}"))
             elif account_of(name) != name:
-                raise ValueError(f"{redact(repr(name))}: an account's name is 1 to 32 letters, digits and . _ @ + -")
+                raise ValueError(f"{shown(name)}: an account's name is 1 to 32 letters, digits and . _ @ + -")
             elif self.server.authority.grants_of(name):
                 raise ValueError(
-                    f"the account {name!r} is logged in already; keep what account() returned, or name another"
+                    f"the account {shown(name)} is logged in already; keep what account() returned, or name another"
                 )
             grant = self.server.login(name, expires_in=-1.0 if expired else expires_in, setup_token=setup_token)
             account = self._accounts[name] = Account.of(grant)
@@ -227,17 +228,18 @@ class ClaudeTokens:
         name = account if isinstance(account, str) else account.name
         if not self.server.authority.grants_of(name):
             known = dict.fromkeys(grant.account for grant in self.server.authority.grants)
-            raise ValueError(f"no account is named {name!r}; there are: {', '.join(known) or 'none so far'}")
+            raise ValueError(f"no account is named {shown(name)}; there are: {', '.join(known) or 'none so far'}")
         return name
 
     # Who asks, and what goes wrong.
 
-    @contextmanager
-    def worker(self, name: str) -> Iterator[None]:
+    def worker(self, name: str) -> AbstractContextManager[None]:
         """In-process requests in the block are those of the worker ``name``."""
-        if not name or not isinstance(name, str):
-            raise ValueError(f"worker({name!r}): a worker has a name, such as w0")
-        self._workers[name] = None
+        self._workers[_worker_name(name)] = None
+        return self._as_worker(name)
+
+    @contextmanager
+    def _as_worker(self, name: str) -> Iterator[None]:
         token = WORKER.set(name)
         try:
             yield
@@ -248,23 +250,22 @@ class ClaudeTokens:
         """The next ``count`` requests of that kind, of ``account`` where given, meet ``fault``."""
         if not isinstance(fault, Fault):
             raise TypeError(
-                f"fail_next({target!r}, {fault!r}): the fault is a value, such as Fault.RESET or Fault.status(503)"
+                f"fail_next({shown(target)}, {shown(fault)}): "
+                "the fault is a value, such as Fault.RESET or Fault.status(503)"
             )
         name = None if account is None else self._named(account)
         with self.server.lock:
             self.server.faults.add(target, fault, count=count, account=name)
 
-    @contextmanager
-    def hold(self, target: Target, count: int = 2) -> Iterator[None]:
+    def hold(self, target: Target, count: int = 2) -> AbstractContextManager[None]:
         """Hold requests of that kind, before the gate, until ``count`` of them wait; then let all go on.
 
         The end of the block lets them go, too. Raises ``TimeoutError`` at the end of the block where too few had come
         within 30 s; an error of the body's is raised instead, with that as a note.
         """
-        with held(
+        return held(
             self.server, target, count, lambda: [*self._workers, *(one.actor for one in self.history.operations)]
-        ):
-            yield
+        )
 
     # Stores.
 
@@ -274,8 +275,8 @@ class ClaudeTokens:
         Written once: the same account and name give the same folder, untouched; another name a copy of the login.
         """
         login = self._login(account)
-        if not name or name.startswith(".") or os.path.basename(name) != name:
-            raise ValueError(f"config_dir(name={name!r}): the name of a folder, such as shared")
+        if not name or name.startswith(".") or os.path.basename(name) != name or not is_name(name):
+            raise ValueError(f"config_dir(name={shown(name)}): the name of a folder, such as shared")
         with self.server.lock, guard.muted():
             folder = self.tmp_path / "config" / login.name / name
             if not folder.exists():
@@ -333,6 +334,8 @@ class ClaudeTokens:
         ``account`` alone gives its access token; with ``config_dir`` (one folder, or several joined by
         ``os.pathsep``) the login is in the folder. ``worker`` names whose requests they are.
         """
+        if worker is not None:
+            _worker_name(worker)
         made = environment.build(
             os.environ,
             handle=self._namespace,
@@ -346,13 +349,11 @@ class ClaudeTokens:
         )
         return made | self._children.variables(worker, made.get("PATH", os.defpath))
 
-    @contextmanager
     def environ(
         self, account: Account | str | None = None, *, config_dir: str | os.PathLike[str] | None = None
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager[None]:
         """:meth:`env` in ``os.environ``, for in-process code; put back exactly at the end of the block."""
-        with environment.environ(self.env(account, config_dir=config_dir)):
-            yield
+        return environment.environ(self.env(account, config_dir=config_dir))
 
     # Processes.
 
@@ -369,7 +370,7 @@ class ClaudeTokens:
 
         Raises ``OSError`` where it can't be started. It is ended with the handle, if it still runs then.
         """
-        self._workers[worker] = None
+        self._workers[_worker_name(worker)] = None
         made = {**self.env(account, config_dir=config_dir, worker=worker), **(env or {})}
         return self._children.spawn(arguments, worker=worker, environment=made)
 
@@ -398,3 +399,9 @@ class ClaudeTokens:
 
     def __repr__(self) -> str:
         return f"<ClaudeTokens {self.policy.name} {len(self._accounts)} accounts {len(self.history)} events>"
+
+
+def _worker_name(name: str) -> str:
+    if not (isinstance(name, str) and name and is_name(name)):
+        raise ValueError(f"worker({shown(name)}): a worker has a name, such as w0")
+    return name

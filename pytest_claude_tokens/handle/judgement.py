@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from fake_server.secrecy import shown
 from pytest_claude_tokens.judge.history import History
 from pytest_claude_tokens.judge.judging import judge
 from pytest_claude_tokens.judge.violations import INVARIANTS, Unknown, Violation
@@ -96,11 +97,11 @@ class Judgement:
         unknown = self.allow.difference(INVARIANTS)
         if unknown:
             raise ValueError(
-                f"allow: no invariant is named {', '.join(map(repr, sorted(unknown)))}; "
+                f"allow: no invariant is named {', '.join(map(shown, sorted(unknown)))}; "
                 f"they are {', '.join(INVARIANTS)}"
             )
         if type(limit) is not int or limit < 1:
-            raise ValueError(f"limit={limit!r}: a number of workers, at least 1")
+            raise ValueError(f"limit={shown(limit)}: a number of workers, at least 1")
         self._history = history
         self._raised: set[tuple[object, ...]] = set()
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Union
 
 from fake_server.exchange import UNKNOWN
-from fake_server.tokens import redact
+from fake_server.secrecy import is_path, redact, shown
 from pytest_claude_tokens.claude.credentials import FILE, read_refresh_token
 from pytest_claude_tokens.guard import guard
 
@@ -131,6 +131,8 @@ class Stores:
 
     def watch(self, source: Source, account: str, name: str | None = None) -> Store:
         """Watch one more, and look at it for the first time."""
+        if not callable(source) and not is_path(os.fspath(source)):
+            raise ValueError(f"watch_store({shown(source)}): a path, or a callable that returns what is stored")
         name = redact(name or _name_of(source))
         taken = {store.name for store in self._stores}
         names = (name, f"{account}/{name}", *(f"{account}/{name}-{n}" for n in range(2, len(taken) + 3)))

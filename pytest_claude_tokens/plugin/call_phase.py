@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import pytest
 
+from fake_server.secrecy import discreet, told
 from pytest_claude_tokens import report
 from pytest_claude_tokens.guard import guard
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
@@ -123,6 +124,7 @@ def register(config: pytest.Config) -> None:
     config.stash[options.JUDGE] = _CallPhase()
 
 
+@discreet
 def make(request: pytest.FixtureRequest, default: Callable[[], Any], *, own: bool = False, **given: Any) -> Handle:
     """A handle with the settings of the test that runs, and on top of them those that are ``given``.
 
@@ -136,7 +138,7 @@ def make(request: pytest.FixtureRequest, default: Callable[[], Any], *, own: boo
             settings = options.merge(settings, {"policy": default()})
         return Handle(request.config, own=own, **settings)
     except ValueError as error:
-        raise pytest.UsageError(f"{item.nodeid}: {request.fixturename} {error}") from None
+        raise pytest.UsageError(told(f"{item.nodeid}: {request.fixturename} {error}")) from None
 
 
 # The check.

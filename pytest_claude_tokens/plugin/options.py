@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
+from fake_server.secrecy import discreet, is_name, is_path, shown, told
+
 if TYPE_CHECKING:
     from fake_server import Policy
 
@@ -114,11 +116,18 @@ def _replay_token(text: str) -> str:
     return text
 
 
+def _folder(text: str) -> str:
+    if not is_path(text):
+        raise ValueError("the name of a folder is wanted")
+    return text
+
+
 OPTIONS: tuple[Option, ...] = (
     Option(
         name="report-dir",
         metavar="DIR",
         help="where each failure leaves a folder with its history (default: .claude-tokens).",
+        parse=_folder,
         default=".claude-tokens",
     ),
     Option(
@@ -169,6 +178,7 @@ def current(config: pytest.Config) -> pytest.Item:
     return item
 
 
+@discreet
 def option(config: pytest.Config, name: str, marker: Any = None) -> Any:
     """The value of an option of :data:`OPTIONS`. Raises :class:`pytest.UsageError` for one that can't be read."""
     row = _BY_NAME[name]
@@ -177,7 +187,7 @@ def option(config: pytest.Config, name: str, marker: Any = None) -> Any:
         try:
             values.append(None if given is None else row.parse(given))
         except ValueError as error:
-            raise pytest.UsageError(f"{source}={given}: {error}") from None
+            raise pytest.UsageError(told(f"{source}={given}: {error}")) from None
     return first_given(values[0], marker, values[1], row.default)
 
 
@@ -204,6 +214,7 @@ _JOINED = ("allow", "accounts", "hosts")
 _KEYWORDS = ("policy", "allow", "limit", "latency", "accounts", "hosts")
 
 
+@discreet
 def marked(item: pytest.Item) -> dict[str, Any]:
     """What the markers of ``item`` say, from module to function: lists are joined, other values replaced.
 
@@ -213,10 +224,10 @@ def marked(item: pytest.Item) -> dict[str, Any]:
     for mark in reversed(list(item.iter_markers(MARKER))):
         try:
             if mark.args:
-                raise ValueError(f"takes no positional argument such as {mark.args[0]!r}{_there_are(_KEYWORDS)}")
+                raise ValueError(f"takes no positional argument such as {shown(mark.args[0])}{_there_are(_KEYWORDS)}")
             merged = merge(merged, mark.kwargs)
         except ValueError as error:
-            raise pytest.UsageError(f"{item.nodeid}: the marker claude_tokens {error}") from None
+            raise pytest.UsageError(told(f"{item.nodeid}: the marker claude_tokens {error}")) from None
     return merged
 
 
@@ -228,7 +239,7 @@ def merge(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(outer)
     for name, value in inner.items():
         if name not in _KEYWORDS:
-            raise ValueError(f"knows no {name!r}{_there_are(_KEYWORDS)}")
+            raise ValueError(f"knows no {shown(name)}{_there_are(_KEYWORDS)}")
         merged[name] = _read(name, value)
         if name in _JOINED:
             merged[name] = list(dict.fromkeys([*outer.get(name, ()), *value]))
@@ -248,14 +259,14 @@ def policy_of(value: Policy | str) -> Policy:
     if isinstance(value, Policy):
         return value
     if not isinstance(value, str):
-        raise ValueError(f"takes policy=…, a Policy or the name of one, not {value!r}{_there_are(PRESETS)}")
+        raise ValueError(f"takes policy=…, a Policy or the name of one, not {shown(value)}{_there_are(PRESETS)}")
     return Policy.preset(value)
 
 
 def _read(name: str, value: Any) -> Any:
     """One setting's value, checked."""
     if name in _JOINED and not isinstance(value, list | tuple | set | frozenset):
-        raise ValueError(f"takes {name}=[…], a list, not {value!r}")
+        raise ValueError(f"takes {name}=[…], a list, not {shown(value)}")
     if value is None:
         return None
     if name == "policy":
@@ -269,12 +280,12 @@ def _check_allow(words: Iterable[Any]) -> None:
 
     for word in words:
         if word not in INVARIANTS:
-            raise ValueError(f"allow=[…] knows no invariant {word!r}{_there_are(INVARIANTS)}")
+            raise ValueError(f"allow=[…] knows no invariant {shown(word)}{_there_are(INVARIANTS)}")
 
 
 def _check_limit(value: Any) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"limit={value!r}: a whole number of workers, at least 1")
+        raise ValueError(f"limit={shown(value)}: a whole number of workers, at least 1")
 
 
 def _check_latency(value: Any) -> None:
@@ -284,23 +295,21 @@ def _check_latency(value: Any) -> None:
         Policy(latency=value)
     except ValueError as error:
         allowed = str(error).rpartition("): ")[2]
-        raise ValueError(f"takes no latency={value!r}: {allowed}") from None
+        raise ValueError(f"takes no latency={shown(value)}: {allowed}") from None
 
 
 def _check_accounts(names: Iterable[Any]) -> None:
     from fake_server.protocol.wire import account_of
-    from fake_server.tokens import redact
 
     for name in names:
         if not isinstance(name, str) or account_of(name) != name:
-            shown = redact(repr(name))
-            raise ValueError(f"takes no accounts=[{shown}]: a name is 1 to 32 letters, digits and . _ @ + -")
+            raise ValueError(f"takes no accounts=[{shown(name)}]: a name is 1 to 32 letters, digits and . _ @ + -")
 
 
 def _check_hosts(names: Iterable[Any]) -> None:
     for name in names:
-        if not isinstance(name, str) or not name:
-            raise ValueError(f"takes hosts=[…], a list of host names, and {name!r} is none")
+        if not (isinstance(name, str) and name and is_name(name)):
+            raise ValueError(f"takes hosts=[…], a list of host names, and {shown(name)} is none")
 
 
 _CHECKS: dict[str, Callable[[Any], None]] = {

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
+from fake_server.secrecy import shown
+
 if TYPE_CHECKING:
     from fake_server.server import Server
 
@@ -30,7 +32,7 @@ class WorkerProcess:
     ) -> None:
         self.worker = worker
         if isinstance(arguments, str | bytes):
-            raise TypeError(f"spawn({arguments!r}): a list of words is wanted, such as ['bash', '-c', 'echo hi']")
+            raise TypeError(f"spawn({shown(arguments)}): a list of words is wanted, such as ['bash', '-c', 'echo hi']")
         self.arguments = tuple(map(os.fspath, arguments))
         if not self.arguments:
             raise ValueError("spawn([]): name a program, and its arguments after it")

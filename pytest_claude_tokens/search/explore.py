@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from hypothesis import Phase, settings
 from hypothesis.strategies import SearchStrategy
 
+from fake_server.secrecy import discreet, is_name, told
+from fake_server.secrecy import shown as quoted
 from fake_server.transports.inprocess import Interceptor, cached_client_setup, shared_ssl_context
 from pytest_claude_tokens.judge.violations import NothingRaced
 from pytest_claude_tokens.report import attach
@@ -26,7 +28,7 @@ from pytest_claude_tokens.search.confirm import Counterexample, compare, confirm
 from pytest_claude_tokens.search.context import CONTEXT, ExplorationContext
 from pytest_claude_tokens.search.exhaustive import enumerate_schedules
 from pytest_claude_tokens.search.replay import Replay
-from pytest_claude_tokens.search.strategy import schedules
+from pytest_claude_tokens.search.strategy import fault_strategy, schedules
 from pytest_claude_tokens.simulation.files import switching_at_files
 from pytest_claude_tokens.simulation.patches import patched
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, DeviationKind, Schedule
@@ -44,6 +46,7 @@ _PROCESS_EXAMPLES = 20
 Kind = Literal["tasks", "threads", "processes"]
 
 
+@discreet
 def explore(
     bare: None = None,
     /,
@@ -74,22 +77,30 @@ def explore(
     if bare is not None or callable(workers):
         raise TypeError("write @explore(), or @explore(workers=4): it takes keywords only")
     if type(workers) is not int or workers < 1:
-        raise ValueError(f"explore(workers={workers!r}): a number of workers, 1 or more")
+        raise ValueError(f"explore(workers={quoted(workers)}): a number of workers, 1 or more")
     if exhaustive is not None:
         if processes or strategies or faults is not None or kills or cancel:
             raise TypeError(
                 "explore(exhaustive=…) is systematic: it takes no strategies, faults, cancel, kills or processes"
             )
         if type(exhaustive) is not int or exhaustive < 0:
-            raise ValueError(f"explore(exhaustive={exhaustive!r}): a number of deviations, 0 or more")
+            raise ValueError(f"explore(exhaustive={quoted(exhaustive)}): a number of deviations, 0 or more")
     for name, strategy in strategies.items():
         if not isinstance(strategy, SearchStrategy):
             raise TypeError(
-                f"explore({name}={strategy!r}): a further keyword is an argument's strategy, such as "
-                f"{name}=st.just({strategy!r})"
+                f"explore({told(name)}={quoted(strategy)}): a further keyword is an argument's strategy, such as "
+                f"{told(name)}=st.just({quoted(strategy)})"
             )
+        if not is_name(name):
+            raise TypeError(f"explore({told(name)}=…): a further keyword is the name of an argument of the test")
+    for name, switch in (("cancel", cancel), ("processes", processes)):
+        if not isinstance(switch, bool):
+            raise TypeError(f"explore({name}={quoted(switch)}): True or False")
     if not isinstance(kills, bool) and not processes:
         raise TypeError("explore(kills=[…]) names signals: it needs processes=True; elsewhere it is kills=True")
+    # Read here, so that what is refused is no longer in any frame when the function is decorated.
+    signals = default_signals(kills) if processes else ()
+    drawn_faults = fault_strategy(faults)
 
     def decorate(function: Callable[..., Any]) -> Callable[..., None]:
         asynchronous = inspect.iscoroutinefunction(function)
@@ -104,8 +115,7 @@ def explore(
             deaths.append("cancel")
         if kills:
             deaths.append("kill")
-        signals = default_signals(kills) if processes else ()
-        drawn = schedules(workers, faults=faults, deaths=deaths, signals=signals, processes=processes)
+        drawn = schedules(workers, faults=drawn_faults, deaths=deaths, signals=signals, processes=processes)
         kind: Kind = "processes" if processes else "tasks" if asynchronous else "threads"
         test: Callable[..., None] = _Exploration(function, workers, drawn, strategies, kind, exhaustive=exhaustive).test
         return test

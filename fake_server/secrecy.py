@@ -11,8 +11,8 @@ consonants in a row; what is not such a letter ends it, so that ``testPool_never
 word by chance, and a name holds more than words. So each 20 characters in a row are looked at: they are taken for
 random where words make up less than three quarters of their letters and digits, and outside of words they change three
 times or more between small letter, capital and digit, which names rarely do; and where words make up less than two
-fifths, and nothing separates their parts. Random base64 is missed about once in 100 at 20 characters, in 1,000 at 30,
-in 100,000 at 50; hex never.
+fifths, and nothing separates their parts. Random base64 is missed about once in 100 at 20 characters, in 1,000 at 28,
+in 10,000 at 40; hex never.
 
 Names in spite of that: a UUID (an identifier, in sessions and requests), and a replay token ``ct1-…``, which holds a
 schedule and no secret.
@@ -21,6 +21,7 @@ schedule and no secret.
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
@@ -47,13 +48,16 @@ _JWT = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*){1,4}")
 _RUN = re.compile(r"(?:(?<![\w-])ct1-[\w-]*)|[A-Za-z0-9+/_=%-]{20,}")
 _SUSPICIOUS = re.compile(r"sk-|eyJ|[A-Za-z0-9+/_=%-]{20}")
 _HEX = re.compile(r"[0-9a-fA-F]{20,}")
+_SLASHED = re.compile(r"(?<![\w%-])[A-Za-z0-9+]*/[A-Za-z0-9+/]+={0,2}(?![\w%-])")
+_FOLDER = re.compile(r"[a-z]+[0-9]*|[A-Z][a-z]{4,}")
 _UUID = re.compile(r"(?<![0-9a-fA-F])[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?![0-9a-fA-F])")
 _PIECE = re.compile(r"[A-Z]?[a-z]{3,}|[A-Z]{4,}(?![a-z])")
 _VOWEL = re.compile(r"[aeiouy]", re.IGNORECASE)
 _CONSONANT = re.compile(r"[^aeiou]", re.IGNORECASE)
 _MUMBLE = re.compile(r"[^aeiouy]{5}", re.IGNORECASE)
 _SEAM = re.compile(r"(?<=[a-z])[A-Z0-9]|(?<=[A-Z])[0-9]|(?<=[0-9])[A-Za-z]")
-_QUOTED = re.compile(r"""(['"])(\[[^\]'"]* of \d[\d,]* characters\])\1""")
+_TOLD = re.compile(r"\[[^\]'\"]+ of \d+ characters\]")
+_QUOTED = re.compile(rf"""(['"])({_TOLD.pattern})\1""")
 _KINDS = (
     ("sk-ant-ort", "a refresh token"),
     ("sk-ant-oat", "an access token"),
@@ -69,6 +73,7 @@ def redact(text: str) -> str:
         return text
     text = _TOKEN.sub(_named, text)
     text = _JWT.sub(_named, text)
+    text = _SLASHED.sub(_without_slashed, text)
     return _RUN.sub(_without_opaque, text)
 
 
@@ -83,7 +88,7 @@ def is_path(text: str) -> bool:
     Folders that are named by a checksum are usual, so that hex or base64 within a longer path is no reason to refuse
     it, only not to print it.
     """
-    return not (_TOKEN.search(text) or _JWT.search(text) or re.fullmatch(r"\[[^\]]+ of \d+ characters\]", redact(text)))
+    return not (_TOKEN.search(text) or _JWT.search(text) or _TOLD.fullmatch(redact(text)))
 
 
 def shown(value: object) -> str:
@@ -136,13 +141,25 @@ def _without_opaque(found: re.Match[str]) -> str:
     text = found.group()
     if text.startswith("ct1-"):
         return text
-    parts = [_opaque(part) for part in text.split("/")]
-    if any(whole for whole in parts if whole):
-        return "/".join(whole or part for whole, part in zip(parts, text.split("/"), strict=True))
-    # Base64's own "/" comes once in 64 characters; with more of them, or with signs that it lacks, this is a path.
-    if text.count("/") * 6 > len(text) or re.search("[%_-]", text):
-        return text
-    return _opaque(text) or text
+    return "/".join(_opaque(part) or part for part in text.split("/"))
+
+
+def _without_slashed(found: re.Match[str]) -> str:
+    """Base64 itself has a slash, once in 64 signs: what lies beside a piece of it, and is no name, belongs to it."""
+    safe: list[str] = []
+    for named, group in itertools.groupby(found.group().split("/"), _is_folder):
+        parts = list(group)
+        joined = "/".join(parts)
+        dense = len(joined) > 6 * (len(parts) - 1)  # many slashes are a path's
+        if named or any(map(_HEX.fullmatch, parts)) or not (dense or any(map(_opaque, parts))):
+            safe.append(joined)
+        else:
+            safe.append(_opaque(joined) or joined)
+    return "/".join(safe)
+
+
+def _is_folder(part: str) -> bool:
+    return _FOLDER.fullmatch(part) is not None and sum(_worded(part)) >= _WORDS_SHARE * len(part)
 
 
 @functools.lru_cache(maxsize=512)
@@ -157,11 +174,7 @@ def _opaque(text: str) -> str:
 
 
 def _wordless(text: str) -> bool:
-    worded, seams = bytearray(len(text)), bytearray(len(text))
-    for piece in _PIECE.finditer(text):
-        letters = piece.group()
-        if _VOWEL.search(letters) and _CONSONANT.search(letters) and not _MUMBLE.search(letters):
-            worded[piece.start() : piece.end()] = b"\1" * len(letters)
+    worded, seams = _worded(text), bytearray(len(text))
     for uuid in _UUID.finditer(text):
         worded[uuid.start() : uuid.end()] = b"\1" * len(uuid.group())
     for seam in _SEAM.finditer(text):
@@ -174,15 +187,26 @@ def _wordless(text: str) -> bool:
     return False
 
 
+def _worded(text: str) -> bytearray:
+    """For each character of ``text``, whether it is in a word."""
+    worded = bytearray(len(text))
+    for piece in _PIECE.finditer(text):
+        letters = piece.group()
+        if _VOWEL.search(letters) and _CONSONANT.search(letters) and not _MUMBLE.search(letters):
+            worded[piece.start() : piece.end()] = b"\1" * len(letters)
+    return worded
+
+
 # Entries.
 
 
 def discreet(function: Callable[P, R]) -> Callable[P, R]:
-    """An entry that a person calls: where an argument holds a secret, no error repeats it, and no frame shows it.
+    """An entry that a person calls: where it was given a secret, no error repeats it, and no frame shows it.
 
-    ``pytest --showlocals`` prints the arguments and locals of every frame of a traceback. Where one of the arguments
-    holds a secret (or is so long that it would be clipped), the frames below the entry are taken off the error, its
-    text is redacted, and the entry's own frame has forgotten its arguments. Any other error passes as it is.
+    ``pytest --showlocals`` prints the arguments and locals of every frame of a traceback. Where an argument holds a
+    secret (or is so long that it would be clipped), or the error tells of one, the frames below the entry are taken
+    off the error, its text is redacted, and the entry's own frame has forgotten its arguments. Any other error passes
+    as it is.
     """
 
     @functools.wraps(function)
@@ -191,7 +215,7 @@ def discreet(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except Exception as error:
-            if not _delicate([*args, kwargs]):
+            if not (_delicate([*args, kwargs]) or _TOLD.search(str(error))):
                 raise
             refused = _without_secrets(error)
         del args, kwargs

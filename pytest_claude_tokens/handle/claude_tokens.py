@@ -21,7 +21,7 @@ from fake_server.faults import Fault
 from fake_server.policy import Policy
 from fake_server.protocol.actors import WORKER
 from fake_server.protocol.wire import account_of
-from fake_server.secrecy import discreet_class, is_name, shown
+from fake_server.secrecy import discreet_class, is_name, is_path, shown
 from fake_server.server import Server
 from pytest_claude_tokens.claude.credentials import FILE, write_new
 from pytest_claude_tokens.guard import guard
@@ -107,6 +107,9 @@ class ClaudeTokens:
         self._leaks = Leaks(self.server)
         self._hosts = (hosts,) if isinstance(hosts, str) else tuple(hosts)
         self._first = (accounts,) if isinstance(accounts, str) else tuple(accounts)
+        for name in self._hosts:
+            if not is_name(name):
+                raise ValueError(f"hosts=[{shown(name)}]: the name of a host")
         self._waiter = waiter
         self._intercept = intercept
         self._grace = grace or self._wait
@@ -336,6 +339,8 @@ class ClaudeTokens:
         """
         if worker is not None:
             _worker_name(worker)
+        if config_dir is not None and not is_path(os.fspath(config_dir)):
+            raise ValueError(f"config_dir={shown(os.fspath(config_dir))}: the path of a folder")
         made = environment.build(
             os.environ,
             handle=self._namespace,

@@ -231,6 +231,7 @@ def marked(item: pytest.Item) -> dict[str, Any]:
     return merged
 
 
+@discreet
 def merge(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of ``outer`` with those of ``inner``: lists are joined, other values replaced.
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Callable
-from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +21,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.planted import CASES, Case, Make, shared
 from pytest_claude_tokens import explore
-from pytest_claude_tokens.search.context import CONTEXT, ExplorationContext, Report
+from pytest_claude_tokens.search.context import ExplorationContext, Report
 from pytest_claude_tokens.simulation import native
 from pytest_claude_tokens.violations import DoubleSpend
+from tests.zoo.outside import error_of
 
 LIMIT = 1.5
 """Seconds of real time in which a search has to find."""
@@ -61,19 +60,10 @@ def search(case: Case, make: Make, *, workers: int, schedules: int, seed: int, c
     reports: list[Report] = []
     context = ExplorationContext(seed=seed, reported=reports.append)
     begun = native.monotonic()
-    error = copy_context().run(_run, test, context)
+    error = error_of(test, context)
     found = getattr(error, "claude_tokens_found", None)
     number = found.example if found is not None else schedules
     return Search(isinstance(error, DoubleSpend), number, ends[number - 1] - begun, error)
-
-
-def _run(test: Callable[[], None], context: ExplorationContext) -> BaseException | None:
-    CONTEXT.set(context)
-    try:
-        test()
-    except Exception as error:
-        return error
-    return None
 
 
 def main() -> int:

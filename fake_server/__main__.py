@@ -1,19 +1,26 @@
-"""``python -m fake_server``: the same as ``claude-tokens serve``."""
+"""``python -m fake_server``: the service as a process, judged where an installed package offers a judge."""
 
 from __future__ import annotations
 
-import importlib
 import sys
 
+from fake_server.serve.commandline import Usage
+from fake_server.serve.judging import find_judge
+from fake_server.serve.service import serve
+
 __all__ = ["main"]
+
+_PROG = "python -m fake_server"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Serve until a signal; returns the exit status."""
-    # The service knows no judge. Whoever starts it here wants one, so it is looked up by name, and only now.
-    serving = importlib.import_module("pytest_claude_tokens.cli.serve")
-    status: int = serving.main(argv, prog="python -m fake_server")
-    return status
+    try:
+        judge = find_judge()
+    except Usage as usage:
+        print(f"{_PROG}: {usage}", file=sys.stderr)
+        return 2
+    return serve(argv, judge, prog=_PROG)
 
 
 if __name__ == "__main__":

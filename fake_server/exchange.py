@@ -52,7 +52,10 @@ class _Gone(Exception):
 
 
 class Exchange:
-    """One request on its way. ``op`` is its number in the journal once it has arrived."""
+    """One request of ``actor`` on its way; it arrives with the first :meth:`step`.
+
+    ``op`` is its number in the journal once it has arrived.
+    """
 
     def __init__(self, server: Server, request: Request, actor: str) -> None:
         self.actor = server.journal.alias(actor)
@@ -220,7 +223,7 @@ class Exchange:
         server.codes.add(request.code)
         setup = request.scope == SETUP_SCOPE or (request.expires_in or 0) >= SETUP_LIFE
         life = request.expires_in or (SETUP_LIFE if setup else server.policy.expires_in)
-        grant = server.login(account, expires_in=life, setup_token=setup, scope=request.scope, actor=self.actor, op=op)
+        grant = server.grant(account, expires_in=life, setup_token=setup, scope=request.scope, actor=self.actor, op=op)
         self._facts.update(grant=grant.name, account=account)
         self._facts["issued"] = {"access": "at#1", "refresh": None if setup else "rt#1"}
         refresh = None if setup else grant.refresh[0].secret

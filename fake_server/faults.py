@@ -1,13 +1,16 @@
-"""What goes wrong, as values, and the list of what is to go wrong next. Sans-IO."""
+"""What goes wrong, as values. Sans-IO."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from fake_server.secrecy import discreet_class, shown
+from fake_server.secrecy import discreet_class, shown, told
 
-__all__ = ["COMMITTED", "Fault", "FaultKind", "FaultPlan", "Target"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["COMMITTED", "Fault", "FaultKind", "Target"]
 
 FaultKind = Literal[
     "lost-reply", "reset", "timeout", "garbage", "truncated", "burst", "status", "delay", "quota", "html", "moved"
@@ -43,6 +46,8 @@ class Fault:
             raise ValueError(f"Fault(kind={shown(self.kind)}): choose one of {', '.join(_KINDS)}")
         if self.window not in _WINDOWS:
             raise ValueError(f"Fault(window={shown(self.window)}): choose one of {', '.join(_WINDOWS)}")
+        if not isinstance(self.after_commit, bool):
+            raise TypeError(f"Fault(after_commit={shown(self.after_commit)}): must be True or False")
         for name, number in (("code", self.code), ("seconds", self.seconds)):
             if not (number is None or isinstance(number, int | float)):
                 raise TypeError(f"Fault({name}={shown(number)}): must be a number")
@@ -96,6 +101,29 @@ class Fault:
         """Whether this is a complete reply of its own, in place of the service's."""
         return self.kind in ("burst", "status", "quota", "html", "moved")
 
+    def to_dict(self) -> dict[str, Any]:
+        """The fault as JSON has it: its ``kind``, and the arguments of that kind that are not the usual ones."""
+        _, takes = _FORMS[self.kind]
+        given = {name: getattr(self, field) for name, field in takes.items()}
+        changed = {name: value for name, value in given.items() if name not in _USUAL or value != _USUAL[name]}
+        return {"kind": self.kind, **changed}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Fault:
+        """The fault that :meth:`to_dict` has written.
+
+        Raises ``ValueError`` for a kind that there is not, for arguments that the kind doesn't have, and for values
+        that an argument can't have; ``TypeError`` where one is missing.
+        """
+        arguments = dict(value)
+        kind = arguments.pop("kind", "")
+        if kind not in _FORMS:
+            raise ValueError(f"no fault is named {shown(kind)}; there are {', '.join(_FORMS)}")
+        make, takes = _FORMS[kind]
+        if wrong := [name for name in arguments if name not in takes]:
+            raise ValueError(f"the fault {kind} has no {', '.join(map(told, wrong))}")
+        return make(**arguments)
+
     def __str__(self) -> str:
         if self.kind == "status":
             return f"status({self.code})"
@@ -111,40 +139,20 @@ Fault.GARBAGE = Fault(kind="garbage")
 Fault.TRUNCATED = Fault(kind="truncated")
 Fault.BURST = Fault(kind="burst", code=429)
 
+_FORMS: dict[str, tuple[Callable[..., Fault], dict[str, str]]] = {
+    "lost-reply": (lambda: Fault.LOST_REPLY, {}),
+    "reset": (lambda: Fault.RESET, {}),
+    "timeout": (lambda: Fault.TIMEOUT, {}),
+    "garbage": (lambda: Fault.GARBAGE, {}),
+    "truncated": (lambda: Fault.TRUNCATED, {}),
+    "burst": (lambda: Fault.BURST, {}),
+    "moved": (Fault.moved, {}),
+    "status": (Fault.status, {"code": "code", "retry_after": "seconds"}),
+    "delay": (Fault.delay, {"seconds": "seconds", "after_commit": "after_commit"}),
+    "quota": (Fault.quota, {"window": "window"}),
+    "html": (Fault.html, {"code": "code"}),
+}
+"""How a fault of each kind is made: by which function, and which field holds each of its arguments."""
 
-@dataclass(slots=True)
-class _Planned:
-    target: Target
-    fault: Fault
-    left: int
-    account: str | None
-    skip: int
-
-
-class FaultPlan:
-    """The faults that are still to come, in the order in which they were asked for."""
-
-    def __init__(self) -> None:
-        self._planned: list[_Planned] = []
-
-    def add(self, target: Target, fault: Fault, *, count: int = 1, account: str | None = None, skip: int = 0) -> None:
-        """The next ``count`` requests of that kind (after ``skip`` of them) meet ``fault``."""
-        if target not in ("token", "call"):
-            raise ValueError(f'a fault strikes a "token" or a "call" request, not {shown(target)}')
-        if count < 1:
-            raise ValueError(f"count={count}: at least 1")
-        self._planned.append(_Planned(target, fault, count, account, skip))
-
-    def take(self, target: str, account: str | None) -> Fault | None:
-        """The fault that the request which has just arrived meets, if any."""
-        for planned in self._planned:
-            if planned.target != target or planned.account not in (None, account):
-                continue
-            if planned.skip:
-                planned.skip -= 1
-                continue
-            planned.left -= 1
-            if not planned.left:
-                self._planned.remove(planned)
-            return planned.fault
-        return None
+_USUAL = {"retry_after": None, "after_commit": False, "window": "five_hour"}
+"""The arguments that are left out where they have these values."""

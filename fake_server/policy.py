@@ -8,14 +8,14 @@ a set of knobs.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from typing import Any, Literal, Self
 
 from fake_server.secrecy import discreet_class, is_name, shown, told
 
-__all__ = ["PRESETS", "SCOPE", "SETUP_LIFE", "SETUP_SCOPE", "GraceMode", "Policy"]
+__all__ = ["PRESETS", "SCOPE", "SETUP_LIFE", "SETUP_SCOPE", "GraceMode", "Policy", "settings_of"]
 
 SCOPE = "user:inference user:profile user:sessions:claude_code user:mcp_servers user:file_upload"
 SETUP_SCOPE = "user:inference"
@@ -72,49 +72,13 @@ class Policy:
     """Seconds that a request takes, or ``{"token": …, "call": …}``."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.rotate, bool):
-            raise ValueError(f"Policy(rotate={shown(self.rotate)}): True or False")
-        if not (isinstance(self.name, str) and self.name and is_name(self.name)):
-            raise ValueError(f"Policy(name={shown(self.name)}): a name")
-        if self.scopes is not None:
-            scopes = frozenset(self.scopes) if isinstance(self.scopes, Iterable) else {self.scopes}
-            if isinstance(self.scopes, str) or not all(isinstance(scope, str) and is_name(scope) for scope in scopes):
-                raise ValueError(
-                    f"Policy(scopes={shown(self.scopes)}): a set such as {{'user:inference'}}, or None for any"
-                )
-            object.__setattr__(self, "scopes", scopes)
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"Policy({name}={shown(getattr(self, name))}): choose one of {', '.join(map(repr, allowed))}"
-                )
-        for name, least in (("slots", 1), ("grace_count", 0)):
-            count = getattr(self, name)
-            if count is not None and not (_is_a(Integral, count) and count >= least):
-                raise ValueError(
-                    f"Policy({name}={shown(count)}): a whole number, {least} or more, or None for no limit"
-                )
-        if isinstance(self.latency, Mapping):
-            unknown = set(self.latency) - {"token", "call", "other"}
-            if unknown:
-                words = ", ".join(sorted(told(str(word)) for word in unknown))
-                raise ValueError(f"Policy(latency=…): unknown {words}; it knows token, call and other")
-            object.__setattr__(self, "latency", dict(self.latency))
-        for name, seconds in self._durations():
-            if not (_is_a(Real, seconds) and 0 <= seconds < math.inf):
-                more = _INSTEAD.get(name, "")
-                raise ValueError(f"Policy({name}={shown(seconds)}): seconds, 0 or more, and not infinite{more}")
-        if not (_is_a(Real, self.grace_seconds) and self.grace_seconds >= 0):
-            raise ValueError(f"Policy(grace_seconds={shown(self.grace_seconds)}): seconds, 0 or more")
-
-    def _durations(self) -> Iterator[tuple[str, float]]:
-        for name in ("expires_in", "refresh_expires_in", "queue_limit"):
-            yield name, getattr(self, name)
-        if self.serialize is not None:
-            yield "serialize", self.serialize
-        latencies = self.latency.values() if isinstance(self.latency, Mapping) else (self.latency,)
-        for seconds in latencies:
-            yield "latency", seconds
+        for name, check in _CHECKS.items():
+            value = getattr(self, name)
+            try:
+                object.__setattr__(self, name, check(value))
+            except _Refused as refused:
+                quoted = "…" if refused.inside else shown(value)
+                raise ValueError(f"Policy({name}={quoted}): {refused}") from None
 
     def __hash__(self) -> int:
         return hash((self.name, self.reuse, self.grace_seconds, self.key, self.slots, self.serialize))
@@ -171,14 +135,30 @@ class Policy:
         return scope is None or self.scopes is None or self.scopes.issuperset(scope.split())
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields that differ from the defaults, and the name: what the history's header says."""
+        """The policy as JSON has it: its name, and the fields that differ from the defaults.
+
+        The header of a history and a replay token say it so; :meth:`from_dict` reads it.
+        """
         changed = {name: _plain(value) for name, default in _DEFAULTS if (value := getattr(self, name)) != default}
+        if set(changed) <= {"name"} and PRESETS.get(self.name, self) != self:
+            changed = {"rotate": self.rotate}  # a mere name would be read as the preset of that name
         return {"name": self.name, **changed}
 
+    @classmethod
+    def from_dict(cls, value: str | Mapping[str, Any]) -> Policy:
+        """The policy that :meth:`to_dict` has written; a mere name, where a preset has it, is that preset.
 
-def _is_a(kind: type, value: object) -> bool:
-    """Whether it is a number of that kind, which a truth value is not meant to be."""
-    return isinstance(value, kind) and not isinstance(value, bool)
+        Raises ``TypeError`` for a name that no policy has, ``ValueError`` for a value that its field can't have.
+        """
+        knobs = {name: math.inf if knob == "inf" else knob for name, knob in settings_of(value).items()}
+        return cls().but(**knobs)
+
+
+def settings_of(value: str | Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in a policy's JSON form: of a mere name those of the preset. Unknown ones are kept."""
+    settings = {"name": value} if isinstance(value, str) else dict(value)
+    preset = PRESETS.get(settings["name"]) if set(settings) == {"name"} else None
+    return settings if preset is None else preset.to_dict()
 
 
 def _plain(value: Any) -> Any:
@@ -190,19 +170,107 @@ def _plain(value: Any) -> Any:
     return "inf" if value == math.inf else value
 
 
-_FIELDS = frozenset(f.name for f in fields(Policy))
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "reuse": ("refuse", "revoke-successor", "revoke-family"),
-    "grace_mode": ("sibling", "idempotent", "previous-only"),
-    "dialect": ("json", "gateway"),
-    "key": ("bearer", "account"),
-}
+# What a field may hold: each check returns the value in the form in which it is kept.
 
-_INSTEAD = {
-    "serialize": ", or None to wait for the body's end",
-    "latency": ", or a mapping of token, call and other to such numbers",
+
+class _Refused(Exception):
+    """A value that its field can't have; the text says which it can. ``inside``: it is wrong in a part of it."""
+
+    def __init__(self, allowed: str, *, inside: bool = False) -> None:
+        super().__init__(allowed)
+        self.inside = inside
+
+
+def _is_a(kind: type, value: object) -> bool:
+    """Whether it is a number of that kind, which a truth value is not meant to be."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _name(value: Any) -> Any:
+    if not (isinstance(value, str) and value and is_name(value)):
+        raise _Refused("a name")
+    return value
+
+
+def _truth(value: Any) -> Any:
+    if not isinstance(value, bool):
+        raise _Refused("True or False")
+    return value
+
+
+def _scopes(value: Any) -> Any:
+    if value is None:
+        return None
+    scopes = frozenset(value) if isinstance(value, Iterable) else {value}
+    if isinstance(value, str) or not all(isinstance(scope, str) and is_name(scope) for scope in scopes):
+        raise _Refused("a set such as {'user:inference'}, or None for any")
+    return scopes
+
+
+def _one_of(*allowed: str) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if value not in allowed:
+            raise _Refused(f"choose one of {', '.join(map(repr, allowed))}")
+        return value
+
+    return check
+
+
+def _count_from(least: int) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if value is not None and not (_is_a(Integral, value) and value >= least):
+            raise _Refused(f"a whole number, {least} or more, or None for no limit")
+        return value
+
+    return check
+
+
+def _seconds(value: Any, instead: str = "") -> Any:
+    if not (_is_a(Real, value) and 0 <= value < math.inf):
+        raise _Refused(f"seconds, 0 or more, and not infinite{instead}")
+    return value
+
+
+def _seconds_or_infinite(value: Any) -> Any:
+    if not (_is_a(Real, value) and value >= 0):
+        raise _Refused("seconds, 0 or more")
+    return value
+
+
+def _serialize(value: Any) -> Any:
+    return None if value is None else _seconds(value, ", or None to wait for the body's end")
+
+
+def _latency(value: Any) -> Any:
+    instead = ", or a mapping of token, call and other to such numbers"
+    if not isinstance(value, Mapping):
+        return _seconds(value, instead)
+    if unknown := set(value) - {"token", "call", "other"}:
+        words = ", ".join(sorted(told(str(word)) for word in unknown))
+        raise _Refused(f"unknown {words}; it knows token, call and other", inside=True)
+    for seconds in value.values():
+        _seconds(seconds, instead)
+    return dict(value)
+
+
+_FIELDS = frozenset(f.name for f in fields(Policy))
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "name": _name,
+    "rotate": _truth,
+    "reuse": _one_of("refuse", "revoke-successor", "revoke-family"),
+    "grace_seconds": _seconds_or_infinite,
+    "grace_mode": _one_of("sibling", "idempotent", "previous-only"),
+    "grace_count": _count_from(0),
+    "dialect": _one_of("json", "gateway"),
+    "expires_in": _seconds,
+    "refresh_expires_in": _seconds,
+    "scopes": _scopes,
+    "key": _one_of("bearer", "account"),
+    "slots": _count_from(1),
+    "serialize": _serialize,
+    "queue_limit": _seconds,
+    "latency": _latency,
 }
-"""What else a field takes than seconds."""
 
 _DEFAULTS = tuple((f.name, getattr(Policy(), f.name)) for f in fields(Policy))
 PRESETS: dict[str, Policy] = {

@@ -6,16 +6,18 @@ the facts. How a request goes through is told in :mod:`fake_server.exchange`.
 
 from __future__ import annotations
 
+from itertools import count
 from threading import RLock
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from fake_server.core.authority import Authority, Grant
+from fake_server.core.fault_plan import FaultPlan
 from fake_server.core.gate import Gate
 from fake_server.core.journal import Journal
-from fake_server.exchange import Exchange
-from fake_server.faults import FaultPlan
 from fake_server.policy import SCOPE, SETUP_LIFE, SETUP_SCOPE
 from fake_server.protocol.replies import Replies
+from fake_server.protocol.wire import check_account_name
+from fake_server.secrecy import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,9 +25,21 @@ if TYPE_CHECKING:
     from fake_server.clock import Clock
     from fake_server.core.hold import Hold
     from fake_server.policy import Policy
-    from fake_server.protocol.wire import Request
 
-__all__ = ["Server"]
+__all__ = ["GRACE_PERIOD_SECONDS", "Open", "Server"]
+
+GRACE_PERIOD_SECONDS = 5.0
+"""Real time that open requests get to end by themselves, when a service or a test that uses it ends."""
+
+
+class Open(Protocol):
+    """A request that has arrived and has not ended, as far as the service must know it: an exchange."""
+
+    actor: str
+
+    def abandon(self, error: str) -> None:
+        """Its client has gone, or will never be answered: ``error`` says how."""
+        ...
 
 
 class Server:
@@ -53,11 +67,31 @@ class Server:
         self.gate = Gate(policy)
         self.faults = FaultPlan()
         self.holds: list[Hold] = []
-        self.open: dict[int, Exchange] = {}
+        self.open: dict[int, Open] = {}
         self.replies = Replies(namespace)
         self.codes: set[str] = set()
 
-    def login(
+    def login(self, name: str | None = None, *, expires_in: float | None = None, setup_token: bool = False) -> Grant:
+        """Log an account in: the first grant of ``name``; without a name it is the next free of ``a1``, ``a2``, …
+
+        ``expires_in``: seconds that its access token lives, by default what the policy says (a setup-token: a year).
+        Raises ``ValueError`` for what is no account's name, and for an account that is logged in already.
+        """
+        with self.lock:
+            if name is None:
+                name = next(free for n in count(1) if not self.authority.grants_of(free := f"a{n}"))
+            check_account_name(name)
+            if not (expires_in is None or isinstance(expires_in, int | float)):
+                raise TypeError(f"expires_in={shown(expires_in)}: must be a number of seconds")
+            if not isinstance(setup_token, bool):
+                raise TypeError(f"setup_token={shown(setup_token)}: must be True or False")
+            if self.authority.grants_of(name):
+                raise ValueError(
+                    f"the account {shown(name)} is logged in already: keep what the login gave, or name another"
+                )
+            return self.grant(name, expires_in=expires_in, setup_token=setup_token)
+
+    def grant(
         self,
         account: str,
         *,
@@ -67,7 +101,7 @@ class Server:
         actor: str = "service",
         op: int | None = None,
     ) -> Grant:
-        """A new grant for ``account``, journalled as the note ``login``."""
+        """A new grant for ``account``, which may have others, journalled as the note ``login``."""
         with self.lock:
             now = self.clock.now()
             life = SETUP_LIFE if setup_token and expires_in is None else expires_in
@@ -105,9 +139,11 @@ class Server:
             self.clock.advance(seconds)
             self.journal.note("advance", seconds=seconds)
 
-    def exchange(self, request: Request, actor: str) -> Exchange:
-        """Begin a request of ``actor``: it arrives with the first :meth:`Exchange.step`."""
-        return Exchange(self, request, actor)
+    def abandon(self, actor: str | None, error: str) -> None:
+        """Give up the open requests of ``actor`` (``None``: of all actors): nobody waits for their replies any more."""
+        with self.lock:
+            for request in [request for request in self.open.values() if actor in (None, request.actor)]:
+                request.abandon(error)
 
     def _end_grants(self, grants: Sequence[Grant], f: str, how: Callable[[Grant, float], tuple[str, ...]]) -> None:
         with self.lock:

@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self
 
-__all__ = ["STALE", "FlockTimeout", "Lease", "LeaseHeld", "LeaseLost", "flock"]
+__all__ = ["STALE_SECONDS", "FlockTimeout", "Lease", "LeaseHeld", "LeaseLost", "flock"]
 
-STALE = 10.0
+STALE_SECONDS = 10.0
 """Seconds after which an untouched lease may be taken over, unless its contenders think otherwise."""
 
-_SHORTEST_STALE = 2.0
-_SHORTEST_UPDATE = 1.0
-_FIRST_MTIME = 5_000_000
+_MIN_STALE_SECONDS = 2.0
+_MIN_UPDATE_SECONDS = 1.0
+_PROBE_MTIME_NS = 5_000_000
 """Nanoseconds past a whole second: by this the original finds out whether the file system keeps milliseconds."""
 
 
 class LeaseHeld(OSError):
-    """Somebody else holds the lease, and has touched it recently enough."""
+    """Another process holds the lease, and has touched it recently enough."""
 
 
 class LeaseLost(RuntimeError):
@@ -58,7 +58,7 @@ class Lease:
         self,
         path: str | os.PathLike[str],
         *,
-        stale: float = STALE,
+        stale: float = STALE_SECONDS,
         update: float | None = None,
         lock_path: str | os.PathLike[str] | None = None,
         heartbeat: bool = True,
@@ -66,9 +66,9 @@ class Lease:
     ) -> None:
         self._file = os.fspath(path)
         self._lock_path = None if lock_path is None else os.fspath(lock_path)
-        self.stale = max(stale, _SHORTEST_STALE)
+        self.stale = max(stale, _MIN_STALE_SECONDS)
         wanted = self.stale / 2 if update is None else update
-        self.update = max(min(wanted, self.stale / 2), _SHORTEST_UPDATE)
+        self.update = max(min(wanted, self.stale / 2), _MIN_UPDATE_SECONDS)
         self.path = ""
         self.held = False
         self.compromised: str | None = None
@@ -84,7 +84,7 @@ class Lease:
         if not self._make() and not (self._clear_stale() and self._make()):
             return False
         try:
-            self._set_mtime(math.ceil(self._time()) * 1_000_000_000 + _FIRST_MTIME)
+            self._set_mtime(math.ceil(self._time()) * 1_000_000_000 + _PROBE_MTIME_NS)
         except OSError:
             with suppress(OSError):
                 os.rmdir(self.path)
@@ -121,9 +121,9 @@ class Lease:
             if os.stat(self.path).st_mtime_ns == self._mtime:  # even if overdue: the machine may have slept
                 self._set_mtime(int(self._time() * 1000) * 1_000_000)
             else:
-                self.compromised = "taken over by somebody else"
+                self.compromised = "taken over by another process"
         except FileNotFoundError:
-            self.compromised = "removed by somebody else"
+            self.compromised = "removed by another process"
         except OSError as error:
             if overdue:
                 self.compromised = f"could not be touched: {error.strerror}"
@@ -164,7 +164,7 @@ class Lease:
         return True
 
     def _clear_stale(self) -> bool:
-        """Remove a stale lease; ``True`` if the way is free, for whoever comes first."""
+        """Remove a stale lease; ``True`` if the directory is gone, so that the first contender can make it."""
         try:
             if os.stat(self.path).st_mtime >= self._time() - self.stale:
                 return False
@@ -223,7 +223,7 @@ def flock(
                 except BlockingIOError:
                     left = until - time.monotonic()
                     if left <= 0:
-                        raise FlockTimeout(f"{os.fspath(path)} is locked by somebody else") from None
+                        raise FlockTimeout(f"{os.fspath(path)} is locked by another process") from None
                     (sleep or time.sleep)(min(poll, left))
         yield fd
     finally:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hypothesis import strategies as st
 
 from fake_server.clock import Clock
+from fake_server.exchange import Exchange
 from fake_server.faults import Fault
 from fake_server.policy import PRESETS, Policy
 from fake_server.protocol.wire import Request
@@ -19,8 +20,6 @@ from pytest_claude_tokens.judge.history import History
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
-
-    from fake_server.exchange import Exchange
 
 __all__ = ["Job", "accounts", "faults", "histories", "latencies", "policies", "workloads"]
 
@@ -110,7 +109,7 @@ def histories(draw: st.DrawFn, *, workers: int = 2, longest: int = 4) -> History
             elif job == "expire":
                 server.expire("a1")
             else:
-                under_way[worker] = server.exchange(_request(job, pair), f"w{worker}")
+                under_way[worker] = Exchange(server, _request(job, pair), f"w{worker}")
                 under_way[worker].step()
     for exchange in under_way.values():
         while exchange.step() is not None:

@@ -52,6 +52,14 @@ def pieces(secret: str, *texts: str) -> list[str]:
     ]
 
 
+def _repr(value: object) -> str:
+    """As pytest's: what can't be told is not."""
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"<{type(error).__name__}>"
+
+
 def frames(error: BaseException) -> Iterator[str]:
     """What ``--showlocals`` prints of our own frames, in a chain as pytest follows it."""
     seen: BaseException | None = error
@@ -61,7 +69,7 @@ def frames(error: BaseException) -> Iterator[str]:
             code = trace.tb_frame.f_code
             if code.co_filename.startswith(_OURS):
                 yield from (
-                    f"{code.co_qualname}: {name} = {value!r}" for name, value in trace.tb_frame.f_locals.items()
+                    f"{code.co_qualname}: {name} = {_repr(value)}" for name, value in trace.tb_frame.f_locals.items()
                 )
             trace = trace.tb_next
         seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)

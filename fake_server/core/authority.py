@@ -157,7 +157,7 @@ class Authority:
             token.first_used = now
         access = self._issue_access(grant, now, life)
         refresh = self._issue_refresh(grant, token)
-        token.successor = token.successor or refresh
+        token.successor = refresh
         return Redemption(outcome=outcome, token=token, access=access, refresh=refresh)
 
     def bearer(self, secret: str, now: float) -> Bearer:
@@ -240,7 +240,7 @@ class Authority:
             return ()
         if self.policy.reuse == "revoke-family":
             return self.revoke(grant, now, "reuse")
-        grant.death = grant.death or "reuse"
+        grant.death = "reuse"
         return self._revoke_refresh(grant, now)
 
     def _revoke_refresh(self, grant: Grant, now: float) -> tuple[str, ...]:

@@ -43,24 +43,24 @@ class Gate:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self._lanes: dict[str, _Queue] = {}
+        self._queues: dict[str, _Queue] = {}
 
     def arrive(self, key: str, now: float) -> Ticket:
         """Join the queue of ``key``."""
         ticket = Ticket(key, now)
-        self._lanes.setdefault(key, _Queue()).waiting.append(ticket)
+        self._queues.setdefault(key, _Queue()).waiting.append(ticket)
         return ticket
 
     def poll(self, ticket: Ticket, now: float) -> Wait | None:
         """``None`` when ``ticket`` is served from ``now`` on; else what to wait for before asking again."""
-        lane = self._lanes[ticket.key]
+        queue = self._queues[ticket.key]
         if ticket.started is not None:
             return None
         limit = ticket.arrived + self.policy.queue_limit
-        turn = self._turn(lane, ticket, now)
+        turn = self._turn(queue, ticket, now)
         ticket.overdue = (turn is None or turn > now) and now >= limit
         if ticket.overdue or (turn is not None and turn <= now):
-            self._serve(lane, ticket, now)
+            self._serve(queue, ticket, now)
             return None
         if ticket.signal.fired:
             ticket.signal = Signal()
@@ -69,36 +69,37 @@ class Gate:
 
     def leave(self, ticket: Ticket) -> None:
         """The call has ended, or its client has gone while it waited."""
-        lane = self._lanes[ticket.key]
+        queue = self._queues[ticket.key]
         if ticket.started is None:
-            lane.waiting.remove(ticket)
-        elif ticket in lane.serving:
-            lane.serving.remove(ticket)
-        self._wake(lane)
+            queue.waiting.remove(ticket)
+        elif ticket in queue.serving:
+            queue.serving.remove(ticket)
+        self._wake(queue)
 
-    def _turn(self, lane: _Queue, ticket: Ticket, now: float) -> float | None:
+    def _turn(self, queue: _Queue, ticket: Ticket, now: float) -> float | None:
         """When it is this ticket's turn; ``None``: not known before another one leaves."""
         slots = self.policy.slots
         if slots is None:
             return now
-        ahead = lane.waiting.index(ticket)
+        ahead = queue.waiting.index(ticket)
         if self.policy.serialize is None:
-            return now if ahead + len(lane.serving) < slots else None
+            return now if ahead + len(queue.serving) < slots else None
         if ahead >= slots:
             return None
-        if len(lane.starts) + ahead < slots:
+        if len(queue.starts) + ahead < slots:
             return now
-        return lane.starts[len(lane.starts) + ahead - slots] + self.policy.serialize
+        return queue.starts[len(queue.starts) + ahead - slots] + self.policy.serialize
 
-    def _serve(self, lane: _Queue, ticket: Ticket, now: float) -> None:
-        lane.waiting.remove(ticket)
+    def _serve(self, queue: _Queue, ticket: Ticket, now: float) -> None:
+        queue.waiting.remove(ticket)
         ticket.started = now
-        lane.serving.append(ticket)
-        lane.starts.append(now)
-        while self.policy.slots is not None and len(lane.starts) > self.policy.slots:
-            lane.starts.popleft()
-        self._wake(lane)
+        queue.serving.append(ticket)
+        queue.starts.append(now)
+        # Only to bound memory: `_turn` counts back from the newest start, and never beyond so many.
+        while self.policy.slots is not None and len(queue.starts) > self.policy.slots:
+            queue.starts.popleft()
+        self._wake(queue)
 
-    def _wake(self, lane: _Queue) -> None:
-        for ticket in lane.waiting:
+    def _wake(self, queue: _Queue) -> None:
+        for ticket in queue.waiting:
             ticket.signal.fire()

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from fake_server.protocol.wire import Request
 
-__all__ = ["WORKER", "actor_of", "split_prefix"]
+__all__ = ["WORKER", "actor_of"]
 
 WORKER: ContextVar[str | None] = ContextVar("claude_tokens_worker", default=None)
 """The worker in whose context the code runs: tasks inherit it, and threads started with a copied context."""
 
 _SESSION = "x-claude-code-session-id"
-
-
-def split_prefix(path: str) -> tuple[str | None, str]:
-    """``/w/w0/v1/messages`` -> ``("w0", "/v1/messages")``; any other path has no worker in it."""
-    if path.startswith("/w/"):
-        name, slash, rest = path[3:].partition("/")
-        if name:
-            return unquote(name), slash + rest
-    return None, path
 
 
 def actor_of(request: Request, fallback: str) -> str:

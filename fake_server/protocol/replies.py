@@ -12,6 +12,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from fake_server.protocol.errors import error_envelope
 from fake_server.protocol.wire import Reply
 
 if TYPE_CHECKING:
@@ -87,10 +88,7 @@ class Replies:
         text = (
             message or _MESSAGES.get(status) or ("Internal server error" if status >= 500 else "Invalid request format")
         )
-        error: dict[str, Any] = {"type": kind, "message": text}
-        if details:
-            error["details"] = details
-        body = {"type": "error", "error": error, "request_id": self.request_id(op)}
+        body = error_envelope(kind, text, details, request_id=self.request_id(op))
         return self.json(op, body, status, *headers)
 
     # The token endpoint.
@@ -132,8 +130,7 @@ class Replies:
 
     def _bare(self, op: int, status: int, message: str, *headers: tuple[str, str]) -> Reply:
         """The envelope as the token endpoint has it: without ``request_id``."""
-        error = {"type": _TYPES[status], "message": message}
-        return self.json(op, {"type": "error", "error": error}, status, *headers)
+        return self.json(op, error_envelope(_TYPES[status], message), status, *headers)
 
     # The Messages API and its neighbours.
 

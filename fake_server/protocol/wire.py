@@ -6,10 +6,9 @@ import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
-from fake_server.protocol.actors import split_prefix
-from fake_server.secrecy import is_name
+from fake_server.secrecy import is_name, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +23,9 @@ __all__ = [
     "TokenRequest",
     "account_of",
     "bearer_of",
+    "check_account_name",
     "read",
+    "split_prefix",
 ]
 
 
@@ -50,6 +51,15 @@ class Request:
     def header(self, name: str) -> str | None:
         """The first value of the header ``name`` (lower case)."""
         return next((value for key, value in self.headers if key == name), None)
+
+
+def split_prefix(path: str) -> tuple[str | None, str]:
+    """``/w/w0/v1/messages`` -> ``("w0", "/v1/messages")``; any other path has no worker in it."""
+    if path.startswith("/w/"):
+        name, slash, rest = path[3:].partition("/")
+        if name:
+            return unquote(name), slash + rest
+    return None, path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +165,12 @@ def account_of(code: str) -> str | None:
     """
     name = code.partition("#")[0]
     return name if _ACCOUNT.fullmatch(name) and is_name(name) else None
+
+
+def check_account_name(name: object) -> None:
+    """Raises ``ValueError`` for what is no account's name; the text shows no token that was pasted in its place."""
+    if not isinstance(name, str) or account_of(name) != name:
+        raise ValueError(f"{shown(name)}: an account's name is 1 to 32 letters, digits and . _ @ + -")
 
 
 def _fields(request: Request) -> tuple[dict[str, Any], Literal["json", "form"] | None]:

@@ -18,9 +18,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from fake_server.faults import Fault
+from fake_server.hosts import is_loopback
+from fake_server.protocol.errors import error_envelope
 from fake_server.secrecy import shown, told
-from fake_server.transports.loopback.connection import Local
-from fake_server.transports.loopback.http1 import is_loopback
+from fake_server.transports.loopback.host import Local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,25 +29,10 @@ if TYPE_CHECKING:
     from fake_server.protocol.wire import Request
     from fake_server.server import Server
 
-__all__ = ["PREFIX", "Admin", "fault_of"]
+__all__ = ["PREFIX", "Admin"]
 
 PREFIX = "/_claude_tokens/"
 
-_PLAIN = {
-    "lost-reply": Fault.LOST_REPLY,
-    "reset": Fault.RESET,
-    "timeout": Fault.TIMEOUT,
-    "garbage": Fault.GARBAGE,
-    "truncated": Fault.TRUNCATED,
-    "burst": Fault.BURST,
-    "moved": Fault.moved(),
-}
-_MADE: dict[str, tuple[Callable[..., Fault], tuple[str, ...]]] = {
-    "status": (Fault.status, ("code", "retry_after")),
-    "delay": (Fault.delay, ("seconds", "after_commit")),
-    "quota": (Fault.quota, ("window",)),
-    "html": (Fault.html, ("code",)),
-}
 _ACCOUNT = {"name": str, "expired": bool, "expires_in": (int, float), "setup_token": bool}
 _FAULT = {
     "target": str,
@@ -109,21 +95,11 @@ class Admin:
     def _fault(self, request: Request) -> Local:
         asked = _members(request.body, _FAULT)
         planned = {name: asked.pop(name) for name in ("target", "count", "account") if name in asked}
-        fault = fault_of(**asked)
+        kind = asked.pop("fault", "").lower().replace("_", "-")  # LOST_REPLY, as Python has it, is lost-reply
+        fault = Fault.from_dict({"kind": kind, **asked})
         with self._server.lock:
             self._server.faults.add(planned.pop("target", "token"), fault, **planned)
         return _json({"fault": str(fault)})
-
-
-def fault_of(*, fault: str = "", **details: Any) -> Fault:
-    """The fault of that name. Raises ``ValueError`` for an unknown one, and for details that it doesn't have."""
-    name = fault.lower().replace("_", "-")
-    if name not in _PLAIN and name not in _MADE:
-        raise ValueError(f"no fault is named {shown(fault)}; there are {', '.join((*_PLAIN, *_MADE))}")
-    make, takes = _MADE.get(name, (None, ()))
-    if wrong := [detail for detail in details if detail not in takes]:
-        raise ValueError(f"the fault {name} has no {', '.join(wrong)}")
-    return _PLAIN[name] if make is None else make(**details)
 
 
 def _members(body: bytes, known: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,4 +120,4 @@ def _json(value: object, status: int = 200) -> Local:
 
 
 def _error(status: int, text: str) -> Local:
-    return _json({"type": "error", "error": {"type": "invalid_request_error", "message": told(text)}}, status)
+    return _json(error_envelope("invalid_request_error", told(text)), status)

@@ -20,11 +20,10 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 from fake_server.clock import Clock, stopwatch
 from fake_server.policy import Policy
-from fake_server.protocol.wire import account_of
 from fake_server.secrecy import shown
 from fake_server.serve.admin import Admin
 from fake_server.serve.commandline import HistoryFile, Parser, Usage, path
-from fake_server.server import Server
+from fake_server.server import GRACE_PERIOD_SECONDS, Server
 from fake_server.transports.loopback.listener import check_host
 from fake_server.transports.proxy import ProxyServer, available
 from fake_server.transports.sockets import SocketServer
@@ -35,10 +34,7 @@ if TYPE_CHECKING:
     from fake_server.core.authority import Grant
     from fake_server.transports.loopback.listener import Listener
 
-__all__ = ["GRACE", "Judge", "Judged", "build_parser", "serve"]
-
-GRACE = 5.0
-"""Seconds that open requests get to end by themselves when the service is told to end."""
+__all__ = ["Judge", "Judged", "build_parser", "serve"]
 
 _ENDINGS = (signal.SIGTERM, signal.SIGINT)
 
@@ -106,17 +102,20 @@ def serve(argv: Sequence[str] | None, judge: Judge, *, prog: str = "claude-token
             options = build_parser(prog).parse_args(argv)
             if sys.stdout is None:
                 raise Usage("standard output can't be written: it is closed")
-            service = _Service(options, judge, undo)
-            _announce(service.facts())
+            history = None if options.history is None else HistoryFile()
+            if history is not None:
+                undo.callback(history.close)  # after all that may write to it
+            service, facts = _start_service(options, judge, history, undo)
+            _announce(facts)
         except Usage as usage:
             print(f"{prog}: {usage}", file=sys.stderr)
             return 2
         signal.sigwait(_ENDINGS)
-        service.stop(GRACE)
+        service.stop(GRACE_PERIOD_SECONDS)
         judged = judge.finish(service.server)
         print(judged.text, file=sys.stderr)
-        if service.history is not None and service.history.error:
-            print(f"{prog}: {options.history} is not whole: {service.history.error}", file=sys.stderr)
+        if history is not None and history.error:
+            print(f"{prog}: {options.history} is not whole: {history.error}", file=sys.stderr)
         return judged.exit_status
 
 
@@ -130,46 +129,15 @@ def _announce(facts: Mapping[str, Any]) -> None:
 
 
 class _Service:
-    """The running service. What was made is undone by ``undo``."""
+    """The service while it runs, as its owner sees it. Made and started by :func:`_start_service`."""
 
-    def __init__(self, options: argparse.Namespace, judge: Judge, undo: ExitStack) -> None:
-        self._options = options
+    def __init__(self, server: Server, judge: Judge, folder: Path, host: str, port: int) -> None:
+        self.server = server
+        self.folder = folder
         self._judge = judge
-        policy, host = _checked(options)
-        clock, watch = Clock(), stopwatch()
-        self.history = None if options.history is None else HistoryFile()
-        if self.history is not None:
-            undo.callback(self.history.close)  # after all that may write to it
-        namespace = f"serve {os.getpid()} {clock.now()}"
-        sink = cast("IO[str] | None", self.history)
-        self.server = Server(policy, clock, watch, namespace=namespace, header=judge.header(), sink=sink)
-        admin = Admin(self.server, lambda: judge.look(self.server).data, self.login)
-        self._own = SocketServer(self.server, host, options.port, aside=admin)
-        self._proxy: ProxyServer | None = None
-        try:
-            self._folder = Path(tempfile.mkdtemp(prefix="claude-tokens-")).resolve()
-            undo.callback(shutil.rmtree, self._folder, ignore_errors=True)
-            self._start(self._own, undo)
-            if available():
-                self._proxy = ProxyServer(self.server, self._folder, host, options.proxy_port or 0, own=self._own)
-                self._start(self._proxy, undo)
-            self._accounts = [self.login(name, expired=options.expired) for name in options.account or ("a1",)]
-        except OSError as error:  # what is wrong with a port is told by now
-            raise Usage(f"a temporary folder can't be made: {error.strerror or error}") from None
-        if self.history is not None:  # last, so that the file is not touched where anything else is wrong
-            try:
-                with self.server.lock:
-                    self.history.open(options.history)
-            except OSError as error:
-                raise Usage(f"the history can't be written to {options.history}: {error.strerror}") from None
-
-    def _start(self, listener: Listener, undo: ExitStack) -> None:
-        try:
-            listener.start()
-        except OSError as error:
-            why = "is in use" if error.errno == errno.EADDRINUSE else f"can't be used: {error.strerror}"
-            raise Usage(f"port {listener.port} of {listener.host} {why}") from None
-        undo.callback(listener.stop)
+        admin = Admin(server, lambda: judge.look(server).data, self.login)
+        self.own = SocketServer(server, host, port, local_handler=admin)
+        self.proxy: ProxyServer | None = None
 
     def login(
         self,
@@ -180,40 +148,81 @@ class _Service:
         setup_token: bool = False,
     ) -> dict[str, Any]:
         """Log an account in; without a name it is ``a1``, ``a2``, … Raises ``ValueError`` for a bad name."""
-        server = self.server
-        with server.lock:
-            if name is None:
-                name = next(free for n in range(1, 1_000_000) if not server.authority.grants_of(free := f"a{n}"))
-            _check_account(server, name)
-            grant = server.login(name, expires_in=-1.0 if expired else expires_in, setup_token=setup_token)
+        grant = self.server.login(name, expires_in=-1.0 if expired else expires_in, setup_token=setup_token)
         proxy, ca_file = self._proxied()
-        home = self._folder / "home" / name
+        home = self.folder / "home" / grant.account
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        variables = self._judge.environment(grant, home=str(home), url=self._own.url, proxy=proxy, ca_file=ca_file)
-        return {"name": name, "credentials": self._judge.credentials(grant), "env": variables}
+        variables = self._judge.environment(grant, home=str(home), url=self.own.url, proxy=proxy, ca_file=ca_file)
+        return {"name": grant.account, "credentials": self._judge.credentials(grant), "env": variables}
 
-    def facts(self) -> dict[str, Any]:
-        """The first line."""
+    def facts(self, history: str | None, accounts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The first line: where the service is, where its history goes, and who is logged in."""
         proxy, ca_file = self._proxied()
-        history = self._options.history
         return {
-            "url": self._own.url,
+            "url": self.own.url,
             "proxy": proxy,
             "ca": ca_file,
             "history": None if history is None else os.path.abspath(history),
-            "accounts": self._accounts,
+            "accounts": accounts,
         }
 
     def stop(self, grace: float) -> None:
         """Take on nothing new, and give what is open ``grace`` seconds in all."""
         watch = self.server.stopwatch
         until = watch() + grace
-        self._own.stop(grace)
-        if self._proxy is not None:
-            self._proxy.stop(max(0.0, until - watch()))
+        self.own.stop(grace)
+        if self.proxy is not None:
+            self.proxy.stop(max(0.0, until - watch()))
 
     def _proxied(self) -> tuple[str | None, str | None]:
-        return (None, None) if self._proxy is None else (self._proxy.url, self._proxy.ca_file)
+        return (None, None) if self.proxy is None else (self.proxy.url, self.proxy.ca_file)
+
+
+def _start_service(
+    options: argparse.Namespace, judge: Judge, history: HistoryFile | None, undo: ExitStack
+) -> tuple[_Service, dict[str, Any]]:
+    """The service and its first line. ``undo`` stops it and removes what was made.
+
+    Raises :class:`Usage`; the file of the history is then as it was.
+    """
+    policy, host = _checked(options)
+    clock = Clock()
+    namespace = f"serve {os.getpid()} {clock.now()}"
+    sink = cast("IO[str] | None", history)
+    server = Server(policy, clock, stopwatch(), namespace=namespace, header=judge.header(), sink=sink)
+    with _telling("a temporary folder can't be made"):
+        folder = Path(tempfile.mkdtemp(prefix="claude-tokens-")).resolve()
+    undo.callback(shutil.rmtree, folder, ignore_errors=True)
+    service = _Service(server, judge, folder, host, options.port)
+    _listen(service.own, undo)
+    if available():
+        with _telling("the proxy's certificate can't be written"):
+            service.proxy = ProxyServer(server, folder, host, options.proxy_port or 0, own=service.own)
+        _listen(service.proxy, undo)
+    with _telling("a folder for an account can't be made"):
+        accounts = [service.login(name, expired=options.expired) for name in options.account or (None,)]
+    if history is not None:  # last, so that the file is not touched where anything else is wrong
+        with _telling(f"the history can't be written to {options.history}"), server.lock:
+            history.open(options.history)
+    return service, service.facts(options.history, accounts)
+
+
+def _listen(listener: Listener, undo: ExitStack) -> None:
+    try:
+        listener.start()
+    except OSError as error:
+        why = "is in use" if error.errno == errno.EADDRINUSE else f"can't be used: {error.strerror}"
+        raise Usage(f"port {listener.port} of {listener.host} {why}") from None
+    undo.callback(listener.stop)
+
+
+@contextmanager
+def _telling(what: str) -> Iterator[None]:
+    """An ``OSError`` in the block is for the user to mend: it is told as ``what`` went wrong, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise Usage(f"{what}: {error.strerror or error}") from None
 
 
 def _checked(options: argparse.Namespace) -> tuple[Policy, str]:
@@ -222,20 +231,12 @@ def _checked(options: argparse.Namespace) -> tuple[Policy, str]:
         policy, host = Policy.preset(options.policy), check_host(options.host)
         probe = Server(policy, Clock(), stopwatch(), namespace="probe")
         for name in options.account or ():
-            _check_account(probe, name)
             probe.login(name)
     except ValueError as error:
         raise Usage(str(error)) from None
     if options.proxy_port is not None and not available():
         raise Usage('--proxy-port needs the extra "proxy": pip install "pytest-claude-tokens[proxy]"')
     return policy, host
-
-
-def _check_account(server: Server, name: str) -> None:
-    if account_of(name) != name:
-        raise ValueError(f"{shown(name)} is not an account's name: 1 to 32 letters, digits and . _ @ + -")
-    if server.authority.grants_of(name):
-        raise ValueError(f"the account {shown(name)} is logged in already")
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fake_server.hosts import is_loopback
 from fake_server.transports.loopback.connection import Connection
-from fake_server.transports.loopback.http1 import Message, Parser, Refusal, hostname_of, is_loopback, proxy_user
+from fake_server.transports.loopback.http1 import Message, Parser, Refusal, hostname_of, proxy_user
 from fake_server.transports.loopback.listener import Listener
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from fake_server.server import Server
-    from fake_server.transports.loopback.listener import Pace
+    from fake_server.transports.loopback.host import Host, WaitHook
 
 __all__ = ["ProxyServer", "available"]
 
@@ -57,9 +58,9 @@ class ProxyServer(Listener):
         *,
         own: Listener | None = None,
         hosts: Iterable[str] = (),
-        pace: Pace | None = None,
+        wait_hook: WaitHook | None = None,
     ) -> None:
-        super().__init__(server, host, port, hosts=hosts, pace=pace)
+        super().__init__(server, host, port, hosts=hosts, wait_hook=wait_hook)
         import trustme
 
         authority = trustme.CA(organization_name="fake Claude token service, for tests only")
@@ -126,7 +127,7 @@ class _ProxyConnection(Connection):
 class _TunnelConnection(Connection):
     """A connection inside a tunnel. What comes before :meth:`connection_made` is kept for it."""
 
-    def __init__(self, listener: Listener, name: str, worker: str | None) -> None:
+    def __init__(self, listener: Host, name: str, worker: str | None) -> None:
         super().__init__(listener, name, worker)
         self._early: bytes | None = b""
 

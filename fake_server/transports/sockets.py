@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fake_server.transports.loopback.connection import Local
+from fake_server.transports.loopback.host import Local
 from fake_server.transports.loopback.listener import Listener
 
 __all__ = ["Local", "SocketServer"]

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["KeyHelper", "find_helper", "read_settings"]
 
-_TTL = "CLAUDE_CODE_API_KEY_HELPER_TTL_MS"
+_TTL_VARIABLE = "CLAUDE_CODE_API_KEY_HELPER_TTL_MS"
 _DEFAULT_TTL_MS = 300_000.0
-_TIMEOUT = 600.0
+_HELPER_TIMEOUT_SECONDS = 600.0
 
 
 class KeyHelper:
@@ -70,7 +70,7 @@ class KeyHelper:
 
         self._running = None
         try:
-            output = process.communicate(timeout=_TIMEOUT * self._machine.scale)[0]
+            output = process.communicate(timeout=_HELPER_TIMEOUT_SECONDS * self._machine.scale)[0]
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -91,10 +91,10 @@ def find_helper(settings: dict[str, Any], machine: Machine, dialect: Dialect) ->
     ttl = _DEFAULT_TTL_MS
     if isinstance(wanted, dict) and not dialect.first:
         try:
-            ttl = float(wanted[_TTL])
+            ttl = float(wanted[_TTL_VARIABLE])
         except (KeyError, TypeError, ValueError):
             ttl = _DEFAULT_TTL_MS
-    ttl = machine.number(_TTL, ttl if ttl >= 0 else _DEFAULT_TTL_MS)
+    ttl = machine.number(_TTL_VARIABLE, ttl if ttl >= 0 else _DEFAULT_TTL_MS)
     return KeyHelper(command, ttl / 1000, machine)
 
 

@@ -1,6 +1,6 @@
-"""The credentials file of Claude Code: how it is written, and which refresh token there is in one.
+"""The credentials file of Claude Code: its name, its JSON, and how to read the refresh token out of one.
 
-Kept free of heavy imports, as short-lived programs load it.
+It imports nothing heavy, because the fake ``claude`` loads it at each start.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""In what the releases of the CLI differ, as values."""
+"""The differences between releases of the CLI, as values."""
 
 from __future__ import annotations
 

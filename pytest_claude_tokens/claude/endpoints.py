@@ -20,7 +20,7 @@ __all__ = ["Endpoints", "error_of", "json_of"]
 
 _API = "https://api.anthropic.com"
 _OAUTH_BETA = "oauth-2025-04-20"
-_SIDE_TIMEOUT = 10.0
+_SIDE_TIMEOUT_SECONDS = 10.0
 
 
 class Endpoints:
@@ -60,7 +60,7 @@ class Endpoints:
         ]
         base = self._base if self._plain and self._base else _API
         try:
-            return self._http.request("GET", base + path, headers, timeout=_SIDE_TIMEOUT)
+            return self._http.request("GET", base + path, headers, timeout=_SIDE_TIMEOUT_SECONDS)
         except HttpError:
             return None
 
@@ -68,7 +68,9 @@ class Endpoints:
         """``HEAD /``, to which any answer will do."""
         if self._base:
             with suppress(HttpError):
-                self._http.request("HEAD", self._base + "/", [("User-Agent", "Bun/1.3.14")], timeout=_SIDE_TIMEOUT)
+                self._http.request(
+                    "HEAD", self._base + "/", [("User-Agent", "Bun/1.3.14")], timeout=_SIDE_TIMEOUT_SECONDS
+                )
 
     def call(self, credential: list[tuple[str, str]], body: Mapping[str, Any], *, without: int = 0) -> Reply:
         """``POST /v1/messages``; ``without``: how many of the betas to leave out."""

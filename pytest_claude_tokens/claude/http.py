@@ -19,7 +19,7 @@ __all__ = ["Http", "HttpError", "Reply", "Url", "refusal"]
 
 _PROXIES = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY")
 _NO_PROXIES = ("no_proxy", "NO_PROXY")
-_LONGEST_LINE = 65536
+_MAX_LINE_BYTES = 65536
 
 
 class HttpError(Exception):
@@ -219,7 +219,7 @@ def _tunnel(sock: socket.socket, place: str, credentials: list[tuple[str, str]])
     head = b""
     while not head.endswith(b"\r\n\r\n"):  # byte by byte: what follows belongs to TLS
         byte = sock.recv(1)
-        if not byte or len(head) > _LONGEST_LINE:
+        if not byte or len(head) > _MAX_LINE_BYTES:
             raise HttpError("EPROXY", f"the proxy hung up on CONNECT {place}")
         head += byte
     status = head.split(None, 2)[1:2]
@@ -228,9 +228,9 @@ def _tunnel(sock: socket.socket, place: str, credentials: list[tuple[str, str]])
 
 
 def _line(file: IO[bytes]) -> bytes:
-    line = file.readline(_LONGEST_LINE)
+    line = file.readline(_MAX_LINE_BYTES)
     if not line.endswith(b"\n"):
-        raise ConnectionResetError("the connection ended early" if len(line) < _LONGEST_LINE else "a line too long")
+        raise ConnectionResetError("the connection ended early" if len(line) < _MAX_LINE_BYTES else "a line too long")
     return line.rstrip(b"\r\n")
 
 

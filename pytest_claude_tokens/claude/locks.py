@@ -74,7 +74,10 @@ class RefreshLock:
             self._telemetry.emit("token_refresh_lock_released")
 
     def abandoned(self) -> bool:
-        """Whether nobody alive says that it holds the lock, now and a moment later: names come and go with locks."""
+        """Whether no live process is named as the lock's owner.
+
+        Asked a second time after a moment, since an owner writes its name after it has made the lock.
+        """
         if self._is_abandoned():
             self._machine.pause(0.1)
             return self._is_abandoned()

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["log_in", "log_out", "setup_token", "status"]
 
-_YEAR = 31536000
-_PATIENCE = 600.0
-_BROWSER_CLOSES = 5.0
+_SETUP_TOKEN_SECONDS = 31536000
+_CODE_TIMEOUT_SECONDS = 600.0
+_BROWSER_EXIT_SECONDS = 5.0
 _IN_WORDS = {
     "none": "Not logged in.",
     "oauth_token": "Logged in with the token in CLAUDE_CODE_OAUTH_TOKEN.",
@@ -40,7 +40,7 @@ class _LoginFailed(Exception):
 def setup_token(client: Client) -> int:
     """Get a token for a year, and print it. Nothing is stored, and no refresh token kept."""
     try:
-        answer = _by_browser(client, SETUP_SCOPE, {"expires_in": _YEAR})
+        answer = _by_browser(client, SETUP_SCOPE, {"expires_in": _SETUP_TOKEN_SECONDS})
     except _LoginFailed as error:
         client.say(f"OAuth error: {error}")
         return 1
@@ -61,7 +61,7 @@ def log_in(client: Client) -> int:
     try:
         if refresh:
             body = {"grant_type": "refresh_token", "refresh_token": refresh, "client_id": _client_id(client)}
-            answer = _ask(client, {**body, "scope": scopes, "expires_in": _YEAR})
+            answer = _ask(client, {**body, "scope": scopes, "expires_in": _SETUP_TOKEN_SECONDS})
         else:
             more = " user:plugins user:privacy_consents:write org:desktop_config" if client.dialect.newest else ""
             answer = _by_browser(client, LOGIN_SCOPE + more, {})
@@ -197,14 +197,14 @@ def _showing(browser: str, url: str) -> Iterator[None]:
         yield
     finally:
         with suppress(subprocess.TimeoutExpired):
-            process.wait(_BROWSER_CLOSES)
+            process.wait(_BROWSER_EXIT_SECONDS)
 
 
 def _wait_for_code(client: Client, listener: Any, state: str) -> str:
     """The code that the browser brings. Other requests, and other states, are turned away."""
     from urllib.parse import parse_qsl
 
-    listener.settimeout(_PATIENCE * client.machine.scale)
+    listener.settimeout(_CODE_TIMEOUT_SECONDS * client.machine.scale)
     while True:
         try:
             sock, _ = listener.accept()

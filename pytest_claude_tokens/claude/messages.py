@@ -29,7 +29,7 @@ MODEL = "claude-sonnet-4-5"
 _PROBE_MODEL = "claude-3-5-haiku-20241022"
 _DEFAULT_RETRIES = 10
 _BETAS_DROPPED = 5
-_LONGEST_PAUSE = 32.0
+_MAX_BACKOFF_SECONDS = 32.0
 
 
 class Failure(Exception):
@@ -149,7 +149,7 @@ class Caller:
             raise Failure(error_texts.LOCK_STUCK) from None
 
     def _greet(self, attempt: _Attempt, body: dict[str, Any]) -> None:
-        """What goes before the first call: attempts at a refresh, and requests beside the point."""
+        """Before the first call: refresh a login that is due, and send the requests that the CLI sends at its start."""
         environ = self._machine.environ
         stored = not any(
             environ.get(name) for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
@@ -180,7 +180,7 @@ class Caller:
     # What came back.
 
     def _read(self, reply: Reply, attempt: _Attempt) -> Message | None:
-        """The message in a 200, or ``None`` after what makes the next attempt a better one."""
+        """The message in a 200; ``None`` if the call is to be tried again, with what the failure says changed."""
         if not attempt.stream:
             message = parse_whole(json_of(reply))
             if not message.usable:
@@ -272,4 +272,4 @@ class Caller:
 
     def _backoff(self, attempt: _Attempt) -> float:
         """0.5 s, doubled each time, and up to a quarter more by chance."""
-        return min(0.5 * 2.0 ** (attempt.number - 1), _LONGEST_PAUSE) * (1 + self._machine.chance() / 4)
+        return min(0.5 * 2.0 ** (attempt.number - 1), _MAX_BACKOFF_SECONDS) * (1 + self._machine.chance() / 4)

@@ -62,7 +62,7 @@ class Machine:
         self._sleep(seconds * self.scale)
 
     def terminate(self, code: int) -> None:
-        """A signal has come: end now, or after what must not be interrupted."""
+        """A signal has come: end now, or after the section that must not be interrupted."""
         if not self._shields:
             raise Terminated(code)
         self._pending = code

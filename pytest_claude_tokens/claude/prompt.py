@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_STDIN_PATIENCE = 3.0
-_SILENT = (
+_STDIN_TIMEOUT_SECONDS = 3.0
+_STDIN_WARNING = (
     "Warning: no stdin data received in 3s, proceeding without it. If a slow command is to be piped in, wait for it; "
     "else redirect stdin: < /dev/null"
 )
@@ -143,10 +143,10 @@ def _prompt(client: Client, argument: str) -> str:
     machine = client.machine
     piped = ""
     if machine.stdin is not None and not machine.stdin.isatty():
-        if machine.readable(machine.stdin, _STDIN_PATIENCE * machine.scale):
+        if machine.readable(machine.stdin, _STDIN_TIMEOUT_SECONDS * machine.scale):
             piped = machine.stdin.read()
         else:
-            client.complain(_SILENT)
+            client.complain(_STDIN_WARNING)
     return "\n".join(part for part in (argument, piped) if part.strip())
 
 

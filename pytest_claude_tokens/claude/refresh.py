@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["LockStuck", "Refresher"]
 
-_RETRIES = 5
+_LOCK_RETRIES = 5
 
 
 class LockStuck(Exception):
-    """2.1.330: the lock stayed taken, and nobody alive says that it is theirs."""
+    """2.1.330: the lock stayed taken, and no live process owns it."""
 
 
 class Refresher:
@@ -81,7 +81,7 @@ class Refresher:
 
     def _contend(self, lock: RefreshLock, before: str, *, forced: bool, wait: bool) -> Outcome:
         emit = self._telemetry.emit
-        for attempt in range(_RETRIES + 1):
+        for attempt in range(_LOCK_RETRIES + 1):
             if self._changed(before):
                 return self._race_resolved()
             emit("token_refresh_lock_acquiring", attempt=attempt)
@@ -97,16 +97,16 @@ class Refresher:
                         return self._under_lock(lock, before, forced=forced, wait=wait)
                     finally:
                         lock.release()
-            if attempt < _RETRIES:
+            if attempt < _LOCK_RETRIES:
                 emit("token_refresh_lock_retry", attempt=attempt + 1)
                 self._machine.pause(1 + self._machine.chance())
-        emit("token_refresh_lock_retry_limit_reached", attempts=_RETRIES)
+        emit("token_refresh_lock_retry_limit_reached", attempts=_LOCK_RETRIES)
         if self._dialect.newest and lock.abandoned():
             raise LockStuck
         return "contended"
 
     def _under_lock(self, lock: RefreshLock, before: str, *, forced: bool, wait: bool) -> Outcome:
-        """Only what is read from here on is certain not to be old."""
+        """Drop what was read before the lock was taken: only a read under the lock is certain to be current."""
         login = self.login()
         if login is None or not login.refresh:
             return "no-refresh-token"
@@ -175,7 +175,7 @@ class Refresher:
         return "refreshed"
 
     def _lost(self, lock: RefreshLock, login: Login, *, code: str, status: int | None) -> Outcome:
-        """The token request failed: see whether somebody else has been here, else take the token for dead."""
+        """The token request failed: look for a login that another process stored, else take the token for dead."""
         emit = self._telemetry.emit
         self._lost_lease(lock, "in_catch")
         if self._changed(login.access):
@@ -204,7 +204,7 @@ class Refresher:
         return login is not None and bool(login.access) and login.access != before
 
     def _overtaken(self, login: Login) -> bool:
-        """Compare-and-swap: whether somebody else has written a refresh token other than the one that was sent."""
+        """Compare-and-swap: whether another process has stored a refresh token other than the one that was sent."""
         now = self._store.read()
         return now is not None and now.refresh not in ("", login.refresh)
 

@@ -8,6 +8,7 @@ import os
 import re
 from contextlib import suppress
 
+from pytest_claude_tokens.claude.credentials import FILE
 from pytest_claude_tokens.lease import Lease, LeaseHeld
 
 TYPE_CHECKING = False
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.claude.dialects import Dialect
     from pytest_claude_tokens.claude.process import Machine
 
-__all__ = ["BUFFER_MS", "Login", "Store", "config_dir", "is_real", "real_variable", "store_dir"]
+__all__ = ["EXPIRY_MARGIN_MS", "Login", "Store", "config_dir", "is_real", "real_variable", "store_dir"]
 
-BUFFER_MS = 300_000
+EXPIRY_MARGIN_MS = 300_000
 """A token counts as expired so many milliseconds before its time."""
 
 _REAL = re.compile(r"sk-ant-o[ar]t01-(?!FAKE)[A-Za-z0-9_-]{90}")
@@ -47,7 +48,7 @@ class Login:
 
     def due(self, now: float) -> bool:
         """Whether its access token ends within five minutes, or has ended. ``now`` is in seconds."""
-        return self.expires is not None and now * 1000 + BUFFER_MS >= self.expires
+        return self.expires is not None and now * 1000 + EXPIRY_MARGIN_MS >= self.expires
 
 
 class Store:
@@ -55,7 +56,7 @@ class Store:
 
     def __init__(self, folder: str, dialect: Dialect, machine: Machine) -> None:
         self.folder = folder
-        self.path = os.path.join(folder, ".credentials.json")
+        self.path = os.path.join(folder, FILE)
         self._dialect = dialect
         self._machine = machine
 

@@ -19,10 +19,10 @@ from typing import IO, TYPE_CHECKING, cast
 from fake_server.policy import PRESETS, Policy
 from fake_server.secrecy import is_name, shown
 from fake_server.serve.commandline import HistoryFile, Parser, Usage, path
+from fake_server.server import GRACE_PERIOD_SECONDS
 from pytest_claude_tokens import node
 from pytest_claude_tokens.cli.serve import told
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
-from pytest_claude_tokens.handle.finish import GRACE
 from pytest_claude_tokens.processes import groups, namespace
 from pytest_claude_tokens.processes.reaper import Reaper
 from pytest_claude_tokens.report.contention import trials
@@ -236,7 +236,7 @@ def _attend(tokens: ClaudeTokens, command: Sequence[str], environment: Mapping[s
                 numbers = dict.fromkeys((*caught[:1], signal.SIGTERM))
                 groups.end(group, numbers, _FAREWELL, lambda: len(caught) >= impatient or _gone(process))
             else:
-                groups.wait(lambda: bool(caught) or not groups.runs(group), GRACE)
+                groups.wait(lambda: bool(caught) or not groups.runs(group), GRACE_PERIOD_SECONDS)
                 if groups.runs(group):
                     print("claude-tokens: what the command left running was ended", file=sys.stderr)
                     _note_kills(tokens)

@@ -20,7 +20,6 @@ from fake_server.clock import stopwatch as real_stopwatch
 from fake_server.faults import Fault
 from fake_server.policy import Policy
 from fake_server.protocol.actors import WORKER
-from fake_server.protocol.wire import account_of
 from fake_server.secrecy import discreet_class, is_name, is_path, shown
 from fake_server.server import Server
 from pytest_claude_tokens.claude.credentials import FILE, write_new
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 
     from fake_server.faults import Target
     from fake_server.transports.inprocess import Waiter
-    from fake_server.transports.loopback.listener import Pace
+    from fake_server.transports.loopback.host import WaitHook
     from pytest_claude_tokens.claude.telemetry import Record
     from pytest_claude_tokens.handle.stores import Ask, Source
     from pytest_claude_tokens.judge.judging import Verdict
@@ -86,7 +85,7 @@ class ClaudeTokens:
         intercept: bool = True,
         sink: IO[str] | None = None,
         ask: Ask | None = None,
-        pace: Pace | None = None,
+        pace: WaitHook | None = None,
         grace: Callable[[Server], object] | None = None,
     ) -> None:
         chosen = policy if isinstance(policy, Policy) else Policy.preset(policy or "anthropic")
@@ -203,16 +202,8 @@ class ClaudeTokens:
         a year). ``expired``: it has ended already.
         """
         with self.server.lock:
-            if name is None:
-                name = next(free for n in range(1, 1_000_000) if not self.server.authority.grants_of(free := f"a{n}"))
-            elif account_of(name) != name:
-                raise ValueError(f"{shown(name)}: an account's name is 1 to 32 letters, digits and . _ @ + -")
-            elif self.server.authority.grants_of(name):
-                raise ValueError(
-                    f"the account {shown(name)} is logged in already; keep what account() returned, or name another"
-                )
             grant = self.server.login(name, expires_in=-1.0 if expired else expires_in, setup_token=setup_token)
-            account = self._accounts[name] = Account.of(grant)
+            account = self._accounts[grant.account] = Account.of(grant)
             return account
 
     def expire(self, account: Account | str) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from fake_server.server import Server
-    from fake_server.transports.loopback.listener import Pace
+    from fake_server.transports.loopback.host import WaitHook
     from fake_server.transports.proxy import ProxyServer
     from fake_server.transports.sockets import SocketServer
 
@@ -30,7 +30,7 @@ __all__ = ["LocalEndpoints"]
 class LocalEndpoints:
     """The loopback server, the proxy and the folder of one handle; what was made is undone at the end."""
 
-    def __init__(self, server: Server, hosts: Iterable[str], pace: Pace | None = None) -> None:
+    def __init__(self, server: Server, hosts: Iterable[str], pace: WaitHook | None = None) -> None:
         self._server = server
         self._pace = pace
         self._hosts = tuple(hosts)
@@ -56,7 +56,7 @@ class LocalEndpoints:
             if self._sockets is None:
                 from fake_server.transports.sockets import SocketServer
 
-                self._sockets = SocketServer(self._server, hosts=self._hosts, pace=self._pace)
+                self._sockets = SocketServer(self._server, hosts=self._hosts, wait_hook=self._pace)
                 self._sockets.start()
                 undo.callback(self._sockets.stop)
             return self._sockets.url
@@ -73,7 +73,7 @@ class LocalEndpoints:
                     return None
                 assert self.url  # the one loopback address to which it grants a tunnel
                 self._proxy = ProxyServer(
-                    self._server, self.folder, own=self._sockets, hosts=self._hosts, pace=self._pace
+                    self._server, self.folder, own=self._sockets, hosts=self._hosts, wait_hook=self._pace
                 )
                 self._proxy.start()
                 undo.callback(self._proxy.stop)

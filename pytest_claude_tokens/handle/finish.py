@@ -6,6 +6,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from fake_server.server import GRACE_PERIOD_SECONDS
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -14,16 +16,13 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.handle.leaks import Leaks
     from pytest_claude_tokens.handle.stores import Stores
 
-__all__ = ["GRACE", "STILL_OPEN", "end", "wait_for_open"]
-
-GRACE = 5.0
-"""Seconds of real time that open operations get at the end."""
+__all__ = ["STILL_OPEN", "end", "wait_for_open"]
 
 STILL_OPEN = "still open at the end"
 """What the journal says of an operation that took longer."""
 
 
-def wait_for_open(server: Server, seconds: float = GRACE) -> bool:
+def wait_for_open(server: Server, seconds: float = GRACE_PERIOD_SECONDS) -> bool:
     """Wait until no operation is open, but no longer than so many seconds of real time. Says whether there was one."""
     ended = threading.Event()
 
@@ -50,8 +49,7 @@ def _alone_in_a_loop() -> bool:
 def end(server: Server, stores: Stores, leaks: Leaks, folder: Path | None) -> None:
     """Give up what is open, look at stores and files a last time, and write the note ``end``."""
     with server.lock:
-        for exchange in list(server.open.values()):
-            exchange.abandon(STILL_OPEN)
+        server.abandon(None, STILL_OPEN)
         now = _last_time(server)
     for store in stores:
         store.sample(now=now, final=True)

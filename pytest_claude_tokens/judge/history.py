@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from fake_server.events import FORMAT, Event
-from fake_server.policy import PRESETS
+from fake_server.policy import settings_of
 
 if TYPE_CHECKING:
     import os
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["History", "Operation", "Outcome"]
 
 Outcome = Literal["ok", "fail", "info", "open"]
-
-_PRESETS: dict[Any, dict[str, Any]] = {name: policy.to_dict() for name, policy in PRESETS.items()}
 
 
 @dataclass(slots=True)
@@ -170,9 +168,7 @@ class History:
     @cached_property
     def policy(self) -> dict[str, Any]:
         """The policy's settings that differ from the defaults, of a mere name those of that preset."""
-        policy = self.header.get("policy") or {}
-        settings = {"name": policy} if isinstance(policy, str) else dict(policy)
-        return _PRESETS.get(settings.get("name"), settings) if len(settings) == 1 else settings
+        return settings_of(self.header.get("policy") or {})
 
     @cached_property
     def accounts(self) -> dict[str, str]:

@@ -103,8 +103,7 @@ class WorkerProcess:
                 self._note("kill", signal=signal.Signals(number).name)
                 self._send(number)
                 if number == signal.SIGKILL:
-                    for exchange in [one for one in self._server.open.values() if one.actor == self.worker]:
-                        exchange.abandon("killed")
+                    self._server.abandon(self.worker, "killed")
 
     def close(self) -> None:
         """End it and whatever it has started, and keep what it has written."""

@@ -103,10 +103,7 @@ class Runner:
         )
 
     def _crew(self, world: World, tokens: ClaudeTokens) -> Workers:
-        journal = tokens.server.journal
-        crew = Workers(world, self.body.workers, journal, simulated_loop=self.body.kind == "tasks")
-        crew.exchanges_of = lambda name: [e for e in tokens.server.open.values() if e.actor == name]  # type: ignore[method-assign]
-        return crew
+        return Workers(world, self.body.workers, tokens.server, simulated_loop=self.body.kind == "tasks")
 
     def _run_body(
         self, world: World, tokens: ClaudeTokens, crew: Workers, waiter: SimulatedWaiter, arguments: dict[str, Any]

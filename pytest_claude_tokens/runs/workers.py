@@ -14,8 +14,8 @@ from pytest_claude_tokens.simulation.threads import bind_thread
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from fake_server.core.journal import Journal
     from fake_server.events import Event
+    from fake_server.server import Server
     from pytest_claude_tokens.simulation.world import World
 
 __all__ = ["Workers", "is_race"]
@@ -24,11 +24,12 @@ __all__ = ["Workers", "is_race"]
 class Workers:
     """Runs functions in all workers at once; ``raced``: a request was open while another worker's job was under way."""
 
-    def __init__(self, world: World, size: int, journal: Journal, *, simulated_loop: bool) -> None:
+    def __init__(self, world: World, size: int, server: Server, *, simulated_loop: bool) -> None:
         self.size = size
         self.raced = False
         self._world = world
-        self._journal = journal
+        self._server = server
+        self._journal = server.journal
         self._loop = simulated_loop
         self._working = [0] * size
         self._open: dict[int, int] = {}
@@ -36,7 +37,7 @@ class Workers:
         self._dead: set[int] = set()
         self._when_dead: list[Callable[[int], None]] = []
         world.on_death = self._strike
-        journal.observers.append(self._observe)
+        self._journal.observers.append(self._observe)
 
     def __call__(self, *functions: Callable[[], Any], per_worker: int = 1) -> Any:
         """Run one function in every worker, or one in each; in an ``async def`` the result is awaited.
@@ -157,15 +158,9 @@ class Workers:
         self._dead.add(number)
         self._world.drop(number)
         self._end(number)
-        for exchange in self.exchanges_of(name):
-            exchange.abandon("killed")
+        self._server.abandon(name, "killed")
         for tell in self._when_dead:
             tell(number)
-
-    def exchanges_of(self, name: str) -> list[Any]:
-        """The open exchanges of a worker; set by the runner, which knows the server."""
-        del name
-        return []
 
     # What raced.
 

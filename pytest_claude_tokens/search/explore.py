@@ -98,6 +98,8 @@ def explore(
             raise TypeError(f"explore({name}={quoted(switch)}): True or False")
     if not isinstance(kills, bool) and not processes:
         raise TypeError("explore(kills=[…]) names signals: it needs processes=True; elsewhere it is kills=True")
+    if isinstance(kills, str | bytes):
+        raise TypeError(f"explore(kills={quoted(kills)}): True, or a list of signals")
     # Read here, so that what is refused is no longer in any frame when the function is decorated.
     signals = default_signals(kills) if processes else ()
     drawn_faults = fault_strategy(faults)

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import zlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from fake_server.faults import Fault
@@ -54,7 +53,7 @@ class Replay:
                 [deviation.position, deviation.what, deviation.target, deviation.length]
                 for deviation in schedule.deviations
             ],
-            [[planned.position, planned.target, _trim(planned.fault)] for planned in schedule.planned_faults],
+            [[planned.position, planned.target, planned.fault.to_dict()] for planned in schedule.planned_faults],
             self.policy,
             list(self.names),
             base64.b64encode(self.choices).decode(),
@@ -68,10 +67,7 @@ class Replay:
 
     def policy_again(self) -> Policy:
         """The policy that its knobs make."""
-        knobs: dict[str, Any] = {name: math.inf if value == "inf" else value for name, value in self.policy.items()}
-        if "scopes" in knobs:
-            knobs["scopes"] = frozenset(knobs["scopes"])
-        return Policy().but(**knobs)
+        return Policy.from_dict(self.policy)
 
     @classmethod
     @discreet
@@ -91,7 +87,7 @@ class Replay:
                 seed=seed,
                 deviations=tuple(Deviation(*deviation) for deviation in deviations),
                 planned_faults=tuple(
-                    PlannedFault(position, target, Fault(**fault)) for position, target, fault in planned_faults
+                    PlannedFault(position, target, Fault.from_dict(fault)) for position, target, fault in planned_faults
                 ),
             )
             return cls(
@@ -115,8 +111,3 @@ def _sum(packed: bytes) -> bytes:
 
 def _encoded(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _trim(fault: Fault) -> dict[str, Any]:
-    default = Fault(kind=fault.kind)
-    return {"kind": fault.kind} | {k: v for k, v in asdict(fault).items() if v != getattr(default, k)}

@@ -88,7 +88,9 @@ class _Search:
     def _descend(self) -> None:
         progress = True
         while progress and self.runs < self._budget:
-            progress = self._leave_out("planned_faults") | self._leave_out("deviations") | self._join() | self._simplify()
+            progress = (
+                self._leave_out("planned_faults") | self._leave_out("deviations") | self._join() | self._simplify()
+            )
 
     def _join(self) -> bool:
         """One deviation in place of two of a kind; or one less, and those after it a little earlier or later."""

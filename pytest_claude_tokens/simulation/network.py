@@ -15,10 +15,9 @@ from os import strerror
 from typing import TYPE_CHECKING, Any
 
 from fake_server.effects import Wait
-from fake_server.hosts import KNOWN_HOSTS
+from fake_server.hosts import KNOWN_HOSTS, canonical, is_loopback
 from fake_server.protocol.actors import WORKER
 from fake_server.transports.loopback.connection import Connection
-from fake_server.transports.loopback.http1 import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from fake_server.exchange import Exchange
     from fake_server.protocol.wire import Request
     from fake_server.server import Server
+    from fake_server.transports.loopback.host import Accepted
     from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
 
 __all__ = ["Network"]
@@ -40,7 +40,7 @@ class Network:
 
     def __init__(self, server: Server, waiter: SimulatedWaiter, hosts: Iterable[str] = ()) -> None:
         self.server = server
-        self.connections: set[Connection] = set()
+        self.connections: set[Accepted] = set()
         self._waiter = waiter
         self._hosts = {*KNOWN_HOSTS, *hosts}
         self._addresses: dict[str, str] = {}
@@ -49,13 +49,13 @@ class Network:
         self._count = 0
         self.loop: asyncio.AbstractEventLoop
 
-    # What a connection asks of its listener.
+    # What a connection asks of its host.
 
     def answers(self, host: str) -> bool:
         """Whether requests for ``host`` are served."""
-        return host.lower().rstrip(".") in self._hosts or is_loopback(host)
+        return canonical(host) in self._hosts or is_loopback(host)
 
-    def pace(self, exchange: Exchange, wait: Wait) -> Wait:
+    def wait_hook(self, exchange: Exchange, wait: Wait) -> Wait:
         """The wait as the schedule has it."""
         del exchange
         seconds = self._waiter.seconds(wait)
@@ -101,7 +101,7 @@ class Network:
             raise OSError("this socket was not connected in the simulated network")
         self._count += 1
         protocol = factory()
-        server = Connection(self, f"c{self._count}", WORKER.get())  # type: ignore[arg-type]  # all that it asks is here
+        server = Connection(self, f"c{self._count}", WORKER.get())
         near, far = _End(self.loop, sock, secure), _End(self.loop, None, secure=True)
         near.join(far, protocol)
         far.join(near, server)

@@ -21,6 +21,7 @@ from pytest_claude_tokens.cli.main import COMMANDS
 from pytest_claude_tokens.plugin.options import _KEYWORDS, OPTIONS
 from pytest_claude_tokens.report.story import RULES
 from pytest_claude_tokens.violations import INVARIANTS, VIOLATIONS
+from tests.plugin.inner import settle
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(path for path in (ROOT / "README.md", *ROOT.glob("docs/*.md")) if path.exists())
@@ -76,11 +77,7 @@ def examples_on(page: Path) -> list[Block]:
 @pytest.fixture
 def pytester(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """As a user has it: warnings are errors, nothing else is set; at 100 columns, outside of CI."""
-    for name in ("CI", "BUILD_NUMBER", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:cacheprovider -W error")
+    settle(monkeypatch, "-p no:cacheprovider -W error")
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     pytester.syspathinsert()
     return pytester

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from textwrap import dedent
 from typing import Any
 
 from fake_server import Policy
@@ -12,6 +13,8 @@ from fake_server.exchange import Exchange
 from fake_server.protocol.wire import Request
 from fake_server.server import Server
 from pytest_claude_tokens.judge.history import History, Operation
+from pytest_claude_tokens.report.story import story
+from pytest_claude_tokens.violations import Violation
 
 
 class Play:
@@ -23,7 +26,7 @@ class Play:
         self.server = Server(policy or Policy(), clock, lambda: self.now, namespace="play")
 
     def login(self, account: str = "work") -> Any:
-        return self.server.login(account)
+        return self.server.grant(account)
 
     def refresh(self, actor: str, token: str) -> Exchange:
         body = json.dumps({"grant_type": "refresh_token", "refresh_token": token, "client_id": "c"}).encode()
@@ -34,7 +37,7 @@ class Play:
         return self.begin(actor, Request("POST", "/v1/messages", (("authorization", f"Bearer {bearer}"),), b"{}"))
 
     def begin(self, actor: str, request: Request) -> Exchange:
-        exchange = self.server.exchange(request, actor)
+        exchange = Exchange(self.server, request, actor)
         assert exchange.step() == Wait("request")
         self.now += 0.001
         return exchange
@@ -57,3 +60,34 @@ class Play:
 
     def operation(self, exchange: Exchange) -> Operation:
         return next(op for op in self.history.operations if op.op == exchange.op)
+
+
+def found(play: Play, cls: type[Violation], *exchanges: Exchange, **facts: Any) -> Violation:
+    """A violation as the checkers would make it of these requests."""
+    operations = [play.operation(exchange) for exchange in exchanges]
+    facts.setdefault("seq", operations[-1].opened if operations else 1)
+    facts.setdefault("cause", "as the checker says")
+    return cls("headline", operations=operations, **facts)
+
+
+def told(play: Play, cls: type[Violation], *exchanges: Exchange, **options: Any) -> str:
+    """The story of such a violation, in a test."""
+    return story(play.history, found(play, cls, *exchanges), in_test=True, **options)
+
+
+def expect(text: str) -> str:
+    """A block of text as it is printed, without its indentation here."""
+    return dedent(text).strip("\n")
+
+
+def spend_twice(play: Play, *, overlap: bool = False, actor: str = "w1") -> tuple[Exchange, Exchange]:
+    """One refresh token in two requests, one after the other or together."""
+    token = play.login().refresh[0].secret
+    first = play.refresh("w0", token)
+    if not overlap:
+        play.end(first)
+    again = play.refresh(actor, token)
+    if overlap:
+        play.end(first)
+    play.end(again)
+    return first, again

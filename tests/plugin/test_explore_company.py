@@ -6,18 +6,7 @@ import re
 
 import pytest
 
-from tests.plugin.test_explore import BAD, HEAD, SOUND, replay_line
-
-
-@pytest.fixture
-def explored(pytester):
-    """Runs a test file with a login that is sound or not."""
-
-    def run(body, *arguments):
-        pytester.makepyfile(test_it=HEAD + body)
-        return pytester.runpytest(*arguments)
-
-    return run
+from tests.plugin.logins import BAD, HEAD, SOUND, replay_line
 
 
 @pytest.mark.parametrize("options", [(), ("-o", "asyncio_mode=strict"), ("-o", "asyncio_mode=auto")])

@@ -9,6 +9,7 @@ from types import TracebackType
 import pytest
 
 from pytest_claude_tokens.simulation.frames import of_the_user
+from tests.plugin.logins import runs
 
 DISPATCHER = """
 import httpx
@@ -26,12 +27,7 @@ def hello():
 @pytest.fixture
 def explored(pytester):
     """Runs a test file that begins with a small dispatcher."""
-
-    def run(body, *arguments):
-        pytester.makepyfile(test_it=DISPATCHER + body)
-        return pytester.runpytest(*arguments)
-
-    return run
+    return runs(pytester, DISPATCHER)
 
 
 def test_a_violation_is_told_by_its_story_with_the_losers_error_as_its_cause(explored):
@@ -90,7 +86,7 @@ def test_threads(claude_tokens, workers):
             "claude-tokens: 1 test, * schedules, 0 violations",
         ]
     )
-    for inside in ("*crew.py*", "*world.py*", "*asyncio/*.py*", "*exploration.py*"):
+    for inside in ("*pytest_claude_tokens/*.py*", "*fake_server/*.py*", "*asyncio/*.py*"):
         result.stdout.no_fnmatch_line(inside)
 
 

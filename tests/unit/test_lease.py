@@ -125,7 +125,7 @@ def test_a_holder_learns_that_it_was_taken_over(folder, time):
     assert second.try_acquire()
     assert not slow.touch()
     assert not slow.touch()
-    assert slow.compromised == "taken over by somebody else"
+    assert slow.compromised == "taken over by another process"
     with pytest.raises(LeaseLost, match="taken over"):
         slow.release()
     assert Path(second.path).exists()
@@ -138,7 +138,7 @@ def test_a_holder_learns_that_its_lease_was_removed(folder, time):
     held.try_acquire()
     os.rmdir(held.path)
     assert not held.touch()
-    assert held.compromised == "removed by somebody else"
+    assert held.compromised == "removed by another process"
 
 
 def test_a_holder_cannot_see_a_takeover_within_one_second(folder, time):
@@ -279,7 +279,7 @@ def test_flock_excludes_and_lets_go(tmp_path):
     path, naps = tmp_path / "session.lock", []
     with flock(path) as fd:
         assert os.fstat(fd).st_mode & 0o777 == 0o600
-        with pytest.raises(FlockTimeout, match="locked by somebody else"), flock(path, timeout=0.0):
+        with pytest.raises(FlockTimeout, match="locked by another process"), flock(path, timeout=0.0):
             pass  # pragma: no cover - never entered
         with pytest.raises(FlockTimeout), flock(path, timeout=0.02, poll=0.01):
             pass  # pragma: no cover - never entered

@@ -28,6 +28,7 @@ def requirements(extra: str | None = None) -> set[str]:
     ("group", "name", "value"),
     [
         ("pytest11", "claude_tokens", "pytest_claude_tokens.plugin"),
+        ("fake_server.judge", "claude_tokens", "pytest_claude_tokens.cli.serve:ServiceJudge"),
         ("console_scripts", "claude-tokens", "pytest_claude_tokens.cli.main:main"),
     ],
 )

@@ -191,7 +191,7 @@ def test_an_open_request_may_end_by_itself(run):
 
 def test_a_request_that_does_not_end_is_given_up(run, monkeypatch):
     """Nobody waits for ever: what is still open when the grace is over ends as unknown, before the history does."""
-    monkeypatch.setattr(serving, "GRACE", 0.01)
+    monkeypatch.setattr(serving, "GRACE_PERIOD_SECONDS", 0.01)
 
     def client(facts):
         with httpx.Client(base_url=facts["url"]) as http:
@@ -243,7 +243,7 @@ def test_without_the_extra_there_is_no_proxy(run, monkeypatch, capsys):
         (["--host", "0.0.0.0"], "cannot listen on 0.0.0.0: a fake service is bound to loopback only"),
         (["--host", ""], "cannot listen on all addresses: a fake service is bound to loopback only"),
         (["--account", "a", "a"], "the account 'a' is logged in already"),
-        (["--account", "no/slash"], "'no/slash' is not an account's name"),
+        (["--account", "no/slash"], "'no/slash': an account's name is 1 to 32"),
     ],
 )
 def test_a_bad_option_is_told_in_one_sentence(capsys, argv, says):

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Protocol
 
 from fake_server import Policy
@@ -18,93 +15,6 @@ class Client(Protocol):
     """What every worker asks for its bearer."""
 
     async def ask(self) -> object: ...
-
-
-# A lease: a folder made with ``mkdir``, each file operation in a thread.
-
-
-class Lease:
-    """Whoever finds the lease older than 150 s removes it, and tries again."""
-
-    stale = 150.0
-
-    def __init__(self, store: LoginFile) -> None:
-        self.store = store
-        self.path = f"{store.path}.lock"
-
-    async def ask(self) -> object:
-        while not await self.make(self.path):
-            if await self.is_stale():
-                await self.take_over()
-            else:
-                await asyncio.sleep(1)
-        try:
-            login = await asyncio.to_thread(self.store.read)
-            if login.expired:
-                login = await redeem(login.refresh)
-                await asyncio.to_thread(self.store.write, login)
-        finally:
-            await self.remove(self.path)
-        return login.access
-
-    async def make(self, path: str) -> bool:
-        return await asyncio.to_thread(self._make, path)
-
-    def _make(self, path: str) -> bool:
-        try:
-            os.mkdir(path)
-        except FileExistsError:
-            return False
-        with suppress(FileNotFoundError):  # it was taken over already
-            os.utime(path, (time.time(), time.time()))
-        return True
-
-    async def remove(self, path: str) -> None:
-        with suppress(FileNotFoundError):
-            await asyncio.to_thread(os.rmdir, path)
-
-    async def is_stale(self) -> bool:
-        try:
-            made = (await asyncio.to_thread(os.stat, self.path)).st_mtime
-        except FileNotFoundError:
-            return False
-        return made < time.time() - self.stale
-
-    async def take_over(self) -> None:
-        await self.remove(self.path)
-
-
-class TakenOverOnce(Lease):
-    """… after another look, under a second lease that is for taking over only."""
-
-    async def take_over(self) -> None:
-        if not await self.make(f"{self.path}.takeover"):
-            await asyncio.sleep(1)
-            return
-        try:
-            if await self.is_stale():
-                await super().take_over()
-        finally:
-            await self.remove(f"{self.path}.takeover")
-
-
-class StaleTooSoon(TakenOverOnce):
-    """… with 10 s instead, which a slow holder may need."""
-
-    stale = 10.0
-
-
-def under_lease(make: Callable[[LoginFile], Lease], *, dead: bool = False) -> Body:
-    """Each worker has a client of its own, as processes would. A dead one may have left its lease behind."""
-
-    async def under_lease(claude_tokens: Any, workers: Any) -> None:
-        store = LoginFile(claude_tokens.config_dir(claude_tokens.account(expired=True)))
-        if dead:
-            os.mkdir(f"{store.path}.lock")
-            os.utime(f"{store.path}.lock", (time.time() - 600, time.time() - 600))
-        await workers(*(make(store).ask for _ in range(len(workers))))
-
-    return named(under_lease, make, dead)
 
 
 # What is written.
@@ -339,20 +249,6 @@ def in_database(make: Callable[[Database], Client], *, per_worker: int = 1) -> B
 
 
 PAIRS = [
-    Pair(
-        name="double takeover of a dead lease",
-        invariant=DoubleSpend,
-        planted=under_lease(Lease, dead=True),
-        sound=under_lease(TakenOverOnce, dead=True),
-        workers=3,
-    ),
-    Pair(
-        name="stale takeover of a live holder",
-        invariant=DoubleSpend,
-        planted=under_lease(StaleTooSoon),
-        sound=under_lease(TakenOverOnce),
-        workers=2,
-    ),
     Pair(
         name="refresh token not stored",
         invariant=LostRotation,

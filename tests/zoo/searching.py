@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
 from hypothesis import seed as seeded
 from hypothesis import settings
 
-from pytest_claude_tokens.search.context import CONTEXT, ExplorationContext, Report
+from pytest_claude_tokens.search.context import ExplorationContext, Report
 from tests.zoo.common import Body, Pair
+from tests.zoo.outside import error_of
 from tests.zoo.table import explored
 
 
@@ -43,14 +42,5 @@ def search(
         test = seeded(seed)(test)
     reports: list[Report] = []
     context = ExplorationContext(handle=pair.handle, seed=seed, replay=replay, reported=reports.append)
-    error = copy_context().run(_run, test, context)
+    error = error_of(test, context)
     return Search(report=reports[-1] if reports else Report(), error=error)
-
-
-def _run(test: Callable[[], None], context: ExplorationContext) -> BaseException | None:
-    CONTEXT.set(context)
-    try:
-        test()
-    except Exception as error:
-        return error
-    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pytest_claude_tokens import explore
-from tests.zoo import async_refreshers, clumsy, deep, pools, thread_refreshers
+from tests.zoo import async_refreshers, clumsy, deep, leases, pools, thread_refreshers
 from tests.zoo.common import Body, Pair
 
 ZOO: dict[str, Pair] = {
@@ -15,6 +15,7 @@ ZOO: dict[str, Pair] = {
         *pools.PAIRS,
         *clumsy.PAIRS,
         *deep.PAIRS,
+        *leases.PAIRS,
         *thread_refreshers.PAIRS,
     )
 }

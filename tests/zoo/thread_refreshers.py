@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
@@ -174,100 +171,6 @@ def with_settings(make: Callable[[LoginFile], SavesNewSettings]) -> Body:
         workers(client.ask, client.save_settings)
 
     return named(with_settings, make)
-
-
-# Locks in the file system.
-
-
-class DirectoryLock:
-    """A lock made with ``mkdir``; after 150 s it is stale, and whoever sees that removes it."""
-
-    stale = 150.0
-
-    def __init__(self, store: LoginFile, number: int) -> None:
-        self.store = store
-        self.path = self.place(store.path, number)
-
-    def place(self, path: Path, number: int) -> str:
-        return f"{path}.lock"
-
-    def ask(self) -> object:
-        while not self.make(self.path):
-            if self.is_stale():
-                self.take_over()
-            else:
-                time.sleep(1)
-        try:
-            login = self.store.read()
-            if login.expired:
-                login = redeem_now(login.refresh)
-                self.store.write(login)
-        finally:
-            with suppress(FileNotFoundError):
-                os.rmdir(self.path)
-        return login.access
-
-    def make(self, path: str) -> bool:
-        try:
-            os.mkdir(path)
-        except FileExistsError:
-            return False
-        with suppress(FileNotFoundError):  # it was taken over already
-            os.utime(path, (time.time(), time.time()))
-        return True
-
-    def is_stale(self) -> bool:
-        try:
-            return os.stat(self.path).st_mtime < time.time() - self.stale
-        except FileNotFoundError:
-            return False
-
-    def take_over(self) -> None:
-        with suppress(FileNotFoundError):
-            os.rmdir(self.path)
-
-
-class TakesOverOneByOne(DirectoryLock):
-    """… and looks again under a second lock, which is for taking over only."""
-
-    def take_over(self) -> None:
-        if not self.make(f"{self.path}.takeover"):
-            time.sleep(1)
-            return
-        try:
-            if self.is_stale():
-                super().take_over()
-        finally:
-            os.rmdir(f"{self.path}.takeover")
-
-
-class StaleTooSoon(TakesOverOneByOne):
-    """… with 10 s instead, which a slow holder may need."""
-
-    stale = 10.0
-
-
-class LockAtHome(TakesOverOneByOne):
-    """Each worker has a home of its own; the store is shared, but the lock is made at home."""
-
-    def place(self, path: Path, number: int) -> str:
-        home = path.parent / f"home-{number}"
-        home.mkdir()
-        return f"{home}/lock"
-
-
-def under_directory_lock(make: Callable[[LoginFile, int], DirectoryLock], *, dead: bool = False) -> Body:
-    """Each worker has a client of its own, as processes would. A dead one may have left its lock behind."""
-
-    def under_directory_lock(claude_tokens: Any, workers: Any) -> None:
-        store = LoginFile(claude_tokens.config_dir(claude_tokens.account(expired=True)))
-        if dead:
-            lock = f"{store.path}.lock"
-            os.mkdir(lock)
-            os.utime(lock, (time.time() - 600, time.time() - 600))
-        workers(*(make(store, number).ask for number in range(len(workers))))
-
-    return named(under_directory_lock, make, dead)
 
 
 # Calls.
@@ -489,27 +392,6 @@ PAIRS = [
         sound=with_settings(SavesNewSettings),
         workers=2,
         handle=ONLY_REGRESSION,
-    ),
-    Pair(
-        name="threads: double takeover of a dead lock",
-        invariant=DoubleSpend,
-        planted=under_directory_lock(DirectoryLock, dead=True),
-        sound=under_directory_lock(TakesOverOneByOne, dead=True),
-        workers=3,
-    ),
-    Pair(
-        name="threads: stale takeover of a live holder",
-        invariant=DoubleSpend,
-        planted=under_directory_lock(StaleTooSoon),
-        sound=under_directory_lock(TakesOverOneByOne),
-        workers=2,
-    ),
-    Pair(
-        name="threads: lock in a private home",
-        invariant=DoubleSpend,
-        planted=under_directory_lock(LockAtHome),
-        sound=under_directory_lock(TakesOverOneByOne),
-        workers=2,
     ),
     Pair(
         name="threads: bearer looked up, then marked",

@@ -7,14 +7,12 @@ where there are none.
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
+from fake_server.transports.inprocess.httpx_internals import LIBRARIES, cookie_patch, sniffio_patch, url_patches
 from fake_server.transports.inprocess.libraries import importable
 
 if TYPE_CHECKING:
@@ -30,14 +28,13 @@ def cached_client_setup() -> Iterator[None]:
     For code that makes clients by the thousand, as :func:`~fake_server.transports.inprocess.shared_ssl_context` is.
     """
     with ExitStack() as patches:
-        if not importable("sniffio"):  # httpcore looks for it again and again, through the whole of `sys.path`
-            patches.enter_context(patch.dict(sys.modules, {"sniffio": None}))
-        for library in filter(importable, ("httpx", "httpx2")):
-            client = vars(importlib.import_module(f"{library}._client"))
-            for name, cheaper in (("get_environment_proxies", _once), ("URLPattern", lru_cache(maxsize=256))):
-                patches.enter_context(patch.dict(client, {name: cheaper(client[name])}))
-            cookies = importlib.import_module(library).Cookies
-            patches.enter_context(patch.object(cookies, "extract_cookies", _if_any(cookies.extract_cookies)))
+        for one in sniffio_patch():
+            patches.enter_context(one)
+        for library in filter(importable, LIBRARIES):
+            for one in url_patches(library, proxies=_once, pattern=lru_cache(maxsize=256)):
+                patches.enter_context(one)
+            for one in cookie_patch(library, _if_any):
+                patches.enter_context(one)
         yield
 
 

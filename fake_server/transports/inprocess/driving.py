@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 from errno import ECONNRESET
 from os import strerror
 from threading import current_thread
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import httpx
 
 from fake_server.effects import Break, Effect, Piece, Start, Wait
+from fake_server.exchange import Exchange
 from fake_server.protocol.actors import WORKER, actor_of
 from fake_server.protocol.wire import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
-    from fake_server.exchange import Exchange
     from fake_server.server import Server
     from fake_server.transports.inprocess.waiting import Waiter
 
@@ -30,6 +30,8 @@ HANG_LIMIT = 60.0
 
 _INSTANT = 1e-9
 """Less than this is no time left: a simulated clock may not be able to add it."""
+
+_T = TypeVar("_T")
 
 _ORPHANS: deque[tuple[Drive, str]] = deque()
 """Abandoned streams that were collected while their thread was inside the core: ended at the next step."""
@@ -61,31 +63,23 @@ class Drive:
         self._limited = target.timeouts and self._patience is not None
         self._deadline = 0.0
         self._over = False
-        self._response: httpx.Response | None = None
-        self._data: bytes | None = None
         self._exchange = _begin(target.server, request)
 
     def send(self) -> httpx.Response:
         """The response, waiting in this thread."""
-        self._wait_all(self._reply())
-        assert self._response is not None
-        return self._response
+        return self._run(self._reply())
 
     async def send_async(self) -> httpx.Response:
         """The response, waiting in this task."""
-        await self._wait_all_async(self._reply())
-        assert self._response is not None
-        return self._response
+        return await self._run_async(self._reply())
 
     def pull(self) -> bytes | None:
         """The next piece of a streamed body, or ``None`` after the last one, waiting in this thread."""
-        self._wait_all(self._piece())
-        return self._data
+        return self._run(self._piece())
 
     async def pull_async(self) -> bytes | None:
         """The next piece of a streamed body, or ``None`` after the last one, waiting in this task."""
-        await self._wait_all_async(self._piece())
-        return self._data
+        return await self._run_async(self._piece())
 
     def abandon(self, error: str) -> None:
         """The client will not take what is left, if anything is."""
@@ -102,51 +96,58 @@ class Drive:
         else:
             self.abandon("abandoned")
 
-    def _wait_all(self, waits: Iterator[Wait]) -> None:
+    def _run(self, steps: Generator[Wait, None, _T]) -> _T:
+        """What ``steps`` return, after each wait that they yield was waited in this thread."""
         try:
-            for wait in waits:
+            while True:
+                try:
+                    wait = next(steps)
+                except StopIteration as end:
+                    return cast("_T", end.value)
                 self._waiter.wait(wait)
         except BaseException:
             self.abandon("cancelled")
             raise
 
-    async def _wait_all_async(self, waits: Iterator[Wait]) -> None:
+    async def _run_async(self, steps: Generator[Wait, None, _T]) -> _T:
+        """What ``steps`` return, after each wait that they yield was waited in this task."""
         try:
-            for wait in waits:
+            while True:
+                try:
+                    wait = next(steps)
+                except StopIteration as end:
+                    return cast("_T", end.value)
                 await self._waiter.wait_async(wait)
         except BaseException:
             self.abandon("cancelled")
             raise
 
-    def _reply(self) -> Iterator[Wait]:
-        """Run the exchange until there is a response."""
+    def _reply(self) -> Generator[Wait, None, httpx.Response]:
+        """Run the exchange until there is a response, and return it."""
         self._deadline = self._stopwatch() + (self._patience or 0.0)
         effect = yield from self._next()
         if isinstance(effect, Break):
-            yield from self._break(effect)
-            return
+            return (yield from self._break(effect))
         assert isinstance(effect, Start)
         if effect.streamed:
-            self._response = _response(effect, stream=_Body(self))
-            return
+            return _response(effect, stream=_Body(self))
         piece = yield from self._next()
         assert isinstance(piece, Piece)
         self._over = piece.last
-        self._response = _response(effect, piece.data, head=self._head)
+        return _response(effect, piece.data, head=self._head)
 
-    def _piece(self) -> Iterator[Wait]:
-        """Run the exchange until there is a piece of the body."""
-        self._data = None
+    def _piece(self) -> Generator[Wait, None, bytes | None]:
+        """Run the exchange until there is a piece of the body, and return it; ``None`` after the last one."""
         if self._over:
-            return
+            return None
         self._deadline = self._stopwatch() + (self._patience or 0.0)
         piece = yield from self._next()
         assert isinstance(piece, Piece)
         self._over = piece.last
-        self._data = piece.data
+        return piece.data
 
-    def _next(self) -> Any:
-        """Generator of waits that returns the next effect which is none."""
+    def _next(self) -> Generator[Wait, None, Effect]:
+        """Return the next effect that is no wait."""
         while isinstance(effect := self._step(), Wait):
             yield from self._within(effect)
         if effect is None:  # somebody else closed the response or ended the exchange while we waited
@@ -175,8 +176,11 @@ class Drive:
         self.abandon("timeout")
         raise self._library.ReadTimeout("The read operation timed out")
 
-    def _break(self, effect: Break) -> Iterator[Wait]:
-        """End as that transport would see it. The journal knows already, but of a hang."""
+    def _break(self, effect: Break) -> Generator[Wait, None, httpx.Response]:
+        """End as that transport would see it: by an exception, or with a response that breaks off.
+
+        The end of the exchange is journalled already, except that of a hang.
+        """
         library = self._library
         if effect.how == "hang":
             yield from self._hang()
@@ -189,7 +193,7 @@ class Drive:
             line = effect.data.partition(b"\r\n")[0]
             raise library.RemoteProtocolError(f"illegal status line: {bytearray(line)!r}")
         assert effect.start is not None
-        self._response = _truncated(effect.start, effect.data, library)
+        return _truncated(effect.start, effect.data, library)
 
     def _hang(self) -> Iterator[Wait]:
         if self._patience is None:
@@ -250,7 +254,7 @@ def _begin(server: Server, request: httpx.Request) -> Exchange:
     headers = tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in request.headers.raw)
     target, host = request.url.raw_path.decode("ascii"), request.url.host
     asked = Request.parse(request.method, target, headers, request.content, host)
-    return server.exchange(asked, WORKER.get() or actor_of(asked, _here()))
+    return Exchange(server, asked, WORKER.get() or actor_of(asked, _here()))
 
 
 def _here() -> str:

@@ -17,25 +17,33 @@ from __future__ import annotations
 
 import importlib
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Self, cast
-from unittest.mock import patch
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
-from respx.mocks import Mocker
-from respx.models import AllMockedAssertionError, PassThrough, ResolvedRoute, Route
-from respx.router import Router
 
-from fake_server.hosts import KNOWN_HOSTS
+from fake_server.hosts import KNOWN_HOSTS, canonical, is_loopback
 from fake_server.transports.inprocess.driving import Drive, Target
 from fake_server.transports.inprocess.libraries import importable
+from fake_server.transports.inprocess.respx_internals import (
+    AllMockedAssertionError,
+    Level,
+    PassThrough,
+    Router,
+    ask_first,
+    explicit,
+    is_alone,
+    is_defined,
+    level,
+    matches,
+    others,
+    passed_on,
+    reader_patch,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 __all__ = ["Interceptor", "MissingExtra"]
-
-_LOOPBACK = frozenset(("127.0.0.1", "localhost", "::1"))
-_NOBODY = Route()
 
 
 class MissingExtra(ImportError):
@@ -52,7 +60,7 @@ class Interceptor:
 
     def __init__(self, resolve: Callable[[], Target | None], *, hosts: Iterable[str] = ()) -> None:
         self.resolve = resolve
-        self.hosts = frozenset((*KNOWN_HOSTS, *(host.lower().rstrip(".") for host in hosts)))
+        self.hosts = frozenset((*KNOWN_HOSTS, *map(canonical, hosts)))
 
     def start(self) -> None:
         """Begin to answer."""
@@ -89,22 +97,22 @@ class _FirstRouter(Router):
     that is ours is passed through to the level below.
     """
 
-    def __init__(self, mocker: type[Mocker], library: Any) -> None:
+    def __init__(self, where: Level, library: Any) -> None:
         super().__init__(assert_all_called=False)
-        self._mocker = mocker
+        self._level = where
         self._library = library
         self._reading: Any = None
 
     def start(self) -> None:
-        self._mocker.routers.insert(0, self)
+        ask_first(self._level, self)
         if self._library is not None:
-            self._reading = patch.object(self._mocker, "to_httpx_request", _reader(self._mocker))
+            self._reading = reader_patch(self._level, _reader)
             self._reading.start()
-            self._mocker.start()
+            self._level.start()
 
     def stop(self) -> None:
-        self._mocker.unregister(self)
-        self._mocker.stop()
+        self._level.unregister(self)
+        self._level.stop()
         if self._library is not None:
             self._reading.stop()
 
@@ -116,7 +124,7 @@ class _FirstRouter(Router):
                 resolved = router.resolve(request)
             except (AllMockedAssertionError, PassThrough):
                 continue
-            if (response := _explicit(resolved)) is not None:
+            if (response := explicit(resolved)) is not None:
                 return response
         return self._drive(target, request).send()
 
@@ -128,7 +136,7 @@ class _FirstRouter(Router):
                 resolved = await router.aresolve(request)
             except (AllMockedAssertionError, PassThrough):
                 continue
-            if (response := _explicit(resolved)) is not None:
+            if (response := explicit(resolved)) is not None:
                 return response
         return await self._drive(target, request).send_async()
 
@@ -138,16 +146,16 @@ class _FirstRouter(Router):
             return None, []
         host = request.url.host.rstrip(".")
         target = _target(host)
-        if len(self._mocker.routers) == 1:
+        if is_alone(self._level):
             return target, []
-        if target is None and host not in _LOOPBACK:
+        if target is None and not is_loopback(host):
             raise AllMockedAssertionError(f"RESPX: {request!r} not mocked!")  # go on
-        users = [router for router in self._mocker.routers if router is not self]
-        return target, [router for router in users if any(_matches(route, request) for route in router.routes)]
+        users = others(self._level, self)
+        return target, [router for router in users if any(matches(route, request) for route in router.routes)]
 
     def _drive(self, target: Target | None, request: httpx.Request) -> Drive:
         if target is None or self._library is None:
-            raise PassThrough("not a request to the service", request=request, origin=_NOBODY)
+            raise passed_on(request)
         return Drive(target, request, self._library)
 
 
@@ -155,12 +163,11 @@ class _Relayed(httpx.Request):
     """What a pool sends on to a forward proxy. The proxy's is the only address that respx's form of it can have."""
 
 
-def _reader(mocker: Any) -> Callable[..., httpx.Request]:
-    """A reader like respx's of a transport's request, for all but those to a forward proxy.
+def _reader(original: Callable[..., httpx.Request]) -> Callable[..., httpx.Request]:
+    """A reader like respx's ``original`` of a transport's request, for all but those to a forward proxy.
 
     It joins host and target to an address, and there the target is an address itself: it would be refused as invalid.
     """
-    original: Callable[..., httpx.Request] = mocker.to_httpx_request
 
     def read(*, request: Any, **more: Any) -> httpx.Request:
         if not _is_relayed(request):
@@ -184,23 +191,14 @@ def _target(host: str) -> Target | None:
     return None
 
 
-def _matches(route: Route, request: httpx.Request) -> bool:
-    return not route.pattern or bool(route.pattern.match(request))
-
-
-def _explicit(resolved: ResolvedRoute) -> httpx.Response | None:
-    """The answer of a route, and not the automatic one of a router without one."""
-    return None if resolved.route is None else cast("httpx.Response", resolved.response)
-
-
 def _patch() -> None:
     levels: dict[str, str | None] = {"httpx": None, "httpcore": "httpcore"}
     if importable("httpx2"):
-        if "httpcore2" not in Mocker.registry:
+        if not is_defined("httpcore2"):
             _register_httpx2()
         levels["httpcore2"] = "httpcore2"
     for name, library in levels.items():
-        router = _FirstRouter(Mocker.registry[name], None if library is None else importlib.import_module(library))
+        router = _FirstRouter(level(name), None if library is None else importlib.import_module(library))
         router.start()
         _routers.append(router)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 from contextlib import ExitStack, contextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
+from fake_server.transports.inprocess.httpx_internals import LIBRARIES, ssl_context_patches
 from fake_server.transports.inprocess.libraries import importable
 
 if TYPE_CHECKING:
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["shared_ssl_context"]
 
-_NAME = "create_ssl_context"
 _ready: dict[tuple[str, object, str | None, str | None], ssl.SSLContext] = {}
 
 
@@ -30,12 +27,9 @@ def shared_ssl_context() -> Iterator[None]:
     thousand: a program that changed its context would change everybody's.
     """
     with ExitStack() as patches:
-        for library in filter(importable, ("httpx", "httpx2")):
-            original = vars(importlib.import_module(library))[_NAME]
-            replacement = _cached(library, original)
-            for module in [module for name, module in sys.modules.items() if name.partition(".")[0] == library]:
-                if vars(module).get(_NAME) is original:
-                    patches.enter_context(patch.object(module, _NAME, replacement))
+        for library in filter(importable, LIBRARIES):
+            for one in ssl_context_patches(library, partial(_cached, library)):
+                patches.enter_context(one)
         yield
 
 

@@ -1,6 +1,7 @@
 """One connection of a client: its requests, one after the other, each through its exchange.
 
-The event loop's thread only. An exchange is abandoned exactly once, when its client has gone before its end.
+The event loop's thread only. What may follow what is in :mod:`fake_server.transports.loopback.states`. An exchange is
+abandoned exactly once, when its client has gone before its end.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import select
 import socket
 import struct
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from fake_server.effects import Break, Piece, Start, Wait
+from fake_server.exchange import Exchange
 from fake_server.protocol.actors import actor_of
 from fake_server.transports.loopback.http1 import (
     CONTINUE,
@@ -26,28 +28,21 @@ from fake_server.transports.loopback.http1 import (
     request_of,
     whole_reply,
 )
+from fake_server.transports.loopback.states import BUSY, OVER, TABLE, ConnectionEvent, ConnectionState, IllegalStep
 
 if TYPE_CHECKING:
-    from fake_server.exchange import Exchange
-    from fake_server.transports.loopback.listener import Listener
+    from fake_server.transports.loopback.host import Host, Local
 
-__all__ = ["Connection", "Local"]
+__all__ = ["Connection"]
 
-_PIPELINED = 64
+_PIPELINED_LIMIT = 64
 """Requests that may wait behind the one that is served, before reading pauses."""
-_LINGER = 2.0
-"""Seconds for which a refused client may go on sending, so that it reads why before its connection ends."""
-_RESET_MS = 20
-"""Milliseconds in which the reset of a client that has closed arrives; on loopback it is there at once."""
+_REFUSED_LINGER_SECONDS = 2.0
+"""For how long a refused client may go on sending, so that it reads why before its connection ends."""
+_RESET_TIMEOUT_MILLISECONDS = 20
+"""In which the reset of a client that has closed arrives; on loopback it is there at once."""
 
-
-@dataclass(frozen=True, slots=True)
-class Local:
-    """An answer from beside the service, which is no operation and is not journalled."""
-
-    status: int
-    body: bytes
-    kind: str = "application/json"
+_S, _E = ConnectionState, ConnectionEvent
 
 
 class Connection(asyncio.Protocol):
@@ -58,23 +53,23 @@ class Connection(asyncio.Protocol):
     """
 
     transport: asyncio.Transport
+    _message: Message  # the request that is served now, or was last
 
-    def __init__(self, listener: Listener, name: str, worker: str | None = None) -> None:
+    def __init__(self, listener: Host, name: str, worker: str | None = None) -> None:
         self.name = name
         self.worker = worker
         self.listener = listener
         self._loop = listener.loop
         self.parser = Parser()
         self._queue: deque[Message | Refusal] = deque()
+        self.state = ConnectionState.IDLE
         self._exchange: Exchange | None = None
         self._start: Start | None = None
-        self._keep = self._old = self._bare = self._chunked = False
-        self._begun = self._answered = False
+        self._keep = self._chunked = False  # of the reply that is under way: how it ends, and how it is framed
         self._turn = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._gone = "client gone"
+        # A flag beside the state: a client may end its sending side in any of them, and is served all the same.
         self._half_closed = False
-        self.over = False
 
     # What asyncio calls.
 
@@ -85,13 +80,13 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if not self.over:
             self._queue.extend(self.parser.feed(data))
-            if len(self._queue) > _PIPELINED:
+            if len(self._queue) > _PIPELINED_LIMIT:
                 self.transport.pause_reading()
             self._pump()
 
     def eof_received(self) -> bool:
         """Whether to stay: a client that only shut down its sending side still gets its answer."""
-        if self.over or self._exchange is None or self._has_left():
+        if self.state not in BUSY or self._has_left():
             return False
         self._half_closed = True
         return True
@@ -102,12 +97,13 @@ class Connection(asyncio.Protocol):
 
     def leave(self, error: str | None = None) -> None:
         """The client has gone, or will get no answer: ``error`` says why, if it is not the client's doing."""
-        self.over = True
+        hung = self.state is _S.HANGING
+        self._go(_E.LOSE)
         self._queue.clear()
         self._stop_timer()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
-            exchange.abandon(self._gone if error is None or self._gone == "timeout" else error)
+            exchange.abandon("timeout" if hung else error or "client gone")
 
     def _has_left(self) -> bool:
         """Whether the client has closed, and not only its sending side: both look the same until something is sent.
@@ -116,32 +112,43 @@ class Connection(asyncio.Protocol):
         HTTP/1.1 skips (RFC 9110 section 15.2).
         """
         transport = self.transport
-        if self._gone == "timeout" or not transport.can_write_eof():  # it waits for nothing; TLS has no half-close
+        if self.state is _S.HANGING or not transport.can_write_eof():  # it waits for nothing; TLS has no half-close
             return True
-        if self._begun or self._old or transport.get_write_buffer_size():
+        if self.state is not _S.SERVING or self._message.old or transport.get_write_buffer_size():
             return False
         transport.write(CONTINUE)
         poll = select.poll()
         poll.register(transport.get_extra_info("socket").fileno(), 0)  # errors are always reported
-        return bool(poll.poll(_RESET_MS))
+        return bool(poll.poll(_RESET_TIMEOUT_MILLISECONDS))
 
     # One request after the other.
 
     @property
     def busy(self) -> bool:
         """Whether an exchange is under way."""
-        return self._exchange is not None
+        return self.state in BUSY
+
+    @property
+    def over(self) -> bool:
+        """Whether no request is taken any more."""
+        return self.state in OVER
+
+    def _go(self, event: ConnectionEvent) -> None:
+        following = TABLE[self.state, event]
+        if following is None:
+            raise IllegalStep(self.state, event)
+        self.state = following
 
     def _pump(self) -> None:
         if self.listener.draining:
             self._queue.clear()
-        while self._queue and self._exchange is None and not self.over:
+        while self._queue and self.state is _S.IDLE:
             item = self._queue.popleft()
             if isinstance(item, Refusal):
                 self.refuse(item)
             else:
                 self._begin(item)
-        if self._exchange is not None or self.over:
+        if self.state is not _S.IDLE:
             return
         self.transport.resume_reading()
         if self._half_closed:
@@ -151,8 +158,7 @@ class Connection(asyncio.Protocol):
             self.transport.write(CONTINUE)
 
     def _begin(self, message: Message) -> None:
-        self._keep, self._old, self._bare = message.keep_alive, message.old, message.method == "HEAD"
-        self._begun = self._answered = False
+        self._message, self._keep = message, message.keep_alive
         if message.method == "CONNECT":
             self.connect(message)
             return
@@ -165,7 +171,8 @@ class Connection(asyncio.Protocol):
         if (local := self.listener.local(request)) is not None:
             self._send_local(local)
         else:
-            self._exchange = self.listener.server.exchange(request, actor_of(request, self.name))
+            self._go(_E.REQUEST)
+            self._exchange = Exchange(self.listener.server, request, actor_of(request, self.name))
             self._advance()
 
     def connect(self, message: Message) -> None:
@@ -174,33 +181,30 @@ class Connection(asyncio.Protocol):
 
     def refuse(self, refusal: Refusal) -> None:
         """Say why, and end the connection; what the client still sends is thrown away."""
-        self.over = True
+        self._go(_E.REFUSE)
         self.transport.write(refusal_reply(refusal))
         if self._half_closed or not self.transport.can_write_eof():
             self.transport.close()
         else:
             self.transport.write_eof()
-            self._timer = self._loop.call_later(_LINGER, self.transport.abort)
+            self._timer = self._loop.call_later(_REFUSED_LINGER_SECONDS, self.transport.abort)
 
     def _send_local(self, local: Local) -> None:
         self.transport.write(whole_reply(local.status, local.body, local.kind, *self._persistence()))
-        self._finish()
-
-    def _finish(self) -> None:
-        self._exchange = None
-        if not self._keep or self.listener.draining:
-            self._close()
+        self._go(_E.LOCAL)
+        self._end()
 
     def _end(self) -> None:
-        if self._answered:
-            self._finish()
-        else:  # somebody else has abandoned it: no reply will come
-            self._exchange = None
-            self.over = True
+        """The exchange is over: with its reply, or because it was abandoned elsewhere, and no reply will come."""
+        self._exchange = None
+        self._go(_E.END)
+        if self.state is _S.CLOSED:
             self.transport.abort()
+        elif not self._keep or self.listener.draining:
+            self._close()
 
     def _close(self) -> None:
-        self.over = True
+        self._go(_E.CLOSE)
         self.transport.close()
 
     # One exchange.
@@ -214,7 +218,7 @@ class Connection(asyncio.Protocol):
                 self.transport.abort()
                 raise
             if isinstance(effect, Wait):
-                self._wait(self.listener.pace(self._exchange, effect))
+                self._wait(self.listener.wait_hook(self._exchange, effect))
                 return
             if isinstance(effect, Break):
                 self._break(effect)
@@ -255,14 +259,13 @@ class Connection(asyncio.Protocol):
 
     def _send(self, piece: Piece) -> None:
         start, self._start = self._start, None
-        self._answered = piece.last
+        self._go(_E.LAST if piece.last else _E.PIECE)
         head = b"" if start is None else self._head(start, len(piece.data) if piece.last else None)
         self.transport.write(head + self._framed(piece.data, last=piece.last))
 
     def _head(self, start: Start, length: int | None) -> bytes:
         """The head of a reply of ``length`` bytes; ``None``: not known yet, so in chunks, or until the close."""
-        self._begun = True
-        self._chunked = length is None and not self._old
+        self._chunked = length is None and not self._message.old
         if length is not None:
             framing: tuple[tuple[str, str], ...] = (("content-length", str(length)),)
         elif self._chunked:
@@ -272,7 +275,7 @@ class Connection(asyncio.Protocol):
         return reply_head(start.status, (*start.headers, *framing, *self._persistence()))
 
     def _framed(self, data: bytes, *, last: bool) -> bytes:
-        if self._bare:
+        if self._message.method == "HEAD":
             return b""
         if self._chunked:
             return chunk(data) + (b"0\r\n\r\n" if last else b"")
@@ -281,18 +284,18 @@ class Connection(asyncio.Protocol):
     def _persistence(self) -> tuple[tuple[str, str], ...]:
         if not self._keep:
             return (("connection", "close"),)
-        return (("connection", "keep-alive"),) if self._old else ()
+        return (("connection", "keep-alive"),) if self._message.old else ()
 
     def _break(self, effect: Break) -> None:
         """Let the connection go wrong as real ones do."""
         if effect.how == "hang":
-            self._gone = "timeout"
+            self._go(_E.HANG)
             return
+        self._go(_E.BREAK)
         self._exchange = None  # its end is journalled
         if effect.how == "reset":
             sock = self.transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.over = True
             self.transport.abort()
             return
         if effect.how == "garbage":
@@ -301,4 +304,4 @@ class Connection(asyncio.Protocol):
             assert effect.start is not None
             head = self._head(effect.start, None if effect.start.streamed else 2 * len(effect.data) + 1)
             self.transport.write(head + self._framed(effect.data, last=False))
-        self._close()
+        self.transport.close()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ipaddress
 import json
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -17,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import httptools
 
+from fake_server.protocol.errors import error_envelope
 from fake_server.protocol.wire import Request
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ __all__ = [
     "Refusal",
     "chunk",
     "hostname_of",
-    "is_loopback",
     "proxy_user",
     "refusal_reply",
     "reply_head",
@@ -168,16 +167,6 @@ class Parser:
 # Whose request, and to which host.
 
 
-def is_loopback(host: str) -> bool:
-    """Whether ``host``, a name or an address, is this machine and nothing else."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def hostname_of(authority: str) -> tuple[str, int | None]:
     """``api.anthropic.com:443`` -> ``("api.anthropic.com", 443)``. Raises ``ValueError`` where it is neither."""
     parts = urlsplit(f"//{authority}")
@@ -233,8 +222,7 @@ def whole_reply(status: int, body: bytes, kind: str = "application/json", *heade
 
 def refusal_reply(refusal: Refusal) -> bytes:
     """The reply that says why the connection ends."""
-    error = {"type": "invalid_request_error", "message": refusal.text}
-    body = json.dumps({"type": "error", "error": error}, separators=(",", ":")).encode()
+    body = json.dumps(error_envelope("invalid_request_error", refusal.text), separators=(",", ":")).encode()
     return whole_reply(refusal.status, body, "application/json", ("connection", "close"))
 
 

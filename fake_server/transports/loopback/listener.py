@@ -10,9 +10,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Self
 
 from fake_server.clock import stopwatch
-from fake_server.hosts import KNOWN_HOSTS
-from fake_server.transports.loopback.connection import Connection, Local
-from fake_server.transports.loopback.http1 import is_loopback
+from fake_server.hosts import KNOWN_HOSTS, canonical, is_loopback
+from fake_server.transports.loopback.connection import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,9 +20,7 @@ if TYPE_CHECKING:
     from fake_server.exchange import Exchange
     from fake_server.protocol.wire import Request
     from fake_server.server import Server
-
-    Pace = Callable[[Exchange, Wait], Wait]
-    Aside = Callable[[Request], Local | None]
+    from fake_server.transports.loopback.host import Accepted, Local, LocalHandler, WaitHook
 
 __all__ = ["PORTS", "Listener", "check_host"]
 
@@ -41,7 +38,8 @@ def check_host(host: str) -> str:
     """The loopback address that ``host`` is. Raises ``ValueError`` where it is none."""
     if not is_loopback(host):
         raise ValueError(f"cannot listen on {host or 'all addresses'}: a fake service is bound to loopback only")
-    return "127.0.0.1" if host == "localhost" else host
+    name = canonical(host)
+    return "127.0.0.1" if name == "localhost" else name
 
 
 class RealTimeLoop(asyncio.SelectorEventLoop):
@@ -58,9 +56,9 @@ class RealTimeLoop(asyncio.SelectorEventLoop):
 class Listener:
     """Answers for ``server`` on a loopback address; ``port`` 0 takes a free one.
 
-    ``hosts`` are host names to answer for besides the known ones. ``pace`` is asked at each wait of an exchange, in
-    the thread of the event loop, what to wait for in its stead: how a schedule gets its way. ``aside`` answers
-    requests that are not for the service.
+    ``hosts`` are host names to answer for besides the known ones. ``wait_hook`` is asked at each wait of an exchange,
+    in the thread of the event loop, what to wait for in its stead: how a schedule gets its way. ``local_handler``
+    answers requests that are not for the service.
     """
 
     prefix = "c"
@@ -73,17 +71,17 @@ class Listener:
         port: int = 0,
         *,
         hosts: Iterable[str] = (),
-        pace: Pace | None = None,
-        aside: Aside | None = None,
+        wait_hook: WaitHook | None = None,
+        local_handler: LocalHandler | None = None,
     ) -> None:
         self.server = server
         self.host = check_host(host)
         self.port = port
-        self.hosts = (*KNOWN_HOSTS, *(name.lower().rstrip(".") for name in hosts))
-        self.connections: set[Connection] = set()
+        self.hosts = (*KNOWN_HOSTS, *(canonical(name) for name in hosts))
+        self.connections: set[Accepted] = set()
         self.loop: asyncio.AbstractEventLoop
-        self._pace = pace
-        self._aside = aside
+        self._wait_hook = wait_hook
+        self._local_handler = local_handler
         self._names = count(1)
         self._grace = 0.0
         self.draining = False
@@ -142,13 +140,13 @@ class Listener:
         """Whether requests for ``host`` are answered here."""
         return is_loopback(host) or host in self.hosts
 
-    def pace(self, exchange: Exchange, wait: Wait) -> Wait:
+    def wait_hook(self, exchange: Exchange, wait: Wait) -> Wait:
         """What ``exchange`` is to wait for where it asked for ``wait``."""
-        return wait if self._pace is None else self._pace(exchange, wait)
+        return wait if self._wait_hook is None else self._wait_hook(exchange, wait)
 
     def local(self, request: Request) -> Local | None:
         """The answer to a request that is not for the service."""
-        return None if self._aside is None else self._aside(request)
+        return None if self._local_handler is None else self._local_handler(request)
 
     def accept(self) -> Connection:
         """A new connection."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import subprocess
 import sys
 import threading
+from time import monotonic, sleep
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -153,17 +155,36 @@ def test_a_browser_that_cannot_be_started_is_told(world):
     assert (done.status, done.err.startswith("Login failed: cannot open a browser")) == (1, True)
 
 
-def test_a_browser_that_stays_open_is_not_waited_for_long(world, monkeypatch):
-    """A real browser does not end with the login."""
-    monkeypatch.setattr("pytest_claude_tokens.claude.login._BROWSER_CLOSES", 0.001)
-    started = []
-    import subprocess
+STAYS = """
+import pathlib, signal, sys
+signal.alarm(60)  # longer than any test waits, so that none leaves it behind for ever
+pathlib.Path(sys.argv[0] + ".seen").write_text(sys.argv[1])
+signal.pause()
+"""
+"""A browser that shows what it is given and stays open until it is ended."""
 
-    popen = subprocess.Popen
+
+def test_a_browser_that_stays_open_is_not_waited_for_long(world, monkeypatch, tmp_path):
+    """A real browser does not end with the login: it is left open, and the login ends at once."""
+    monkeypatch.setattr(login, "_BROWSER_EXIT_SECONDS", 0.001)
+    script, seen = tmp_path / "browser.py", tmp_path / "browser.py.seen"
+    script.write_text(STAYS)
+    started, popen = [], subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[0])
-    world.run("setup-token", BROWSER="sleep 60 --", CLAUDE_TOKENS_TIME_SCALE="0.00001")
-    started[0].kill()
-    started[0].wait(20)
+    begun = monotonic()
+    world.run("setup-token", BROWSER=f"{sys.executable} {script}", CLAUDE_TOKENS_TIME_SCALE="0.00001")
+    took = monotonic() - begun
+    (browser,) = started
+    try:
+        deadline = monotonic() + 20
+        while not seen.exists() and browser.poll() is None and monotonic() < deadline:
+            sleep(0.01)
+        assert seen.exists(), "the browser never showed anything"
+        assert browser.poll() is None, "the browser has not stayed open"
+    finally:
+        browser.kill()
+        browser.wait(20)
+    assert took < 10
 
 
 def test_a_knock_without_a_request_is_passed_over(world, monkeypatch):

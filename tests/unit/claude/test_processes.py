@@ -231,7 +231,7 @@ def test_it_starts_without_what_is_slow_to_import(site, tmp_path):
         "m.os._exit = lambda code: print(code, sorted(slow & set(sys.modules)))\n"
         "m.entry()"
     )
-    root = os.path.dirname(os.path.dirname(install.__file__))
+    root = os.path.dirname(os.path.dirname(os.path.dirname(install.__file__)))
     argv = [sys.executable, "-I", "-S", "-c", code, root, "-p", "Reply: A"]
     told = subprocess.run(argv, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
     assert told.stdout == "A\n0 []\n"

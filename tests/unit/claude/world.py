@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 from fake_server.clock import Clock
 from fake_server.effects import Break, Piece, Start, Wait
+from fake_server.exchange import Exchange
 from fake_server.policy import Policy
 from fake_server.protocol.wire import Request
 from fake_server.server import Server
@@ -20,6 +23,7 @@ from pytest_claude_tokens.claude.main import main
 from pytest_claude_tokens.claude.process import Machine
 
 START = 1_700_000_000.0
+TOKEN = "/v1/oauth/token"
 
 
 class InMemoryHttp:
@@ -52,7 +56,7 @@ class InMemoryHttp:
         if not wait:
             return Reply(0, {}, b"")
         request = Request.parse(method, target.path, tuple(names.items()), body or b"", target.host)
-        exchange = self.world.server.exchange(request, "w")
+        exchange = Exchange(self.world.server, request, "w")
         started, data = None, b""
         while (effect := exchange.step()) is not None:
             if isinstance(effect, Wait):
@@ -186,3 +190,19 @@ def sse(*events: Any) -> bytes:
         name, data = (event, {}) if isinstance(event, str) else event
         text += f"event: {name}\ndata: {json.dumps({'type': name, **data})}\n\n"
     return text.encode()
+
+
+def outcome(world: World) -> list[int | None]:
+    """What the service said to each token request."""
+    return [event.status for event in world.server.journal.events if event.f == "token" and event.type != "invoke"]
+
+
+def refuse(path: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, except for ``path`` (any, if empty), which is refused."""
+
+    def refused(first: Any, *args: Any, **kwargs: Any) -> Any:
+        if path in ("", str(first)):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return function(first, *args, **kwargs)
+
+    return refused

@@ -97,7 +97,7 @@ class World:
         return next(event for event in reversed(self.events) if event.type in ("ok", "fail", "info"))
 
     def begin(self, request: Request, actor: str = "w0") -> Exchange:
-        return self.server.exchange(request, actor)
+        return Exchange(self.server, request, actor)
 
     def run(self, exchange: Exchange, answer: Answer | None = None) -> Answer:
         """To the end, or to a hang; time passes as each wait asks for it."""
@@ -118,7 +118,7 @@ class World:
 
     def login(self, account: str = "alice", **options: Any) -> tuple[str, str]:
         """The access token and the refresh token (``""`` for a setup-token) of a new grant."""
-        grant = self.server.login(account, **options)
+        grant = self.server.grant(account, **options)
         return grant.access[0].secret, grant.refresh[0].secret if grant.refresh else ""
 
     def call(self, bearer: str | None, actor: str = "w0", **body: Any) -> Answer:

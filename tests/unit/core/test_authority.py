@@ -101,3 +101,12 @@ def test_a_grace_window_starts_at_the_first_use_and_is_not_extended() -> None:
     old = authority.login("alice", NOW, scope="s").refresh[0].secret
     outcomes = [authority.redeem(old, NOW + second).outcome for second in (0, 15, 29, 30)]
     assert outcomes == [Outcome.ROTATED, Outcome.REPLAYED, Outcome.REPLAYED, Outcome.REUSED]
+
+
+def test_without_a_grace_window_a_clock_that_goes_back_opens_none() -> None:
+    """A window of no seconds contains no moment, not even one before the first use of the token."""
+    authority = Authority(Policy(), "test")
+    old = authority.login("alice", NOW, scope="s").refresh[0].secret
+    authority.redeem(old, NOW)
+
+    assert authority.redeem(old, NOW - 1).outcome is Outcome.REUSED

@@ -8,8 +8,9 @@ import pytest
 from hypothesis.vendor.pretty import pretty
 
 from fake_server import Fault as Exported
+from fake_server.core.fault_plan import FaultPlan
 from fake_server.effects import Break, Start
-from fake_server.faults import Fault, FaultPlan
+from fake_server.faults import Fault
 from tests.unit.core.harness import START, World, call, refresh
 
 RATE_LIMITED = b'{"error":{"type":"rate_limit_error","message":"Rate limited. Please try again later."}}'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -170,7 +171,7 @@ class Refusing:
     kind = str
 
 
-DISCREET = discreet_class(type("DISCREET", (), {**vars(Refusing), "__dict__": None}))
+DISCREET: Any = discreet_class(type("DISCREET", (), {**vars(Refusing), "__dict__": None}))
 METHODS = ["by_value", "by_number", "by_file", "by_two_files", "by_codec", "with_note", "of_class", "of_none"]
 
 

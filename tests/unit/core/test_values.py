@@ -14,8 +14,8 @@ from hypothesis import given
 
 import fake_server
 from fake_server.clock import Clock, stopwatch
-from fake_server.protocol.actors import WORKER, actor_of, split_prefix
-from fake_server.protocol.wire import Request
+from fake_server.protocol.actors import WORKER, actor_of
+from fake_server.protocol.wire import Request, split_prefix
 from fake_server.secrecy import redact
 from fake_server.tokens import LENGTH, TOKEN, TokenKind, label, mint
 

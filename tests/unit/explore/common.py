@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import httpx
+from hypothesis import settings
 
-from pytest_claude_tokens.search.context import CONTEXT, ExplorationContext, Report
+from pytest_claude_tokens.search.context import ExplorationContext, Report
 from pytest_claude_tokens.search.explore import Counterexample
+from tests.zoo.outside import error_of
 
 TOKEN_URL = "https://platform.claude.com/v1/oauth/token"
 CALL_URL = "https://api.anthropic.com/v1/messages"
 HELLO_URL = "https://api.anthropic.com/api/hello"
+
+quick = settings(database=None, derandomize=True)
 
 
 class Login:
@@ -87,14 +91,5 @@ def search(test: Any, *args: Any, fixtures: dict[str, Any] | None = None, **cont
     """Explore as pytest would, with these settings of the run around it."""
     reports: list[Report] = []
     made = ExplorationContext(**context, reported=reports.append)
-
-    def run() -> BaseException | None:
-        CONTEXT.set(made)
-        try:
-            test(*args, **(fixtures or {}))
-        except (Exception, KeyboardInterrupt) as error:
-            return error
-        return None
-
-    error = copy_context().run(run)
+    error = error_of(partial(test, *args, **(fixtures or {})), made, caught=(Exception, KeyboardInterrupt))
     return Result(error, reports[-1] if reports else None)

@@ -3,16 +3,6 @@ from __future__ import annotations
 import pytest
 
 from pytest_claude_tokens.guard import guard
-from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
-
-
-@pytest.fixture
-def tokens():
-    """An open handle that is not judged: tests here break what they like."""
-    handle = ClaudeTokens()
-    handle.open()
-    yield handle
-    handle.close()
 
 
 @pytest.fixture

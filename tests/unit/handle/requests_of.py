@@ -23,3 +23,10 @@ def call(access_token, url=CALL_URL):
         headers={"authorization": f"Bearer {access_token}", "anthropic-beta": "oauth-2025-04-20"},
         json={"model": "m", "max_tokens": 1, "messages": [message]},
     )
+
+
+def double_spend(tokens, times=2):
+    """Present one refresh token so many times."""
+    account = tokens.account(expired=True)
+    for _ in range(times):
+        refresh(account.refresh_token)

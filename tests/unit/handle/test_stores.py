@@ -317,7 +317,7 @@ def test_a_later_login_takes_the_store_over(tokens):
     """A client that logs in anew has one store, and the old grant none."""
     account = tokens.account()
     tokens.watch_store(lambda: account.refresh_token, account)
-    tokens.server.login("a1")
+    tokens.server.grant("a1")
     tokens.finish()
 
     grants = tokens.history.noted("end")[0].get("grants")

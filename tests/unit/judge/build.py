@@ -15,12 +15,16 @@ can be, else text with ``~`` for a space.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from fake_server.events import Event
 from pytest_claude_tokens.judge.history import History
+from pytest_claude_tokens.judge.judging import judge
 
 ACCOUNTS = {"g#1": "work", "g#2": "home", "g#3": "work"}
+GRACE = {"name": "grace", "grace_seconds": 30.0, "reuse": "revoke-family"}
+NO_ROTATION = {"name": "no-rotation", "rotate": False}
 _FIELDS = ("account", "grant", "refresh", "bearer", "issued", "status", "error")
 
 
@@ -140,3 +144,42 @@ def told(verdict: Any) -> list[str]:
 def noted(verdict: Any) -> list[str]:
     """The notes of a verdict: why, and of which invariant."""
     return [f"{note.why} {note.violation.invariant}" if note.violation else note.why for note in verdict.notes]
+
+
+def end(
+    accepts: Sequence[str] = ("rt#2",),
+    death: str | None = None,
+    stores: Sequence[str] = ("s",),
+    grant: str = "g#1",
+    **more: Any,
+) -> str:
+    """The line of the note ``end``: what one grant has by then."""
+    facts = {"account": "work", "setup_token": False, "accepts": accepts, "death": death, "stores": stores} | more
+    return "note end grants=" + json.dumps({grant: facts}, separators=(",", ":"))
+
+
+def store(
+    refresh: str | None = None, *, accepted: bool = False, state: str | None = None, name: str = "s", **more: Any
+) -> str:
+    """The line of a look at a store: the token that it has, or none."""
+    fields: dict[str, Any] = {
+        "store": name,
+        "state": state or ("token" if refresh else "blank"),
+        "accepted": accepted,
+    } | more
+    fields |= {"refresh": refresh} if refresh else {}
+    return "note store " + " ".join(f"{key}={json.dumps(value)}" for key, value in fields.items())
+
+
+REFRESHED = """
+    login
+    a: w0 token rt#1
+    a commit rotated at#2 rt#2
+    a ok at#2 rt#2
+"""
+STORED = REFRESHED + store("rt#2", accepted=True, previous="rt#1") + "\n"
+
+
+def invariants(text: str, **how: Any) -> list[str]:
+    """What the history of ``text`` breaks, by name."""
+    return [violation.invariant for violation in judge(history(text, **how)).violations]

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from fake_server.clock import Clock
 from fake_server.effects import Wait
+from fake_server.exchange import Exchange
 from fake_server.protocol.wire import Request
 from fake_server.server import Server
 from pytest_claude_tokens.judge.history import History
 
 if TYPE_CHECKING:
     from fake_server.core.authority import Grant
-    from fake_server.exchange import Exchange
     from fake_server.policy import Policy
 
 
@@ -31,7 +31,7 @@ class Service:
         return History(self.server.journal.header, self.server.journal.events)
 
     def login(self, account: str = "work", **how: Any) -> Grant:
-        return self.server.login(account, **how)
+        return self.server.grant(account, **how)
 
     def token(self, actor: str, secret: str, **more: Any) -> Exchange:
         """A token request that has arrived."""
@@ -49,7 +49,7 @@ class Service:
         return self._arrived(Request("GET", path, (("authorization", f"Bearer {secret}"),)), actor)
 
     def _arrived(self, request: Request, actor: str) -> Exchange:
-        exchange = self.server.exchange(request, actor)
+        exchange = Exchange(self.server, request, actor)
         exchange.step()
         return exchange
 

@@ -68,6 +68,17 @@ def test_a_co_schedule_says_who_when_and_for_how_long():
     assert violation.cause == "w1 began a call on at#1 while #2 was open, for 2.5 s"
 
 
+def test_of_several_calls_of_one_worker_the_oldest_is_told():
+    """That is the one which was open first, and which the other worker should have waited for."""
+    story = "login\na: w0 call at#1\nb: w0 call at#1\nc: w1 call at#1"
+
+    (violation,) = judge(history(story)).violations
+
+    assert str(violation) == "at#1 by w0 (#2) and w1 (#4)"
+    assert [op.opened for op in violation.operations] == [2, 4]
+    assert violation.cause == "w1 began a call on at#1 while #2 was open"
+
+
 @pytest.mark.parametrize("ends", ["", "\na ok", "\na ok\nb ok"])
 def test_a_meeting_that_took_no_time_or_has_not_ended_names_no_seconds(ends):
     """Order is all that counts."""

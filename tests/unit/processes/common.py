@@ -7,6 +7,12 @@ import textwrap
 import threading
 from time import monotonic
 
+from hypothesis import settings
+
+from pytest_claude_tokens.runs.outcome import Body
+from pytest_claude_tokens.runs.process_runner import ProcessRunner
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER
+
 PATIENCE = 20.0
 
 CLIENT = """
@@ -67,3 +73,33 @@ def alive(pid):
             return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
     except OSError:
         return False
+
+
+few = settings(max_examples=3, database=None, derandomize=True)
+HELLO = program("hello()")
+SPEND = program("refresh(load()['refreshToken'])")
+LOCKING = """
+import fcntl
+with open(store.parent / "lock", "a") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    (store.parent / "taken").touch()
+    oauth = load()
+    if oauth["expiresAt"] < time.time() * 1000:
+        status, reply = refresh(oauth["refreshToken"])
+        assert status == 200, reply
+        oauth |= {"accessToken": reply["access_token"], "refreshToken": reply["refresh_token"]}
+        oauth["expiresAt"] = (time.time() + reply["expires_in"]) * 1000
+        new = store.with_suffix(".new")
+        new.touch(0o600)
+        new.write_text(json.dumps({"claudeAiOauth": oauth}))
+        new.replace(store)
+"""
+LOCKED = program(LOCKING)
+
+
+def run(body, schedule=DEFAULT_ORDER, workers=2, **handle):
+    """One run of a body."""
+    outcome = ProcessRunner(Body(function=body, workers=workers, settings=handle)).run(schedule)
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome

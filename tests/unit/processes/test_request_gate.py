@@ -7,6 +7,7 @@ import pytest
 from fake_server import Policy
 from fake_server.clock import Clock
 from fake_server.effects import Signal, Wait
+from fake_server.exchange import Exchange
 from fake_server.protocol.wire import Request
 from fake_server.server import Server
 from pytest_claude_tokens.runs.request_gate import RequestGate
@@ -20,7 +21,7 @@ def server():
 @pytest.fixture
 def exchange(server):
     """A request that has arrived."""
-    made = server.exchange(Request("GET", "/api/hello", (), b""), "w0")
+    made = Exchange(server, Request("GET", "/api/hello", (), b""), "w0")
     assert made.step() == Wait("request")
     return made
 

@@ -14,14 +14,6 @@ from pytest_claude_tokens.violations import TokenLeak
 from tests.unit.processes.common import PATIENCE, alive, program, until
 
 
-@pytest.fixture
-def tokens():
-    handle = ClaudeTokens()
-    handle.open()
-    yield handle
-    handle.close()
-
-
 def shell(text):
     return ["sh", "-c", text]
 

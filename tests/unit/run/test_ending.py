@@ -58,7 +58,7 @@ for one in both:
 def hurried(monkeypatch):
     """Nobody here ends by being asked nicely."""
     monkeypatch.setattr(running, "_FAREWELL", 0.2)
-    monkeypatch.setattr(running, "GRACE", 0.2)
+    monkeypatch.setattr(running, "GRACE_PERIOD_SECONDS", 0.2)
 
 
 @pytest.fixture(autouse=True)
@@ -226,7 +226,7 @@ def test_in_a_thread_no_signal_is_handled(run):
 
 def test_what_a_command_leaves_running_is_waited_for(run, monkeypatch):
     """A script without `wait` has ended, its calls have not: they are judged."""
-    monkeypatch.setattr(running, "GRACE", PATIENCE)
+    monkeypatch.setattr(running, "GRACE_PERIOD_SECONDS", PATIENCE)
     ended = run("--serialize", "0.5", "--", "sh", "-c", "claude -p 'Reply: A' & claude -p 'Reply: B' & exit 0")
 
     assert sorted(ended.out) == ["\n", "\n", "A", "B"]
@@ -244,7 +244,7 @@ def test_what_never_ends_is_ended(run, group, tmp_path):
 
 def test_a_signal_ends_the_wait_for_what_was_left(run, group, tmp_path, monkeypatch):
     """The command itself has ended well."""
-    monkeypatch.setattr(running, "GRACE", PATIENCE)
+    monkeypatch.setattr(running, "GRACE_PERIOD_SECONDS", PATIENCE)
     began = time.monotonic()
     ended = run("--", "sh", "-c", f"echo $$ >{tmp_path}/pid; (trap '' INT; sleep 0.2; kill -INT $PPID; sleep 60) & :")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from tests.unit.simulation.worlds import stage
@@ -12,3 +14,13 @@ def staged():
     """The stage, set up once for a module: its patches take some milliseconds."""
     with stage():
         yield
+
+
+@pytest.fixture
+def no_threads_left():
+    """Whatever a test does, its threads end with it."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+        assert not thread.is_alive()

@@ -145,6 +145,7 @@ def test_threads_from_elsewhere_are_not_switched(tmp_path):
             sleep(0.01)
     late.join()
     thread.join()
+    assert [(tmp_path / name).read_text() for name in ("file", "late", "mine")] == ["x"] * 3
 
 
 # Locks on files.

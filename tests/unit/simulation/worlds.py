@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 from hypothesis import strategies as st
 
+from fake_server.events import Event
 from fake_server.transports.inprocess import Interceptor, shared_ssl_context
 from pytest_claude_tokens.guard import guard
 from pytest_claude_tokens.runs.outcome import Body, Outcome
@@ -22,6 +25,9 @@ from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, LENGTHS, Cho
 from pytest_claude_tokens.simulation.thread_record import Stuck
 from pytest_claude_tokens.simulation.threads import ACTIVE
 from pytest_claude_tokens.simulation.world import World
+from tests.zoo.common import HELLO_URL
+
+ALWAYS_CLOCK = Schedule(deviations=(Deviation(0, "clock", 0, 10_000),))
 
 
 @contextmanager
@@ -71,9 +77,10 @@ def run_threads(
 
 
 def crew_of(new: World, size: int, *, simulated_loop: bool) -> Workers:
-    """A crew whose journal nobody reads."""
+    """Workers of a service that nobody asks, and whose journal nobody reads."""
     journal: Any = SimpleNamespace(observers=[], note=lambda what, **deviations: None)
-    return Workers(new, size, journal, simulated_loop=simulated_loop)
+    server: Any = SimpleNamespace(journal=journal, abandon=lambda actor, error: None)
+    return Workers(new, size, server, simulated_loop=simulated_loop)
 
 
 @contextmanager
@@ -108,3 +115,37 @@ def schedules(workers: int = 3) -> st.SearchStrategy[Schedule]:
         deviations=st.lists(deviations, max_size=4).map(tuple),
         seed=st.integers(0, 9999),
     )
+
+
+def put_in(box: list[Any], factory: Callable[[], Any]) -> None:
+    """Make something in a world that a test has no other way into: as ``first`` of :func:`run_threads`."""
+    box[0] = factory()
+
+
+def start(coroutine: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:
+    """A task that nobody keeps: the loop does."""
+    return asyncio.create_task(coroutine, **options)
+
+
+def tried(body: Callable[..., Any], schedule: Schedule = DEFAULT_ORDER, workers: int = 2, **options: Any) -> Outcome:
+    """The outcome of a body that must not fail."""
+    outcome = outcome_of(body, schedule, workers, **options)
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome
+
+
+def ends(outcome: Outcome, kind: str | None = None) -> list[Event]:
+    """How the requests of a run ended; those of one kind, if it is named."""
+    return [event for event in outcome.history if event.type in ("ok", "fail", "info") and kind in (None, event.f)]
+
+
+async def ask() -> None:
+    """A request that needs no bearer."""
+    async with httpx.AsyncClient() as client:
+        await client.get(HELLO_URL)
+
+
+def notes(outcome: Outcome, what: str) -> list[Event]:
+    """The notes of a run that say this."""
+    return [event for event in outcome.history if event.f == what]

@@ -13,6 +13,7 @@ from fake_server.clock import Clock, stopwatch
 from fake_server.events import Event
 from fake_server.policy import Policy
 from fake_server.server import Server
+from fake_server.transports.sockets import SocketServer
 
 PATIENCE = 20.0
 """Seconds after which a test gives up: only a failure takes so long."""
@@ -158,3 +159,23 @@ class Watch:
             return [event for event in events if event.type in types]
 
         return found(self.until(lambda events: len(found(events)) >= count))
+
+
+def invokes(server: Server) -> list[Event]:
+    """The requests that have arrived."""
+    return [event for event in server.journal.events if event.type == "invoke"]
+
+
+def meanwhile(listener: SocketServer) -> None:
+    """Come back when the loop has seen all that was sent to it before."""
+    done = threading.Event()
+    turns = iter(range(3))
+
+    def turn() -> None:
+        if next(turns, None) is None:
+            done.set()
+        else:
+            listener.call(turn)
+
+    listener.call(turn)
+    assert done.wait(PATIENCE)

@@ -9,14 +9,9 @@ import pytest
 
 from fake_server.events import Event
 from fake_server.faults import Fault
-from fake_server.serve.admin import Admin, fault_of
+from fake_server.serve.admin import Admin
 from fake_server.transports.sockets import SocketServer
-from tests.unit.transports.raw import a_server, raw, request, token_body
-
-
-@pytest.fixture
-def server():
-    return a_server()
+from tests.unit.transports.raw import raw, request, token_body
 
 
 @pytest.fixture
@@ -26,7 +21,7 @@ def client(server):
             raise ValueError("the account 'taken' is logged in already")
         return {"name": name, **options}
 
-    with SocketServer(server, aside=Admin(server, lambda: {"verdict": "VALID"}, login)) as listener:
+    with SocketServer(server, local_handler=Admin(server, lambda: {"verdict": "VALID"}, login)) as listener:
         with httpx.Client(base_url=f"{listener.url}/_claude_tokens") as client:
             yield client
 
@@ -75,9 +70,10 @@ def test_a_fault_can_be_planned(server, client):
         ({"fault": "html", "code": 502}, Fault.html(502)),
     ],
 )
-def test_every_fault_has_a_name(asked, fault):
-    """Each is made from its name and its details."""
-    assert fault_of(**asked) == fault
+def test_every_fault_has_a_name(server, client, asked, fault):
+    """Each is made from its name and its details, and is what the next token request meets."""
+    assert client.post("/faults", json=asked).json() == {"fault": str(fault)}
+    assert server.faults.take("token", None) == fault
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_a_module_that_is_not_there_is_not_searched_for(there, monkeypatch, tmp_
         monkeypatch.syspath_prepend(tmp_path)
     else:
         monkeypatch.setattr(
-            "fake_server.transports.inprocess.cached_clients.importable", lambda name: name != "sniffio"
+            "fake_server.transports.inprocess.httpx_internals.importable", lambda name: name != "sniffio"
         )
     with cached_client_setup():
         assert ("sniffio" in sys.modules) is not there

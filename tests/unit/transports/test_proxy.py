@@ -22,29 +22,24 @@ from fake_server.faults import Fault
 from fake_server.hosts import KNOWN_HOSTS
 from fake_server.transports.proxy import ProxyServer, available
 from fake_server.transports.sockets import SocketServer
-from tests.unit.transports.raw import PATIENCE, Raw, Watch, a_server, call, raw, request, token_body, token_request
+from tests.unit.transports.raw import (
+    PATIENCE,
+    Raw,
+    call,
+    invokes,
+    raw,
+    request,
+    token_body,
+    token_request,
+)
 
 pytestmark = pytest.mark.skipif(not available(), reason="needs the extra: proxy")
-
-
-@pytest.fixture
-def server():
-    return a_server()
-
-
-@pytest.fixture
-def watch(server):
-    return Watch(server)
 
 
 @pytest.fixture
 def proxy(server, tmp_path):
     with ProxyServer(server, tmp_path, hosts=["Mine.example."]) as proxy:
         yield proxy
-
-
-def invokes(server):
-    return [event for event in server.journal.events if event.type == "invoke"]
 
 
 def url_of(proxy, user=None):

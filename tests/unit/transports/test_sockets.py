@@ -1,8 +1,7 @@
-"""HTTP over loopback sockets: framing, limits, and who sent it."""
+"""HTTP over loopback sockets: its clients, many of them at once, and where it listens."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import http.client
 import json
@@ -21,50 +20,20 @@ import requests
 from fake_server.core.hold import Hold
 from fake_server.effects import Signal, Wait
 from fake_server.policy import Policy
-from fake_server.transports.loopback.http1 import BODY_LIMIT, HEAD_LIMIT
-from fake_server.transports.sockets import Local, SocketServer
+from fake_server.transports.sockets import SocketServer
 from tests.unit.transports.raw import (
     PATIENCE,
     Watch,
     a_server,
     call,
     call_body,
+    invokes,
+    meanwhile,
     raw,
     request,
     token_body,
     token_request,
 )
-
-
-@pytest.fixture
-def server():
-    return a_server()
-
-
-@pytest.fixture
-def listener(server):
-    with SocketServer(server) as listener:
-        yield listener
-
-
-def invokes(server):
-    return [event for event in server.journal.events if event.type == "invoke"]
-
-
-def meanwhile(listener):
-    """Come back when the loop has seen all that was sent to it before."""
-    done = threading.Event()
-    turns = iter(range(3))
-
-    def turn():
-        if next(turns, None) is None:
-            done.set()
-        else:
-            listener.call(turn)
-
-    listener.call(turn)
-    assert done.wait(PATIENCE)
-
 
 # Clients.
 
@@ -118,308 +87,6 @@ def test_curl_offers_an_upgrade_and_expects_to_continue(server, listener):
         check=True,
     )
     assert len(json.loads(done.stdout)["content"][0]["text"]) == 100_000
-
-
-# Framing.
-
-
-def test_a_connection_is_kept_alive(server, listener):
-    """Requests on one connection are of one actor; the next connection is another one."""
-    with raw(listener.port) as one, raw(listener.port) as two:
-        for client in (one, one, two):
-            client.send(request("GET", "/api/hello"))
-            assert client.reply().json == {"message": "hello"}
-    assert [event.actor for event in invokes(server)] == ["c1", "c1", "c2"]
-
-
-def test_pipelined_requests_are_answered_in_order(server, listener):
-    """Many requests in one piece are answered one by one, more than may wait at a time, too."""
-    with raw(listener.port) as client:
-        client.send(b"".join(request("GET", f"/{n}") for n in range(200)))
-        for _ in range(200):
-            assert client.reply().status == 404
-        client.send(request("GET", "/api/hello"))
-        assert client.reply().status == 200
-    assert [event.get("path") for event in invokes(server)[:-1]] == [f"/{n}" for n in range(200)]
-
-
-def test_a_request_may_come_byte_by_byte(server, listener):
-    """Nothing depends on how the bytes were cut."""
-    with raw(listener.port) as client:
-        client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client.send(*(bytes([byte]) for byte in token_request(server.login("a").refresh[0].secret)))
-        assert client.reply().status == 200
-
-
-def test_a_chunked_body_is_joined(server, listener):
-    """Chunks are joined; extensions and trailers mean nothing."""
-    body = token_body(server.login("a").refresh[0].secret)
-    chunked = b"5;x=y\r\n%b\r\n%x\r\n%b\r\n0\r\nAuthorization: Bearer x\r\n\r\n" % (body[:5], len(body) - 5, body[5:])
-    with raw(listener.port) as client:
-        client.send(request("POST", "/v1/oauth/token", b"", "Transfer-Encoding: chunked"), chunked)
-        assert client.reply().status == 200
-    assert invokes(server)[0].bearer is None
-
-
-def test_expect_continue_is_answered_before_the_body(server, listener):
-    """A client that waits for ``100 Continue`` gets it, once."""
-    head, _, body = token_request(server.login("a").refresh[0].secret, "Expect: 100-continue").partition(b"\r\n\r\n")
-    with raw(listener.port) as client:
-        client.send(head + b"\r\n\r\n")
-        assert client.take(b"\r\n\r\n") == b"HTTP/1.1 100 Continue"
-        client.send(body)
-        assert client.reply().status == 200
-        assert client.interim == 0
-
-
-def test_expect_continue_waits_for_the_reply_before(listener):
-    """An interim reply never comes amid the reply to the request before."""
-    with raw(listener.port) as client:
-        client.send(
-            request("GET", "/api/hello") + request("POST", "/x", b"", "Content-Length: 1", "Expect: 100-continue")
-        )
-        assert client.reply().status == 200
-        assert client.interim == 0
-        assert client.take(b"\r\n\r\n") == b"HTTP/1.1 100 Continue"
-        client.send(b"x")
-        assert client.reply().status == 404
-
-
-def test_an_old_client_gets_no_interim_reply(listener):
-    """HTTP/1.0 has no ``100 Continue``."""
-    with raw(listener.port) as client:
-        client.send(request("POST", "/x", b"", "Content-Length: 1", "Expect: 100-continue", version="1.0"))
-        meanwhile(listener)
-        client.send(b"x")
-        assert client.to_the_end().startswith(b"HTTP/1.1 404 ")
-
-
-def test_head_has_a_length_and_no_body(server, listener):
-    """``HEAD`` is answered at once, with the length of what ``GET`` would bring."""
-    with raw(listener.port) as client:
-        client.send(request("HEAD", "/"), request("HEAD", "/api/hello"), request("GET", "/api/hello"))
-        assert client.reply(bodiless=True).status == 404
-        head = client.reply(bodiless=True)
-        whole = client.reply()
-    assert head.headers["content-length"] == str(len(whole.body))
-
-
-def test_a_client_may_ask_to_close(listener):
-    """``Connection: close`` is obeyed and repeated."""
-    with raw(listener.port) as client:
-        client.send(request("GET", "/api/hello", b"", "Connection: close"))
-        assert client.reply().headers["connection"] == "close"
-        assert client.to_the_end() == b""
-
-
-@pytest.mark.parametrize("keep", [False, True])
-def test_an_old_client_closes_unless_it_asks(listener, keep):
-    """HTTP/1.0 keeps a connection only where it says so, and is told so."""
-    with raw(listener.port) as client:
-        client.send(request("GET", "/api/hello", b"", *["Connection: keep-alive"] * keep, version="1.0"))
-        assert client.reply().headers["connection"] == ("keep-alive" if keep else "close")
-        if keep:
-            client.send(request("GET", "/api/hello"))
-            assert client.reply().status == 200
-        else:
-            assert client.to_the_end() == b""
-
-
-def test_an_old_client_reads_a_stream_to_its_end(server, listener):
-    """HTTP/1.0 knows no chunks: the end of the connection is the end of the body, whatever was asked."""
-    bearer = server.login("a").access[0].secret
-    with raw(listener.port) as client:
-        client.send(call(bearer, "Connection: keep-alive", stream=True, version="1.0"))
-        answer = client.reply()
-    assert "transfer-encoding" not in answer.headers
-    assert answer.headers["connection"] == "close"
-    assert answer.body.endswith(b'{"type":"message_stop"}\n\n')
-
-
-def test_an_offered_upgrade_is_ignored(server, listener):
-    """An offer of another protocol is answered in this one, and so is the request behind it."""
-    upgrade = ("Connection: Upgrade", "Upgrade: h2c")
-    with raw(listener.port) as client:
-        client.send(call(server.login("a").access[0].secret, *upgrade) + request("GET", "/api/hello"))
-        assert client.reply().json["content"][0]["text"] == "A"
-        assert client.reply().status == 200
-
-
-# Limits.
-
-
-def test_a_large_body_is_read(server, listener):
-    """The 100 kB of a real call are nothing special."""
-    with raw(listener.port) as client:
-        client.send(call(server.login("a").access[0].secret, text="x" * 100_000))
-        assert len(client.reply().json["content"][0]["text"]) == 100_000
-
-
-@pytest.mark.parametrize("how", ["announced", "chunked"])
-def test_a_body_without_end_is_refused(server, listener, how):
-    """413, readable although the client has not finished sending; nothing is journalled."""
-    with raw(listener.port) as client:
-        if how == "announced":
-            client.send(
-                request("POST", "/v1/messages", b"", f"Content-Length: {BODY_LIMIT + 1}", "Expect: 100-continue")
-            )
-        else:
-            size = BODY_LIMIT + 1
-            client.send(
-                request("POST", "/v1/messages", b"", "Transfer-Encoding: chunked"), b"%x\r\n" % size, bytes(size)
-            )
-        answer = client.reply()
-        assert (answer.status, answer.headers["connection"]) == (413, "close")
-        client.send(b"still going on")
-        assert client.to_the_end() == b""
-    assert invokes(server) == []
-
-
-def test_a_refused_client_that_stays_is_cut_off(listener, monkeypatch):
-    """A client that reads its refusal but never closes does not stay for ever."""
-    monkeypatch.setattr("fake_server.transports.loopback.connection._LINGER", 0.0)
-    with raw(listener.port) as client:
-        client.send(b"nonsense\r\n\r\n")
-        assert client.reply().status == 400
-        done = threading.Event()
-        while listener.connections:
-            done.wait(0.001)
-
-
-def test_headers_without_end_are_refused(listener):
-    """431 for a line that never ends."""
-    with raw(listener.port) as client:
-        client.send(b"GET /", b"x" * HEAD_LIMIT)
-        assert client.reply().status == 431
-
-
-def test_the_limit_is_for_one_request(listener):
-    """A connection that has carried much is as good as new."""
-    whole = request("GET", "/api/hello")
-    count = HEAD_LIMIT // len(whole) + 1
-    with raw(listener.port) as client:
-        client.send(whole * count, whole[:20])
-        assert [client.reply().status for _ in range(count)] == [200] * count
-        meanwhile(listener)
-        client.send(whole[20:])
-        assert client.reply().status == 200
-
-
-@pytest.mark.parametrize(
-    "data",
-    [b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/1.1\r\nno colon\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"],
-    ids=["tls", "header", "http2"],
-)
-def test_what_is_not_http_is_refused(server, listener, data):
-    """400, and the connection ends."""
-    with raw(listener.port) as client:
-        client.send(data)
-        assert client.reply().status == 400
-        assert client.to_the_end() == b""
-    assert invokes(server) == []
-
-
-def test_a_good_request_before_a_bad_one_is_answered(listener):
-    """What can be read is answered; what can't be read is refused in its turn."""
-    with raw(listener.port) as client:
-        client.send(request("GET", "/api/hello") + b"\x00\r\n\r\n")
-        assert [client.reply().status, client.reply().status] == [200, 400]
-
-
-# Where to, and who.
-
-
-def test_connect_is_refused(server, listener):
-    """No tunnel, to no host: nothing may slip out."""
-    for target in ("platform.claude.com:443", "127.0.0.1:22"):
-        with raw(listener.port) as client:
-            client.send(request("CONNECT", target) + b"more")
-            answer = client.reply()
-            assert answer.status == 403
-            assert target in answer.json["error"]["message"]
-            assert client.to_the_end() == b""
-    assert invokes(server) == []
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://127.0.0.1:1/api/hello",
-        "http://[::1]/api/hello?x",
-        "https://API.anthropic.com/api/hello",
-        "HTTP://mine/api/hello",
-    ],
-)
-def test_an_absolute_target_is_answered_for_our_hosts(server, url):
-    """A client that takes this for its proxy is answered for loopback, the known hosts and those that were added."""
-    with SocketServer(server, hosts=["mine"]) as listener, raw(listener.port) as client:
-        client.send(request("GET", url))
-        assert client.reply().status == 200
-    assert invokes(server)[0].get("path") == "/api/hello"
-
-
-def test_an_absolute_target_without_a_path_is_the_root(server, listener):
-    """``http://host`` asks for ``/``."""
-    with raw(listener.port) as client:
-        client.send(request("GET", "http://claude.ai"))
-        assert client.reply().status == 404
-    assert invokes(server)[0].get("path") == "/"
-
-
-@pytest.mark.parametrize(
-    ("target", "host", "status"),
-    [
-        ("http://example.com/x", "example.com", 403),
-        ("ftp://127.0.0.1/x", "127.0.0.1", 400),
-        ("http:///x", "127.0.0.1", 400),
-        ("http://[::1/x", "127.0.0.1", 400),
-        ("/x", "127.0.0.1:port", 400),
-    ],
-)
-def test_another_host_is_refused(server, listener, target, host, status):
-    """Nothing is forwarded, and nothing answered in a stranger's name."""
-    with raw(listener.port) as client:
-        client.send(request("GET", target, host=host))
-        assert client.reply().status == status
-        assert client.to_the_end() == b""
-    assert invokes(server) == []
-
-
-def basic(user):
-    return "Proxy-Authorization: Basic " + base64.b64encode(user.encode()).decode()
-
-
-@pytest.mark.parametrize(
-    ("target", "headers", "actor"),
-    [
-        ("/w/w0/api/hello", (basic("w1:x"), "X-Claude-Code-Session-Id: 363edb69-7dda"), "w0"),
-        ("/api/hello", (basic("w%201:x"), "X-Claude-Code-Session-Id: 363edb69-7dda"), "w 1"),
-        ("/api/hello", (basic(":x"), "X-Claude-Code-Session-Id: 363edb69-7dda"), "session-363edb69"),
-        ("/api/hello", ("Proxy-Authorization: Basic ?",), "c1"),
-        ("/api/hello", ("Proxy-Authorization: Basic /w==",), "c1"),
-        ("/api/hello", ("Proxy-Authorization: Bearer x",), "c1"),
-    ],
-)
-def test_a_request_is_attributed_by_the_strongest_sign(server, listener, target, headers, actor):
-    """The address, then the proxy's user name, then the session, then the connection."""
-    with raw(listener.port) as client:
-        client.send(request("GET", target, b"", *headers))
-        assert client.reply().status == 200
-    assert invokes(server)[0].actor == actor
-
-
-def test_requests_can_be_answered_aside(server):
-    """An answer from beside the service is not journalled; all other requests go on."""
-
-    def aside(asked):
-        return Local(201, b"mine\n", "text/plain") if asked.path == "/mine" else None
-
-    with SocketServer(server, aside=aside) as listener, raw(listener.port) as client:
-        client.send(request("GET", "/mine"), request("GET", "/api/hello"))
-        mine, hello = client.reply(), client.reply()
-    assert (mine.status, mine.headers["content-type"], mine.body) == (201, "text/plain", b"mine\n")
-    assert hello.status == 200
-    assert len(invokes(server)) == 1
 
 
 # Many at once.
@@ -476,7 +143,7 @@ def test_a_pace_may_replace_every_wait(server):
     def pace(exchange, wait):
         return Wait(wait.why, signal=go_on) if exchange.actor == "w0" else wait
 
-    with SocketServer(server, pace=pace) as listener, raw(listener.port) as one, raw(listener.port) as two:
+    with SocketServer(server, wait_hook=pace) as listener, raw(listener.port) as one, raw(listener.port) as two:
         one.send(request("GET", "/w/w0/api/hello"))
         watch.of("invoke")
         two.send(request("GET", "/w/w1/api/hello"))
@@ -495,7 +162,7 @@ def test_a_wait_ends_once(server):
     def pace(exchange, wait):
         return Wait(wait.why, seconds=0.0, signal=late) if exchange.op == 1 else Wait(wait.why, signal=go_on)
 
-    with SocketServer(server, pace=pace) as listener, raw(listener.port) as client:
+    with SocketServer(server, wait_hook=pace) as listener, raw(listener.port) as client:
         client.send(request("GET", "/api/hello"))
         assert client.reply().status == 200
         client.send(request("GET", "/api/hello"))

@@ -14,28 +14,13 @@ import pytest
 from fake_server.clock import Clock
 from fake_server.core.hold import Hold
 from fake_server.effects import Break, Piece, Signal, Wait
+from fake_server.exchange import Exchange
 from fake_server.faults import Fault
 from fake_server.policy import Policy
 from fake_server.protocol.wire import Request
 from fake_server.server import Server
 from fake_server.transports.sockets import SocketServer
 from tests.unit.transports.raw import Watch, a_server, call, raw, request, token_request
-
-
-@pytest.fixture
-def server():
-    return a_server()
-
-
-@pytest.fixture
-def watch(server):
-    return Watch(server)
-
-
-@pytest.fixture
-def listener(server, watch):
-    with SocketServer(server) as listener:
-        yield listener
 
 
 @pytest.fixture
@@ -257,7 +242,7 @@ def test_an_exchange_that_was_abandoned_elsewhere_ends_its_connection(server, gr
     def pace(_, wait):
         return Wait(wait.why, signal=go_on)
 
-    with SocketServer(server, pace=pace) as listener, raw(listener.port) as client:
+    with SocketServer(server, wait_hook=pace) as listener, raw(listener.port) as client:
         client.send(call(grant.access[0].secret))
         watch.of("invoke")
         next(iter(server.open.values())).abandon("the test has ended")
@@ -300,7 +285,7 @@ def test_an_observer_that_raises_leaves_no_client_waiting(server, listener, capl
 def by_hand(server, steps):
     """The scenario without a transport."""
     for method, path, headers, body in steps:
-        exchange = server.exchange(Request.parse(method, path, headers, body, "api.anthropic.com"), "me")
+        exchange = Exchange(server, Request.parse(method, path, headers, body, "api.anthropic.com"), "me")
         while not isinstance(effect := exchange.step(), Break | None):
             assert isinstance(effect, Wait | Piece) or effect.status
         if effect is not None and effect.how == "hang":

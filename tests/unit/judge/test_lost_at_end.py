@@ -2,40 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from pytest_claude_tokens.judge.judging import judge
-from tests.unit.judge.build import history, noted, told
+from tests.unit.judge.build import REFRESHED, STORED, end, history, invariants, noted, store, told
 
-
-def end(accepts=("rt#2",), death=None, stores=("s",), grant="g#1", **more) -> str:
-    facts = {"account": "work", "setup_token": False, "accepts": accepts, "death": death, "stores": stores} | more
-    return "note end grants=" + json.dumps({grant: facts}, separators=(",", ":"))
-
-
-def store(refresh: str | None = None, *, accepted=False, state=None, name="s", **more) -> str:
-    fields = {"store": name, "state": state or ("token" if refresh else "blank"), "accepted": accepted} | more
-    fields |= {"refresh": refresh} if refresh else {}
-    return "note store " + " ".join(f"{key}={json.dumps(value)}" for key, value in fields.items())
-
-
-REFRESHED = """
-    login
-    a: w0 token rt#1
-    a commit rotated at#2 rt#2
-    a ok at#2 rt#2
-"""
-STORED = REFRESHED + store("rt#2", accepted=True, previous="rt#1") + "\n"
 LOSSES = ["lost-rotation", "forced-login"]
-
-
-def invariants(text: str, **how) -> list[str]:
-    return [violation.invariant for violation in judge(history(text, **how)).violations]
-
-
-# At the end.
 
 
 @pytest.mark.parametrize(
@@ -191,6 +163,28 @@ def test_a_worker_killed_between_the_reply_and_the_store_is_a_note():
     assert invariants(text.replace("actor=w0", "actor=w1")) == LOSSES
 
 
+@pytest.mark.parametrize("how", ["kill signal=SIGTERM", "cancel"])
+@pytest.mark.parametrize("end_of_a", ["a info error=gone", "a ok at#2 rt#2"])
+def test_a_worker_that_survived_our_kill_answers_for_what_it_loses_later(how, end_of_a):
+    """It got a signal, or was cancelled, and went on: of the request that it sent after that nothing is our doing."""
+    kill = f"note {how} actor=w0\n"
+    text = UNREACHED.replace("a: w0", kill + "a: w0") + end_of_a + "\n" + store("rt#1") + "\n" + end()
+
+    assert invariants(text) == LOSSES
+    assert noted(judge(history(text))) == []
+
+
+def test_a_worker_killed_before_it_could_store_is_a_note_although_another_had_lost_the_same_token():
+    """An idempotent service gave the token to both: the one that had it would have stored it."""
+    text = "login\na: w0 token rt#1\nb: w1 token rt#1\na commit rotated at#2 rt#2\nb commit replayed at#2 rt#2\n"
+    text += "a info error=gone\nb ok at#2 rt#2\nnote kill actor=w1\n" + store("rt#1") + "\n" + end()
+    verdict = judge(history(text, {"name": "grace", "grace_seconds": 30, "grace_mode": "idempotent"}))
+
+    assert told(verdict) == []
+    assert noted(verdict) == ["excused double-spend", "excused lost-rotation", "excused forced-login"]
+    assert [str(note.violation.excuse) for note in verdict.notes[1:]] == ["we did that: kill w1 (#8)"] * 2
+
+
 def test_a_reply_that_we_only_delayed_excuses_nothing():
     """It came, and was not stored."""
     text = REFRESHED.replace("a ok at#2 rt#2", "a ok at#2 rt#2 fault=delay(5)") + store("rt#1") + "\n" + end()
@@ -304,205 +298,3 @@ def test_a_code_exchange_brings_the_logins_own_token():
     text = "a: w0 token grant_type=authorization_code\nlogin op=1\na ok at#1 rt#1 grant=g#1 account=work\n"
 
     assert told(judge(history(text + end(accepts=("rt#1",), stores=())))) == []
-
-
-# Death by reuse.
-
-REUSED = """
-    login
-    a: w0 token rt#1
-    b: w1 token rt#1
-    a commit rotated at#2 rt#2
-    b commit reused revoked=["rt#2","at#1","at#2"]
-    {a}
-    b fail 400
-"""
-
-
-def test_a_death_by_reuse_forces_a_login():
-    """Both workers have a part in it."""
-    text = REUSED.format(a="a ok at#2 rt#2") + end(accepts=(), death="reuse", stores=())
-    spend, login = judge(history(text)).violations
-
-    assert spend.invariant == "double-spend"
-    assert str(login) == "g#1: revoked, rt#1 was reused by w1 (#3)"
-    assert (login.labels, login.actors, login.at_end) == (("rt#1", "rt#2"), ("w0", "w1"), True)
-    assert login.cause == (
-        "a person has to log in again: reuse detection revoked the grant when rt#1 came again by w1 (#3)"
-    )
-
-
-def test_a_reply_that_we_lose_after_the_reuse_excuses_nothing():
-    """The grant was dead by then."""
-    text = REUSED.format(a="a info fault=lost-reply") + end(accepts=(), death="reuse", stores=())
-
-    assert invariants(text) == ["double-spend", "forced-login"]
-
-
-LOOK = store("rt#2", accepted=True)
-BLIND = """
-    login
-    a: w0 token rt#1
-    a commit rotated at#2 rt#2
-    {a}
-    b: w1 token rt#1
-    b commit reused revoked=["rt#2","at#1"]
-    b fail 400
-"""
-
-
-@pytest.mark.parametrize(
-    ("lost", "found", "notes"),
-    [
-        ("a info fault=lost-reply", ["blind-replay"], ["excused forced-login"]),
-        ("note kill actor=w0\na info", ["blind-replay"], ["excused forced-login"]),
-        ("a info error=gone", ["blind-replay", "forced-login"], []),
-        ("a ok at#2 rt#2", ["double-spend", "forced-login"], []),
-        ("a ok at#2 rt#2\nnote kill actor=w0", ["double-spend"], ["excused forced-login"]),
-        (
-            f"a ok at#2 rt#2\n{LOOK}\nnote kill actor=w0",
-            ["double-spend", "forced-login"],
-            [],
-        ),
-        ("a ok at#2 rt#2\nc: w0 token rt#2\nc fail 503\nnote kill actor=w0", ["double-spend", "forced-login"], []),
-    ],
-)
-def test_a_reuse_takes_nothing_where_we_had_lost_the_newest_token_before(lost, found, notes):
-    """After a reply that we lost nobody could go on anyway; the replay itself stays a mistake."""
-    later = LOOK.replace("true", "false") + "\n" if LOOK in lost else ""
-    verdict = judge(history(BLIND.format(a=lost) + later + end(accepts=(), death="reuse", stores=())))
-
-    assert [violation.invariant for violation in verdict.violations] == found
-    assert noted(verdict) == notes
-
-
-def test_a_death_by_reuse_may_be_told_by_the_end_alone():
-    """A file by another hand."""
-    (violation,) = judge(history("login\n" + end(accepts=(), death="reuse", stores=()))).violations
-
-    assert str(violation) == "g#1: revoked by reuse detection"
-
-
-def test_a_reuse_whose_request_is_not_told():
-    """The commit alone says which token came again."""
-    text = "login\nnote commit grant=g#1 refresh=rt#1 outcome=reused\n" + end(accepts=(), death="reuse", stores=())
-
-    assert told(judge(history(text))) == ["forced-login: g#1: revoked, rt#1 was reused"]
-
-
-# Stores that go backwards.
-
-
-def regression(after: str, before: str = "", **header) -> list[str]:
-    return told(judge(history(REFRESHED + before + after, **header)))
-
-
-def test_a_store_that_goes_back_to_a_spent_token_regresses():
-    """A stale writer clobbers a newer one."""
-    (violation,) = judge(history(STORED + store("rt#1", previous="rt#2", previous_accepted=True))).violations
-
-    assert str(violation) == "rt#2 -> rt#1 in s"
-    assert (violation.seq, violation.labels, violation.at_end) == (6, ("rt#2", "rt#1"), False)
-    assert violation.cause == "s had rt#2, which the service accepts, and now has rt#1, which it doesn't"
-
-
-def test_a_store_that_is_blanked_regresses():
-    """A loser wipes the winner's token."""
-    (violation,) = judge(history(STORED + store(previous="rt#2", previous_accepted=True, final=True))).violations
-
-    assert (str(violation), violation.labels, violation.at_end) == ("rt#2 -> blank in s", ("rt#2",), True)
-
-
-@pytest.mark.parametrize(
-    "look",
-    [
-        store("rt#3", accepted=True, previous="rt#2", previous_accepted=True),
-        store("rt#1", previous="rt#2", previous_accepted=False),
-        store(previous="rt#2", previous_accepted=False),
-        store(state="absent", previous="rt#2", previous_accepted=True),
-        store(state="unreadable", previous="rt#2", previous_accepted=True),
-        store("rt#1"),
-        store(),
-    ],
-    ids=[
-        "forwards",
-        "from a dead one",
-        "a dead one blanked",
-        "absent",
-        "unreadable",
-        "the first look",
-        "blank at first",
-    ],
-)
-def test_a_store_that_loses_nothing_does_not_regress(look):
-    """From a dead token anything goes; absent and unreadable are not judged on the way."""
-    assert regression(look) == []
-
-
-def test_each_store_is_told_once():
-    """A store that flips to and fro is one mistake; two stores are two."""
-    looks = [store(previous="rt#2", previous_accepted=True, name=name) for name in ("s", "t", "s")]
-    found = judge(history(REFRESHED + "\n".join(looks))).violations
-
-    assert [(str(violation), violation.more) for violation in found] == [
-        ("rt#2 -> blank in s", 1),
-        ("rt#2 -> blank in t", 0),
-    ]
-
-
-@pytest.mark.parametrize("f", ["kill", "cancel"])
-def test_a_store_that_a_worker_spoilt_when_we_ended_it_is_a_note(f):
-    """Killed in the middle of a write."""
-    look = store(previous="rt#2", previous_accepted=True)
-    verdict = judge(history(STORED + f"note {f} actor=w0\n" + look))
-
-    assert (told(verdict), noted(verdict)) == ([], ["excused store-regression"])
-    assert str(verdict.notes[0]) == f"store-regression: rt#2 -> blank in s: we did that: {f} w0 (#6)"
-
-
-KILL = "note kill actor=w0\n"
-BLANKED = store(previous="rt#2", previous_accepted=True)
-
-
-@pytest.mark.parametrize(
-    ("between", "found"),
-    [
-        ("x: w1 call at#2\nx ok\n", []),
-        ("x: w1 call at#2\ny: w0 call at#2\ny info\nx ok\n", []),
-        ("x: w1 call at#2\nx ok\nz: w1 call at#2\nz ok\n", ["rt#2 -> blank in s"]),
-    ],
-    ids=["the next reply", "its own end before it", "a later reply"],
-)
-def test_only_the_first_look_after_a_kill_is_excused_by_it(between, found):
-    """Stores are looked at after each reply: what happens later the dead did not do."""
-    verdict = judge(history(STORED + KILL + between + BLANKED))
-
-    assert [str(it) for it in verdict.violations if it.invariant == "store-regression"] == found
-
-
-def test_a_kill_after_the_regression_excuses_nothing():
-    """It was spoilt by then."""
-    assert regression(BLANKED + "\n" + KILL) == ["store-regression: rt#2 -> blank in s"]
-
-
-def test_a_token_of_another_grant_that_is_clobbered_goes_by_its_own_name():
-    """The store had the newer login's token."""
-    look = store("rt#1", previous="rt#1", previous_accepted=True, previous_grant="g#2")
-
-    assert regression("login g#2\n" + look) == ["store-regression: home:rt#1 -> work:rt#1 in s"]
-
-
-def test_a_regression_of_its_own_counts_beside_one_of_ours():
-    """The one that nobody forced is told."""
-    calls = "x: w1 call at#2\nx ok\ny: w1 call at#2\ny ok\n"
-    verdict = judge(history(STORED + KILL + BLANKED + "\n" + calls + BLANKED))
-
-    assert [(violation.seq, violation.more) for violation in verdict.violations] == [(12, 1)]
-
-
-def test_the_store_of_a_setup_token_is_exempt():
-    """It has no refresh token of its own."""
-    text = "login setup_token=true\n" + store(previous="rt#1", previous_accepted=True)
-
-    assert told(judge(history(text))) == []
-    assert told(judge(history(text + "\nlogin g#3"))) != []

@@ -1,0 +1,51 @@
+"""The list of what is to go wrong next. Not thread-safe: the server holds the lock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fake_server.secrecy import shown
+
+if TYPE_CHECKING:
+    from fake_server.faults import Fault, Target
+
+__all__ = ["FaultPlan"]
+
+
+@dataclass(slots=True)
+class _Planned:
+    target: Target
+    fault: Fault
+    left: int
+    account: str | None
+    skip: int
+
+
+class FaultPlan:
+    """The faults that are still to come, in the order in which they were asked for."""
+
+    def __init__(self) -> None:
+        self._planned: list[_Planned] = []
+
+    def add(self, target: Target, fault: Fault, *, count: int = 1, account: str | None = None, skip: int = 0) -> None:
+        """The next ``count`` requests of that kind (after ``skip`` of them) meet ``fault``."""
+        if target not in ("token", "call"):
+            raise ValueError(f'a fault strikes a "token" or a "call" request, not {shown(target)}')
+        if count < 1:
+            raise ValueError(f"count={count}: at least 1")
+        self._planned.append(_Planned(target, fault, count, account, skip))
+
+    def take(self, target: str, account: str | None) -> Fault | None:
+        """The fault that the request which has just arrived meets, if any."""
+        for planned in self._planned:
+            if planned.target != target or planned.account not in (None, account):
+                continue
+            if planned.skip:
+                planned.skip -= 1
+                continue
+            planned.left -= 1
+            if not planned.left:
+                self._planned.remove(planned)
+            return planned.fault
+        return None

@@ -1,0 +1,15 @@
+"""The envelope in which the service says that something is wrong; the token endpoint's OAuth errors have none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["error_envelope"]
+
+
+def error_envelope(kind: str, message: str, details: dict[str, Any] | None = None, **beside: Any) -> dict[str, Any]:
+    """The body of an error, as JSON: ``kind`` such as ``not_found_error``; ``beside`` are members beside ``error``."""
+    error: dict[str, Any] = {"type": kind, "message": message}
+    if details:
+        error["details"] = details
+    return {"type": "error", "error": error, **beside}

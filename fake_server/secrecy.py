@@ -201,13 +201,13 @@ def _worded(text: str) -> bytearray:
 # Entries.
 
 
-def discreet(function: Callable[P, R]) -> Callable[P, R]:
+def discreet(function: Callable[P, R], *, always: tuple[type[Exception], ...] = ()) -> Callable[P, R]:
     """An entry that a person calls: where it was given a secret, no error repeats it, and no frame shows it.
 
     ``pytest --showlocals`` prints the arguments and locals of every frame of a traceback. Where an argument holds a
     secret (or is so long that it would be clipped), or the error tells of one, the frames below the entry are taken
     off the error, its text is redacted, and the entry's own frame has forgotten its arguments. Any other error passes
-    as it is.
+    as it is; but those in ``always`` lose their frames always, as those hold what nobody handed over as an argument.
     """
 
     @functools.wraps(function)
@@ -216,7 +216,7 @@ def discreet(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except Exception as error:
-            if not (_delicate([*args, kwargs]) or _TOLD.search(str(error))):
+            if not (isinstance(error, always) or _delicate([*args, kwargs]) or _TOLD.search(str(error))):
                 raise
             refused = _without_secrets(error)
         del args, kwargs

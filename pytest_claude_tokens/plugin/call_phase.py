@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import pytest
 
-from fake_server.secrecy import discreet, told
+from fake_server.secrecy import told
 from pytest_claude_tokens import report
 from pytest_claude_tokens.guard import guard
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
@@ -124,7 +124,7 @@ def register(config: pytest.Config) -> None:
     config.stash[options.JUDGE] = _CallPhase()
 
 
-@discreet
+@options.tells_usage
 def make(request: pytest.FixtureRequest, default: Callable[[], Any], *, own: bool = False, **given: Any) -> Handle:
     """A handle with the settings of the test that runs, and on top of them those that are ``given``.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fake_server.secrecy import discreet
+from pytest_claude_tokens.plugin import options
 
 if TYPE_CHECKING:
     from fake_server import Policy
@@ -58,10 +58,10 @@ def make_claude_tokens(request: pytest.FixtureRequest) -> Callable[..., ClaudeTo
     It takes the marker's keywords; what it isn't given comes from the marker of the test that runs.
     """
 
-    @discreet
+    @options.tells_usage
     def make(policy: Policy | str | None = None, **settings: Any) -> ClaudeTokens:
         __tracebackhide__ = True
-        from pytest_claude_tokens.plugin import call_phase, options
+        from pytest_claude_tokens.plugin import call_phase
 
         def default() -> Any:
             # A session's fixture can't ask for the override of one test; the test that runs can.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 import pytest
 
@@ -38,6 +38,7 @@ __all__ = [
     "policy_of",
     "real_hosts_allowed",
     "report_folder",
+    "tells_usage",
 ]
 
 CURRENT = pytest.StashKey[pytest.Item]()
@@ -45,6 +46,15 @@ CURRENT = pytest.StashKey[pytest.Item]()
 
 INSIDE = pytest.StashKey[bool]()
 """In the config: this session runs inside a test of another one."""
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def tells_usage(function: Callable[P, R]) -> Callable[P, R]:
+    """For what raises :class:`pytest.UsageError`: its text says it all, and the frames would show a marker's values."""
+    return discreet(function, always=(pytest.UsageError,))
 
 
 class Judge(Protocol):
@@ -178,7 +188,7 @@ def current(config: pytest.Config) -> pytest.Item:
     return item
 
 
-@discreet
+@tells_usage
 def option(config: pytest.Config, name: str, marker: Any = None) -> Any:
     """The value of an option of :data:`OPTIONS`. Raises :class:`pytest.UsageError` for one that can't be read."""
     row = _BY_NAME[name]
@@ -214,7 +224,7 @@ _JOINED = ("allow", "accounts", "hosts")
 _KEYWORDS = ("policy", "allow", "limit", "latency", "accounts", "hosts")
 
 
-@discreet
+@tells_usage
 def marked(item: pytest.Item) -> dict[str, Any]:
     """What the markers of ``item`` say, from module to function: lists are joined, other values replaced.
 

@@ -25,10 +25,11 @@ from fake_server.clock import Clock
 from fake_server.effects import Wait
 from fake_server.policy import Policy
 from fake_server.server import Server
-from fake_server.transports.inprocess import Interceptor, Target, shared_ssl_context
+from fake_server.transports.inprocess import Destination, Interceptor, shared_ssl_context
 from pytest_claude_tokens.judge.history import History
 from pytest_claude_tokens.judge.judging import judge
-from pytest_claude_tokens.search.campaign import Campaign
+from pytest_claude_tokens.search.fuzz import Fuzzer
+from pytest_claude_tokens.search.tally import Failure
 from pytest_claude_tokens.violations import DoubleSpend
 
 __all__ = ["FIXED", "REAL", "GearOne", "Job", "Missing", "Ours", "Peer", "Run", "Search", "search_with"]
@@ -98,7 +99,7 @@ class Waiter:
 class Run:
     """One schedule: a fresh service and a fresh dispatcher. It counts itself, and judges itself at the end."""
 
-    current: Target | None = None
+    current: Destination | None = None
 
     def __init__(self, job: Job, search: Search, begun: float, latency: Callable[[], float | None]) -> None:
         self.search = search
@@ -112,7 +113,7 @@ class Run:
             namespace="peer",
             header={"limit": 1, "allow": [], "default": ["double-spend"]},
         )
-        Run.current = Target(self.server, Waiter(latency), timeouts=False)
+        Run.current = Destination(self.server, Waiter(latency), timeouts=False)
         refresh = self.server.login("a1", expires_in=-1.0).refresh[0].secret
         self.client = httpx.AsyncClient() if job.client == "shared" else None
         connect: Connect = httpx.AsyncClient if self.client is None else shared(self.client)
@@ -216,18 +217,18 @@ class GearOne(Ours):
 
     def search(self, job: Job) -> Search:
         part = Search()
-        whole = Campaign._fuzz
+        whole = Fuzzer.search
 
-        def timed(campaign: Campaign, number: int, *args: Any) -> bool:
+        def timed(fuzzer: Fuzzer, *args: Any) -> Failure | None:
             begun, cpu = REAL(), time.process_time()
-            before = campaign.schedules
+            before = fuzzer.tally.schedules
             try:
-                return whole(campaign, number, *args)
+                return whole(fuzzer, *args)
             finally:
-                part.schedules = campaign.schedules - before
+                part.schedules = fuzzer.tally.schedules - before
                 part.seconds, part.cpu = REAL() - begun, time.process_time() - cpu
 
-        with patch.object(Campaign, "_fuzz", timed):
+        with patch.object(Fuzzer, "search", timed):
             super().search(job)
         return part
 

@@ -1,4 +1,4 @@
-"""The service's idea of time: somebody else's clock plus an offset.
+"""The service's idea of time: the clock of the test or of the machine, plus an offset.
 
 The core never reads a clock by itself: it is handed the reading function, so that real, frozen and simulated time
 are one class. Nothing here sleeps.

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fake_server.core.states import Outcome
-from fake_server.effects import Break, Effect, Piece, Start, Wait
+from fake_server.effects import Break, BreakHow, Effect, Piece, Start, Wait, WaitWhy
 from fake_server.policy import SETUP_LIFE, SETUP_SCOPE
 from fake_server.protocol.wire import (
     Call,
@@ -44,7 +44,7 @@ UNKNOWN = "unknown"
 
 _SUCCESS = (Outcome.ROTATED, Outcome.KEPT, Outcome.REPLAYED)
 _OPEN_TO_ALL = ("hello", "unknown", "revoke")
-_BREAKS: dict[str, Any] = {"lost-reply": "lost", "garbage": "garbage", "truncated": "truncated"}
+_BREAKS: dict[str, BreakHow] = {"lost-reply": "lost", "garbage": "garbage", "truncated": "truncated"}
 
 
 class _Gone(Exception):
@@ -161,7 +161,11 @@ class Exchange:
         return reply
 
     def _tell_really(self, reply: Reply) -> None:
-        """An injected 401 on a bearer that is over tells its client the truth, by chance."""
+        """Journal why the bearer is dead where an injected 401 meets one that has expired or was revoked.
+
+        Its worker has been told the truth, even if by a fault. Without the reason in the journal, the judge would take
+        the same bearer, presented again, for the first that the worker was to know of it.
+        """
         secret = bearer_of(self._request)
         if reply.status == 401 and secret is not None:
             state = self._server.authority.bearer(secret, self._server.clock.now()).state
@@ -198,7 +202,7 @@ class Exchange:
         grant, bearer = self._facts.get("grant"), self._facts.get("bearer")
         return None if grant is None else f"{grant} {bearer}"
 
-    def _pass(self, seconds: float, why: Any) -> Generator[Effect, None, None]:
+    def _pass(self, seconds: float, why: WaitWhy) -> Generator[Effect, None, None]:
         """Let ``seconds`` pass by the stopwatch, however often the transport wakes up before."""
         read = self._server.stopwatch
         until = read() + seconds
@@ -302,7 +306,7 @@ class Exchange:
         self._end("ok" if reply.status < 400 else "fail", status=reply.status)
         yield Piece(reply.pieces[-1], last=True)
 
-    def _break(self, how: Any, error: str, data: bytes = b"", start: Start | None = None) -> Break:
+    def _break(self, how: BreakHow, error: str, data: bytes = b"", start: Start | None = None) -> Break:
         self._end("info", error=error)
         return Break(how, data, start)
 

@@ -10,12 +10,12 @@ from fake_server.secrecy import discreet_class, shown, told
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["COMMITTED", "Fault", "FaultKind", "Target"]
+__all__ = ["COMMITTED", "Fault", "FaultKind", "RequestKind"]
 
 FaultKind = Literal[
     "lost-reply", "reset", "timeout", "garbage", "truncated", "burst", "status", "delay", "quota", "html", "moved"
 ]
-Target = Literal["token", "call"]
+RequestKind = Literal["token", "call"]
 Window = Literal["five_hour", "seven_day"]
 
 _KINDS = get_args(FaultKind)

@@ -1,12 +1,18 @@
-"""Host names: those that the fake stands in for, however it is reached, and those that are this machine."""
+"""Hosts: those that the fake stands in for, however it is reached, those that are this machine, and its ports there."""
 
 from __future__ import annotations
 
 import ipaddress
 
-__all__ = ["KNOWN_HOSTS", "canonical", "is_loopback"]
+__all__ = ["KNOWN_HOSTS", "LISTENING_PORTS", "canonical", "is_loopback"]
 
 KNOWN_HOSTS = ("api.anthropic.com", "platform.claude.com", "console.anthropic.com", "claude.ai")
+
+LISTENING_PORTS: set[int] = set()
+"""The ports of this machine on which a service in this process listens now: what is sent there goes no further.
+
+Each listener adds its own and takes it away again; a guard that keeps requests off the network looks here.
+"""
 
 
 def canonical(host: str) -> str:

@@ -140,7 +140,7 @@ class Server:
             self.journal.note("advance", seconds=seconds)
 
     def abandon(self, actor: str | None, error: str) -> None:
-        """Give up the open requests of ``actor`` (``None``: of all actors): nobody waits for their replies any more."""
+        """Give up the open requests of ``actor`` (``None``: of every actor): no client will read their replies."""
         with self.lock:
             for request in [request for request in self.open.values() if actor in (None, request.actor)]:
                 request.abandon(error)

@@ -1,6 +1,6 @@
 """A fake Claude token service for pytest, which searches the interleavings of your dispatcher.
 
-``ClaudeTokens`` and ``explore`` are imported when they are first asked for: loading this package costs nothing.
+Each name is imported when it is first asked for: loading this package costs nothing.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
+    from pytest_claude_tokens.search.explore import explore
+    from pytest_claude_tokens.search.signatures import Workers
 
-__all__ = ["ClaudeTokens", "explore"]
+__all__ = ["ClaudeTokens", "Workers", "explore"]
 
 _MODULES = {
     "ClaudeTokens": "pytest_claude_tokens.handle.claude_tokens",
+    "Workers": "pytest_claude_tokens.search.signatures",
     "explore": "pytest_claude_tokens.search.explore",
 }
 

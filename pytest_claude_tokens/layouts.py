@@ -15,8 +15,6 @@ is mounted. That needs Linux, ``unshare`` and user namespaces; :attr:`Layout.obs
 from __future__ import annotations
 
 import functools
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_claude_tokens.claude.credentials import FILE
-from pytest_claude_tokens.guard import guard
+from pytest_claude_tokens.guard import audit
+from pytest_claude_tokens.processes import namespace
 
 if TYPE_CHECKING:
     from pytest_claude_tokens.handle.claude_tokens import Account, ClaudeTokens
@@ -55,10 +54,10 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A way to give several workers one login. ``says``: what it is, in a sentence."""
+    """A way to give several workers one login. ``summary``: what it is, in a sentence."""
 
     name: str
-    says: str
+    summary: str
     _make: Callable[[_Site], list[Place]] = field(repr=False)
     _needs: Callable[[], str | None] = field(repr=False, default=lambda: None)
 
@@ -74,7 +73,7 @@ class Layout:
         expired; in the layout ``setup-token``, a new one for each worker. Raises :class:`Unavailable`.
         """
         if workers < 1:
-            raise ValueError(f"prepare(workers={workers}): at least 1")
+            raise ValueError(f"prepare(workers={workers}): must be at least 1")
         obstacle = self.obstacle
         if obstacle is not None:
             raise Unavailable(f"the layout {self.name} can't be made: {obstacle}")
@@ -102,13 +101,13 @@ def start(
 
 
 class _Site:
-    """What a layout is made of."""
+    """What a layout is made from: the handle, the folder, the workers, and whose login it is."""
 
     def __init__(self, tokens: ClaudeTokens, name: str, workers: int, account: Account | str | None) -> None:
         self.tokens = tokens
         self.workers = range(workers)
         self.given = account
-        with guard.muted():
+        with audit.muted():
             self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=tokens.tmp_path))
 
     @functools.cached_property
@@ -123,7 +122,7 @@ class _Site:
     def folders(self, *more: str) -> list[Path]:
         """A new folder for each worker, with the folders ``more`` in it."""
         made = [self.folder / f"w{number}" for number in self.workers]
-        with guard.muted():
+        with audit.muted():
             for place in made:
                 place.mkdir(mode=0o700)
                 for name in more:
@@ -133,7 +132,7 @@ class _Site:
     def mount_point(self, name: str) -> Path:
         """A folder on which every worker's namespace mounts something of its own: the same path for all."""
         point = self.folder / name
-        with guard.muted():
+        with audit.muted():
             point.mkdir(mode=0o700)
         return point
 
@@ -144,25 +143,26 @@ _MOUNT = 'while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit 125; shift 2; 
 
 def _with_mounts(*pairs: tuple[Path, Path]) -> tuple[str, ...]:
     """A prefix that runs a command where each first path is mounted on the second one, in that order."""
+    return (*namespace.unshare("--mount"), *_mounting(*pairs))
+
+
+def _mounting(*pairs: tuple[Path, Path], command: Sequence[str] = ()) -> list[str]:
+    """The part of :func:`_with_mounts` that runs inside the namespaces, and a command."""
     paths = [str(path) for pair in pairs for path in pair]
-    return ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", _MOUNT, "mounts", *paths, "--")
+    return ["sh", "-c", _MOUNT, "mounts", *paths, "--", *command]
 
 
 @functools.cache
-def _no_namespaces() -> str | None:
-    if shutil.which("unshare") is None or shutil.which("mount") is None:
-        return "it needs the programs `unshare` and `mount` (Linux, util-linux)"
+def _mount_obstacle() -> str | None:
+    missing = namespace.missing_program("mount")
+    if missing is not None:
+        return missing
     with tempfile.TemporaryDirectory() as folder:
-        trial = [*_with_mounts((Path(folder), Path(folder))), "true"]
-        done = subprocess.run(trial, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        return f"this machine forbids mounts in user namespaces ({said})"
-    return None
+        return namespace.obstacle("--mount", command=_mounting((Path(folder), Path(folder)), command=("true",)))
 
 
-def _no_flock() -> str | None:
-    return None if shutil.which("flock") else "it needs the program `flock` (util-linux)"
+def _flock_obstacle() -> str | None:
+    return namespace.missing_program("flock")
 
 
 def _shared(site: _Site) -> list[Place]:
@@ -180,7 +180,7 @@ def _copied(site: _Site) -> list[Place]:
 
 def _symlinked_dir(site: _Site) -> list[Place]:
     links = [folder / ".claude" for folder in site.folders()]
-    with guard.muted():
+    with audit.muted():
         for link in links:
             link.symlink_to(site.shared)
     return [Place((), {}, link) for link in links]
@@ -189,7 +189,7 @@ def _symlinked_dir(site: _Site) -> list[Place]:
 def _symlinked_file(site: _Site) -> list[Place]:
     folders = site.folders()
     for folder in folders:
-        with guard.muted():
+        with audit.muted():
             (folder / FILE).symlink_to(site.shared / FILE)
         site.tokens.watch_store(folder, site.account)  # the link, and the file of its own that may replace it
     return [Place((), {}, folder) for folder in folders]
@@ -221,7 +221,7 @@ def _mounted_file(site: _Site) -> list[Place]:
     folders = site.folders(".claude")
     target = home / ".claude" / FILE
     for folder in folders:
-        with guard.muted():
+        with audit.muted():
             (folder / ".claude" / FILE).touch(mode=0o600)
     return [
         Place(_with_mounts((folder, home), (site.shared / FILE, target)), {"HOME": str(home)}, home / ".claude")
@@ -245,19 +245,19 @@ LAYOUTS: Mapping[str, Layout] = {
             "container-shared-dir",
             "containers, each with a private home; the folder above the config directory is mounted in all of them",
             _container_shared,
-            _no_namespaces,
+            _mount_obstacle,
         ),
         Layout(
             "container-home",
             "containers that mount the config directory itself into a private home: its lock, beside it, is private",
             _container_home,
-            _no_namespaces,
+            _mount_obstacle,
         ),
         Layout(
             "mounted-file",
             "containers that mount the credentials file alone into a private config directory",
             _mounted_file,
-            _no_namespaces,
+            _mount_obstacle,
         ),
         Layout("copied-credentials", "a copy of the login for each worker", _copied),
         Layout("symlinked-dir", "each worker's config directory is a symlink to one directory", _symlinked_dir),
@@ -271,7 +271,7 @@ LAYOUTS: Mapping[str, Layout] = {
             "flock-wrapper",
             "one config directory, and `flock -w 600` around each whole invocation",
             _flock,
-            _no_flock,
+            _flock_obstacle,
         ),
     )
 }

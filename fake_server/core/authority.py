@@ -231,7 +231,7 @@ class Authority:
             return False
         if policy.grace_mode != "previous-only":
             return True
-        # Only the parent of a token that nobody has used yet is "the previous one" (Auth0, Keycloak's "Stale token").
+        # Only the parent of a token that has not been used yet is "the previous one" (Auth0, Keycloak's "Stale token").
         children = [child for child in token.grant.refresh if child.parent is token]
         return all(child.state is RefreshState.LIVE for child in children)
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from fake_server.secrecy import shown
 
 if TYPE_CHECKING:
-    from fake_server.faults import Fault, Target
+    from fake_server.faults import Fault, RequestKind
 
 __all__ = ["FaultPlan"]
 
 
 @dataclass(slots=True)
 class _Planned:
-    target: Target
+    target: RequestKind
     fault: Fault
     left: int
     account: str | None
@@ -28,7 +28,9 @@ class FaultPlan:
     def __init__(self) -> None:
         self._planned: list[_Planned] = []
 
-    def add(self, target: Target, fault: Fault, *, count: int = 1, account: str | None = None, skip: int = 0) -> None:
+    def add(
+        self, target: RequestKind, fault: Fault, *, count: int = 1, account: str | None = None, skip: int = 0
+    ) -> None:
         """The next ``count`` requests of that kind (after ``skip`` of them) meet ``fault``."""
         if target not in ("token", "call"):
             raise ValueError(f'a fault strikes a "token" or a "call" request, not {shown(target)}')

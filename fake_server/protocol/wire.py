@@ -95,11 +95,14 @@ class Call:
     f: Literal["call"] = "call"
 
 
+OtherName = Literal["profile", "usage", "models", "count_tokens", "roles", "client_data", "hello", "revoke", "unknown"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Other:
     """Any other endpoint, known or not."""
 
-    name: Literal["profile", "usage", "models", "count_tokens", "roles", "client_data", "hello", "revoke", "unknown"]
+    name: OtherName
     refresh_token: str = field(default="", repr=False)
     f: Literal["other"] = "other"
 
@@ -121,7 +124,7 @@ class Reply:
         return len(self.pieces) > 1
 
 
-_OTHERS: dict[tuple[str, str], Any] = {
+_OTHERS: dict[tuple[str, str], OtherName] = {
     ("GET", "/api/oauth/profile"): "profile",
     ("GET", "/api/oauth/usage"): "usage",
     ("GET", "/api/oauth/claude_cli/roles"): "roles",

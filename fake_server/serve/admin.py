@@ -9,7 +9,8 @@
   with ``code``, ``status`` also with ``retry_after``; ``delay`` with ``seconds`` and ``after_commit``; ``quota`` with
   ``window``), and optionally ``count`` and ``account``.
 
-None of this is an operation of the service: nothing of it is journalled but what it brings about.
+None of these requests is an operation of the service: the journal has their effects, such as a login, and not the
+requests.
 """
 
 from __future__ import annotations

@@ -21,14 +21,14 @@ GROUP = "fake_server.judge"
 """The group of entry points in which a package offers a judge: an object that is called without arguments for one."""
 
 _UNKNOWN = 3
-"""The exit status of a verdict that nobody could reach."""
+"""The exit status of the verdict UNKNOWN."""
 
 
 def find_judge() -> Judge:
     """The judge that is installed; without one a service is served all the same, and ends with UNKNOWN.
 
-    Raises ``Usage`` where several are installed, or the one can't be loaded: a service that somebody wants judged must
-    not be served unjudged in silence.
+    Raises ``Usage`` where several are installed, or the one can't be loaded: a user who has installed a judge must
+    not get a service that is unjudged in silence.
     """
     offers = {entry.value: entry for entry in entry_points(group=GROUP)}
     if not offers:

@@ -28,10 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["ProxyServer", "available"]
 
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
-_HANDSHAKE = 10.0
-"""Seconds for a TLS handshake."""
-_FAREWELL = 1.0
-"""Seconds for a client to answer the end of its TLS session."""
+_TLS_HANDSHAKE_TIMEOUT_SECONDS = 10.0
+_TLS_SHUTDOWN_TIMEOUT_SECONDS = 1.0
+"""In which a client answers the end of its TLS session."""
 
 
 def available() -> bool:
@@ -113,8 +112,8 @@ class _ProxyConnection(Connection):
                 inside,
                 self.listener.tls,
                 server_side=True,
-                ssl_handshake_timeout=_HANDSHAKE,
-                ssl_shutdown_timeout=_FAREWELL,
+                ssl_handshake_timeout=_TLS_HANDSHAKE_TIMEOUT_SECONDS,
+                ssl_shutdown_timeout=_TLS_SHUTDOWN_TIMEOUT_SECONDS,
             )
         except OSError:
             return

@@ -20,34 +20,37 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
 import httpx
-from hypothesis import Phase, configuration, settings
+from hypothesis import Phase, settings
 
 from fake_server.secrecy import told
 from fake_server.serve.commandline import PlainParser, path
 from pytest_claude_tokens.judge.violations import DoubleSpend
 from pytest_claude_tokens.report.story import story
-from pytest_claude_tokens.report.table import WIDTH
+from pytest_claude_tokens.report.verdict import qualified_name
+from pytest_claude_tokens.report.wording import WIDTH, ascii_only
 from pytest_claude_tokens.search.context import CONTEXT, ExplorationContext, Report
 from pytest_claude_tokens.search.explore import explore
+from pytest_claude_tokens.search.hypothesis_engine import storing_in
 from pytest_claude_tokens.search.replay import Replay
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from pytest_claude_tokens.report import Evidence
+    from pytest_claude_tokens.report.evidence import Evidence
 
 __all__ = ["Dispatcher", "Repaired", "Searched", "main", "search", "show"]
 
-SCHEDULES = 300
-"""How many schedules the twin has to stand; the search for the bug may take as many as :data:`PATIENCE`."""
-PATIENCE = 3000
+TWIN_SCHEDULES = 300
+"""Schedules under which the repaired twin has to be spared."""
+MAX_SCHEDULES = 3000
+"""Schedules in which the bug has to be found."""
 TOKEN_URL = "https://platform.claude.com/v1/oauth/token"
 _WORKERS = 2
 
 
 class Dispatcher:
-    """Hands out the bearer of one login. Whoever finds it expired gets a new one."""
+    """Hands out the bearer of one login. The worker that finds it expired gets a new one."""
 
     def __init__(self, credentials: Mapping[str, Any]) -> None:
         login = credentials["claudeAiOauth"]
@@ -58,7 +61,7 @@ class Dispatcher:
 
     async def bearer(self) -> str:
         if self.busy:
-            await asyncio.sleep(2)  # somebody is at it, and will be done by then
+            await asyncio.sleep(2)  # another worker refreshes, and will be done by then
         if time.time() >= self.expires:
             self.busy = True
             request = {"grant_type": "refresh_token", "refresh_token": self.refresh}
@@ -88,7 +91,7 @@ class Repaired(Dispatcher):
 
 @dataclass(slots=True)
 class Searched:
-    """What a search came to. ``error``: what a test would have failed with; ``evidence`` is what is known of it."""
+    """The result of a search. ``error``: what a test would have failed with; ``evidence``: what came with it."""
 
     report: Report = field(default_factory=Report)
     error: Exception | None = None
@@ -97,7 +100,7 @@ class Searched:
 
     @property
     def found(self) -> Any:
-        """What the search knows of the failure: the schedule, its number, the replay token."""
+        """The counterexample: the schedule, its number, the replay token."""
         return getattr(self.error, "claude_tokens_found", None)
 
 
@@ -110,7 +113,7 @@ def search(
         login = claude_tokens.account(expired=True)
         await workers(dispatcher(login.credentials).bearer)
 
-    # Hypothesis files what it knows of a test by its name; here it keeps nothing, but two names are clearer.
+    # Hypothesis files its examples by a test's name; here it keeps none, but two names are clearer.
     test.__qualname__ = f"test_{dispatcher.__name__}"
     explored = settings(max_examples=schedules, database=None, phases=_PHASES)(explore(workers=_WORKERS)(test))
     result = Searched()
@@ -129,14 +132,14 @@ def search(
 
 
 _PHASES = (Phase.generate, Phase.shrink)
-_STOCK_ORDER = Replay(kind="tasks", workers=_WORKERS, schedule=DEFAULT_ORDER).token()
+_DEFAULT_ORDER = Replay(kind="tasks", workers=_WORKERS, schedule=DEFAULT_ORDER).token()
 
 
 def _run(explored: Callable[[], None], context: ExplorationContext) -> Exception | None:
     CONTEXT.set(context)
     try:
         explored()
-    except Exception as error:  # noqa: BLE001 - whatever comes out of it is a result, and is told
+    except Exception as error:  # noqa: BLE001 - any error is a result, which is printed
         return error
     return None
 
@@ -144,12 +147,8 @@ def _run(explored: Callable[[], None], context: ExplorationContext) -> Exception
 @contextmanager
 def _nothing_kept() -> Iterator[None]:
     """Let Hypothesis write into a folder that is removed, not into one below the current folder."""
-    with tempfile.TemporaryDirectory(prefix="claude-tokens-") as folder:
-        configuration.set_hypothesis_home_dir(folder)
-        try:
-            yield
-        finally:
-            configuration.set_hypothesis_home_dir(None)
+    with tempfile.TemporaryDirectory(prefix="claude-tokens-") as folder, storing_in(folder):
+        yield
 
 
 def _command() -> str:
@@ -170,14 +169,14 @@ def show(planted: type[Dispatcher], twin: type[Dispatcher], *, history: IO[str] 
     """
     _say("Two workers share one login, whose access token has expired. Both ask this dispatcher for a bearer:")
     _code(planted)
-    _tell_stock(search(planted, 1, replay=_STOCK_ORDER))
-    first = search(planted, PATIENCE)
+    _tell_default_order(search(planted, 1, replay=_DEFAULT_ORDER))
+    first = search(planted, MAX_SCHEDULES)
     caught = _tell_planted(first)
     if history is not None and first.evidence is not None:
         history.writelines(f"{event.to_json()}\n" for event in (first.evidence.history.header, *first.evidence.history))
     _say("The same, repaired:")
     _code(twin)
-    second = search(twin, SCHEDULES)
+    second = search(twin, TWIN_SCHEDULES)
     _say(f"{second.report.text()} ({second.seconds:.1f} s){_otherwise(second) or ': no invariant was broken.'}")
     spared = second.error is None
     _say(_END[caught, spared])
@@ -192,7 +191,7 @@ _END = {
 }
 
 
-def _tell_stock(result: Searched) -> None:
+def _tell_default_order(result: Searched) -> None:
     passes = "it passes" if result.error is None else f"it fails at once{_otherwise(result)}"
     _say(f"In default order, with replies that come at once, as a test with a mock would run it, {passes}.")
 
@@ -212,8 +211,8 @@ def _tell_planted(result: Searched) -> bool:
         f"{found.replayed[1]}."
     )
     print(f"claude_tokens.DoubleSpend: {result.error}", end="\n\n")
-    told = story(result.evidence.history, result.error, replay=f"{_command()} --replay={found.token}")
-    story_itself, _, _ = told.rpartition("\n\n")  # the last block is advice for the author of a test
+    text = story(result.evidence.history, result.error, replay=f"{_command()} --replay={found.token}")
+    story_itself, _, _ = text.rpartition("\n\n")  # the last block is advice for the author of a test
     print(story_itself, end="\n\n")
     return True
 
@@ -221,13 +220,11 @@ def _tell_planted(result: Searched) -> bool:
 def _otherwise(result: Searched) -> str:
     if result.error is None:
         return ""
-    kind = type(result.error)
-    return f", but {kind.__module__}.{kind.__qualname__}: {result.error}"
+    return f", but {qualified_name(result.error)}: {result.error}"
 
 
 def _say(text: str) -> None:
-    plain = text.encode("ascii", "backslashreplace").decode()
-    print(textwrap.fill(plain, WIDTH, break_on_hyphens=False), end="\n\n")
+    print(textwrap.fill(ascii_only(text), WIDTH, break_on_hyphens=False), end="\n\n")
 
 
 def _code(dispatcher: type[Dispatcher]) -> None:

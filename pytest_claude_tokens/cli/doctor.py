@@ -6,31 +6,31 @@ import importlib.metadata
 import importlib.util
 import platform
 import shutil
-import subprocess
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fake_server.serve.commandline import PlainParser
+from pytest_claude_tokens.processes import namespace
+from pytest_claude_tokens.report.wording import WIDTH, ascii_only
 
 __all__ = ["BYPASSES", "EXTRAS", "Finding", "findings", "main"]
 
-_WIDTH = 100
-_GUTTER = 26
+_NAME_COLUMNS = 26
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: what was looked for, whether it is there, and what that means."""
+    """One line: what was looked for, whether it is there, and what follows from that."""
 
     name: str
     there: bool
-    says: str
+    meaning: str
 
 
 EXTRAS: dict[str, tuple[str, str]] = {
-    "httpx2": ("pytest-httpx2", "answers httpx2 in process; the official SDK is built on it"),
+    "httpx2": ("pytest-httpx2", "answers httpx2, on which the official SDK is built, in process"),
     "xdist": ("pytest-xdist", "runs a suite on several cores"),
     "freezegun": ("freezegun", "lets the service follow freeze_time"),
     "proxy": ("trustme", "serves clients that insist on the real hosts and TLS"),
@@ -49,7 +49,7 @@ BYPASSES: dict[str, str] = {
     "tls-client": "is a client in Go",
     "uvloop": "opens connections in libuv; explored tests run on the simulated loop all the same",
 }
-"""Distributions that reach the network without Python's ``socket``, where nothing of ours can see them."""
+"""Distributions that reach the network without Python's ``socket``, where the guard can't see them."""
 
 _PROGRAMS = {
     "node": "clients in JavaScript",
@@ -100,15 +100,10 @@ def _program(name: str) -> Finding:
 
 def _namespaces() -> Finding:
     """Whether a network namespace without a route out can be made by an ordinary user."""
-    tool = shutil.which("unshare")
-    if tool is not None:
-        asked = subprocess.run(
-            [tool, "--user", "--map-root-user", "--net", "true"], capture_output=True, timeout=30, check=False
-        )
-        if asked.returncode == 0:
-            return Finding("user namespaces", True, "a program can be run where no route leads out")
-    why = "no `unshare` on PATH" if tool is None else "not permitted here"
-    return Finding("user namespaces", False, f"{why}: what must run without a route out is skipped")
+    obstacle = namespace.obstacle("--net")
+    if obstacle is None:
+        return Finding("user namespaces", True, "a program can be run where no route leads out")
+    return Finding("user namespaces", False, f"{obstacle}: what must run without a route out is skipped")
 
 
 def _bypasses() -> Iterator[Finding]:
@@ -119,24 +114,24 @@ def _bypasses() -> Iterator[Finding]:
         yield Finding("none found", True, "no installed library is known to bypass Python's socket")
 
 
-def _told(heading: str, found: Iterable[Finding]) -> Iterator[str]:
+def _section(heading: str, found: Iterable[Finding]) -> Iterator[str]:
     yield heading
     for finding in found:
         mark = "ok" if finding.there else "--"
         yield textwrap.fill(
-            finding.says.encode("ascii", "backslashreplace").decode(),
-            _WIDTH,
-            initial_indent=f"  {mark}  {finding.name}".ljust(_GUTTER) + " ",
-            subsequent_indent=" " * (_GUTTER + 1),
+            ascii_only(finding.meaning),
+            WIDTH,
+            initial_indent=f"  {mark}  {finding.name}".ljust(_NAME_COLUMNS) + " ",
+            subsequent_indent=" " * (_NAME_COLUMNS + 1),
             break_on_hyphens=False,
         )
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens doctor") -> int:
-    """Tell it all. The exit status is 0: what is missing is not an error."""
+    """Print all findings. The exit status is 0: what is missing is not an error."""
     parser = PlainParser(
         prog=prog, description="Say what this machine can run, and what it would skip.", epilog="Exit status: 0."
     )
     parser.parse_args(argv)
-    print("\n\n".join("\n".join(_told(heading, found)) for heading, found in findings()))
+    print("\n\n".join("\n".join(_section(heading, found)) for heading, found in findings()))
     return 0

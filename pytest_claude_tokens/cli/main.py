@@ -23,11 +23,14 @@ PROG = "claude-tokens"
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: its name, the module that runs it, what it does in a few words, and whether it is to print."""
+    """One command: its name, the module that runs it, what it does in a few words.
+
+    ``prints``: it is of no use where standard output is closed.
+    """
 
     name: str
     module: str
-    says: str
+    summary: str
     prints: bool = True
 
 
@@ -53,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = next((command for command in COMMANDS if command.name == first.command), None)
     if chosen is None:
         names = ", ".join(command.name for command in COMMANDS)
-        print(f"{PROG}: there is no command {shown(first.command)}; there are {names}", file=sys.stderr)
+        print(f"{PROG}: there is no command {shown(first.command)}; the commands are {names}", file=sys.stderr)
         return 2
     return _run(chosen, arguments[1:])
 
@@ -61,10 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(command: Command, arguments: list[str]) -> int:
     prog = f"{PROG} {command.name}"
     if command.prints and sys.stdout is None:
-        return _unwritten(prog, "it is closed")
+        return _refuse_output(prog, "it is closed")
     try:
         try:
-            run = importlib.import_module(command.module).main  # which takes a while, too
+            run = importlib.import_module(command.module).main  # the import takes a while, and can be interrupted, too
             status: int = run(arguments, prog=prog)
             return status
         finally:  # `--help` does not return
@@ -73,22 +76,22 @@ def _run(command: Command, arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `| head` has seen enough
-        _hush()
+        _discard_output()
         return 141
     except OSError:
-        why = _trouble()
+        why = _output_error()
         if not why:
             raise
-        _hush()
-        return _unwritten(prog, why)
+        _discard_output()
+        return _refuse_output(prog, why)
 
 
-def _unwritten(prog: str, why: str) -> int:
+def _refuse_output(prog: str, why: str) -> int:
     print(f"{prog}: standard output can't be written: {why}", file=sys.stderr)
     return 2
 
 
-def _trouble() -> str:
+def _output_error() -> str:
     """Why nothing can be written to standard output; empty where it can."""
     try:
         print(flush=True)
@@ -97,22 +100,22 @@ def _trouble() -> str:
     return ""
 
 
-def _hush() -> None:
-    """What is left must not complain at exit."""
+def _discard_output() -> None:
+    """Point standard output at nothing, so that flushing the rest at exit raises no error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
     width = max(len(command.name) for command in COMMANDS)
-    listed = "\n".join(f"  {command.name:<{width}}  {command.says}" for command in COMMANDS)
+    listed = "\n".join(f"  {command.name:<{width}}  {command.summary}" for command in COMMANDS)
     parser = PlainParser(
         prog=PROG,
         usage=f"{PROG} COMMAND ...",
         description="A fake Claude token service, and a judge of those who use it.",
-        epilog=f"commands:\n{listed}\n\n`{PROG} COMMAND --help` tells more of each.\n"
+        epilog=f"commands:\n{listed}\n\n`{PROG} COMMAND --help` tells more about each.\n"
         "Exit status: 0 valid, 1 violated, 2 usage, 3 unknown.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="store_true", help="say which version this is, and exit")
+    parser.add_argument("--version", action="store_true", help="print the version, and exit")
     parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
     return parser

@@ -1,6 +1,6 @@
 """``claude-tokens run -- CMD…``: any command's token traffic meets the fake service; then the verdict.
 
-The verdict is the history's. What the command's exit status says is printed, and proves nothing.
+The verdict is that of the history. The command's own exit status is printed, and proves nothing.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
-import time
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, suppress
 from typing import IO, TYPE_CHECKING, cast
 
 from fake_server.policy import PRESETS, Policy
@@ -21,27 +19,29 @@ from fake_server.secrecy import is_name, shown
 from fake_server.serve.commandline import HistoryFile, Parser, Usage, path
 from fake_server.server import GRACE_PERIOD_SECONDS
 from pytest_claude_tokens import node
-from pytest_claude_tokens.cli.serve import told
+from pytest_claude_tokens.cli import isolate
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
-from pytest_claude_tokens.processes import groups, namespace
+from pytest_claude_tokens.processes import namespace, supervise
+from pytest_claude_tokens.processes.groups import ProcessGroup, wait_until
 from pytest_claude_tokens.processes.reaper import Reaper
-from pytest_claude_tokens.report.contention import trials
+from pytest_claude_tokens.report.contention import contention
 from pytest_claude_tokens.report.table import request
+from pytest_claude_tokens.report.verdict import verdict_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+
+    from pytest_claude_tokens.judge import Verdict
 
 __all__ = ["main"]
 
-_CALL = 0.5
-"""Seconds that a call takes, where ``--serialize`` does not say."""
-_TOKEN = 0.5
-"""Seconds that a token request takes: processes that start together, and refresh, meet."""
-_FAREWELL = 2.0
-"""Seconds that a command which is to end gets after each signal, before it is killed."""
-_TICK = 0.1
-"""Seconds between two looks at whether a signal has come."""
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,31}")
+_CALL_SECONDS = 0.5
+"""What a call takes, where ``--serialize`` does not say."""
+_TOKEN_SECONDS = 0.5
+"""What a token request takes: long enough for processes that start together, and refresh, to overlap."""
+_SIGNAL_GRACE_PERIOD_SECONDS = 2.0
+"""What a command that is to end gets after each signal, before it is killed."""
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,31}")
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens run") -> int:
@@ -53,9 +53,9 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens run") 
         if not command:
             raise Usage("name a command after `--`, such as: -- bash script.sh")
         if options.real_claude and not namespace.isolated():
-            return namespace.enter(["run", *arguments])
+            return isolate.enter(["run", *arguments])
         return _run(command, options)
-    except (Usage, namespace.Forbidden) as error:
+    except (Usage, isolate.Forbidden) as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return 2
 
@@ -64,10 +64,10 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser = Parser(
         prog=prog,
         usage=f"{prog} [options] -- COMMAND ...",
-        description="Run any command in an environment in which its token traffic meets the fake service, with a fake "
+        description="Run any command in an environment that leads its token traffic to the fake service, with a fake "
         "`claude` first on PATH and an account logged in; then print the verdict.",
         epilog="Exit status: 0 valid, 1 violated, 2 usage, 3 unknown, or valid but the command failed by itself. "
-        "SIGINT, SIGTERM and SIGHUP end the command; what was seen until then is judged, and is unknown at best.",
+        "SIGINT, SIGTERM and SIGHUP end the command; what happened until then is judged, and is unknown at best.",
     )
     parser.add_argument("--policy", default="anthropic", metavar="NAME", help=f"one of {', '.join(PRESETS)}")
     parser.add_argument(
@@ -75,16 +75,18 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="INVARIANT",
-        help="note it, and don't fail by it; may be repeated",
+        help="note violations of INVARIANT without failing; may be repeated",
     )
-    parser.add_argument("--history", type=path, metavar="FILE", help="write the history to FILE, each line at once")
-    parser.add_argument("--timeout", type=_some_seconds, metavar="SECONDS", help="end the command after so long")
+    parser.add_argument(
+        "--history", type=path, metavar="FILE", help="write the history to FILE, line by line as it happens"
+    )
+    parser.add_argument("--timeout", type=_positive_seconds, metavar="SECONDS", help="end the command after that time")
     parser.add_argument(
         "--serialize", type=_seconds, metavar="SECONDS", help="seconds between the starts of two calls on one bearer"
     )
     parser.add_argument(
         "--tokens",
-        type=_number,
+        type=_whole_number,
         default=0,
         metavar="N",
         help="N more accounts, their setup-tokens exported as CLAUDE_TOKEN_1, CLAUDE_TOKEN_2 …",
@@ -97,12 +99,14 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="one more account, its setup-token exported as NAME",
     )
     parser.add_argument(
-        "--node", action="store_true", help="lead Node programs to the fake service, too; their fetch heeds no proxy"
+        "--node",
+        action="store_true",
+        help="lead Node programs to the fake service, too; their fetch ignores proxy variables",
     )
     parser.add_argument(
         "--real-claude",
         action="store_true",
-        help="leave PATH alone; runs in a network namespace without a route out, or not at all",
+        help="leave PATH alone; run in a network namespace without a route out, or not at all",
     )
     parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
@@ -113,24 +117,24 @@ def _seconds(text: str) -> float:
         seconds = float(text)
         if 0 <= seconds < float("inf"):
             return seconds
-    raise argparse.ArgumentTypeError(f"{shown(text)} is no number of seconds, 0 or more")
+    raise argparse.ArgumentTypeError(f"{shown(text)} must be a number of seconds, 0 or more")
 
 
-def _some_seconds(text: str) -> float:
+def _positive_seconds(text: str) -> float:
     seconds = _seconds(text)
     if not seconds:
         raise argparse.ArgumentTypeError(
-            f"{shown(text)} ends the command before it begins; leave --timeout out for no limit"
+            f"{shown(text)} would end the command before it begins; leave --timeout out for no limit"
         )
     return seconds
 
 
-def _number(text: str) -> int:
+def _whole_number(text: str) -> int:
     with suppress(ValueError):
         number = int(text)
         if number >= 0:
             return number
-    raise argparse.ArgumentTypeError(f"{shown(text)} is no number, 0 or more")
+    raise argparse.ArgumentTypeError(f"{shown(text)} must be a whole number, 0 or more")
 
 
 def _policy(options: argparse.Namespace) -> Policy:
@@ -145,9 +149,11 @@ def _policy(options: argparse.Namespace) -> Policy:
         raise Usage(str(error)) from None
     seconds = options.serialize
     if seconds is None:
-        return policy.but(latency={"call": _CALL, "token": _TOKEN})
+        return policy.but(latency={"call": _CALL_SECONDS, "token": _TOKEN_SECONDS})
     return policy.but(
-        serialize=seconds, latency={"call": seconds, "token": _TOKEN}, queue_limit=max(policy.queue_limit, 3 * seconds)
+        serialize=seconds,
+        latency={"call": seconds, "token": _TOKEN_SECONDS},
+        queue_limit=max(policy.queue_limit, 3 * seconds),
     )
 
 
@@ -160,42 +166,61 @@ def _run(command: Sequence[str], options: argparse.Namespace) -> int:
     if "/" not in program and program != "claude" and shutil.which(program) is None:  # before a history is overwritten
         raise Usage(f"{program} can't be started: No such file or directory")
     with ExitStack() as stack:
-        sink = None if options.history is None else HistoryFile()
-        if sink is not None:
-            stack.callback(sink.close)
-            try:
-                sink.open(options.history)
-            except OSError as error:
-                raise Usage(f"{options.history} can't be written: {error.strerror}") from None
-        try:
-            tokens = ClaudeTokens(policy, allow=options.allow, sink=cast("IO[str] | None", sink)).open()
-            stack.callback(tokens.close)
-            environment = _environment(tokens, options)
-        except ValueError as error:  # --allow
-            raise Usage(f"--{error}") from None
-        except OSError as error:
-            raise Usage(f"a temporary folder can't be made: {error.strerror or error}") from None
-        if sink is not None and sink.error:
-            raise Usage(f"{options.history} can't be written: {sink.error}")
+        file = _open_history(options.history, stack)
+        tokens, environment = _open_handle(policy, options, file, stack)
+        if file is not None and file.error:
+            raise Usage(f"{options.history} can't be written: {file.error}")
         status = _attend(tokens, command, environment, options.timeout)
         verdict = tokens.finish()
-        history = tokens.history.taken()
-        print(told(history, verdict), *trials(history), sep="\n", file=sys.stderr)
-        if not history.operations:
-            print("claude-tokens: no request reached the service, so nothing was proved", file=sys.stderr)
-        if tokens.proxy_url is None:
-            print(
-                'claude-tokens: without the extra "proxy" only http reached the service: '
-                'pip install "pytest-claude-tokens[proxy]"',
-                file=sys.stderr,
-            )
-        if sink is not None and sink.error:
-            print(f"claude-tokens: {options.history} is not whole: {sink.error}", file=sys.stderr)
+        _print_verdict(tokens, verdict)
+        if file is not None and file.error:
+            _print(f"{options.history} is not whole: {file.error}")
         if status and not verdict.exit_status:
             how = signal.Signals(-status).name if status < 0 else f"status {status}"
-            print(f"claude-tokens: the command failed by itself, with {how}", file=sys.stderr)
+            _print(f"the command failed by itself, with {how}")
             return 3
         return verdict.exit_status
+
+
+def _open_history(path: str | None, stack: ExitStack) -> HistoryFile | None:
+    if path is None:
+        return None
+    file = HistoryFile()
+    stack.callback(file.close)
+    try:
+        file.open(path)
+    except OSError as error:
+        raise Usage(f"{path} can't be written: {error.strerror}") from None
+    return file
+
+
+def _open_handle(
+    policy: Policy, options: argparse.Namespace, file: HistoryFile | None, stack: ExitStack
+) -> tuple[ClaudeTokens, Mapping[str, str]]:
+    """The service, and the environment that leads to it."""
+    try:
+        tokens = ClaudeTokens(policy, allow=options.allow, sink=cast("IO[str] | None", file)).open()
+        stack.callback(tokens.close)
+        return tokens, _environment(tokens, options)
+    except ValueError as error:  # --allow
+        raise Usage(f"--{error}") from None
+    except OSError as error:
+        raise Usage(f"a temporary folder can't be made: {error.strerror or error}") from None
+
+
+def _print_verdict(tokens: ClaudeTokens, verdict: Verdict) -> None:
+    history = tokens.history.taken()
+    print(verdict_text(history, verdict), *contention(history), sep="\n", file=sys.stderr)
+    if not history.operations:
+        _print("no request reached the service, so nothing was proved")
+    if tokens.proxy_url is None:
+        _print(
+            'without the extra "proxy" only http reached the service: pip install "pytest-claude-tokens[proxy]"',
+        )
+
+
+def _print(text: str) -> None:
+    print(f"claude-tokens: {text}", file=sys.stderr)
 
 
 def _environment(tokens: ClaudeTokens, options: argparse.Namespace) -> Mapping[str, str]:
@@ -207,10 +232,10 @@ def _environment(tokens: ClaudeTokens, options: argparse.Namespace) -> Mapping[s
         environment |= node.added(environment)
     ours = {name for name, value in environment.items() if os.environ.get(name) != value}
     for name in (*options.token, *(f"CLAUDE_TOKEN_{number}" for number in range(1, options.tokens + 1))):
-        if not (_NAME.fullmatch(name) and is_name(name)):
-            raise Usage(f"--token {shown(name)}: the name of a variable, 1 to 32 letters, digits and _")
+        if not (_VARIABLE.fullmatch(name) and is_name(name)):
+            raise Usage(f"--token {shown(name)}: must be the name of a variable: 1 to 32 letters, digits and _")
         if name in ours or tokens.server.authority.grants_of(name):
-            raise Usage(f"--token {name}: that variable is set by us already")
+            raise Usage(f"--token {name}: that variable is set already, by this command")
         environment[name] = tokens.account(name, setup_token=True).access_token
     return environment
 
@@ -220,49 +245,26 @@ def _environment(tokens: ClaudeTokens, options: argparse.Namespace) -> Mapping[s
 
 def _attend(tokens: ClaudeTokens, command: Sequence[str], environment: Mapping[str, str], timeout: float | None) -> int:
     """Run the command to its end, or end it. Returns its exit status; leaves nothing running in its group."""
-    with _signals() as caught, closing(Reaper()) as reaper:
-        reaper.start()
+    with supervise.caught_signals() as caught, closing(Reaper()) as reaper:
         try:
-            process = subprocess.Popen(command, env=dict(environment), start_new_session=True)
+            program = ProcessGroup(command, reaper, env=dict(environment))
         except OSError as error:
             raise Usage(f"{command[0]} can't be started: {error.strerror}") from None
-        group = process.pid
-        reaper.begun(group)
         try:
-            why = _watch(process, timeout, caught)
+            why = supervise.wait(program, timeout, caught)
             if why:
                 _note_end(tokens, os.path.basename(command[0]), why)
-                impatient = 2 if caught else 1
-                numbers = dict.fromkeys((*caught[:1], signal.SIGTERM))
-                groups.end(group, numbers, _FAREWELL, lambda: len(caught) >= impatient or _gone(process))
+                supervise.end(program, _SIGNAL_GRACE_PERIOD_SECONDS, caught)
             else:
-                groups.wait(lambda: bool(caught) or not groups.runs(group), GRACE_PERIOD_SECONDS)
-                if groups.runs(group):
-                    print("claude-tokens: what the command left running was ended", file=sys.stderr)
+                wait_until(lambda: bool(caught) or not program.is_alive(), GRACE_PERIOD_SECONDS)
+                if program.is_alive():
+                    _print("what the command left running was ended")
                     _note_kills(tokens)
         finally:
-            groups.kill(group)
-            groups.wait(lambda: _gone(process), _FAREWELL)
-            reaper.ended(group)
-        return process.wait()
-
-
-def _gone(process: subprocess.Popen[bytes]) -> bool:
-    return process.poll() is not None and not groups.runs(process.pid)
-
-
-def _watch(process: subprocess.Popen[bytes], timeout: float | None, caught: Sequence[int]) -> str:
-    """Wait for the command's end; says why not, where it has to be ended."""
-    began = time.monotonic()
-    while True:
-        if caught:
-            return f"no end when {signal.Signals(caught[0]).name} came, after {time.monotonic() - began:.1f} s"
-        left = _TICK if timeout is None else min(_TICK, began + timeout - time.monotonic())
-        if left <= 0:
-            return f"no end after {timeout:g} s"
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(left)
-            return ""
+            program.kill()
+            wait_until(program.has_ended, _SIGNAL_GRACE_PERIOD_SECONDS)
+            program.release()
+        return program.process.wait()
 
 
 def _note_end(tokens: ClaudeTokens, program: str, why: str) -> None:
@@ -283,7 +285,7 @@ def _held(tokens: ClaudeTokens) -> list[str]:
 
 
 def _note_kills(tokens: ClaudeTokens) -> None:
-    """Say which workers are about to be killed, so that what they lose is laid at our door.
+    """Note which workers are about to be killed, so that the judge excuses what they lose by that.
 
     These are those with an open request, and those that may not have stored the last reply yet.
     """
@@ -291,26 +293,6 @@ def _note_kills(tokens: ClaudeTokens) -> None:
     with tokens.server.lock:
         journal = tokens.server.journal
         now = journal.time(tokens.clock.now())
-        ends = [op for op in history.operations if op.end is None or op.end.t > now - _FAREWELL]
+        ends = [op for op in history.operations if op.end is None or op.end.t > now - _SIGNAL_GRACE_PERIOD_SECONDS]
         for actor in dict.fromkeys(op.actor for op in ends):
             journal.note("kill", actor=actor)
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """The signals to end that have come in the block; those that are ignored, or that others handle, stay so."""
-    caught: list[int] = []
-    before = {}
-    for number, usual in (
-        (signal.SIGINT, signal.default_int_handler),
-        (signal.SIGTERM, signal.SIG_DFL),
-        (signal.SIGHUP, signal.SIG_DFL),
-    ):
-        if signal.getsignal(number) == usual:
-            with suppress(ValueError):  # not in the main thread, where no handler can be set
-                before[number] = signal.signal(number, lambda got, _: caught.append(got))
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -5,25 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fake_server.serve.service import Judged, serve
-from pytest_claude_tokens.cli.check import verdict_data
 from pytest_claude_tokens.handle.accounts import Account
 from pytest_claude_tokens.handle.finish import end
 from pytest_claude_tokens.handle.leaks import Leaks
 from pytest_claude_tokens.handle.stores import Stores
-from pytest_claude_tokens.judge.history import History
-from pytest_claude_tokens.judge.judging import State, judge
+from pytest_claude_tokens.judge import History, judge
 from pytest_claude_tokens.judge.violations import DEFAULT
 from pytest_claude_tokens.processes import environment
-from pytest_claude_tokens.report.story import plain_story, story
+from pytest_claude_tokens.report.verdict import verdict_data, verdict_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fake_server.core.authority import Grant
     from fake_server.server import Server
-    from pytest_claude_tokens.judge.judging import Verdict
 
-__all__ = ["ServiceJudge", "main", "told"]
+__all__ = ["ServiceJudge", "main"]
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens serve") -> int:
@@ -50,19 +47,8 @@ class ServiceJudge:
         with server.lock:
             history = History(server.journal.header, server.journal.events)
         verdict = judge(history)
-        return Judged(verdict.exit_status, told(history, verdict), verdict_data(history, verdict))
+        return Judged(verdict.exit_status, verdict_text(history, verdict), verdict_data(history, verdict))
 
     def finish(self, server: Server) -> Judged:
         end(server, Stores(server), Leaks(server), None)
         return self.look(server)
-
-
-def told(history: History, verdict: Verdict) -> str:
-    """The verdict for people: one line, and the story of what was found."""
-    gist = f"claude-tokens: {verdict.state}, {len(history.operations)} requests"
-    if verdict.violations:
-        first = verdict.violations[0]
-        return f"{gist}: {type(first).__name__}: {first}\n\n{story(history, first)}"
-    if verdict.state is State.UNKNOWN:
-        return f"{gist}\n\n{plain_story(history, '; '.join(str(note) for note in verdict.notes))}"
-    return "\n".join((gist, *(f"note: {note}" for note in verdict.notes)))

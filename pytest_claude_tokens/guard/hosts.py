@@ -13,21 +13,21 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["CHECKS", "HOSTS", "MARKER", "RealServiceRefused", "shield", "unshield"]
+if TYPE_CHECKING:
+    from pytest_claude_tokens.guard.audit import Args, Check
+
+__all__ = ["CHECKS", "HOSTS", "MARKER", "RealServiceRefused", "install", "uninstall"]
 
 HOSTS = ("anthropic.com", "claude.com", "claude.ai")
 """The real hosts: these and all below them."""
 
 MARKER = "CLAUDE_TOKENS_HANDLE"
-"""The variable by which an environment is known to be one of ours."""
+"""The variable that marks an environment as one of ours."""
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_LISTENER = "fake_server.transports.loopback.listener"
 _ASKS_PROXY = re.compile(rb"(?:CONNECT |[A-Z]+ https?://)(?:[^/@\s]*@)?([^/:?#\s]+)\S* HTTP/1\.")
 """The beginning of a request that names a host to a proxy."""
 
@@ -52,16 +52,17 @@ def _rebuild(*args: object) -> RealServiceRefused:
     return RealServiceRefused(*args)
 
 
-def shield() -> None:
-    """Name the hosts in ``NO_PROXY`` and wrap the sockets' methods. Again for each handle: a test may have replaced
-    either, and have put it back since.
+def install() -> None:
+    """Name the hosts in ``NO_PROXY`` and wrap the sockets' methods.
+
+    Each handle calls it: a test may have replaced either, and have put it back since.
     """
     _name_hosts_in_no_proxy()
     _wrap_sockets()
 
 
-def unshield() -> None:
-    """Undo :func:`shield`; what somebody else has put in its place meanwhile stays."""
+def uninstall() -> None:
+    """Undo :func:`install`; a replacement that other code has made meanwhile stays."""
     _restore_no_proxy()
     for owner, name, before, ours in reversed(_wrapped):
         if owner.__dict__.get(name) is ours:
@@ -94,15 +95,15 @@ def _check_address(address: object) -> None:
         _check_host(address[0])
 
 
-def _on_look_up(event: str, args: tuple[Any, ...]) -> None:
+def _on_look_up(event: str, args: Args) -> None:
     _check_host(args[0])
 
 
-def _on_connect(event: str, args: tuple[Any, ...]) -> None:
+def _on_connect(event: str, args: Args) -> None:
     _check_address(args[1])
 
 
-def _on_send(event: str, args: tuple[Any, ...]) -> None:
+def _on_send(event: str, args: Args) -> None:
     """``http.client`` sends something: perhaps it asks a proxy for a real host."""
     connection, data = args
     asked = _ASKS_PROXY.match(data) if isinstance(data, bytes) else None
@@ -112,13 +113,12 @@ def _on_send(event: str, args: tuple[Any, ...]) -> None:
 
 def _is_ours(connection: Any) -> bool:
     """Whether it leads to a server of ours: one in this process, or, in an environment of ours, one in another."""
-    if connection.host not in _LOOPBACK:
-        return False
-    ports = getattr(sys.modules.get(_LISTENER), "PORTS", ())
-    return connection.port in ports or MARKER in os.environ
+    from fake_server.hosts import LISTENING_PORTS, is_loopback  # late: the guard is loaded without the service
+
+    return is_loopback(connection.host) and (connection.port in LISTENING_PORTS or MARKER in os.environ)
 
 
-CHECKS: dict[str, Callable[[str, tuple[Any, ...]], None]] = {
+CHECKS: dict[str, Check] = {
     "socket.getaddrinfo": _on_look_up,
     "socket.gethostbyname": _on_look_up,
     "socket.gethostbyaddr": _on_look_up,
@@ -149,7 +149,7 @@ def _wrap_sockets() -> None:
 def _checked(method: Callable[..., Any], places: slice) -> Callable[..., Any]:
     @wraps(method)
     def checked(connection: Any, *args: Any) -> Any:
-        for address in args[places] if _wrapped else ():  # it may have been kept by somebody, beyond the end
+        for address in args[places] if _wrapped else ():  # code that kept it calls it after `uninstall`, too
             _check_address(address)
         return method(connection, *args)
 

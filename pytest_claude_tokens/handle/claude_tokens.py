@@ -20,10 +20,10 @@ from fake_server.clock import stopwatch as real_stopwatch
 from fake_server.faults import Fault
 from fake_server.policy import Policy
 from fake_server.protocol.actors import WORKER
-from fake_server.secrecy import discreet_class, is_name, is_path, shown
+from fake_server.secrecy import discreet_class, is_name, shown
 from fake_server.server import Server
 from pytest_claude_tokens.claude.credentials import FILE, write_new
-from pytest_claude_tokens.guard import guard
+from pytest_claude_tokens.guard import audit, guard
 from pytest_claude_tokens.handle import frozen_time
 from pytest_claude_tokens.handle.accounts import Account
 from pytest_claude_tokens.handle.endpoints import LocalEndpoints
@@ -31,6 +31,7 @@ from pytest_claude_tokens.handle.finish import end, wait_for_open
 from pytest_claude_tokens.handle.hold import held
 from pytest_claude_tokens.handle.judgement import HistoryView, Judgement
 from pytest_claude_tokens.handle.leaks import Leaks, watched_logs
+from pytest_claude_tokens.handle.names import host_names, path_of, worker_name
 from pytest_claude_tokens.handle.stores import Stores
 from pytest_claude_tokens.judge.violations import DEFAULT
 from pytest_claude_tokens.processes import environment
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from fake_server.faults import Target
+    from fake_server.faults import RequestKind
     from fake_server.transports.inprocess import Waiter
     from fake_server.transports.loopback.host import WaitHook
     from pytest_claude_tokens.claude.telemetry import Record
@@ -104,11 +105,8 @@ class ClaudeTokens:
         self.history = HistoryView(self.server)
         self._judgement = Judgement(self.history, allow, limit)
         self._leaks = Leaks(self.server)
-        self._hosts = (hosts,) if isinstance(hosts, str) else tuple(hosts)
+        self._hosts = host_names(hosts)
         self._first = (accounts,) if isinstance(accounts, str) else tuple(accounts)
-        for name in self._hosts:
-            if not is_name(name):
-                raise ValueError(f"hosts=[{shown(name)}]: the name of a host")
         self._waiter = waiter
         self._intercept = intercept
         self._grace = grace or self._wait
@@ -229,7 +227,7 @@ class ClaudeTokens:
 
     def worker(self, name: str) -> AbstractContextManager[None]:
         """In-process requests in the block are those of the worker ``name``."""
-        self._workers[_worker_name(name)] = None
+        self._workers[worker_name(name)] = None
         return self._as_worker(name)
 
     @contextmanager
@@ -240,7 +238,9 @@ class ClaudeTokens:
         finally:
             WORKER.reset(token)
 
-    def fail_next(self, target: Target, fault: Fault, count: int = 1, account: Account | str | None = None) -> None:
+    def fail_next(
+        self, target: RequestKind, fault: Fault, count: int = 1, account: Account | str | None = None
+    ) -> None:
         """The next ``count`` requests of that kind, of ``account`` where given, meet ``fault``."""
         if not isinstance(fault, Fault):
             raise TypeError(
@@ -251,7 +251,7 @@ class ClaudeTokens:
         with self.server.lock:
             self.server.faults.add(target, fault, count=count, account=name)
 
-    def hold(self, target: Target, count: int = 2) -> AbstractContextManager[None]:
+    def hold(self, target: RequestKind, count: int = 2) -> AbstractContextManager[None]:
         """Hold requests of that kind, before the gate, until ``count`` of them wait; then let all go on.
 
         The end of the block lets them go, too. Raises ``TimeoutError`` at the end of the block where too few had come
@@ -271,7 +271,7 @@ class ClaudeTokens:
         login = self._login(account)
         if not name or name.startswith(".") or os.path.basename(name) != name or not is_name(name):
             raise ValueError(f"config_dir(name={shown(name)}): the name of a folder, such as shared")
-        with self.server.lock, guard.muted():
+        with self.server.lock, audit.muted():
             folder = self.tmp_path / "config" / login.name / name
             if not folder.exists():
                 folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -291,7 +291,7 @@ class ClaudeTokens:
     def _login(self, account: Account | str) -> Account:
         name = self._named(account)
         if name not in self._accounts:
-            raise ValueError(f"{name!r} was logged in by a client: its tokens are with that client")
+            raise ValueError(f"{shown(name)} was logged in by a client: its tokens are with that client")
         return self._accounts[name]
 
     # LocalEndpoints in.
@@ -328,20 +328,16 @@ class ClaudeTokens:
         ``account`` alone gives its access token; with ``config_dir`` (one folder, or several joined by
         ``os.pathsep``) the login is in the folder. ``worker`` names whose requests they are.
         """
-        if worker is not None:
-            _worker_name(worker)
-        if config_dir is not None and not is_path(os.fspath(config_dir)):
-            raise ValueError(f"config_dir={shown(os.fspath(config_dir))}: the path of a folder")
         made = environment.build(
             os.environ,
             handle=self._namespace,
-            home=str(self._endpoints.home(worker)),
+            home=str(self._endpoints.home(None if worker is None else worker_name(worker))),
             url=self.url,
             proxy=self.proxy_url,
             ca_file=self.ca_file,
             worker=worker,
             token=None if account is None else self._login(account).access_token,
-            config_dir=None if config_dir is None else os.fspath(config_dir),
+            config_dir=path_of(config_dir),
         )
         return made | self._children.variables(worker, made.get("PATH", os.defpath))
 
@@ -366,7 +362,7 @@ class ClaudeTokens:
 
         Raises ``OSError`` where it can't be started. It is ended with the handle, if it still runs then.
         """
-        self._workers[_worker_name(worker)] = None
+        self._workers[worker_name(worker)] = None
         made = {**self.env(account, config_dir=config_dir, worker=worker), **(env or {})}
         return self._children.spawn(arguments, worker=worker, environment=made)
 
@@ -388,16 +384,10 @@ class ClaudeTokens:
             self._stores.settle()
 
     def _answer_in_process(self, undo: ExitStack) -> None:
-        from fake_server.transports.inprocess import Interceptor, RealWaiter, Target
+        from fake_server.transports.inprocess import Destination, Interceptor, RealWaiter
 
-        target = Target(self.server, self._waiter or RealWaiter())
+        target = Destination(self.server, self._waiter or RealWaiter())
         undo.enter_context(Interceptor(lambda: target, hosts=self._hosts))
 
     def __repr__(self) -> str:
         return f"<ClaudeTokens {self.policy.name} {len(self._accounts)} accounts {len(self.history)} events>"
-
-
-def _worker_name(name: str) -> str:
-    if not (isinstance(name, str) and name and is_name(name)):
-        raise ValueError(f"worker({shown(name)}): a worker has a name, such as w0")
-    return name

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Self
 
-from pytest_claude_tokens.guard import guard
+from pytest_claude_tokens.guard import audit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,7 +51,7 @@ class LocalEndpoints:
     @property
     def url(self) -> str:
         """Of the loopback server."""
-        with self._lock, guard.muted():
+        with self._lock, audit.muted():
             undo = self._opened()
             if self._sockets is None:
                 from fake_server.transports.sockets import SocketServer
@@ -64,7 +64,7 @@ class LocalEndpoints:
     @property
     def proxy(self) -> ProxyServer | None:
         """The proxy that terminates TLS, started when first asked for; ``None`` where its extra is missing."""
-        with self._lock, guard.muted():
+        with self._lock, audit.muted():
             undo = self._opened()
             if self._proxy is None:
                 from fake_server.transports.proxy import ProxyServer, available
@@ -82,7 +82,7 @@ class LocalEndpoints:
     @property
     def folder(self) -> Path:
         """A folder for its owner only."""
-        with self._lock, guard.muted():
+        with self._lock, audit.muted():
             undo = self._opened()
             if self.made is None:
                 self.made = Path(tempfile.mkdtemp(prefix="claude-tokens-")).resolve()
@@ -93,7 +93,7 @@ class LocalEndpoints:
         """The scratch ``HOME`` of a worker, always the same one; of all that have no name, too."""
         name = "nobody" if worker is None else f"of-{re.sub(r'[^0-9A-Za-z_-]', '_', worker)}"
         home = self.folder / "home" / name
-        with guard.muted():
+        with audit.muted():
             os.makedirs(home, mode=0o700, exist_ok=True)
         return home
 

@@ -11,13 +11,15 @@ from fake_server.secrecy import shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from fake_server.faults import Target
+    from fake_server.faults import RequestKind
     from fake_server.server import Server
 
 __all__ = ["held"]
 
 
-def held(server: Server, target: Target, count: int, seen: Callable[[], Iterable[str]]) -> AbstractContextManager[None]:
+def held(
+    server: Server, target: RequestKind, count: int, seen: Callable[[], Iterable[str]]
+) -> AbstractContextManager[None]:
     """Hold requests of that kind in the block; ``seen`` names the workers that are known of.
 
     Raises ``TimeoutError`` at the end where too few had come in time; an error of the body's gets it as a note.

@@ -121,8 +121,7 @@ class Judgement:
             self._raised.add(_identity(first))
             return first
         if error is None and verdict.state == "UNKNOWN":
-            reasons = [note.text for note in verdict.notes if note.why in ("torn", "stuck", "crashed")]
-            return Unknown("; ".join(reasons))
+            return Unknown("; ".join(map(str, verdict.reasons)))
         return None
 
 

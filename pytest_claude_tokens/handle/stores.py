@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union
 from fake_server.exchange import UNKNOWN
 from fake_server.secrecy import is_path, redact, shown
 from pytest_claude_tokens.claude.credentials import FILE, read_refresh_token
-from pytest_claude_tokens.guard import guard
+from pytest_claude_tokens.guard import RealServiceRefused, audit, files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +70,7 @@ class Store:
     def sample(self, *, now: float | None = None, final: bool = False) -> None:
         """Look at the store, and journal what has changed; at the end, what there is."""
         server = self._server
-        with guard.muted():
+        with audit.muted():
             content = self._read(final)
         with server.lock:
             if final or content != self._last:
@@ -175,7 +175,7 @@ def reader_of(source: Source, ask: Ask | None = None) -> Callable[[bool], Conten
     if callable(source):
         return _Asked(source) if ask is None else lambda final: _asked(source, ask)
     path = os.path.abspath(os.fspath(source))
-    guard.check_path(path)
+    files.check_path(path)
     return lambda final: _read_file(path)
 
 
@@ -187,7 +187,7 @@ def _read_file(path: str) -> Content:
             data = file.read()
     except (FileNotFoundError, NotADirectoryError):
         return Content("absent")
-    except (OSError, guard.RealServiceRefused):
+    except (OSError, RealServiceRefused):
         return UNREADABLE
     return _content(data) if data.strip() else UNREADABLE  # empty: a writer is between its two steps
 
@@ -265,7 +265,7 @@ class _Helper:
         while True:
             self._go.acquire()
             try:
-                with guard.muted():
+                with audit.muted():
                     self.answer = self._call(), None
             except BaseException as error:  # noqa: BLE001 - told to whoever asked
                 self.answer = None, error

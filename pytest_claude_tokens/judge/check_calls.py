@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_claude_tokens.judge.overlaps import overlaps
 from pytest_claude_tokens.judge.violations import CoSchedule, StaleBearer
 from pytest_claude_tokens.judge.wording import by
 
@@ -18,44 +19,33 @@ __all__ = ["check_co_schedule", "check_stale_bearer"]
 def check_co_schedule(history: History, limit: int | None = None) -> Iterator[CoSchedule]:
     """At most ``limit`` workers have a call open on one bearer (on one account where the policy's key says so).
 
-    One is told for each meeting: a time in which calls on the bearer were open without a pause.
+    There is one violation for each overlap: a time in which calls on the bearer were open without a pause.
     """
     allowed = int(history.header.get("limit") or 1) if limit is None else limit
-    by_account = history.policy.get("key") == "account"
-    lanes: dict[object, list[Operation]] = {}
-    for op in history.operations:
-        invoke = op.invoke
-        if invoke.f == "call" and invoke.bearer is not None and invoke.bearer != "unknown":
-            key = invoke.account if by_account and invoke.account else (invoke.grant, invoke.bearer)
-            lanes.setdefault(key, []).append(op)
-    for calls in lanes.values():
-        if len(calls) > allowed:
-            yield from _meetings(history, calls, allowed)
+    for calls in overlaps(history):
+        found, more = _over_the_limit(calls, allowed)
+        if found:
+            yield _co_schedule(history, found, more)
 
 
-def _meetings(history: History, calls: list[Operation], allowed: int) -> Iterator[CoSchedule]:
-    """The first time in each meeting that too many of these calls of one lane were open together."""
+def _over_the_limit(calls: list[Operation], allowed: int) -> tuple[list[Operation], int]:
+    """Of one overlap, the calls that were open when the limit was first passed; and how often it was passed again."""
     found: list[Operation] = []
     more = 0
     under_way: list[Operation] = []
-    for call in calls:
+    for call in calls:  # properties are not used: this loop is run for every overlap of every history that is explored
         seq = call.invoke.seq
-        if under_way:  # tested inline: this loop is run for every call of every history that is explored
-            under_way = [op for op in under_way if op.end is None or op.end.seq > seq]
-            if found and not under_way:
-                yield _meeting(history, found, more)
-                found, more = [], 0
+        under_way = [op for op in under_way if op.end is None or op.end.seq > seq]
         # The oldest call of each worker; one that had a call open before it adds nothing.
-        oldest = {op.invoke.actor: op for op in reversed(under_way)} if under_way else {}
+        oldest = {op.invoke.actor: op for op in reversed(under_way)}
         under_way.append(call)
-        if len(oldest) >= allowed and call.actor not in oldest:
+        if len(oldest) >= allowed and call.invoke.actor not in oldest:
             more += bool(found)
             found = found or [*sorted(oldest.values(), key=lambda op: op.opened), call]
-    if found:
-        yield _meeting(history, found, more)
+    return found, more
 
 
-def _meeting(history: History, found: list[Operation], more: int) -> CoSchedule:
+def _co_schedule(history: History, found: list[Operation], more: int) -> CoSchedule:
     *before, last = found
     labels = tuple(dict.fromkeys(history.label(op.invoke.grant, op.bearer) for op in found))
     bearers = {(op.invoke.grant, op.bearer) for op in found}
@@ -80,23 +70,23 @@ def _together(before: list[Operation], last: Operation) -> str:
 
 
 def check_stale_bearer(history: History) -> Iterator[StaleBearer]:
-    """No worker presents a bearer again after the service has told it that this one is expired or revoked.
+    """No worker presents a bearer again after the service has answered it that this one is expired or revoked.
 
     A request that was under way before, and one that succeeds (the service's clock was put back), is none.
     """
-    told: dict[tuple[str, str | None, str | None], list[Operation]] = {}
+    refused: dict[tuple[str, str | None, str | None], list[Operation]] = {}
     for op in history.operations:
         end = op.end
         if end is not None and end.type == "fail" and op.f != "token" and _is_over(end.status, end.get("reason")):
-            told.setdefault((op.actor, op.grant, op.bearer), []).append(op)
-    if not told:
+            refused.setdefault((op.actor, op.grant, op.bearer), []).append(op)
+    if not refused:
         return
-    sent: dict[tuple[str, str | None, str | None], list[Operation]] = {key: [] for key in told}
+    sent: dict[tuple[str, str | None, str | None], list[Operation]] = {key: [] for key in refused}
     for op in history.operations:
         key = (op.actor, op.grant, op.bearer)
         if op.f != "token" and key in sent:
             sent[key].append(op)
-    for (actor, grant, bearer), refusals in told.items():
+    for (actor, grant, bearer), refusals in refused.items():
         pairs = list(_again(sent[actor, grant, bearer], refusals))
         if pairs:
             first, again = pairs[0]
@@ -119,11 +109,11 @@ def _is_over(status: int | None, reason: str | None) -> bool:
 
 
 def _again(sent: list[Operation], refusals: list[Operation]) -> Iterator[tuple[Operation, Operation]]:
-    """Each request that should not have been sent, with the refusal that its worker had been told."""
+    """Each request that should not have been sent, with the refusal that its worker had received."""
     good = 0
     for op in sent:
         if op.outcome == "ok":
-            if op.f == "call":  # some others are answered whatever the bearer is worth
+            if op.f == "call":  # requests of other kinds succeed under a dead bearer, too
                 good = op.opened
             continue
         first = next((no for no in refusals if no.closed is not None and good < no.closed < op.opened), None)

@@ -1,4 +1,4 @@
-"""What others have seen and noted: jobs that never ended, and tokens where they should not be."""
+"""What other parts have noted in the history: jobs that never ended, and tokens where they should not be."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check_starvation(history: History) -> Iterator[Starvation | Deadlock]:
 
 
 def check_token_leak(history: History) -> Iterator[TokenLeak]:
-    """No live token in an argv, a log, or a file that others may read. Each token is told once for each place."""
+    """No live token in an argv, a log, or a file that others may read. Each token counts once for each place."""
     places: dict[tuple[str | None, str | None, str | None], list[Event]] = {}
     for note in history.noted("leak"):
         places.setdefault((note.grant, note.get("token"), note.get("where")), []).append(note)

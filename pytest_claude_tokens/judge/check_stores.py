@@ -50,8 +50,8 @@ def check_forced_login(history: History) -> Iterator[ForcedLogin]:
         if grant.death == "reuse":
             yield _died_by_reuse(history, grant)
         elif grant.death not in _BY_ITSELF and not grant.usable:
-            told = joined(grant.labels) if grant.labels else "a live refresh token"
-            where = f"no store has {told}" if grant.stores else f"{told} reached no worker"
+            token = joined(grant.labels) if grant.labels else "a live refresh token"
+            where = f"no store has {token}" if grant.stores else f"{token} reached no worker"
             cause = f"a person has to log in again: {where}"
             if grant.stores:
                 cause += f"; {_found(history, grant.stores)}"
@@ -89,7 +89,7 @@ def _died_by_reuse(history: History, grant: _Grant) -> ForcedLogin:
         labels=[label, *(history.label(grant.name, token) for token in killed)],
         grant=grant.name,
         cause=f"a person has to log in again: reuse detection revoked the grant when {label} came again{whose}",
-        # Where nobody held the newest token any more, the reuse took nothing from anybody.
+        # Where the newest token was lost already, the reuse took nothing from any worker.
         excuse=grant.trail.excuse(grant.name, killed, before=reuse.seq) if killed else "",
     )
 
@@ -141,7 +141,7 @@ def _did(ours: Event) -> str:
     return f"{ours.f} {ours.actor} (#{ours.seq})"
 
 
-# What is known about a grant.
+# A grant at the end.
 
 
 @dataclass
@@ -158,7 +158,7 @@ class _Grant:
 
     @cached_property
     def labels(self) -> list[str]:
-        """The refresh tokens that the service accepts, as people are told them."""
+        """The refresh tokens that the service accepts, as reports show them."""
         return [self.history.label(self.name, token) for token in self.accepts]
 
     @cached_property
@@ -168,7 +168,7 @@ class _Grant:
 
     @property
     def usable(self) -> bool:
-        """Whether somebody can go on with it without a new login."""
+        """Whether a worker can go on with it without a new login."""
         if self.stores:
             return self.kept
         return any(self.trail.reached(self.name, token) for token in self.accepts)
@@ -267,7 +267,7 @@ class _Trail:
         return any(op.outcome == "ok" and (op.closed or 0) < before for op in self.brought.get(key, ()))
 
     def excuse(self, grant: str, tokens: list[str], before: float = float("inf")) -> str:
-        """Why it is our doing that nobody has any of these tokens; ``""`` where it is not."""
+        """Why it is our doing that no worker and no store has any of these tokens; ``""`` where it is not."""
         reasons = [self._why_lost(grant, token, before) for token in tokens]
         return f"we did that: {joined(list(dict.fromkeys(reasons)))}" if all(reasons) else ""
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pytest_claude_tokens.judge.lifetimes import Lifetimes
 from pytest_claude_tokens.judge.violations import BlindReplay, DoubleSpend, RefreshStorm
-from pytest_claude_tokens.judge.wording import by
+from pytest_claude_tokens.judge.wording import by, count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fake_server.events import Event
     from pytest_claude_tokens.judge.history import History, Operation
 
 __all__ = ["check_blind_replay", "check_double_spend", "check_refresh_storm"]
@@ -55,7 +56,7 @@ class _Tolerance:
 def check_double_spend(history: History) -> Iterator[DoubleSpend]:
     """No refresh token is sent while a request with it is open, or after the success of one has come.
 
-    The first pair of each token is told. Where the policy makes all its pairs harmless, the first one is excused.
+    A violation shows the first pair of its token. Where the policy makes all its pairs harmless, the first is excused.
     """
     tolerance: _Tolerance | None = None
     for sent in history.presentations.values():
@@ -72,7 +73,7 @@ def check_double_spend(history: History) -> Iterator[DoubleSpend]:
                 wrong.append((tolerance.completed(second, pair, second), pair, second))
             elif earlier:
                 harmless.append((second.opened, earlier[0], second))
-            if tolerance.rotates or not earlier:  # else one earlier request says all
+            if tolerance.rotates or not earlier:  # else all later ones collide with the first, too
                 earlier.append(second)
         if wrong or harmless:
             yield _double_spend(history, wrong or harmless, "" if wrong else tolerance.reason)
@@ -133,10 +134,32 @@ def _blind_replay(history: History, pairs: list[tuple[int, Operation, Operation]
         operations=(lost, second),
         labels=(label,),
         grant=lost.grant,
-        cause=f"replay after an unknown outcome: whether #{lost.opened} spent {label} nobody could know ({how})",
+        cause=f"replay after an unknown outcome: whether #{lost.opened} had spent {label} could not be known ({how})",
         more=len(pairs) - 1,
         excuse=excuse,
     )
+
+
+@dataclass(slots=True)
+class _Refreshes:
+    """The refresh requests of one grant that count, in the order of their ends."""
+
+    ended: list[Operation] = field(default_factory=list)
+    too_many: tuple[int, int] | None = None
+    """Requests, and access tokens that had ended, when there were too many requests for the first time."""
+    more: int = 0
+    """How often one more was too many after that."""
+
+    def add(self, op: Operation, tokens: int) -> bool:
+        """Count a request at whose end ``tokens`` access tokens had ended. Whether it is the first too many."""
+        self.ended.append(op)
+        if len(self.ended) <= tokens + 1:
+            return False
+        if self.too_many is not None:
+            self.more += 1
+            return False
+        self.too_many = len(self.ended), tokens
+        return True
 
 
 def check_refresh_storm(history: History) -> Iterator[RefreshStorm]:
@@ -147,34 +170,36 @@ def check_refresh_storm(history: History) -> Iterator[RefreshStorm]:
     if all(len(ops) < 2 for ops in sent.values()):
         return
     decided = {note.op for note in history.noted("commit")}
-    refreshes = {op.closed: op for ops in sent.values() for op in ops if _counts(op, history, decided)}
-    counted: dict[str | None, list[Operation]] = {grant: [] for grant in sent}
-    excess: dict[str | None, tuple[int, int]] = {}
-    more = dict.fromkeys(sent, 0)
-    for event, ended in _lives(history):
-        operation = refreshes.get(event.seq)
-        if operation is None:
-            continue
-        grant = operation.invoke.grant
-        counted[grant].append(operation)
-        if len(counted[grant]) > ended(grant) + 1:
-            if grant in excess:
-                more[grant] += 1
-            else:
-                excess[grant] = len(counted[grant]), ended(grant)
-    for grant, (requests, ends) in excess.items():
-        *_, last = ended_so = counted[grant][:requests]
-        ops = sorted(ended_so, key=lambda op: op.opened)  # as they were sent
-        tokens = "1 access token" if ends == 1 else f"{ends} access tokens"
-        yield RefreshStorm(
-            f"{history.label(grant, grant)}: {requests} refreshes, {tokens} ended",
-            seq=last.closed or 0,
-            operations=ops,
-            labels=dict.fromkeys(history.label(grant, op.refresh) for op in ops),
-            grant=grant,
-            cause=f"{requests} refresh requests although only {tokens} had ended",
-            more=more[grant],
-        )
+    counted = {op.closed: op for ops in sent.values() for op in ops if _counts(op, history, decided)}
+    refreshes = {grant: _Refreshes() for grant in sent}
+    storms: list[str | None] = []
+    lifetimes = Lifetimes(history)
+    for event in history.events:
+        lifetimes.observe(event)
+        operation = counted.get(event.seq)
+        if operation is not None:
+            grant = operation.invoke.grant
+            if refreshes[grant].add(operation, lifetimes.ended(grant)):
+                storms.append(grant)
+    for grant in storms:
+        yield _refresh_storm(history, grant, refreshes[grant])
+
+
+def _refresh_storm(history: History, grant: str | None, refreshes: _Refreshes) -> RefreshStorm:
+    assert refreshes.too_many is not None
+    requests, ends = refreshes.too_many
+    *_, last = until_then = refreshes.ended[:requests]
+    ops = sorted(until_then, key=lambda op: op.opened)  # as they were sent
+    tokens = count(ends, "access token")
+    return RefreshStorm(
+        f"{history.label(grant, grant)}: {requests} refreshes, {tokens} ended",
+        seq=last.closed or 0,
+        operations=ops,
+        labels=dict.fromkeys(history.label(grant, op.refresh) for op in ops),
+        grant=grant,
+        cause=f"{requests} refresh requests although only {tokens} had ended",
+        more=refreshes.more,
+    )
 
 
 def _counts(op: Operation, history: History, decided: set[int | None]) -> bool:
@@ -193,66 +218,3 @@ def _counts(op: Operation, history: History, decided: set[int | None]) -> bool:
         # Refused by its form alone (invalid_scope, which clients answer with a second try): nothing was redeemed.
         return not op.committed or op.op in decided
     return True
-
-
-def _lives(history: History) -> Iterator[tuple[Event, _Ended]]:
-    """Each event, and how many access tokens of a grant had ended by then.
-
-    A token ends once: by expiry, by ``expire`` or ``revoke`` or a revocation that came of a reuse, or by its first 401.
-    One that has ended stays so when the service's clock goes back.
-    """
-    ended = _Ended(history)
-    unauthorized = {
-        op.closed: (op.grant, op.bearer) for op in history.operations if op.status == 401 and op.f != "token"
-    }
-    for event in history.events:
-        ended.at(event.t)
-        if event.type == "note":
-            if event.f in ("login", "commit"):
-                ended.issue(event, event.get("expires"))
-            for label in event.get("ended") or event.get("revoked") or ():
-                ended.end(event.grant, label)
-        elif event.seq in unauthorized:
-            ended.end(*unauthorized[event.seq])
-        elif event.issued:
-            ended.issue(event, None)
-        yield event, ended
-
-
-class _Ended:
-    """The access tokens of each grant, and which of them have ended."""
-
-    def __init__(self, history: History) -> None:
-        logins = {note.grant for note in history.noted("login")}
-        self._life = float(history.policy.get("expires_in", 28800))
-        self._now = -math.inf
-        self._live: dict[str | None, dict[str, float]] = {}
-        # Of a grant whose login was not recorded, the first access token is taken to have ended.
-        self._over: dict[str | None, set[str]] = {
-            grant: set() if grant in logins else {"at#1"} for grant, _ in history.presentations
-        }
-
-    def __call__(self, grant: str | None) -> int:
-        self._sweep(grant)
-        return len(self._over[grant])
-
-    def at(self, t: float) -> None:
-        if t < self._now:
-            for grant in self._live:
-                self._sweep(grant)
-        self._now = t
-
-    def issue(self, event: Event, expires: float | None) -> None:
-        label = (event.issued or {}).get("access")
-        live = self._live.setdefault(event.grant, {})
-        if label is not None and label not in live:
-            live[label] = event.t + self._life if expires is None else expires
-
-    def end(self, grant: str | None, label: str | None) -> None:
-        if label is not None and label.startswith("at#") and grant in self._over:
-            self._over[grant].add(label)
-
-    def _sweep(self, grant: str | None) -> None:
-        for label, expires in self._live.get(grant, {}).items():
-            if expires <= self._now:
-                self.end(grant, label)

@@ -1,6 +1,6 @@
 """What happened, as a value: events in their order, and the requests that they are the two ends of.
 
-A history is judged by :func:`pytest_claude_tokens.judge.judging.judge`; it judges nothing itself. Its order is that of
+A history is judged by :func:`pytest_claude_tokens.judge.judge`; it judges nothing itself. Its order is that of
 ``seq``, never that of ``t``.
 """
 
@@ -63,7 +63,7 @@ class Operation:
 
     @property
     def opened(self) -> int:
-        """The ``seq`` of its invoke: the number by which people are told about it."""
+        """The ``seq`` of its invoke: the number by which reports name it."""
         return self.invoke.seq
 
     @property
@@ -73,12 +73,12 @@ class Operation:
 
     @property
     def outcome(self) -> Outcome:
-        """How it ended: ``info`` where nobody knows, ``open`` where it has not."""
+        """How it ended: ``info`` where that is unknown, ``open`` where it has not."""
         return self.end.type if self.end else "open"  # type: ignore[return-value]  # an end is one of the three
 
     @property
     def status(self) -> int | None:
-        """The HTTP status that the client was told."""
+        """The HTTP status that the client got."""
         return self.end.status if self.end else None
 
     @property
@@ -180,7 +180,7 @@ class History:
         return found
 
     def label(self, grant: str | None, label: str | None) -> str:
-        """What people are told for the token ``label`` of ``grant``: ``rt#1``, with several grants ``work:rt#1``."""
+        """What reports show for the token ``label`` of ``grant``: ``rt#1``, with several grants ``work:rt#1``."""
         label = label or "no token"
         accounts = self.accounts
         return f"{accounts[grant]}:{label}" if grant in accounts and len(accounts) > 1 else label
@@ -189,39 +189,50 @@ class History:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a history file.
 
-        A last line that its writer did not finish (the header itself, if it is the only one) is skipped, and told in
-        :attr:`torn` and :attr:`notes`; so is the lack of an end that the header has promised. Raises ``ValueError`` for
-        any other line that can't be read, and ``OSError`` where the file can't.
+        A last line that its writer did not finish (the header itself, if it is the only one) is skipped;
+        :attr:`torn` and :attr:`notes` say so. They also say where the end is missing that the header has promised.
+        Raises ``ValueError`` for any other line that can't be read, and ``OSError`` where the file can't.
         """
         with open(path, "rb") as file:
             lines = [(number, line) for number, line in enumerate(file.read().split(b"\n"), 1) if line.strip()]
+        if not lines:
+            raise ValueError(f"{path} is empty: a history begins with a header; was its writer ever started?")
+        last = lines[-1][0]
         events: list[Event] = []
         numbers: dict[int, int] = {}
         notes: list[str] = []
         for number, line in lines:
-            try:
-                event = Event.from_json(line.decode("utf-8"))
-            except (json.JSONDecodeError, UnicodeDecodeError):
-                if number != lines[-1][0] or not (events or _begins_header(line)):
-                    raise ValueError(_told(path, number, "is not JSON", bool(events))) from None
+            event = _read_event(path, number, line, first=not events, last=number == last)
+            if event is None:
                 notes.append(f"line {number} is torn (its writer was killed) and was skipped")
-                continue
-            except ValueError as error:
-                raise ValueError(_told(path, number, f"is no event: {error}", bool(events))) from None
-            if not events and event.type != "header":
-                raise ValueError(_told(path, number, "is not the header", False))
-            numbers[event.seq] = number
-            events.append(event)
-        if events and events[0].get("ends") and not notes and not any(event.f == "end" for event in events[1:]):
-            notes.append(f"it is torn after line {lines[-1][0]}: its writer was killed, or is still at work")
-        if notes and not events:
-            events.append(Event(seq=0, t=0.0, actor="service", type="header", f="header"))
+            else:
+                numbers[event.seq] = number
+                events.append(event)
         if not events:
-            raise ValueError(f"{path} is empty: a history begins with a header; was its writer ever started?")
+            events.append(Event(seq=0, t=0.0, actor="service", type="header", f="header"))
+        if events[0].get("ends") and not notes and not any(event.f == "end" for event in events[1:]):
+            notes.append(f"it is torn after line {last}: its writer was killed, or is still at work")
         try:
             return cls(events[0], events[1:], torn=bool(notes), notes=notes)
         except _Broken as broken:
-            raise ValueError(_told(path, numbers[broken.seq], f"(#{broken.seq}) {broken.why}", True)) from None
+            raise ValueError(
+                _unreadable(path, numbers[broken.seq], f"(#{broken.seq}) {broken.why}", begun=True)
+            ) from None
+
+
+def _read_event(path: str | os.PathLike[str], number: int, line: bytes, *, first: bool, last: bool) -> Event | None:
+    """The event of one line; ``None`` for a last line that its writer did not finish."""
+    try:
+        event = Event.from_json(line.decode("utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        if last and (not first or _begins_header(line)):
+            return None
+        raise ValueError(_unreadable(path, number, "is not JSON", begun=not first)) from None
+    except ValueError as error:
+        raise ValueError(_unreadable(path, number, f"is no event: {error}", begun=not first)) from None
+    if first and event.type != "header":
+        raise ValueError(_unreadable(path, number, "is not the header", begun=False))
+    return event
 
 
 def _begins_header(line: bytes) -> bool:
@@ -239,7 +250,7 @@ class _Broken(ValueError):
         self.why = why
 
 
-def _told(path: str | os.PathLike[str], number: int, what: str, begun: bool) -> str:
+def _unreadable(path: str | os.PathLike[str], number: int, what: str, *, begun: bool) -> str:
     remedy = (
         "only a last line may be torn; take the file as it was written, or cut it before this line"
         if begun

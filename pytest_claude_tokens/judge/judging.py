@@ -62,7 +62,7 @@ def judge(history: History, *, allow: Iterable[str] | None = None, limit: int | 
     """
     notes: list[Note] = []
     try:
-        allowed, judged = _asked(history, allow)
+        allowed, judged = _asked_for(history, allow)
     except Exception as error:  # noqa: BLE001 - as below
         notes.append(Note("crashed", f"the header can't be read: {type(error).__name__}: {error}"))
         allowed, judged = frozenset(), frozenset(CHECKERS)
@@ -71,29 +71,29 @@ def judge(history: History, *, allow: Iterable[str] | None = None, limit: int | 
     found: list[Violation] = []
     for name, check in CHECKERS.items():
         try:
-            seen = list(check_co_schedule(history, limit) if name == "co-schedule" else check(history))
-        except Exception as error:  # noqa: BLE001 - whatever a history does to a checker, it is not a violation
+            yielded = list(check_co_schedule(history, limit) if name == "co-schedule" else check(history))
+        except Exception as error:  # noqa: BLE001 - a checker that crashes has found no violation
             notes.append(Note("crashed", f"{name} could not be judged: {type(error).__name__}: {error}"))
             continue
-        for violation in seen:
-            told = f"{name}: {violation}"
+        for violation in yielded:
+            text = f"{name}: {violation}"
             if violation.excuse:
-                notes.append(Note("excused", f"{told}: {violation.excuse}", violation))
+                notes.append(Note("excused", f"{text}: {violation.excuse}", violation))
             elif name in allowed:
-                notes.append(Note("allowed", f"{told}: allowed", violation))
+                notes.append(Note("allowed", f"{text}: allowed", violation))
             elif name not in judged:
-                notes.append(Note("unjudged", f"{told}: not judged here", violation))
+                notes.append(Note("unjudged", f"{text}: not judged here", violation))
             else:
                 found.append(violation)
     if found:
         found.sort(key=lambda violation: violation.order)
         found[0].others = tuple(found[1:])
         return Verdict(State.INVALID, tuple(found), tuple(notes))
-    unknown = any(note.why in ("torn", "stuck", "crashed") for note in notes)
+    unknown = any(note.is_reason for note in notes)
     return Verdict(State.UNKNOWN if unknown else State.VALID, (), tuple(notes))
 
 
-def _asked(history: History, allow: Iterable[str] | None) -> tuple[frozenset[str], frozenset[str]]:
+def _asked_for(history: History, allow: Iterable[str] | None) -> tuple[frozenset[str], frozenset[str]]:
     """The invariants that are only noted, and those that fail a test."""
     header = history.header
     allowed = header.get("allow") or () if allow is None else allow

@@ -22,6 +22,9 @@ class State(StrEnum):
     UNKNOWN = "UNKNOWN"
 
 
+_REASONS: frozenset[Why] = frozenset(("torn", "stuck", "crashed"))
+"""Kinds of notes for which a history without a violation can't be called valid."""
+
 _EXIT = {State.VALID: 0, State.INVALID: 1, State.UNKNOWN: 3}
 
 
@@ -38,17 +41,27 @@ class Note:
     text: str
     violation: Violation | None = None
 
+    @property
+    def is_reason(self) -> bool:
+        """Whether it is one of the reasons for UNKNOWN."""
+        return self.why in _REASONS
+
     def __str__(self) -> str:
         return self.text
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``violations`` come in the order in which they are to be told: the first one is raised."""
+    """``violations`` come in the order in which they are reported: the first one is raised."""
 
     state: State
     violations: tuple[Violation, ...] = ()
     notes: tuple[Note, ...] = ()
+
+    @property
+    def reasons(self) -> tuple[Note, ...]:
+        """The notes for which the history can't be called valid."""
+        return tuple(note for note in self.notes if note.is_reason)
 
     @property
     def exit_status(self) -> int:

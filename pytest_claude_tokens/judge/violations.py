@@ -10,6 +10,8 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pytest_claude_tokens.judge.wording import HEADLINE_LENGTH, clip
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT",
-    "HEADLINE",
     "INVARIANTS",
     "STORE_INVARIANTS",
     "VIOLATIONS",
@@ -37,9 +38,6 @@ __all__ = [
     "Unknown",
     "Violation",
 ]
-
-HEADLINE = 60
-"""Characters of the longest headline: what pytest's summary line shows beside the name of a test."""
 
 
 class _Finding(AssertionError):
@@ -89,7 +87,7 @@ class Violation(_Finding):
         more: int = 0,
         excuse: str = "",
     ) -> None:
-        super().__init__(clip(headline, HEADLINE))
+        super().__init__(clip(" ".join(headline.split()), HEADLINE_LENGTH))
         self.seq = seq
         self.at_end = at_end
         self.operations = tuple(operations)
@@ -103,7 +101,7 @@ class Violation(_Finding):
 
     @property
     def headline(self) -> str:
-        """The one sentence, at most :data:`HEADLINE` characters."""
+        """The one sentence, at most :data:`~pytest_claude_tokens.judge.wording.HEADLINE_LENGTH` characters."""
         return str(self)
 
     @property
@@ -119,7 +117,7 @@ class DoubleSpend(Violation):
 
 
 class BlindReplay(Violation):
-    """A refresh token was sent again although nobody knew what had become of its first request."""
+    """A refresh token was sent again although the outcome of its first request was unknown."""
 
     invariant = "blind-replay"
 
@@ -137,13 +135,13 @@ class LostRotation(Violation):
 
 
 class ForcedLogin(Violation):
-    """A grant ended with no live refresh token in anybody's hands: a person has to log in again."""
+    """A grant ended, and no worker or store had a live refresh token: a person has to log in again."""
 
     invariant = "forced-login"
 
 
 class StaleBearer(Violation):
-    """A worker presented a bearer again that, as it had been told, was expired or revoked."""
+    """A worker presented a bearer again after it had been refused as expired or revoked."""
 
     invariant = "stale-bearer"
 
@@ -217,9 +215,3 @@ STORE_INVARIANTS: frozenset[str] = frozenset(("lost-rotation", "store-regression
 
 DEFAULT: frozenset[str] = frozenset(INVARIANTS) - STORE_INVARIANTS
 """Those that always fail a test."""
-
-
-def clip(text: str, width: int) -> str:
-    """``text`` on one line in at most ``width`` characters, its end cut off where it is longer."""
-    text = " ".join(text.split())
-    return text if len(text) <= width else text[: width - 3] + "..."

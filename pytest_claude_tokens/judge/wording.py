@@ -1,15 +1,26 @@
-"""The words in which all checkers speak."""
+"""How the checkers word a headline: names, lists, plurals, and how a sentence is cut to its length."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_claude_tokens.judge.violations import HEADLINE
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["by", "fitted", "joined"]
+__all__ = ["HEADLINE_LENGTH", "by", "clip", "count", "fitted", "joined"]
+
+HEADLINE_LENGTH = 60
+"""Characters of the longest headline: what pytest's summary line shows beside the name of a test."""
+
+
+def clip(text: str, length: int) -> str:
+    """``text`` in at most ``length`` characters, with ``...`` in place of its end where it is longer."""
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """``1 request``, ``2 requests``, ``1,000 requests``; ``plural`` where it is more than an added s."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def joined(words: Sequence[str]) -> str:
@@ -21,7 +32,7 @@ def joined(words: Sequence[str]) -> str:
 def fitted(sentence: Callable[[int], str], widest: int) -> str:
     """``sentence`` with its names cut to as many characters as make it fit a headline."""
     for width in range(widest, 6, -1):
-        if len(text := sentence(width)) <= HEADLINE:
+        if len(text := sentence(width)) <= HEADLINE_LENGTH:
             return text
     return sentence(6)
 
@@ -37,7 +48,7 @@ def by(label: str, deeds: Sequence[tuple[str, str]]) -> str:
 
     widest = max(len(label), *(len(actor) for actor, _ in deeds))
     text = fitted(sentence, widest)
-    if len(text) <= HEADLINE or len(deeds) < 3:
+    if len(text) <= HEADLINE_LENGTH or len(deeds) < 3:
         return text
     others = f"{len(deeds) - 1} more"
     return fitted(lambda width: f"{sentence(width, deeds[:1])} and {others}", widest)

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import pytest
 
 from fake_server.secrecy import told
-from pytest_claude_tokens import report
 from pytest_claude_tokens.guard import guard
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.handle.judgement import replaceable
 from pytest_claude_tokens.judge.violations import Unknown, Violation
 from pytest_claude_tokens.plugin import exploring, options
+from pytest_claude_tokens.report import folder as report_folder
+from pytest_claude_tokens.report.evidence import HISTORY, Evidence, attach, evidence_of, findings
+from pytest_claude_tokens.report.section import SECTION, section
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,9 +103,9 @@ class Handle(ClaudeTokens):
     def _keep(self, found: _F) -> _F:
         if found is None:
             return found
-        known = report.Evidence(history=self.history.taken())
+        known = Evidence(history=self.history.taken())
         save(options.current(self._config), known)
-        report.attach(found, known)
+        attach(found, known)
         return found
 
     def __exit__(
@@ -212,10 +214,10 @@ class _CallPhase:
 # The report.
 
 
-def save(item: pytest.Item, known: report.Evidence) -> None:
+def save(item: pytest.Item, known: Evidence) -> None:
     """Write the folder of a failure of ``item``, and note in ``known`` where it is."""
     try:
-        folder = report.save(options.report_folder(item.config), item.nodeid, known)
+        folder = report_folder.save(options.report_folder(item.config), item.nodeid, known)
     except OSError as error:
         known.folder, known.trouble = None, f"no history was written: {error.strerror or error}"
     else:
@@ -226,18 +228,18 @@ def save(item: pytest.Item, known: report.Evidence) -> None:
 def tell(item: pytest.Item, error: BaseException | None, made: pytest.TestReport) -> None:
     """Put what was found into the report of a phase of ``item``, which ended with ``error``."""
     called = made.when == "call"
-    found = [*report.findings(error), *(item.stash.get(_ASIDE, ()) if called else ())]
+    found = [*findings(error), *(item.stash.get(_ASIDE, ()) if called else ())]
     facts = item.stash.get(FACTS, {}).copy() if called else {}
     for number, one in enumerate(found, 1):
-        known = report.evidence(one)
+        known = evidence_of(one)
         assert known is not None
-        known.name = report.HISTORY if number == 1 else f"history-{number}.jsonl"
+        known.name = HISTORY if number == 1 else f"history-{number}.jsonl"
         save(item, known)
-        text = report.section(one)
+        text = section(one)
         text = text if one is error else f"{_headline(one)}\n{text}"
         # A section of the `longrepr` is shown whatever --show-capture says.
-        add = getattr(made.longrepr, "addsection", lambda *section: made.sections.append(section))
-        add(report.SECTION, text)
+        add = getattr(made.longrepr, "addsection", lambda *new: made.sections.append(new))
+        add(SECTION, text)
         if _is_ours(one):
             facts.setdefault("violations", []).append(_headline(one))
     if made.when == "setup":  # perhaps not the first one

@@ -15,7 +15,7 @@ from pytest_claude_tokens.plugin import options
 from pytest_claude_tokens.search import context
 
 if TYPE_CHECKING:
-    from pytest_claude_tokens.report import Evidence
+    from pytest_claude_tokens.report.evidence import Evidence
 
 __all__ = ["Search", "command", "is_explored"]
 
@@ -82,7 +82,7 @@ def _context(item: Any) -> context.ExplorationContext:
 
     def reported(report: context.Report) -> None:
         facts = item.stash.setdefault(call_phase.FACTS, {})
-        facts["explored"] = {"schedules": report.schedules, "says": report.text()}
+        facts["explored"] = {"schedules": report.schedules, "summary": report.text()}
 
     def failed(known: Evidence) -> None:
         call_phase.save(item, known)

@@ -83,6 +83,8 @@ def _runs_many_examples(request: pytest.FixtureRequest) -> bool:
     """Whether the test is one of Hypothesis's, and its author hasn't said that this is meant."""
     if not getattr(request.function, "is_hypothesis_test", False):
         return False
-    settings = getattr(request.function, "_hypothesis_internal_use_settings", None)
+    from pytest_claude_tokens.search.hypothesis_engine import decorations
+
+    settings = decorations(request.function).settings
     suppressed = {check.name for check in getattr(settings, "suppress_health_check", ())}
     return "function_scoped_fixture" not in suppressed

@@ -90,7 +90,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
     facts = [report.claude_tokens for report in reports if hasattr(report, "claude_tokens")]
     if facts:
-        from pytest_claude_tokens.report import summary
+        from pytest_claude_tokens.report.summary import summary
 
         for line in summary(facts, every=config.get_verbosity() > 0):
             terminalreporter.write_line(line)

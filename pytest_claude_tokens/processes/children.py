@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pytest_claude_tokens.guard import guard
+from pytest_claude_tokens.guard import audit
 from pytest_claude_tokens.processes.reaper import Reaper
 from pytest_claude_tokens.processes.worker import WorkerProcess
 
@@ -36,18 +36,21 @@ class Children:
         if self.claude is None:
             from pytest_claude_tokens.claude import install
 
-            with guard.muted():
+            with audit.muted():
                 self.claude = install.install(self._endpoints.folder / "bin")
         return self.claude
 
     def spawn(self, arguments: Sequence[str], *, worker: str, environment: Mapping[str, str]) -> WorkerProcess:
         """Start a program as ``worker``."""
-        self._reaper.start()
         process = WorkerProcess(
-            self._server, arguments, worker=worker, environment=environment, folder=str(self._endpoints.folder)
+            self._server,
+            arguments,
+            worker=worker,
+            environment=environment,
+            folder=str(self._endpoints.folder),
+            reaper=self._reaper,
         )
         self._started.append(process)
-        self._reaper.begun(process.pid)
         return process
 
     def variables(self, worker: str | None, path: str) -> dict[str, str]:
@@ -75,6 +78,5 @@ class Children:
         try:
             for process in self._started:
                 process.close()
-                self._reaper.ended(process.pid)
         finally:
             self._reaper.close()

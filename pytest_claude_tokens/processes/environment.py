@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from pytest_claude_tokens.guard.guard import MARKER
+from pytest_claude_tokens.guard.hosts import MARKER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -68,7 +68,7 @@ def _dropped(name: str) -> bool:
 
 
 def _as_user(url: str, worker: str) -> str:
-    """The proxy's URL with the worker as its user. The password says nothing, but requests sends no user without."""
+    """The proxy's URL with the worker as its user. The password is a dummy: requests sends no user name without one."""
     parts = urlsplit(url)
     return parts._replace(netloc=f"{quote(worker, safe='')}:x@{parts.netloc}").geturl()
 
@@ -85,7 +85,7 @@ def environ(wanted: Mapping[str, str]) -> Iterator[None]:
 
 
 def _become(wanted: Mapping[str, str]) -> None:
-    """Change what differs: a thread that reads meanwhile never finds the environment empty."""
+    """Change only what differs: clearing it first would leave other threads without a PATH for a moment."""
     for name in set(os.environ) - set(wanted) - {_PYTEST}:
         del os.environ[name]
     for name, value in wanted.items():

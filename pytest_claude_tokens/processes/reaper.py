@@ -1,7 +1,9 @@
 """Ends the process groups of a program that was killed, and so could not end them itself.
 
-A shell reads which groups there are from a pipe. Nobody but the program holds the pipe's other end (a fork of it lets
-go at once): when that closes without the last group taken back, the program is gone, however it came to its end.
+A shell reads which groups there are from a pipe, and the program alone holds the pipe's other end (a fork of it closes
+its copy at once). When the pipe ends without the word that all is over, the program has died, however that came about,
+and the shell kills the groups that are left. Unlike ``PR_SET_PDEATHSIG`` this works beyond Linux and reaches
+grandchildren.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import threading
 from contextlib import suppress
 from weakref import WeakSet
 
-from pytest_claude_tokens.guard import guard
+from pytest_claude_tokens.guard import audit
 
 __all__ = ["Reaper"]
 
@@ -29,8 +31,8 @@ for group in $groups; do kill -s KILL -- "-$group"; done
 """
 
 
-_PATIENCE = 2.0
-"""Seconds that the shell gets to end in."""
+_SHELL_TIMEOUT_SECONDS = 2.0
+"""Real time that the shell gets to end in, once it was told that all is over."""
 _all: WeakSet[Reaper] = WeakSet()
 
 
@@ -42,8 +44,8 @@ class Reaper:
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Be ready; nothing happens where it is."""
-        with self._lock, guard.muted():
+        """Start the shell, unless it runs."""
+        with self._lock, audit.muted():
             if self._shell is None:
                 _all.add(self)
                 self._shell = subprocess.Popen(
@@ -57,42 +59,46 @@ class Reaper:
 
     def begun(self, group: int) -> None:
         """A process group was made, just now."""
-        self._say(f"begun {group}")
+        self._write(f"begun {group}")
 
     def ended(self, group: int) -> None:
         """Nothing of the group is left: its number may become another one's."""
-        self._say(f"ended {group}")
+        self._write(f"ended {group}")
 
     def close(self) -> None:
         """End those that have not ended, and the watch."""
-        self._say("over")
-        shell = self.let_go()
+        self._write("over")
+        shell = self.release()
         if shell is not None:
             try:
-                shell.wait(_PATIENCE)
+                shell.wait(_SHELL_TIMEOUT_SECONDS)
             except subprocess.TimeoutExpired:
                 shell.kill()
                 shell.wait()
 
-    def let_go(self) -> subprocess.Popen[bytes] | None:
-        """Close this end of the pipe. A fork does so with its copy, or it would count as this process."""
+    def release(self) -> subprocess.Popen[bytes] | None:
+        """Close this end of the pipe, and return the shell.
+
+        A forked child does so with its copy of the pipe: were that open, the shell would take the child for the
+        program, and kill nothing when the program dies.
+        """
         shell, self._shell = self._shell, None
         if shell is not None and shell.stdin is not None:
             shell.stdin.close()
         return shell
 
-    def _say(self, line: str) -> None:
+    def _write(self, line: str) -> None:
         with self._lock:
             if self._shell is not None and self._shell.stdin is not None:
-                with suppress(BrokenPipeError):  # somebody has ended the shell: then nobody watches
+                with suppress(BrokenPipeError):  # the shell was ended from outside: nothing watches then
                     self._shell.stdin.write(f"{line}\n".encode())
 
 
 def _after_fork() -> None:
     for watch in list(_all):
-        shell = watch.let_go()
+        shell = watch.release()
         if shell is not None:
-            shell.returncode = 0  # it is no child of this process: nothing to wait for, or to warn of
+            shell.returncode = 0  # not a child of this process: without a status, `Popen` warns that it still runs
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -7,18 +7,19 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from fake_server.secrecy import shown
+from pytest_claude_tokens.processes.groups import ProcessGroup
 
 if TYPE_CHECKING:
     from fake_server.server import Server
+    from pytest_claude_tokens.processes.reaper import Reaper
 
 __all__ = ["WorkerProcess"]
 
-_LAST_WORDS = 2.0
-"""Seconds of real time that a killed process gets to be gone."""
+_KILL_TIMEOUT_SECONDS = 2.0
+"""Real time that a killed process gets to be gone."""
 
 
 class WorkerProcess:
@@ -28,57 +29,64 @@ class WorkerProcess:
     """
 
     def __init__(
-        self, server: Server, arguments: Sequence[str], *, worker: str, environment: Mapping[str, str], folder: str
+        self,
+        server: Server,
+        arguments: Sequence[str],
+        *,
+        worker: str,
+        environment: Mapping[str, str],
+        folder: str,
+        reaper: Reaper,
     ) -> None:
         self.worker = worker
         if isinstance(arguments, str | bytes):
-            raise TypeError(f"spawn({shown(arguments)}): a list of words is wanted, such as ['bash', '-c', 'echo hi']")
+            raise TypeError(f"spawn({shown(arguments)}): give a list of words, such as ['bash', '-c', 'echo hi']")
         self.arguments = tuple(map(os.fspath, arguments))
         if not self.arguments:
             raise ValueError("spawn([]): name a program, and its arguments after it")
         self._server = server
-        # Files and not pipes: nobody reads while the process runs, and it must never wait for that.
+        # Files and not pipes: they are read when the process has ended, and it must never wait for a reader.
         self._out: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed in close()
         self._err: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - idem
         try:
-            self._process = subprocess.Popen(
+            self._group = ProcessGroup(
                 self.arguments,
+                reaper,
                 stdin=subprocess.DEVNULL,
                 stdout=self._out,
                 stderr=self._err,
                 env=dict(environment),
-                start_new_session=True,
             )
         except BaseException:
             self._out.close()
             self._err.close()
             raise
-        self._told = False
+        self._exit_noted = False
         self._texts: tuple[str, str] | None = None
         self._note("spawn", program=os.path.basename(self.arguments[0]), pid=self.pid)
 
     @property
     def pid(self) -> int:
         """Its process id, which is the id of its group, too."""
-        return self._process.pid
+        return self._group.id
 
     @property
     def running(self) -> bool:
         """Whether it has not ended. Journals nothing."""
-        return self._process.poll() is None
+        return self._group.process.poll() is None
 
     @property
     def returncode(self) -> int | None:
         """Its exit status, negative for a signal; ``None`` while it runs."""
-        status = self._process.poll()
-        if status is not None and not self._told:
-            self._told = True
+        status = self._group.process.poll()
+        if status is not None and not self._exit_noted:
+            self._exit_noted = True
             self._note("exit", status=status)
         return status
 
     def wait(self, timeout: float | None = None) -> int:
         """Its exit status, when it has ended. Raises ``subprocess.TimeoutExpired`` after ``timeout`` seconds."""
-        self._process.wait(timeout)
+        self._group.process.wait(timeout)
         status = self.returncode
         assert status is not None
         return status
@@ -96,30 +104,26 @@ class WorkerProcess:
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal to the process and all that it has started; nothing happens where it has ended.
 
-        What it has asked for has no known outcome, if it is killed for sure: nobody waits until its connections end.
+        Under SIGKILL, what it has asked for has an unknown outcome at once: its connections are not waited for.
         """
         if self.returncode is None:
             with self._server.lock:
                 self._note("kill", signal=signal.Signals(number).name)
-                self._send(number)
+                self._group.send(number)
                 if number == signal.SIGKILL:
                     self._server.abandon(self.worker, "killed")
 
     def close(self) -> None:
-        """End it and whatever it has started, and keep what it has written."""
-        if self.returncode is None:
-            self._send(signal.SIGKILL)
-            self.wait(_LAST_WORDS)
-        else:
-            self._send(signal.SIGKILL)  # what it may have left behind in its group
+        """End it and all that it has started, and keep what it has written."""
+        ended = self.returncode is not None
+        self._group.kill()  # even where it has ended: it may have left something behind in its group
+        if not ended:
+            self.wait(_KILL_TIMEOUT_SECONDS)
+        self._group.release()
         if self._texts is None:
             self._texts = (_text(self._out), _text(self._err))
             self._out.close()
             self._err.close()
-
-    def _send(self, number: int) -> None:
-        with suppress(ProcessLookupError, PermissionError):  # the group has ended
-            os.killpg(self.pid, number)
 
     def _note(self, f: str, **facts: Any) -> None:
         with self._server.lock:

@@ -6,11 +6,12 @@ labels and never a secret.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pytest_claude_tokens.report.table import WIDTH, bars, clip, outcome, request, table
+from pytest_claude_tokens.judge.wording import count
+from pytest_claude_tokens.report.table import bars, outcome, request, table
+from pytest_claude_tokens.report.wording import one_line, paragraph
 
 if TYPE_CHECKING:
     from fake_server.events import Event
@@ -28,14 +29,15 @@ RULES: Mapping[str, str] = {
     "forced-login": "no grant ends without a live refresh token that reached a worker and, if it has stores, is in one",
     "stale-bearer": "no worker presents a bearer again after it was told that it is expired or revoked",
     "refresh-storm": "per grant: no more refresh requests than access tokens that ended, plus one",
-    "starvation": "every job ends, and nobody waits for ever",
+    "starvation": "every job ends, and no worker waits for ever",
     "store-regression": "a store never goes from a refresh token that the service accepts to one that it doesn't",
     "token-leak": "no live token in arguments, logs, or files that others may read",
 }
 """What each invariant asks for, in one sentence."""
 
 _MARGIN = " " * 8
-_OTHERS = 10  # other violations that are named; further ones are counted
+_LISTED_OTHERS = 10
+"""Other violations that are named; further ones are counted."""
 
 
 def story(
@@ -58,8 +60,8 @@ def story(
     blocks = [
         [
             *_sides(history, violation, sources or {}),
-            *_say("why", _why(history, violation)),
-            *_say("after", _after(history, violation)),
+            *_labelled("why", _why(history, violation)),
+            *_labelled("after", _after(history, violation)),
             *([f"replay  {replay}"] if replay else []),
         ],
         [*_rule(history, violation), *_remarks(remarks)],
@@ -80,19 +82,16 @@ def plain_story(
     folder: str | None = None,
     files: Sequence[str] = (),
 ) -> str:
-    """The section for what is no violation (such as the verdict UNKNOWN): what is said, and the history."""
-    said = [*_say("verdict", headline), *([f"replay  {replay}"] if replay else [])]
+    """The section for a finding that is no violation, such as the verdict UNKNOWN: its headline, and the history."""
+    first = [*_labelled("verdict", headline), *([f"replay  {replay}"] if replay else [])]
     facts = [*_facts(history), *_remarks(remarks)]
-    blocks = [said, facts, table(history, ()), [_kept(folder, files)] if folder else []]
+    blocks = [first, facts, table(history, ()), [_kept(folder, files)] if folder else []]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def _say(word: str, text: str) -> list[str]:
+def _labelled(word: str, text: str) -> list[str]:
     """``text`` beside its ``word``, as a hanging paragraph."""
-    if not text:
-        return []
-    plain = text.encode("ascii", "backslashreplace").decode()
-    return textwrap.wrap(plain, WIDTH, initial_indent=word.ljust(8), subsequent_indent=_MARGIN)
+    return paragraph(text, word.ljust(8), _MARGIN) if text else []
 
 
 # The two sides.
@@ -103,7 +102,7 @@ def _sides(history: History, violation: Violation, sources: Mapping[int, str]) -
     operations = violation.operations
     if not operations:
         event = next((event for event in history if event.seq == violation.seq), None)
-        return [] if event is None else [clip(f"at      #{event.seq}  {event.t:+.3f}s  {event.actor}  {event.f}")]
+        return [] if event is None else [one_line(f"at      #{event.seq}  {event.t:+.3f}s  {event.actor}  {event.f}")]
     *_, again = operations
     sides = [("again" if len(operations) > 1 else "at", again)]
     if len(operations) > 1:
@@ -114,23 +113,23 @@ def _sides(history: History, violation: Violation, sources: Mapping[int, str]) -
     for word, op in sides:
         number = f"#{op.opened}".ljust(numbers + 1)
         source = f"{sources[op.op]}  " if op.op in sources else ""
-        line = f"{word:<8}{number}  {op.invoke.t:+.3f}s  {op.actor:<{actors}}  {source}{_told(history, op)}"
-        lines.append(clip(line))
+        line = f"{word:<8}{number}  {op.invoke.t:+.3f}s  {op.actor:<{actors}}  {source}{_exchange(history, op)}"
+        lines.append(one_line(line))
     between = len(operations) - len(sides)
     return [*lines, f"{_MARGIN}and {between} more between these two"] if between > 0 else lines
 
 
-def _told(history: History, op: Operation) -> str:
+def _exchange(history: History, op: Operation) -> str:
     asked = request(history, op.invoke)
     return f"{asked} -> {outcome(history, op.end)}" if op.end else f"{asked}, still open"
 
 
-# Why: what the checker says, and what else the history shows.
+# Why: the cause that the checker names, and what else the history shows.
 
 
 def _why(history: History, violation: Violation) -> str:
-    known = [violation.cause, _hint(history, violation)]
-    return "; ".join(text for text in known if text) or "cause not recognised"
+    reasons = [violation.cause, _hint(history, violation)]
+    return "; ".join(reason for reason in reasons if reason) or "cause not recognised"
 
 
 def _hint(history: History, violation: Violation) -> str:
@@ -153,8 +152,8 @@ def _where_the_new_one_was(history: History, first: Operation, again: Operation)
         if seen and event.seq < again.opened:
             return f"the store {event.get('store')} had held {fresh} since #{event.seq}"
     if first.actor == again.actor:
-        return f"it had been given {fresh} itself (#{first.closed})"
-    return f"it went on with its copy of {token} when {first.actor} had been given {fresh} (#{first.closed})"
+        return f"it had received {fresh} itself (#{first.closed})"
+    return f"it kept using its copy of {token} after {first.actor} had received {fresh} (#{first.closed})"
 
 
 def _idle(history: History, again: Operation) -> list[str]:
@@ -204,22 +203,22 @@ def _left(history: History, commit: Event) -> str:
         for op in history.operations
         if op.grant == commit.grant and op.outcome == "ok"
     }
-    told = [f"{name} still works, for {holders[label]}" for label, name in live.items() if label in holders]
+    held = [f"{name} still works, for {holders[label]}" for label, name in live.items() if label in holders]
     lost = [f"{name} never arrived anywhere" for label, name in live.items() if label not in holders]
-    return "refused; " + "; ".join(told or lost)
+    return "refused; " + "; ".join(held or lost)
 
 
 def _waits(history: History, operations: Iterable[Operation]) -> str:
     waited = {event.op: event.get("waited") for event in history.noted("queue")}
-    told = [f"{op.actor} waited {waited[op.op]:.3g} s (#{op.opened})" for op in operations if op.op in waited]
-    return f"in the service's queue {', '.join(told)}" if told else ""
+    waits = [f"{op.actor} waited {waited[op.op]:.3g} s (#{op.opened})" for op in operations if op.op in waited]
+    return f"in the service's queue {', '.join(waits)}" if waits else ""
 
 
 # The rest.
 
 
 def _rule(history: History, violation: Violation) -> list[str]:
-    return [*textwrap.wrap(f"{violation.invariant}: {RULES[violation.invariant]}", WIDTH), *_facts(history)]
+    return [*paragraph(f"{violation.invariant}: {RULES[violation.invariant]}"), *_facts(history)]
 
 
 def _facts(history: History) -> list[str]:
@@ -228,11 +227,10 @@ def _facts(history: History) -> list[str]:
     workers = len({op.actor for op in history.operations})
     grants = len(history.noted("login"))
     settings = ", ".join(f"{name} {_plain(value)}" for name, value in policy.items() if name != "name")
-    told = (
-        f"{_count(workers, 'worker')}, {_count(grants, 'grant')}; policy {policy.get('name', '?')}"
+    return paragraph(
+        f"{count(workers, 'worker')}, {count(grants, 'grant')}; policy {policy.get('name', '?')}"
         f"{f' ({settings})' if settings else ''}; {clock.get('kind', '?')} clock; {_faults(history)}"
     )
-    return textwrap.wrap(told.encode("ascii", "backslashreplace").decode(), WIDTH)
 
 
 def _plain(value: object) -> str:
@@ -244,8 +242,7 @@ def _plain(value: object) -> str:
 
 def _remarks(remarks: Sequence[str]) -> list[str]:
     """How it was found, each remark wrapped."""
-    plain = [remark.encode("ascii", "backslashreplace").decode() for remark in remarks]
-    return [line for remark in plain for line in textwrap.wrap(remark, WIDTH, subsequent_indent="    ")]
+    return [line for remark in remarks for line in paragraph(remark, rest="    ")]
 
 
 def _settings(entry: object, name: str) -> Mapping[str, object]:
@@ -253,10 +250,6 @@ def _settings(entry: object, name: str) -> Mapping[str, object]:
     if isinstance(entry, Mapping):
         return entry
     return {name: entry} if isinstance(entry, str) else {}
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _faults(history: History) -> str:
@@ -275,8 +268,8 @@ def _numbers(violation: Violation) -> tuple[set[int], set[int]]:
 
 
 def _list_others(others: Sequence[Violation]) -> list[str]:
-    lines = [clip(f"also    #{other.seq}  {other.invariant}: {other}") for other in others[:_OTHERS]]
-    further = len(others) - _OTHERS
+    lines = [one_line(f"also    #{other.seq}  {other.invariant}: {other}") for other in others[:_LISTED_OTHERS]]
+    further = len(others) - _LISTED_OTHERS
     return [*lines, f"{_MARGIN}and {further} more"] if further > 0 else lines
 
 
@@ -286,4 +279,4 @@ def _where(violation: Violation, folder: str | None, files: Sequence[str], *, in
 
 
 def _kept(folder: str, files: Sequence[str]) -> str:
-    return clip(f"{folder}/  {'  '.join(files)}")
+    return one_line(f"{folder}/  {'  '.join(files)}")

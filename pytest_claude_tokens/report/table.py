@@ -1,6 +1,6 @@
 """A history as a table for people: one row for each event, one column for each actor, `*` on the operations at fault.
 
-Plain ASCII, at most :data:`WIDTH` columns, labels only. What is left out is counted.
+Plain ASCII, no wider than :mod:`~pytest_claude_tokens.report.wording` says, labels only. What is left out is counted.
 """
 
 from __future__ import annotations
@@ -9,28 +9,25 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from fake_server.core.journal import SERVICE
+from pytest_claude_tokens.report.wording import WIDTH, one_line
 
 if TYPE_CHECKING:
     from fake_server.events import Event
     from pytest_claude_tokens.judge.history import History, Operation
 
-__all__ = ["WIDTH", "bars", "clip", "outcome", "request", "table"]
+__all__ = ["bars", "outcome", "request", "table"]
 
-WIDTH = 100
-"""Columns that every line fits into."""
-
-_ROWS = 60  # rows of a table; further ones are counted, and are in the file
-_GUTTER = 20  # columns before the first actor's: star, number, time
-_STEP = 26  # columns between two actors, where there is room
-_TEXT = 34  # columns that the last actor's text has at least
-_ACTORS = 5  # more actors than this share one column; with names as short as w0, a few more have their own
+_ROWS = 60
+"""Rows of a table; further ones are counted, and are in the file."""
+_ACTORS = 5
+"""More actors than this share one column; with names as short as w0, a few more have their own."""
+_FIRST_ACTOR_COLUMN = 20
+"""Columns before the first actor's: star, number, time."""
+_ACTOR_COLUMNS = 26
+"""Columns between two actors, where there is room."""
+_LAST_ACTOR_COLUMNS = 34
+"""Columns that the last actor's text has at least."""
 _OTHERS = "others"
-
-
-def clip(text: str, width: int = WIDTH) -> str:
-    """``text`` on one line of plain ASCII, at most ``width`` columns, with ``..`` where it was cut."""
-    plain = text.replace("\n", " ").encode("ascii", "backslashreplace").decode().rstrip()
-    return plain if len(plain) <= width else plain[: width - 2] + ".."
 
 
 # One event in a few words.
@@ -52,8 +49,8 @@ def request(history: History, event: Event) -> str:
 def outcome(history: History, event: Event) -> str:
     """How an operation ended."""
     if event.type == "info":
-        known = "committed" if event.get("committed") else "not committed"
-        return f"? {event.error or 'reply lost'} ({known})"
+        effect = "committed" if event.get("committed") else "not committed"
+        return f"? {event.error or 'reply lost'} ({effect})"
     words = [str(event.status), _issued(history, event) if event.type == "ok" else _refusal(event)]
     if event.get("fault"):
         words.append(f"(injected {event.get('fault')})")
@@ -71,14 +68,14 @@ def _issued(history: History, event: Event) -> str:
     return " ".join(history.label(event.grant, label) for label in labels if label)
 
 
-def _tell(history: History, event: Event) -> str:
+def _describe(history: History, event: Event) -> str:
     if event.type == "invoke":
         return f"{request(history, event)} ..."
     if event.type != "note":
         return f"... {outcome(history, event)}"
-    say = _NOTES.get(event.f)
-    if say is not None:
-        return say(history, event)
+    describe = _NOTES.get(event.f)
+    if describe is not None:
+        return describe(history, event)
     facts = " ".join(f"{name}={value}" for name, value in event.data.items() if isinstance(value, str | int | float))
     return f"{event.f} {facts}"
 
@@ -89,13 +86,13 @@ def _login(history: History, event: Event) -> str:
 
 def _commit(history: History, event: Event) -> str:
     token, pair = history.label(event.grant, event.refresh), _issued(history, event)
-    told = {
+    text = {
         "rotated": f"{token} spent; {pair}",
         "kept": f"{token} kept; {pair}",
         "replayed": f"{token} again, tolerated; {pair}",
         "reused": f"{token} again: reuse",
     }.get(event.get("outcome", ""), f"{token} {event.get('outcome')}")
-    return f"{told}; {event.grant} revoked" if event.get("revoked") else told
+    return f"{text}; {event.grant} revoked" if event.get("revoked") else text
 
 
 def _store(history: History, event: Event) -> str:
@@ -125,7 +122,7 @@ _NOTES: dict[str, Callable[[History, Event], str]] = {
     "queue": lambda history, event: f"queued {event.get('waited', 0):.3g} s{', overdue' * bool(event.get('overdue'))}",
     "deadlock": lambda history, event: "deadlock: " + "; ".join(event.get("waits") or ()),
     "stuck": lambda history, event: f"stuck: {event.get('why')}",
-    "end": lambda history, event: "the end",
+    "end": lambda history, event: "end of the run",
 }
 
 
@@ -136,20 +133,20 @@ def table(history: History, marked: Collection[int], important: Collection[int] 
     """The events as rows. ``marked``: the numbers of the events with a `*`; ``important``: others never left out."""
     shown = _choose([event.seq for event in history], {*marked, *important})
     columns = _columns([event for event in history if event.seq in shown], marked)
-    step = min(_STEP, (WIDTH - _GUTTER - _TEXT) // max(1, len(columns) - 1))
-    heads = "".join(clip(name, step - 1).ljust(step) for name in columns[:-1])
-    lines = ["    #       time".ljust(_GUTTER) + heads + columns[-1]]
+    step = min(_ACTOR_COLUMNS, (WIDTH - _FIRST_ACTOR_COLUMN - _LAST_ACTOR_COLUMNS) // max(1, len(columns) - 1))
+    heads = "".join(one_line(name, step - 1).ljust(step) for name in columns[:-1])
+    lines = ["    #       time".ljust(_FIRST_ACTOR_COLUMN) + heads + columns[-1]]
     left_out = 0
     for event in history:
         if event.seq in shown:
             lines += _gap(left_out)
             left_out = 0
-            place, told = _place(event, columns), _tell(history, event)
+            place, text = _place(event, columns), _describe(history, event)
             if columns[place] == _OTHERS:
-                told = f"{event.actor}: {told}"
+                text = f"{event.actor}: {text}"
             star = "*" if event.seq in marked else " "
-            row = f"  {star} {event.seq:<4}{event.t:>+10.3f}".ljust(_GUTTER) + " " * (step * place) + told
-            lines.append(clip(row))
+            row = f"  {star} {event.seq:<4}{event.t:>+10.3f}".ljust(_FIRST_ACTOR_COLUMN) + " " * (step * place) + text
+            lines.append(one_line(row))
         else:
             left_out += 1
     return lines + _gap(left_out)
@@ -186,7 +183,7 @@ def _choose(numbers: Sequence[int], important: Collection[int]) -> set[int]:
 
 # Operations as bars, where intervals matter.
 
-_BAR = 60
+_BAR_COLUMNS = 60
 
 
 def bars(history: History, operations: Sequence[Operation]) -> list[str]:
@@ -194,7 +191,7 @@ def bars(history: History, operations: Sequence[Operation]) -> list[str]:
     queued = {event.op: event.seq for event in history.noted("queue")}
     ends = [op.closed or len(history) + 1 for op in operations]
     points = sorted({*(op.opened for op in operations), *ends, *(queued[o.op] for o in operations if o.op in queued)})
-    place = {seq: index * _BAR // (len(points) - 1) for index, seq in enumerate(points)}
+    place = {seq: index * _BAR_COLUMNS // (len(points) - 1) for index, seq in enumerate(points)}
     indent = max(len(op.actor) for op in operations)
     lines = []
     for op, end in zip(operations, ends, strict=True):
@@ -203,6 +200,6 @@ def bars(history: History, operations: Sequence[Operation]) -> list[str]:
             waited = place[queued[op.op]] - place[op.opened]
             bar = " queued ".center(waited, ".")[:waited] + "|"
         bar += f" {history.label(op.grant, op.bearer)} ".center(room - len(bar), "=")
-        close = "]" if op.outcome in ("ok", "fail") else "~~ ?"  # nobody knows when an unknown outcome ended
-        lines.append(clip(f"    {op.actor:<{indent}}  {' ' * place[op.opened]}#{op.opened} [{bar}{close}"))
+        close = "]" if op.outcome in ("ok", "fail") else "~~ ?"  # an unknown outcome has no known end
+        lines.append(one_line(f"    {op.actor:<{indent}}  {' ' * place[op.opened]}#{op.opened} [{bar}{close}"))
     return lines

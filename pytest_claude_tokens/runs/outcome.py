@@ -1,4 +1,4 @@
-"""What is explored, and what came of one run of it, as values."""
+"""What is explored, and what came of one run of it, as values; and what every runner does around a run."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from fake_server.server import Server
+    from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
     from pytest_claude_tokens.judge.history import History
+    from pytest_claude_tokens.simulation.chooser import Chooser
     from pytest_claude_tokens.simulation.schedule import Deviation, DeviationKind, Schedule
 
-__all__ = ["Body", "Outcome", "is_failure", "outranking"]
+__all__ = ["Body", "Outcome", "conclude", "is_failure", "outranking", "plan_faults"]
 
 
 def is_failure(error: BaseException) -> bool:
@@ -54,6 +57,10 @@ class Body:
         """What its workers are."""
         return "tasks" if inspect.iscoroutinefunction(self.function) else "threads"
 
+    def wanted(self) -> frozenset[str]:
+        """Which of the arguments that a run provides the function takes."""
+        return frozenset({"claude_tokens", "workers"} & set(inspect.signature(self.function).parameters))
+
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
@@ -84,6 +91,33 @@ class Outcome:
     def lines(self) -> list[str]:
         """The history as the file has it."""
         return [event.to_json() for event in self.history]
+
+
+def plan_faults(server: Server, schedule: Schedule) -> None:
+    """Have ``server`` do to its requests what the schedule plans."""
+    for planned in schedule.planned_faults:
+        server.faults.add(planned.target, planned.fault, skip=planned.position)
+
+
+def conclude(
+    schedule: Schedule,
+    chooser: Chooser,
+    tokens: ClaudeTokens,
+    history: History,
+    error: BaseException | None,
+    *,
+    raced: bool,
+) -> Outcome:
+    """What came of a run that has ended. ``error``: what the body died of."""
+    return Outcome(
+        schedule=schedule,
+        error=outranking(tokens.to_raise(error), error),
+        history=history,
+        raced=raced,
+        taken=tuple(chooser.taken),
+        decisions=chooser.decision,
+        options=tuple(chooser.options or ()),
+    )
 
 
 _facts = attrgetter("actor", "type", "f", "grant", "refresh", "bearer", "status", "error")

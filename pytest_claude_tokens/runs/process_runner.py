@@ -7,35 +7,36 @@ own; but what was seen once is real.
 
 from __future__ import annotations
 
-import inspect
 import signal
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
-from pytest_claude_tokens.runs.outcome import Body, Outcome, is_failure, outranking
+from pytest_claude_tokens.runs.outcome import Body, Outcome, conclude, is_failure, plan_faults
 from pytest_claude_tokens.runs.quiescence import wait_for_quiescence
 from pytest_claude_tokens.runs.request_gate import RequestGate
 from pytest_claude_tokens.runs.workers import is_race
-from pytest_claude_tokens.simulation.schedule import Chooser, Schedule
-from pytest_claude_tokens.simulation.world import target
+from pytest_claude_tokens.simulation.chooser import Chooser
+from pytest_claude_tokens.simulation.thread_record import worker_number
 
 if TYPE_CHECKING:
     from fake_server.events import Event
     from pytest_claude_tokens.processes.worker import WorkerProcess
+    from pytest_claude_tokens.runs.request_gate import Held
+    from pytest_claude_tokens.simulation.schedule import Schedule
 
-__all__ = ["LIMIT", "ProcessRunner", "ProcessWorkers", "default_signals"]
+__all__ = ["RUN_TIMEOUT_SECONDS", "ProcessRunner", "ProcessWorkers", "default_signals"]
 
-LIMIT = 60.0
-"""Seconds of real time in which all workers of a run must end."""
-_PATIENCE = 5.0
-"""Seconds of real time after which a worker that is never quiet is not waited for: it may wait for one that is held."""
-_LOOK = 0.01
+RUN_TIMEOUT_SECONDS = 60.0
+"""Real seconds in which all workers of a run must end."""
+_QUIESCENCE_TIMEOUT_SECONDS = 5.0
+"""Real seconds after which a worker that never sleeps is not waited for: it may poll for what a held one will do."""
+_POLL_INTERVAL_SECONDS = 0.01
 
 
 class ProcessWorkers:
-    """The ``workers`` of a run: starts a command in each of them, and sees them through."""
+    """The ``workers`` of a run: starts a command in each of them, and waits for their end."""
 
     def __init__(self, tokens: ClaudeTokens, gate: RequestGate, chooser: Chooser, size: int) -> None:
         self.raced = False
@@ -71,7 +72,7 @@ class ProcessWorkers:
                 process = self._tokens.spawn(command, f"w{number}", account=login, config_dir=folder, env=more)
                 self._processes.append(process)
                 self._look_for_a_race()
-            self._see_through()
+            self._wait_for_all()
         finally:
             self._gate.open(self._tokens.server)
         return list(self._processes)
@@ -83,25 +84,24 @@ class ProcessWorkers:
             raise TypeError(f"a list with one value for each of the {self._size} workers is wanted, not {len(value)}")
         return list(value)
 
-    def _see_through(self) -> None:
+    def _wait_for_all(self) -> None:
         server, gate = self._tokens.server, self._gate
-        deadline = time.monotonic() + LIMIT
+        deadline = time.monotonic() + RUN_TIMEOUT_SECONDS
         while self._living():
             if time.monotonic() > deadline:
                 for process in self._living():
-                    server.journal.note("starved", actor=process.worker, why=f"no end after {LIMIT:g} s")
+                    server.journal.note("starved", actor=process.worker, why=f"no end after {RUN_TIMEOUT_SECONDS:g} s")
                     process.kill()
                 break
-            until = min(deadline, time.monotonic() + _PATIENCE)
+            until = min(deadline, time.monotonic() + _QUIESCENCE_TIMEOUT_SECONDS)
             wait_for_quiescence(lambda: [process.pid for process in self._living()], lambda: gate.events, until)
             self._strike()
             held = gate.pending(server)
             if held:
-                index = self._chooser.choose([target(one.exchange.actor) for one in held], timer=False)
-                self._chooser.decision += 1
+                index = self._chooser.next(held, timer=False, worker_of=_worker_of)
                 gate.release(server, held[index])
             else:
-                time.sleep(_LOOK)  # they sleep by themselves: a lock, a retry
+                time.sleep(_POLL_INTERVAL_SECONDS)  # they sleep by themselves: a lock, a retry
 
     def _living(self) -> list[WorkerProcess]:
         return [process for process in self._processes if process.returncode is None]
@@ -122,9 +122,13 @@ class ProcessWorkers:
         """Whether a request of one worker is open while another's process runs."""
         server = self._tokens.server
         with server.lock:
-            asking = {target(exchange.actor) for exchange in server.open.values()}
+            asking = {worker_number(exchange.actor) for exchange in server.open.values()}
         working = [process.running for process in self._processes]
         self.raced = self.raced or any(is_race(mine, working) for mine in asking)
+
+
+def _worker_of(held: Held) -> int:
+    return worker_number(held.exchange.actor)
 
 
 class ProcessRunner:
@@ -132,7 +136,7 @@ class ProcessRunner:
 
     def __init__(self, body: Body) -> None:
         self.body = body
-        self._wanted = {"claude_tokens", "workers"} & set(inspect.signature(body.function).parameters)
+        self._wanted = body.wanted()
 
     def run(self, schedule: Schedule, arguments: Mapping[str, Any] | None = None) -> Outcome:
         """One run. Exceptions of the body and violations come back in the outcome; interruptions are raised."""
@@ -142,10 +146,9 @@ class ProcessRunner:
         error: BaseException | None = None
         with_tokens = tokens.open()
         try:
-            crew = ProcessWorkers(tokens, gate, chooser, self.body.workers)
-            for planned in schedule.planned_faults:
-                tokens.server.faults.add(planned.target, planned.fault, skip=planned.position)
-            ours = {"claude_tokens": with_tokens, "workers": crew}
+            workers = ProcessWorkers(tokens, gate, chooser, self.body.workers)
+            plan_faults(tokens.server, schedule)
+            ours = {"claude_tokens": with_tokens, "workers": workers}
             try:
                 self.body.function(**(arguments or {}), **{name: ours[name] for name in self._wanted})
             except BaseException as raised:
@@ -158,14 +161,7 @@ class ProcessRunner:
         finally:
             gate.open(tokens.server)
             tokens.close()
-        return Outcome(
-            schedule=schedule,
-            error=outranking(tokens.to_raise(error), error),
-            history=history,
-            raced=crew.raced,
-            taken=tuple(chooser.taken),
-            decisions=chooser.decision,
-        )
+        return conclude(schedule, chooser, tokens, history, error, raced=workers.raced)
 
 
 def default_signals(kills: Any) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ class Held:
 
 
 class RequestGate:
-    """What the listeners ask at each wait. It holds nothing until told to; ``events`` counts what has come and gone."""
+    """What listeners ask at each wait. Holds nothing before :meth:`hold`. ``events`` counts arrivals and releases."""
 
     def __init__(self) -> None:
         self.events = 0
@@ -51,7 +51,7 @@ class RequestGate:
             return Wait(wait.why, None, held.signal)
 
     def pending(self, server: Server) -> list[Held]:
-        """The requests that wait now, in the order in which they came; those whose client has gone are forgotten."""
+        """The requests that wait now, in the order in which they came; those whose client has gone are dropped."""
         with server.lock, self._lock:
             self._held = [held for held in self._held if held.exchange.op in server.open]
             return list(self._held)

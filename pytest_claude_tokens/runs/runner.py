@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import inspect
 import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from fake_server.clock import Clock
-from fake_server.transports.inprocess import Target
+from fake_server.transports.inprocess import Destination
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
-from pytest_claude_tokens.runs.outcome import Body, Outcome, is_failure, outranking
+from pytest_claude_tokens.runs.outcome import Body, Outcome, conclude, is_failure, plan_faults
 from pytest_claude_tokens.runs.watchdog import Interrupted
 from pytest_claude_tokens.runs.workers import Workers
+from pytest_claude_tokens.simulation.active import ACTIVE
+from pytest_claude_tokens.simulation.chooser import Chooser
 from pytest_claude_tokens.simulation.loop import SimulatedLoop
 from pytest_claude_tokens.simulation.network import Network
-from pytest_claude_tokens.simulation.schedule import Chooser, Schedule
+from pytest_claude_tokens.simulation.thread_loop import ThreadLoop
 from pytest_claude_tokens.simulation.thread_record import Stuck
-from pytest_claude_tokens.simulation.threads import ACTIVE
 from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
 from pytest_claude_tokens.simulation.world import World
 
+if TYPE_CHECKING:
+    from pytest_claude_tokens.simulation.schedule import Schedule
+
 __all__ = ["Body", "Outcome", "Runner"]
 
-LINGER = 60.0
+GRACE_PERIOD_SECONDS = 60.0
 """Simulated seconds that open operations have to end in when the body has ended."""
+_POLL_INTERVAL_SECONDS = 0.5
 
 
 class Runner:
@@ -36,10 +40,10 @@ class Runner:
     def __init__(self, body: Body, *, record: bool = False) -> None:
         self.body = body
         self._record = record
-        self._wanted = {"claude_tokens", "workers"} & set(inspect.signature(body.function).parameters)
-        self.current: Target | None = None
+        self._wanted = body.wanted()
+        self.current: Destination | None = None
 
-    def resolve(self) -> Target | None:
+    def resolve(self) -> Destination | None:
         """For an interceptor that stands around all runs."""
         return self.current
 
@@ -55,104 +59,118 @@ class Runner:
                 _collect_the_old()
 
     def _run(self, schedule: Schedule, arguments: Mapping[str, Any] | None) -> Outcome:
-        body = self.body
-        chooser = Chooser(schedule, body.workers, record=self._record)
-        world = World(chooser, body.workers, schedule.seed)
-        waiter = SimulatedWaiter(world, schedule)
-        tokens = ClaudeTokens(
-            **body.settings,
-            clock=Clock(world.wall, kind="virtual"),
-            stopwatch=lambda: world.now,
-            waiter=waiter,
-            namespace="simulated",
-            intercept=False,
-            ask=world.ask,
-            grace=lambda server: None,
-        )
-        target = Target(tokens.server, waiter, timeouts=False)
+        run = _Run(self.body, schedule, record=self._record)
         random.seed(schedule.seed)
-        before, ACTIVE.world = ACTIVE.world, world
-        try:
-            tokens.open()
-            self.current = target
-            crew = self._crew(world, tokens)
-            for planned in schedule.planned_faults:
-                tokens.server.faults.add(planned.target, planned.fault, skip=planned.position)
-            error = self._run_body(world, tokens, crew, waiter, dict(arguments or {}))
-            history = tokens.history.taken()
-        finally:
-            world.stop()
-            self.current = None
-            ACTIVE.world = before
-            tokens.close()
-            tokens.server.authority.forget()
-            world.forget()
-        crew.dismiss()
-        if isinstance(error, Stuck):
+        with ExitStack() as stack:
+            # Undone in reverse. First all threads and tasks end, while there is still a world to end in and a service
+            # to answer them. Then nothing reaches the service, then nothing is simulated; only then is the service
+            # closed, in real time, since it deletes files. What refers to one another is taken apart last.
+            stack.callback(run.take_apart)
+            stack.callback(run.tokens.close)
+            stack.callback(setattr, ACTIVE, "world", ACTIVE.world)
+            stack.callback(setattr, self, "current", None)
+            stack.callback(run.world.stop)
+            ACTIVE.world = run.world
+            run.tokens.open()
+            self.current = run.target
+            plan_faults(run.tokens.server, schedule)
+            ours = {"claude_tokens": run.tokens, "workers": run.workers}
+            error = run.run_body({**(arguments or {}), **{name: ours[name] for name in self._wanted}})
+            history = run.tokens.history.taken()
+        if isinstance(error, Stuck):  # the history says so, and the judge finds it there
             error = None
         if error is not None and not is_failure(error):
             raise error
-        return Outcome(
-            schedule=schedule,
-            error=outranking(tokens.to_raise(error), error),
-            history=history,
-            raced=crew.raced,
-            taken=tuple(chooser.taken),
-            decisions=chooser.decision,
-            options=tuple(chooser.options or ()),
+        return conclude(schedule, run.chooser, run.tokens, history, error, raced=run.workers.raced)
+
+
+class _Run:
+    """What one run is made of: a world, the service in it, and its workers."""
+
+    def __init__(self, body: Body, schedule: Schedule, *, record: bool) -> None:
+        self._body = body
+        self.chooser = Chooser(schedule, body.workers, record=record)
+        self.world = World(
+            self.chooser, body.workers, schedule.seed, on_death=self._strike, new_loop=self._new_thread_loop
         )
+        self._waiter = SimulatedWaiter(self.world, schedule)
+        self.tokens = ClaudeTokens(
+            **body.settings,
+            clock=Clock(self.world.wall, kind="virtual"),
+            stopwatch=lambda: self.world.now,
+            waiter=self._waiter,
+            namespace="simulated",
+            intercept=False,
+            ask=self.world.ask,
+            grace=lambda server: None,
+        )
+        server = self.tokens.server
+        self.target = Destination(server, self._waiter, timeouts=False)
+        self.workers = Workers(self.world, body.workers, server, simulated_loop=body.kind == "tasks")
 
-    def _crew(self, world: World, tokens: ClaudeTokens) -> Workers:
-        return Workers(world, self.body.workers, tokens.server, simulated_loop=self.body.kind == "tasks")
+    def take_apart(self) -> None:
+        """Break the references between its parts, so that they are freed without the collector."""
+        self.tokens.server.authority.forget()
+        self.world.release()
+        self.workers.detach()
 
-    def _run_body(
-        self, world: World, tokens: ClaudeTokens, crew: Workers, waiter: SimulatedWaiter, arguments: dict[str, Any]
-    ) -> BaseException | None:
-        ours = {"claude_tokens": tokens, "workers": crew}
-        arguments.update({name: ours[name] for name in self._wanted})
+    def run_body(self, arguments: dict[str, Any]) -> BaseException | None:
+        """Run the body, and let the service finish. Returns what the body died of."""
         error: BaseException | None = None
         try:
-            hosts = self.body.settings.get("hosts", ())
-            world.new_network = lambda: Network(tokens.server, waiter, hosts)
-            if self.body.kind == "tasks":
-                self._run_async(world, tokens, arguments)
+            if self._body.kind == "tasks":
+                self._run_async(arguments)
             else:
-                self._run_sync(world, tokens, arguments)
+                self._run_sync(arguments)
         except BaseException as raised:
             error = raised
-        tokens.finish()
+        self.tokens.finish()
         return error
 
-    def _run_async(self, world: World, tokens: ClaudeTokens, arguments: dict[str, Any]) -> None:
-        assert world.new_network is not None
-        loop = SimulatedLoop(world, world.new_network())
+    def _run_async(self, arguments: dict[str, Any]) -> None:
+        world, tokens = self.world, self.tokens
+        loop = SimulatedLoop(world, self._new_network())
 
         async def main() -> None:
             try:
-                await self.body.function(**arguments)
+                await self._body.function(**arguments)
             finally:
-                until = world.now + LINGER
+                until = world.now + GRACE_PERIOD_SECONDS
                 while tokens.server.open and world.now < until:
-                    await asyncio.sleep(0.5)
+                    await asyncio.sleep(_POLL_INTERVAL_SECONDS)
 
         try:
-            with _telling_why(world, tokens, loop.pending):
+            with _noting_why(world, tokens, loop.pending):
                 loop.run(main())
         finally:
             loop.shut()
 
-    def _run_sync(self, world: World, tokens: ClaudeTokens, arguments: dict[str, Any]) -> None:
-        with _telling_why(world, tokens, list):
+    def _run_sync(self, arguments: dict[str, Any]) -> None:
+        world, tokens = self.world, self.tokens
+        with _noting_why(world, tokens, list):
             try:
-                self.body.function(**arguments)
+                self._body.function(**arguments)
             finally:
-                until = world.now + LINGER
+                until = world.now + GRACE_PERIOD_SECONDS
                 while tokens.server.open and world.now < until and not world.stuck:
-                    world.sleep(world.root, 0.5)
+                    world.sleep(world.root, _POLL_INTERVAL_SECONDS)
+
+    def _new_network(self) -> Network:
+        return Network(self.tokens.server, self._waiter, self._body.settings.get("hosts", ()))
+
+    def _new_thread_loop(self, world: World) -> ThreadLoop:
+        return ThreadLoop(world, self._new_network())
+
+    def _strike(self, what: str, number: int) -> None:
+        self.workers.strike(what, number)
 
 
 def _collect_the_old() -> None:
-    """What the collector would do by itself, were it not off whenever it counts: a run may have collected the young."""
+    """Collect the older generations if they are due.
+
+    The collector would do so by itself when it collects the youngest one, which it counts while it is on. Here it is
+    off during each run, so without this the older generations would grow for the whole search.
+    """
     for generation in (2, 1):
         if gc.get_count()[generation] > gc.get_threshold()[generation] > 0:
             gc.collect(generation)
@@ -160,10 +178,10 @@ def _collect_the_old() -> None:
 
 
 @contextmanager
-def _telling_why(world: World, tokens: ClaudeTokens, pending: Callable[[], list[str]]) -> Iterator[None]:
-    """Note in the journal why nobody could go on: starved, deadlocked, or stuck where we do not see.
+def _noting_why(world: World, tokens: ClaudeTokens, pending: Callable[[], list[str]]) -> Iterator[None]:
+    """Note in the journal why nothing could go on: starved, deadlocked, or stuck outside the simulation.
 
-    At once: what happens while all is cleared away comes after it.
+    Before anything is cleared away: the journal is in the order in which things happened.
     """
     journal = tokens.server.journal
     try:

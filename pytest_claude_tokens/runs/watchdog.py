@@ -1,20 +1,21 @@
 """Notices that the thread which should run sleeps somewhere that we do not see, so that nothing ever hangs.
 
-The others go on without it. When nobody can, the run is given up after :data:`PATIENCE` real seconds, with the stacks
+The others go on without it. When nobody can, the run is given up after :data:`STUCK_TIMEOUT_SECONDS`, with the stacks
 of those that are stuck.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+from pytest_claude_tokens.processes import procfs
+from pytest_claude_tokens.simulation.active import ACTIVE
+from pytest_claude_tokens.simulation.frames import is_ours, place
 from pytest_claude_tokens.simulation.native import REAL_START, monotonic
-from pytest_claude_tokens.simulation.threads import ACTIVE
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -22,17 +23,18 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.simulation.thread_record import ThreadRecord
     from pytest_claude_tokens.simulation.world import World
 
-__all__ = ["PATIENCE", "Interrupted", "Watchdog", "where"]
+__all__ = ["STUCK_TIMEOUT_SECONDS", "Interrupted", "Watchdog", "where"]
 
-PATIENCE = 5.0
-"""Real seconds that a run in which nobody can go on gets, before it is given up."""
-_INTERVAL = 0.02
+STUCK_TIMEOUT_SECONDS = 5.0
+"""Real seconds that a run in which no thread can go on gets, before it is given up."""
+_POLL_INTERVAL_SECONDS = 0.02
 _SAMPLES = 3
-_OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
-
+"""How often in a row the holder must be found asleep at the same place before the others go on without it."""
+_PLACES = 3
+"""How many of the innermost frames of a stuck thread are reported."""
 
 _SIGNAL = getattr(signal, "SIGURG", None)
-"""A signal that nobody uses and that is ignored by default; SIGINT may be ignored in a background process."""
+"""A signal that programs do not use, and that is ignored by default; SIGINT may be ignored in a background process."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -64,7 +66,7 @@ class Watchdog:
     def _watch(self) -> None:
         last: tuple[World, ThreadRecord | None, int, int] | None = None
         samples, since, used = 0, 0.0, 0.0
-        while not self._over.wait(_INTERVAL):
+        while not self._over.wait(_POLL_INTERVAL_SECONDS):
             world = ACTIVE.world
             if world is None:
                 last = None
@@ -78,13 +80,13 @@ class Watchdog:
             if world.holder is not None and samples == _SAMPLES:
                 world.rescue(world.holder)
                 last = None
-            elif now - since > PATIENCE:
+            elif now - since > STUCK_TIMEOUT_SECONDS:
                 since = now
-                world.stuck_at = [(record.name, where(record)) for record in world.outsiders()]
-                alone = not world.give_up() and world.root.ident == threading.main_thread().ident
+                stuck_at = [(record.name, where(record)) for record in world.outsiders()]
+                alone = not world.give_up(stuck_at) and world.root.ident == threading.main_thread().ident
                 if alone and self._before is not None and _SIGNAL is not None:
                     # The body itself is stuck, in a call that only a signal can end; those are for the main thread.
-                    world.stuck = True
+                    world.give_up_root()
                     signal.pthread_kill(world.root.ident, _SIGNAL)
 
 
@@ -93,8 +95,7 @@ def _wants_to_run(record: ThreadRecord | None) -> bool:
     if record is None or not record.native:
         return False
     try:
-        with open(f"/proc/self/task/{record.native}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] == b"R"
+        return procfs.read_stat("self", record.native).state == "R"
     except OSError:  # pragma: no cover - no Linux, or the thread has just ended
         return False
 
@@ -123,9 +124,8 @@ def where(record: ThreadRecord) -> str:
     """Where a thread is, in the code that it runs: file, line and function of its innermost frames."""
     frame = sys._current_frames().get(record.ident)
     places: list[str] = []
-    while frame is not None and len(places) < 3:
-        code = frame.f_code
-        if not code.co_filename.startswith(_OURS):
-            places.append(f"{code.co_filename.rpartition('/')[2]}:{frame.f_lineno} in {code.co_name}")
+    while frame is not None and len(places) < _PLACES:
+        if not is_ours(frame):
+            places.append(place(frame))
         frame = frame.f_back
     return " < ".join(places) or "an unknown place"

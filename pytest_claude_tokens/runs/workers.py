@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from fake_server.protocol.actors import WORKER
-from pytest_claude_tokens.simulation.thread_record import Stopped, target
+from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
 from pytest_claude_tokens.simulation.threads import bind_thread
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ class Workers:
         self._tasks: dict[int, asyncio.Task[Any]] = {}
         self._dead: set[int] = set()
         self._when_dead: list[Callable[[int], None]] = []
-        world.on_death = self._strike
         self._journal.observers.append(self._observe)
 
     def __call__(self, *functions: Callable[[], Any], per_worker: int = 1) -> Any:
@@ -54,8 +53,8 @@ class Workers:
     def __len__(self) -> int:
         return self.size
 
-    def dismiss(self) -> None:
-        """All is over. What refers to each other is let go, so that it need not wait for the collector."""
+    def detach(self) -> None:
+        """The run is over: break the references between what refers to each other, so that it needs no collector."""
         self._journal.observers.remove(self._observe)
         self._tasks.clear()
         self._when_dead.clear()
@@ -144,7 +143,7 @@ class Workers:
 
     # What the schedule does to them.
 
-    def _strike(self, what: str, number: int) -> None:
+    def strike(self, what: str, number: int) -> None:
         """Cancel or kill a worker. A killed one never runs again, not even its ``finally`` blocks."""
         name = f"w{number}"
         if number >= self.size or not self._working[number]:
@@ -173,7 +172,7 @@ class Workers:
 
     def _observe(self, event: Event) -> None:
         if event.type == "invoke" and event.op is not None:
-            number = target(event.actor)
+            number = worker_number(event.actor)
             self._open[event.op] = number
             if not self.raced:
                 self.raced = is_race(number, self._working)
@@ -184,7 +183,7 @@ class Workers:
 def is_race(asking: int, working: Sequence[object]) -> bool:
     """Whether a request of worker ``asking`` meets another one's job, given which of them are at work.
 
-    One of nobody's (-1), such as a dispatcher's own task that serves them all, does where two are at work.
+    A request of no worker (-1), such as one of a dispatcher's own task that serves all, does where two are at work.
     """
     at_work = [number for number, works in enumerate(working) if works]
     return any(number != asking for number in at_work) if asking >= 0 else len(at_work) > 1

@@ -1,7 +1,7 @@
-"""From a failing run to what is raised: made shorter, run again to see that it can be, and told.
+"""From a failing run to the error that is raised: made shorter, reproduced, and described.
 
 Tasks and threads obey a schedule to the byte: where a run of it differs, ``Nondeterministic`` names the first event
-that does. Processes have a will of their own: what was seen once is real, and is told with how often it came again.
+that does. Processes have a will of their own: what was seen once is real, and is reported with how often it came again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from pytest_claude_tokens.judge.violations import Nondeterministic, Unknown, Violation
-from pytest_claude_tokens.report import Evidence
+from pytest_claude_tokens.report.evidence import Evidence
 from pytest_claude_tokens.search.shrink import shrink
 from pytest_claude_tokens.simulation.frames import of_the_user
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fake_server.events import Event
     from pytest_claude_tokens.judge.history import History
     from pytest_claude_tokens.runs.outcome import Outcome
-    from pytest_claude_tokens.search.campaign import Failure
+    from pytest_claude_tokens.search.tally import Failure
     from pytest_claude_tokens.simulation.schedule import Schedule
 
     Run = Callable[[Schedule], Failure]
@@ -32,18 +32,20 @@ __all__ = ["Counterexample", "compare", "confirm", "evidence", "shown"]
 
 _OTHER_WORKER = re.compile(r"w\d+ raised ")
 _REPEATS = 3
+"""Further runs of the shortest failing schedule, which must all be the same."""
 _PROCESS_REPEATS = 5
-_PROCESS_BUDGET = 12
+"""The same with processes, which need not be."""
+_PROCESS_SHRINK_RUNS = 12
 """Runs in which a failure with processes is made shorter."""
-_PROCESS_SECONDS = 10.0
-"""Seconds of real time for that, and as many for repeating it."""
+_PROCESS_TIMEOUT_SECONDS = 10.0
+"""Real time for that, and as much for repeating it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counterexample:
     """What a search knows of the failure that it raises.
 
-    ``best``: its shortest run. ``example``: the number of the schedule that failed first, which had
+    ``best``: its shortest run. ``example``: the number of the schedule that failed first, whose run had
     ``deviations_before`` deviations from default order. ``replayed``: how often it came again, of how many times.
     ``token``, ``replay``: the replay token, and the shell command with it.
     """
@@ -67,36 +69,38 @@ class Counterexample:
 
     def remarks(self) -> list[str]:
         """How it was found, and how sure that is: a line or two for people."""
-        deviations = len(self.schedule.deviations)
-        shrunk = (
-            f"; shrunk {self.deviations_before} -> {deviations} deviations"
-            if deviations != self.deviations_before
-            else ""
-        )
+        left = len(self.schedule.deviations)
+        shrunk = ""
+        if self.schedule.kind == "deviations" and left < self.deviations_before:
+            shrunk = f"; shrunk from {self.deviations_before} deviation{'s' * (self.deviations_before != 1)} to {left}"
         again, times = self.replayed
         sure = f"; replayed {again}/{times}" if times else ""
         number = f"schedule {self.example}" if self.example else "replay"
-        drawn = [f"with {', '.join(f'{name}={text}' for name, text in sorted(self.best.told.items()))}"]
+        drawn = [f"with {', '.join(f'{name}={text}' for name, text in sorted(self.best.arguments.items()))}"]
         return [
             f"{number}{shrunk}{sure}",
             f"order: {self.schedule.text()}",
-            *(drawn if self.best.told else []),
+            *(drawn if self.best.arguments else []),
         ]
 
 
-def confirm(first: Failure, run: Run, *, polished: bool, exactly: bool) -> tuple[Failure, tuple[int, int]]:
+def confirm(first: Failure, run: Run, *, shrinking: bool, exactly: bool) -> tuple[Failure, tuple[int, int]]:
     """The shortest failing run of the same kind, and how often it came again, of how many times.
 
     Raises ``Nondeterministic`` where two runs differ that must be the same, ``exactly``.
     """
     if isinstance(first.outcome.error, Unknown):  # each run of it takes seconds, and none of them is judged
         return first, (0, 0)
-    return _exactly(first, run, polished=polished) if exactly else _roughly(first, run, polished=polished)
+    return (
+        _repeated_exactly(first, run, shrinking=shrinking)
+        if exactly
+        else _repeated_roughly(first, run, shrinking=shrinking)
+    )
 
 
-def _exactly(first: Failure, run: Run, *, polished: bool) -> tuple[Failure, tuple[int, int]]:
+def _repeated_exactly(first: Failure, run: Run, *, shrinking: bool) -> tuple[Failure, tuple[int, int]]:
     best = first.outcome
-    if polished:
+    if shrinking:
         best, _ = shrink(best, lambda schedule: run(schedule).outcome)
     again = [run(best.schedule) for _ in range(_REPEATS)]
     for one in again:
@@ -104,16 +108,16 @@ def _exactly(first: Failure, run: Run, *, polished: bool) -> tuple[Failure, tupl
     return replace(first, outcome=best), (_REPEATS, _REPEATS)
 
 
-def _roughly(first: Failure, run: Run, *, polished: bool) -> tuple[Failure, tuple[int, int]]:
+def _repeated_roughly(first: Failure, run: Run, *, shrinking: bool) -> tuple[Failure, tuple[int, int]]:
     """As far as processes, and a few seconds, allow."""
     passed = replace(first.outcome, error=None)
-    until = monotonic() + _PROCESS_SECONDS
+    until = monotonic() + _PROCESS_TIMEOUT_SECONDS
 
     def in_time(schedule: Schedule) -> Outcome:
         return run(schedule).outcome if monotonic() < until else passed
 
-    best = shrink(first.outcome, in_time, _PROCESS_BUDGET)[0] if polished else first.outcome
-    until = monotonic() + _PROCESS_SECONDS
+    best = shrink(first.outcome, in_time, _PROCESS_SHRINK_RUNS)[0] if shrinking else first.outcome
+    until = monotonic() + _PROCESS_TIMEOUT_SECONDS
     tried = agreed = 0
     while tried < _PROCESS_REPEATS and (not tried or monotonic() < until):
         tried += 1
@@ -129,7 +133,7 @@ def shown(found: Counterexample, noted: BaseException | None) -> BaseException:
     # Of Hypothesis's notes the blob is kept; the schedule is told better by the story, the arguments are told here.
     blobs = [note for note in getattr(noted, "__notes__", ()) if "reproduce_failure" in note]
     others = [note for note in getattr(error, "__notes__", ()) if _OTHER_WORKER.match(note)]
-    drawn = ", ".join(f"{name}={text}" for name, text in sorted(found.best.told.items()))
+    drawn = ", ".join(f"{name}={text}" for name, text in sorted(found.best.arguments.items()))
     error.__notes__ = [*others, *([f"with {drawn}"] if drawn else []), *blobs]
     if not error.__notes__:
         del error.__notes__
@@ -152,14 +156,14 @@ def compare(first: Outcome, second: Outcome) -> None:
     one, two = first.lines(), second.lines()
     for number, (a, b) in enumerate(zip_longest(one, two), start=1):
         if a != b:
-            said, other = (_said(list(outcome.history)[number - 1 : number]) for outcome in (first, second))
+            said, other = (_summary(list(outcome.history)[number - 1 : number]) for outcome in (first, second))
             raise Nondeterministic(f"two runs of one schedule differ at event #{number}: {said} | {other}")
     if type(first.error) is not type(second.error):
         said, other = (type(outcome.error).__name__ if outcome.error else "passed" for outcome in (first, second))
         raise Nondeterministic(f"two runs of one schedule have the same history, and differ: {said} | {other}")
 
 
-def _said(events: list[Event]) -> str:
+def _summary(events: list[Event]) -> str:
     if not events:
         return "nothing more"
     event = events[0]

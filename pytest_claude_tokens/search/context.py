@@ -21,14 +21,15 @@ class Report:
     histories: int = 0
     seen_once: int = 0
     bound: int | None = None
-    found: bool = False
 
     def text(self) -> str:
         """The summary's words for it."""
-        schedules = f"{self.schedules:,} schedule{'s' * (self.schedules != 1)}"
-        histories = f"{self.histories:,} distinct histor{'ies' if self.histories != 1 else 'y'}"
+        from pytest_claude_tokens.judge.wording import count
+
+        schedules = count(self.schedules, "schedule")
+        histories = count(self.histories, "distinct history", "distinct histories")
         if self.bound is not None:
-            return f"{schedules}, {histories}: all with at most {self.bound} deviation{'s' * (self.bound != 1)}"
+            return f"{schedules}, {histories}: all with at most {count(self.bound, 'deviation')}"
         # Good-Turing: the chance that the next schedule shows a history not yet seen.
         chance = self.seen_once / self.schedules if self.schedules else 1.0
         return f"{schedules}, {histories}, next new {chance:.0%}"

@@ -16,25 +16,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pytest_claude_tokens.runs.outcome import Outcome
-    from pytest_claude_tokens.search.campaign import Campaign
+    from pytest_claude_tokens.search.tally import Tally
 
 __all__ = ["enumerate_schedules"]
 
 
-def enumerate_schedules(run: Callable[[Schedule], Outcome], campaign: Campaign, bound: int) -> None:
-    """Run them all, or until one fails; it is then the campaign's failure."""
+def enumerate_schedules(run: Callable[[Schedule], Outcome], tally: Tally, bound: int) -> Outcome | None:
+    """Run them all, or until one fails, which is returned; the tally counts them."""
     queue: deque[Schedule] = deque([DEFAULT_ORDER])
     expanded: dict[int, int] = {}
     while queue:
         schedule = queue.popleft()
         outcome = run(schedule)
-        if campaign.fails(outcome):
-            return
+        if tally.count(outcome):
+            return outcome
         left = bound - len(schedule.deviations)
         shape = outcome.shape()
         if left > expanded.get(shape, 0):
             expanded[shape] = left
             queue.extend(_extensions(schedule, outcome))
+    return None
 
 
 def _extensions(schedule: Schedule, outcome: Outcome) -> Iterator[Schedule]:

@@ -19,29 +19,36 @@ if TYPE_CHECKING:
 
     from pytest_claude_tokens.runs.outcome import Outcome
 
-__all__ = ["merge", "shrink"]
+__all__ = ["as_deviations", "merge", "shrink"]
 
-BUDGET = 800
-"""Runs that a shrink may take."""
-_FEW = 3
-"""More deviations than these are worth to look for a simpler story."""
-_FRESH = 150
+MOST_RUNS = 800
+"""Runs that shrinking one schedule may take."""
+_READABLE = 3
+"""Deviations that a person can still follow: where more are left, a schedule with fewer is looked for."""
+_FRESH_SCHEDULES = 150
+"""How many are drawn for that."""
 _ORDER: tuple[DeviationKind, ...] = ("freeze", "freeze", "alone", "clock")
 
 
-def shrink(first: Outcome, run: Callable[[Schedule], Outcome], budget: int = BUDGET) -> tuple[Outcome, int]:
-    """The simplest failing outcome of the same kind that was found in ``budget`` runs, and how many it took."""
-    search = _Search(first, run, budget)
-    if first.schedule.kind != "facts":
-        told = merge(first.taken)
-        rest = [deviation for deviation in first.schedule.deviations if deviation.what in ("slow", "cancel", "kill")]
-        search.attempt(replace(first.schedule, kind="facts", deviations=(*told, *rest)))
+def shrink(first: Outcome, run: Callable[[Schedule], Outcome], most_runs: int = MOST_RUNS) -> tuple[Outcome, int]:
+    """The simplest failing outcome of the same kind that was found in ``most_runs`` runs, and how many it took."""
+    search = _Search(first, run, most_runs)
+    search.attempt(as_deviations(first))
     search.shorten()
     return search.best, search.runs
 
 
+def as_deviations(outcome: Outcome) -> Schedule:
+    """The schedule of a run as its deviations from default order: of ``pct`` and ``walk`` those that were recorded."""
+    schedule = outcome.schedule
+    if schedule.kind == "deviations":
+        return schedule
+    rest = [deviation for deviation in schedule.deviations if deviation.what in ("slow", "cancel", "kill")]
+    return replace(schedule, kind="deviations", deviations=(*merge(outcome.taken), *rest))
+
+
 def merge(taken: Sequence[Deviation]) -> tuple[Deviation, ...]:
-    """Departures of length 1, with neighbours of one kind and target made into one deviation."""
+    """Deviations of length 1, with neighbours of one kind and target made into one deviation."""
     merged: list[Deviation] = []
     for deviation in taken:
         last = merged[-1] if merged else None
@@ -58,16 +65,16 @@ def merge(taken: Sequence[Deviation]) -> tuple[Deviation, ...]:
 
 
 class _Search:
-    def __init__(self, first: Outcome, run: Callable[[Schedule], Outcome], budget: int) -> None:
+    def __init__(self, first: Outcome, run: Callable[[Schedule], Outcome], most_runs: int) -> None:
         self.best = first
-        self._budget = budget
+        self._most_runs = most_runs
         self.runs = 0
         self._run = run
         self._seen = {first.schedule}
 
     def attempt(self, schedule: Schedule) -> bool:
         """Whether ``schedule`` fails in the same way; then it is the best so far."""
-        if schedule in self._seen or self.runs >= self._budget:
+        if schedule in self._seen or self.runs >= self._most_runs:
             return False
         self._seen.add(schedule)
         self.runs += 1
@@ -78,16 +85,16 @@ class _Search:
         return True
 
     def shorten(self) -> None:
-        """Until nothing that is tried is simpler."""
+        """Try simpler schedules until none of them fails."""
         self._descend()
-        while len(self.best.schedule.deviations) > _FEW and self.runs < self._budget and self._start_over():
+        while len(self.best.schedule.deviations) > _READABLE and self.runs < self._most_runs and self._start_over():
             self._descend()
-        if self.best.schedule.seed and self.best.schedule.kind == "facts":
+        if self.best.schedule.seed and self.best.schedule.kind == "deviations":
             self.attempt(replace(self.best.schedule, seed=0))
 
     def _descend(self) -> None:
         progress = True
-        while progress and self.runs < self._budget:
+        while progress and self.runs < self._most_runs:
             progress = (
                 self._leave_out("planned_faults") | self._leave_out("deviations") | self._join() | self._simplify()
             )
@@ -125,12 +132,12 @@ class _Search:
         order = [deviation for deviation in schedule.deviations if deviation.what in _ORDER]
         targets = sorted({deviation.target for deviation in order} | {0, 1})
         last = max((deviation.position for deviation in order), default=0) + 2
-        for _ in range(_FRESH):
+        for _ in range(_FRESH_SCHEDULES):
             drawn = tuple(
                 Deviation(
                     random.randint(0, last), random.choice(_ORDER), random.choice(targets), random.choice(LENGTHS)
                 )
-                for _ in range(random.randint(1, min(_FEW, max(1, len(order) - 1))))
+                for _ in range(random.randint(1, min(_READABLE, max(1, len(order) - 1))))
             )
             if self.attempt(replace(schedule, deviations=(*kept, *drawn))):
                 return True

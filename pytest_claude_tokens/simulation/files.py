@@ -1,6 +1,6 @@
 """File operations of threads in a world are switch points; a lock on a file is waited for without stopping the others.
 
-Audit events tell of them just before they happen, whatever code asks for them, and without a patch.
+Audit events come just before the operations, from any code that asks for them, and without a patch.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pytest_claude_tokens.guard import guard
-from pytest_claude_tokens.simulation.threads import here
+from pytest_claude_tokens.guard import audit
+from pytest_claude_tokens.simulation.active import here
 
 try:
     import fcntl
@@ -28,21 +28,22 @@ __all__ = ["switching_at_files"]
 
 _EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.utime",
            "os.listdir", "os.scandir", "fcntl.flock", "fcntl.lockf")  # fmt: skip
-_FIRST_LOOK, _SELDOM = 0.01, 5.0
-"""Simulated seconds between two looks at a lock on a file, which nobody tells us is free: more and more."""
+_FIRST_POLL_SECONDS, _LAST_POLL_SECONDS = 0.01, 5.0
+"""Simulated seconds between two tries of a lock on a file, as nothing tells when it is free: more and more."""
+_BACKOFF = 1.5
 _CODE = (".py", ".pyc", ".so", ".pth")
 _SYSTEM = (sys.prefix, sys.base_prefix, "/dev/", "/etc/", "/proc/", "/sys/", "/usr/")
-"""Where nobody's store is, but much that libraries read once in a process: the first run would differ from others."""
+"""Where no store is, but much that libraries read once in a process: the first run would differ from all others."""
 
 
 @contextmanager
 def switching_at_files() -> Iterator[None]:
     """Switch threads at file operations, inside."""
-    guard.subscribe(_EVENTS, _switch)
+    audit.subscribe(_EVENTS, _switch)
     try:
         yield
     finally:
-        guard.unsubscribe(_EVENTS, _switch)
+        audit.unsubscribe(_EVENTS, _switch)
 
 
 def _switch(event: str, args: tuple[Any, ...]) -> None:
@@ -84,12 +85,12 @@ def _wait_for_lock(world: World, record: ThreadRecord, event: str, args: tuple[A
     if operation & fcntl.LOCK_NB or operation & fcntl.LOCK_UN:
         return
     take = fcntl.flock if event == "fcntl.flock" else fcntl.lockf
-    delay = _FIRST_LOOK
+    delay = _FIRST_POLL_SECONDS
     while True:
         try:
             take(fd, operation | fcntl.LOCK_NB, *(part or 0 for part in args[2:]))
         except (BlockingIOError, PermissionError):
             world.block(record, "a lock on a file", delay)
-            delay = min(1.5 * delay, _SELDOM)
+            delay = min(_BACKOFF * delay, _LAST_POLL_SECONDS)
         else:
             return

@@ -9,69 +9,39 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import ctypes
 import itertools
-import os
 import socket
-import sys
-from asyncio import base_events, events
-from contextlib import suppress
-from threading import Thread, get_ident
+from threading import Thread
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from fake_server.protocol.actors import WORKER
-from pytest_claude_tokens.simulation.thread_record import Stopped, Stuck, target
+from pytest_claude_tokens.simulation.frames import coroutine_frames, innermost_place
+from pytest_claude_tokens.simulation.internals import (
+    BareLoop,
+    exception_of,
+    ignore_exception,
+    leave_lock,
+    run_handle,
+    unreported,
+)
+from pytest_claude_tokens.simulation.tasks import SimulatedFuture, SimulatedTask, close_task, has_ended, worker_of
+from pytest_claude_tokens.simulation.thread_record import Stopped, Stuck
 from pytest_claude_tokens.simulation.threads import bind_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
-    from types import FrameType
+    from collections.abc import Callable, Coroutine
 
     from pytest_claude_tokens.simulation.network import Network
     from pytest_claude_tokens.simulation.world import World
 
-__all__ = ["NumberedLoop", "SimulatedLoop", "SimulatedTask", "close_quietly"]
+__all__ = ["NumberedLoop", "SimulatedLoop"]
 
-_TRIES = 100
-_HIDDEN = tuple(os.path.dirname(path) + os.sep for path in (__file__, asyncio.__file__))
-_ACQUIRE = asyncio.Lock.acquire.__code__
+_MAX_LAST_STEPS = 10_000
+"""How many decisions the tasks that are left get to end in when they have been cancelled."""
 _EAGER = getattr(asyncio, "eager_task_factory", None)  # new in Python 3.12
 
 
-class SimulatedTask(asyncio.Task[Any]):
-    """A task whose hash is its number."""
-
-    def __init__(self, coro: Coroutine[Any, Any, Any], *, number: int, **options: Any) -> None:
-        self.number = number
-        context = options.get("context")
-        self.worker = target(WORKER.get() if context is None else context.get(WORKER))
-        super().__init__(coro, **options)
-
-    def __hash__(self) -> int:
-        return self.number
-
-
-class SimulatedFuture(asyncio.Future[Any]):
-    """A future whose hash is its number."""
-
-    number = 0
-
-    def __hash__(self) -> int:
-        return self.number
-
-
-class _Ordered(WeakKeyDictionary[Any, None]):
-    """A weak set that keeps the order: generators are closed in the order in which they were begun."""
-
-    def add(self, item: Any) -> None:
-        self[item] = None
-
-    def discard(self, item: Any) -> None:
-        self.pop(item, None)
-
-
-class NumberedLoop(base_events.BaseEventLoop):
+class NumberedLoop(BareLoop):
     """What all loops of a world have in common: its clock, its threads, its network, and numbers for names."""
 
     def __init__(self, world: World, network: Network | None = None) -> None:
@@ -81,11 +51,12 @@ class NumberedLoop(base_events.BaseEventLoop):
         self._network = network
         if network is not None:
             network.loop = self
-        self._asyncgens = _Ordered()
         self._numbers = itertools.count(2)  # -1 is no hash
         self._made: list[asyncio.Task[Any]] = []
         self._kept: list[asyncio.Task[Any]] = []
-        """Those of somebody's own factory: when the collector finds one, must not be a matter of chance."""
+        """Keeps tasks made by a user's own factory alive, so that the garbage collector does not finalize them at an
+        arbitrary moment, which would make two runs differ.
+        """
         self._factory: Any = None
 
     def time(self) -> float:
@@ -94,62 +65,52 @@ class NumberedLoop(base_events.BaseEventLoop):
 
     def left(self) -> list[asyncio.Task[Any]]:
         """The tasks that have not ended, in the order of their creation."""
-        others = asyncio.all_tasks(self).difference(self._made)  # somebody's own task factory made them
+        others = asyncio.all_tasks(self).difference(self._made)  # a user's own task factory made them
         return [task for task in self._made if not task.done()] + sorted(others, key=lambda task: task.get_name())
 
     def drop(self, worker: int) -> None:
         """The tasks of ``worker`` have died. One that queues for a lock must not be handed it."""
         for task in self._made:
-            if not task.done() and getattr(task, "worker", -1) == worker:
-                _leave_lock(task.get_coro())
+            if not task.done() and worker_of(task) == worker:
+                leave_lock(coroutine_frames(task.get_coro()))
 
     @property
     def unfinished(self) -> bool:
         """Whether there are tasks that have not ended, or that the end of the world has ended."""
-        return not all(map(_has_ended, self._made))
+        return not all(map(has_ended, self._made))
 
-    def bury(self) -> None:
+    def close_pending_tasks(self) -> None:
         """The world has ended: close the coroutines of tasks that have not; the collector would, some time."""
-        base: Any = self
-        if base._thread_id is not None:  # its thread has been given up, and is still in it
+        if self.is_in_thread:  # its thread has been given up, and is still in it
             return
         self.set_exception_handler(lambda loop, context: None)
         # To those that are closed here the loop is as ever: one that did not wait any more might spin for ever.
-        before, closed = events._get_running_loop(), base._closed
-        base._closed = False
-        events._set_running_loop(self)
-        try:
+        with self.as_open():
             for task in self._made:
                 if not task.done():
-                    close_quietly(task)
+                    close_task(task)
                 else:
-                    task._log_traceback = False
-        finally:
-            events._set_running_loop(before)
-            base._closed = closed
+                    ignore_exception(task)
         self._kept.clear()
-        self._made.clear()  # what they hold dies here, where nobody is told of it
+        self._made.clear()  # what they hold is freed here, while the exception handler says nothing
         if self._network is not None:
             self._network.close()
 
     def disconnect(self) -> None:
-        """No connection is made any more: the network, which knows its loop, is let go."""
+        """No connection is made any more. The network knows its loop: without this only the collector frees the two."""
         self._network = None
 
     def close(self) -> None:
-        """As usual; and what has ended is forgotten, by ``asyncio`` and here.
+        """As usual; and tasks that have ended leave the sets of all tasks, that of ``asyncio`` and the one here.
 
-        Until it is collected it would stay in weak sets of all tasks, here and there: under the same few hashes in
-        each run, so that they become slower with each of them.
+        There they would stay until they are collected, under the same few hashes in each run, so that the sets become
+        slower with each of them.
         """
         super().close()
         for task in self._made:
             asyncio._unregister_task(task)  # documented, for those who extend asyncio
-        self._made = [task for task in self._made if not _has_ended(task)]
+        self._made = [task for task in self._made if not has_ended(task)]
         self._kept.clear()
-
-    def _check_thread(self) -> None:
-        """In debug mode any thread may call: under the baton only one runs."""
 
     # Tasks and futures.
 
@@ -160,7 +121,7 @@ class NumberedLoop(base_events.BaseEventLoop):
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         """As usual."""
-        self._check_closed()  # type: ignore[attr-defined]
+        self.check_open()
         if self._factory is None:
             return self._make_task(coro, **options)
         if self._factory is _EAGER:
@@ -188,12 +149,12 @@ class NumberedLoop(base_events.BaseEventLoop):
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
         """A job in the given pool of threads, else in a thread of its own: it yields at its requests and locks."""
-        self._check_closed()  # type: ignore[attr-defined]
-        executor = executor or self._default_executor  # type: ignore[attr-defined]
+        self.check_open()
+        executor = executor or self.default_executor
         future = self.create_future()
         context = contextvars.copy_context()
 
-        def settle(value: Any, error: BaseException | None) -> None:
+        def resolve(value: Any, error: BaseException | None) -> None:
             if future.done():
                 return
             if error is None:
@@ -212,7 +173,7 @@ class NumberedLoop(base_events.BaseEventLoop):
             except BaseException as raised:
                 error = raised
             if not self.is_closed():
-                self.call_soon_threadsafe(settle, value, error, context=context)
+                self.call_soon_threadsafe(resolve, value, error, context=context)
 
         if executor is None or type(executor).__module__ == "concurrent.futures.process":
             bind_thread(self.world, Thread(target=job, daemon=True), f"executor-{len(self.world.all)}", WORKER.get())
@@ -250,25 +211,13 @@ class NumberedLoop(base_events.BaseEventLoop):
             raise OSError("this loop has no network")
         return self._network
 
-    async def _make_subprocess_transport(self, *args: Any, **options: Any) -> Any:
-        raise NotImplementedError("a simulated loop starts no processes: explore(processes=True) is for those")
-
-    # What BaseEventLoop leaves to its subclasses.
-
-    def _process_events(self, event_list: Any) -> None:
-        """There are no events."""
-
-    def _write_to_self(self) -> None:
-        """There is no selector to wake."""
-
 
 class SimulatedLoop(NumberedLoop):
     """The loop of one run, whose handles queue up in one line with the threads. :meth:`run`, then :meth:`shut`."""
 
     def __init__(self, world: World, network: Network | None = None) -> None:
         super().__init__(world, network)
-        self._ready = world.ready
-        self._scheduled = world.loop_timers
+        self.use_queues(world.ready, world.loop_timers)
 
     def run(self, main: Coroutine[Any, Any, Any]) -> Any:
         """Run ``main`` to its end and return its result. Raises :class:`Stuck` where nothing can ever run again."""
@@ -281,7 +230,7 @@ class SimulatedLoop(NumberedLoop):
         """Which tasks have not ended, and where each of them waits."""
         waits = []
         for task in self.left():
-            place = _place(task.get_coro())
+            place = innermost_place(task.get_coro())
             if place:
                 waits.append(f"{task.get_name()} waits at {place}")
         return waits
@@ -289,110 +238,45 @@ class SimulatedLoop(NumberedLoop):
     def shut(self) -> None:
         """Cancel what is left, let it end in default order, and close. Whatever does not end is dropped."""
         world = self.world
-        world.settle()
-        left = [task for task in self.left() if getattr(task, "worker", -1) not in world.dead]
+        world.drain()
+        left = [task for task in self.left() if worker_of(task) not in world.dead]
         for task in left:
             task.cancel()
-        steps = iter(range(10_000))
+        steps = iter(range(_MAX_LAST_STEPS))
         try:
             self._turn(lambda: all(task.done() for task in left) or next(steps, None) is None)
-            if self._asyncgens:
+            if self.has_generators:
                 closing = self.create_task(self.shutdown_asyncgens())
                 self._turn(lambda: closing.done() or next(steps, None) is None)
         except Stuck:
             pass
         finally:
-            self._tell_of_failures()
+            self._log_unretrieved()
             world.ready.clear()
             world.loop_timers.clear()
-            self._ready, self._scheduled = type(world.ready)(), []
+            self.use_queues(type(world.ready)(), [])
             self.close()
 
     def _turn(self, done: Callable[[], bool]) -> None:
         """Run until ``done``."""
         world = self.world
         dead = world.dead
-        before = sys.get_asyncgen_hooks()
-        base: Any = self
-        sys.set_asyncgen_hooks(firstiter=base._asyncgen_firstiter_hook, finalizer=base._asyncgen_finalizer_hook)
-        events._set_running_loop(self)
-        base._thread_id = get_ident()
-        try:
+        with self.as_running():
             while not done():
                 handle = world.loop_next()
                 if handle is None:
                     raise Stuck
-                if not handle._cancelled and not (dead and world.target_of(handle) in dead):
-                    handle._run()
-        finally:
-            base._thread_id = None
-            events._set_running_loop(None)
-            sys.set_asyncgen_hooks(*before)
+                if not handle.cancelled() and not (dead and world.worker_of(handle) in dead):
+                    run_handle(handle)
 
-    def _tell_of_failures(self) -> None:
-        """Exceptions that nobody has asked for are logged now, in order, and not when the collector comes."""
+    def _log_unretrieved(self) -> None:
+        """Exceptions that nothing has asked for are logged now, in order, and not when the collector comes."""
         for task in self._made:
-            if task.done() and task._log_traceback:
-                task._log_traceback = False
+            if task.done() and unreported(task):
+                ignore_exception(task)
                 message = "Task exception was never retrieved"
-                self.call_exception_handler({"message": message, "exception": task._exception, "task": task})
-
-    def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:  # type: ignore[override]
-        """As usual, in one step: this is done for each step of each task of each run."""
-        if self._debug:  # type: ignore[attr-defined]
-            return super().call_soon(callback, *args, context=context)
-        self._check_closed()  # type: ignore[attr-defined]
-        handle = events.Handle(callback, args, self, context)
-        self._ready.append(handle)
-        return handle
+                self.call_exception_handler({"message": message, "exception": exception_of(task), "task": task})
 
     def call_soon_threadsafe(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:  # type: ignore[override]
         """As :meth:`call_soon`: under the baton only one thread runs."""
-        self._check_closed()  # type: ignore[attr-defined]
-        return self._call_soon(callback, args, context)  # type: ignore[attr-defined]
-
-
-def _has_ended(task: Any) -> bool:
-    """Whether a task is over, and not just because its world is."""
-    return task.done() and (task.cancelled() or not isinstance(task._exception, Stopped))
-
-
-def close_quietly(task: Any) -> None:
-    """End a task that has been given up: its death is our doing, and what its ``finally`` blocks say to it nobody's."""
-    task._log_destroy_pending = False
-    coroutine = task.get_coro()
-    for _ in range(_TRIES):
-        with suppress(BaseException):  # one that awaits in a ``finally`` block refuses
-            coroutine.close()
-            return
-    # Python would close it once more when it is deleted, at exit at the latest, where it might spin for ever.
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(coroutine))
-
-
-def _leave_lock(coro: Any) -> None:
-    """Take a suspended coroutine out of the queue of an ``asyncio.Lock``. Had its turn come, it is the next one's."""
-    for frame in _frames(coro):
-        if frame.f_code is _ACQUIRE:
-            lock, future = frame.f_locals["self"], frame.f_locals["fut"]
-            lock._waiters.remove(future)
-            if not lock._locked:
-                lock._wake_up_first()
-
-
-def _frames(coro: Any) -> Iterator[FrameType]:
-    """Where a suspended coroutine is, from the outside in."""
-    while coro is not None:
-        frame = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None) or getattr(coro, "ag_frame", None)
-        if frame is not None:
-            yield frame
-        coro = getattr(coro, "cr_await", None) or getattr(coro, "gi_yieldfrom", None) or getattr(coro, "ag_await", None)
-
-
-def _place(coro: Any) -> str:
-    """The innermost line of the test's own code at which a suspended coroutine waits; empty where there is none."""
-    place = ""
-    for frame in _frames(coro):
-        code = frame.f_code
-        if not code.co_filename.startswith(_HIDDEN):
-            place = f"{code.co_filename.rpartition('/')[2]}:{frame.f_lineno} in {code.co_name}"
-    return place
+        return self.call_soon(callback, *args, context=context)

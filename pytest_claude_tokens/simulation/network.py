@@ -87,7 +87,7 @@ class Network:
         return self._addresses.setdefault(name, f"{_PREFIX}{len(self._addresses) + 1}")
 
     def bind(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
-        """``sock`` is connected from now on, as far as anybody can tell. Raises ``ConnectionRefusedError``."""
+        """From now on ``sock`` counts as connected. Raises ``ConnectionRefusedError``."""
         try:
             self._connected[sock] = self.look_up(address[0])
         except socket.gaierror as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _thread
 import asyncio
-import concurrent.futures.thread
 import copyreg
 import datetime as dt
 import logging
@@ -19,18 +18,25 @@ import random
 import sys
 import threading
 import time
-from concurrent.futures._base import LOGGER
 from concurrent.futures.thread import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from fake_server.protocol.actors import WORKER
+from pytest_claude_tokens.simulation.active import here
+from pytest_claude_tokens.simulation.internals import (
+    FUTURES_LOGGER,
+    PurePythonSimpleQueue,
+    like,
+    shutdown_lock_replaced,
+    was_shut_down,
+)
+from pytest_claude_tokens.simulation.locks import SimulatedLock, SimulatedRLock
 from pytest_claude_tokens.simulation.native import NATIVE, REAL_DATETIME, REAL_TIMES, allocate_lock
 from pytest_claude_tokens.simulation.preexisting_locks import preexisting_locks
 from pytest_claude_tokens.simulation.scheduler import EPOCH
-from pytest_claude_tokens.simulation.thread_loop import ThreadLoop
-from pytest_claude_tokens.simulation.thread_record import Stopped, target
-from pytest_claude_tokens.simulation.threads import SimulatedLock, SimulatedRLock, here, join_thread, start_thread
+from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
+from pytest_claude_tokens.simulation.threads import join_thread, start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,7 +59,7 @@ _REAL_SEED = random.Random.seed
 _REAL_NEW_LOOP = asyncio.new_event_loop
 
 
-def _timely(real: Callable[..., Any], simulated: Callable[[World], Any]) -> Callable[[], Any]:
+def _time_function(real: Callable[..., Any], simulated: Callable[[World], Any]) -> Callable[[], Any]:
     def read() -> Any:
         place = here()
         return real() if place is None else simulated(place[0])
@@ -62,7 +68,7 @@ def _timely(real: Callable[..., Any], simulated: Callable[[World], Any]) -> Call
     return read
 
 
-def _calendar(real: Callable[..., time.struct_time]) -> Callable[..., time.struct_time]:
+def _calendar_function(real: Callable[..., time.struct_time]) -> Callable[..., time.struct_time]:
     def read(seconds: float | None = None, /) -> time.struct_time:
         place = here() if seconds is None else None
         return real(seconds if place is None else place[0].wall())
@@ -97,8 +103,8 @@ def _simple_queue() -> Any:
     return _SimpleQueue()
 
 
-class _SimpleQueue(queue._PySimpleQueue):  # type: ignore[name-defined,misc]  # the Python one is built on Semaphore
-    """One into which can be put something at any time: a pool does that when it is thrown away."""
+class _SimpleQueue(PurePythonSimpleQueue):  # type: ignore[misc]  # no type is known of it
+    """A queue into which something can be put even when its world has ended: a pool does so when it is collected."""
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         with suppress(Stopped):
@@ -137,30 +143,28 @@ def _submit(executor: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any)
         if place is None:  # its world has ended while the pool's thread was blocked outside
             return None
         record = place[1]
-        before, record.target = record.target, target(worker)
+        before, record.worker = record.worker, worker_number(worker)
         token = WORKER.set(worker)
         try:
             return fn(*args, **kwargs)
         finally:
             WORKER.reset(token)
-            record.target = before
+            record.worker = before
 
     return _REAL_SUBMIT(_double(place[0], executor), job)
 
 
 def _double(world: World, executor: Any) -> Any:
     """What stands in this world for a pool from before it, whose threads are not of this world: one like it."""
-    if executor._shutdown or getattr(executor, "_claude_tokens", None) == world.serial:
+    if was_shut_down(executor) or getattr(executor, "_claude_tokens", None) == world.serial:
         return executor
     found = world.doubles.get(id(executor))
     if found is None:
-        initializer, initargs = getattr(executor, "_initializer", None), getattr(executor, "_initargs", ())
-        double = ThreadPoolExecutor(executor._max_workers, "", initializer, initargs)
-        found = world.doubles[id(executor)] = (executor, double)
+        found = world.doubles[id(executor)] = (executor, like(executor))
     return found[1]
 
 
-def _no_news_of_the_end(record: logging.LogRecord) -> bool:
+def _is_not_about_the_end(record: logging.LogRecord) -> bool:
     """Whether a pool's complaint is about anything but the end of its world."""
     return record.exc_info is None or record.exc_info[0] is not Stopped
 
@@ -172,10 +176,10 @@ def _seed(generator: random.Random, a: Any = None, version: int = 2) -> None:
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:
     place = here()
-    return _REAL_NEW_LOOP() if place is None else ThreadLoop(place[0])
+    return _REAL_NEW_LOOP() if place is None else place[0].new_loop()
 
 
-class _Telling(type):
+class _MeansTheReal(type):
     """Makes the stand-in for ``datetime`` mean the real class, wherever the two are compared."""
 
     def __instancecheck__(cls, instance: object) -> bool:
@@ -191,7 +195,7 @@ class _Telling(type):
         return hash(REAL_DATETIME) if cls is _Datetime else type.__hash__(cls)
 
 
-class _Datetime(REAL_DATETIME, metaclass=_Telling):  # type: ignore[misc,valid-type]  # mypy takes it for a variable
+class _Datetime(REAL_DATETIME, metaclass=_MeansTheReal):  # type: ignore[misc,valid-type]  # mypy takes it for a variable
     """``datetime`` whose ``now`` is simulated. What it makes are real ones."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -235,9 +239,9 @@ def _replacements() -> dict[int, Any]:
         (asyncio.new_event_loop, _new_event_loop),
     ]
     for name, simulated in _TIMES.items():
-        pairs += [(real, _timely(real, simulated)) for real in (REAL_TIMES[name], getattr(time, name))]
+        pairs += [(real, _time_function(real, simulated)) for real in (REAL_TIMES[name], getattr(time, name))]
     for name in ("gmtime", "localtime"):
-        pairs += [(real, _calendar(real)) for real in (REAL_TIMES[name], getattr(time, name))]
+        pairs += [(real, _calendar_function(real)) for real in (REAL_TIMES[name], getattr(time, name))]
     return {id(real): fake for real, fake in pairs}
 
 
@@ -285,13 +289,11 @@ def patched() -> Iterator[None]:
         ):
             stack.callback(setattr, owner, name, getattr(owner, name))
             setattr(owner, name, value)
-        module = concurrent.futures.thread
-        stack.callback(setattr, module, "_global_shutdown_lock", module._global_shutdown_lock)
-        module._global_shutdown_lock = SimulatedLock()  # type: ignore[assignment]  # it does what a lock does
+        stack.enter_context(shutdown_lock_replaced(SimulatedLock()))
         stack.callback(_restore_reducer, copyreg.dispatch_table.get(REAL_DATETIME))
         copyreg.pickle(REAL_DATETIME, _reduce_datetime)
-        LOGGER.addFilter(_no_news_of_the_end)
-        stack.callback(LOGGER.removeFilter, _no_news_of_the_end)
+        FUTURES_LOGGER.addFilter(_is_not_about_the_end)
+        stack.callback(FUTURES_LOGGER.removeFilter, _is_not_about_the_end)
         yield
 
 

@@ -1,7 +1,7 @@
 """Locks that were made before any world: a dispatcher's own at module level, above all.
 
 A real lock would stop its thread where the baton can't see it. So, while bodies run, a simulated one stands in its
-place, over the real one: whoever still holds on to that is excluded as before.
+place, over the real one: code that has kept the real one is excluded as before.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pytest_claude_tokens.simulation.locks import SimulatedLock, SimulatedRLock
 from pytest_claude_tokens.simulation.native import allocate_lock, allocate_rlock
-from pytest_claude_tokens.simulation.threads import SimulatedLock, SimulatedRLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -1,7 +1,7 @@
-"""Who goes on, and what time it is: the half of a world that knows of no threads.
+"""Who goes on, and what time it is: the part of a world that starts no thread and stops none.
 
 In default order this is ``asyncio``'s own: first come, first served, in rounds. At the start of a round timers that
-are due queue up at its end; time stands still while somebody can run, and jumps to the next timer when nobody can (or
+are due queue up at its end; time stands still while anything can run, and jumps to the next timer when nothing can (or
 when the schedule says so).
 """
 
@@ -12,41 +12,47 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from fake_server.protocol.actors import WORKER
-from pytest_claude_tokens.simulation.schedule import CLOCK
-from pytest_claude_tokens.simulation.thread_record import ThreadRecord, target
+from pytest_claude_tokens.simulation.chooser import CLOCK
+from pytest_claude_tokens.simulation.internals import callback_of, context_of, pop_timer
+from pytest_claude_tokens.simulation.thread_record import ThreadRecord, ThreadState, worker_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from pytest_claude_tokens.simulation.schedule import Chooser
+    from pytest_claude_tokens.simulation.chooser import Chooser
 
 __all__ = ["EPOCH", "MAX_DECISIONS", "MAX_SECONDS", "Scheduler"]
 
 EPOCH = 1767225600.0
 """The simulated time at which each run begins: 2026-01-01 in UTC, as POSIX seconds."""
-EARLY = 60.0
-"""Seconds by which early timers and slow legs may move time in one run, together."""
+MAX_SECONDS_EARLY = 60.0
+"""Simulated seconds by which early timers and slow network legs may move time in one run, together."""
 MAX_DECISIONS = 100_000
+"""After so many a run that does not end is cut short."""
 MAX_SECONDS = 86_400.0
-_RESOLUTION = 1e-9
-"""Seconds by which a timer may fire before its time, as in ``asyncio``."""
+"""After so many simulated seconds a run that does not end is cut short."""
+_RESOLUTION_SECONDS = 1e-9
+"""By so much a timer may fire before its time, as in ``asyncio``."""
+_AT_LOOP, _WAITING = ThreadState.AT_LOOP, ThreadState.WAITING
 
 
 class Scheduler:
-    """The queue of those that can run (records, and handles of event loops), the timers, and the clock."""
+    """The queue of those that can run (records, and handles of event loops), the timers, and the clock.
 
-    def __init__(self, chooser: Chooser) -> None:
+    ``on_death`` is called with what the schedule does to a worker now ("cancel" or "kill"), and with its number.
+    """
+
+    def __init__(self, chooser: Chooser, on_death: Callable[[str, int], None] | None = None) -> None:
         self.chooser = chooser
+        self._on_death = on_death
         self.now = 0.0
         self.steps = 0
-        self.early = EARLY
+        self.early = MAX_SECONDS_EARLY
         self.ready: deque[Any] = deque()
         self.loop_timers: list[Any] = []
         self.loop_record: ThreadRecord | None = None
-        self.at_loop = False
-        """Whether the loop's thread waits for its next handle; else it is in the middle of one, or blocked there."""
+        """The thread of the one event loop whose handles are in the queue, if there is such a loop."""
         self.starved: str | None = None
-        self.on_death: Callable[[str, int], None] | None = None
         self.dead: set[int] = set()
         self._round = 0
         self._ending = False
@@ -73,34 +79,33 @@ class Scheduler:
         """
         loop_timers = self.loop_timers
         if purge:
-            while loop_timers and loop_timers[0]._cancelled:
-                heapq.heappop(loop_timers)._scheduled = False
-        elif loop_timers and loop_timers[0]._cancelled:
-            loop_timers = sorted(handle for handle in loop_timers if not handle._cancelled)
+            while loop_timers and loop_timers[0].cancelled():
+                pop_timer(loop_timers)
+        elif loop_timers and loop_timers[0].cancelled():
+            loop_timers = sorted(handle for handle in loop_timers if not handle.cancelled())
         timers = self._timers
         while timers and timers[0][2].timer != timers[0][1]:
             heapq.heappop(timers)
         if not loop_timers:
             return timers[0][0] if timers else None
-        when: float = loop_timers[0]._when
+        when: float = loop_timers[0].when()
         return min(when, timers[0][0]) if timers else when
 
     def fire(self, when: float) -> None:
-        """Move the clock to ``when``, and make ready whatever is due."""
+        """Move the clock to ``when``, and make ready what is due."""
         self.now = max(self.now, when)
-        due = self.now + _RESOLUTION
+        due = self.now + _RESOLUTION_SECONDS
         loop_timers = self.loop_timers
-        while loop_timers and loop_timers[0]._when <= due:
-            handle = heapq.heappop(loop_timers)
-            handle._scheduled = False
-            if not handle._cancelled:
+        while loop_timers and loop_timers[0].when() <= due:
+            handle = pop_timer(loop_timers)
+            if not handle.cancelled():
                 self.ready.append(handle)
         timers = self._timers
         while timers and timers[0][0] <= due:
             _, number, record = heapq.heappop(timers)
-            if record.timer == number:
-                record.timed_out = True
-                self.wake(record)
+            if record.timer == number and record.state is _WAITING:
+                record.wake()  # its timer stays set: that is how it learns that the time was up
+                self.ready.append(record)
 
     def set_timer(self, record: ThreadRecord, seconds: float) -> None:
         """Wake ``record`` after ``seconds``, unless something else does before."""
@@ -110,103 +115,103 @@ class Scheduler:
 
     def wake(self, record: ThreadRecord) -> None:
         """Make a blocked record ready, if it has not died."""
-        if record.waiting and not record.killed:
-            record.waiting = False
+        if record.state is _WAITING:
+            record.wake()
             record.timer = 0
             self.ready.append(record)
 
     # Who goes on.
 
     def decide(self) -> Any:
-        """Take the next runnable from the ready queue: a record or a loop's handle; ``None``: nobody can run."""
-        ready, chooser = self.ready, self.chooser
+        """Take the next runnable from the ready queue: a record or a loop's handle; ``None``: nothing can run."""
         while True:
-            if self.loop_record is not None and not self.at_loop:
-                return self._decide_without_loop()
-            if not ready:
-                when = self.next_timer()
-                if when is None:
+            # In the middle of a handle the loop can't run another one: threads only, its own one too.
+            threads_only = self.loop_record is not None and self.loop_record.state is not _AT_LOOP
+            candidates = self._threads() if threads_only else self.ready
+            if not candidates:
+                if not self._jump(threads_only):
                     return None
-                self.fire(when)
-                self._check_limits()
-                self._round = len(ready)
-                continue
-            if chooser.deaths and chooser.deaths[0].position <= chooser.decision:
-                self._strike()
-                continue
-            new_round = self._round <= 0
-            when = self.next_timer(purge=new_round) if self.loop_timers or self._timers else None
-            if new_round:
-                if when is not None and when <= self.now + _RESOLUTION:
-                    self.fire(self.now)
-                    when = self.next_timer(purge=False)
-                self._round = len(ready)
-            self._round -= 1
-            self.steps += 1
-            if self.steps > MAX_DECISIONS:
-                self._check_limits()
-                continue
-            if len(ready) == 1 and when is None:
-                return ready.popleft()
-            if chooser.decision < chooser.default_until:
-                chooser.decision += 1
-                return ready.popleft()
+            elif threads_only or not self.chooser.deaths or not self._strike():
+                item = self._next_of(candidates, threads_only)
+                if item is not None:
+                    return item
+
+    def _threads(self) -> list[ThreadRecord]:
+        return [item for item in self.ready if isinstance(item, ThreadRecord)]
+
+    def _jump(self, threads_only: bool) -> bool:
+        """Nothing can run: move time to the next timer; ``False`` where there is none."""
+        when = self.next_timer()
+        if when is None:
+            return False
+        self.fire(when)
+        self._check_limits()
+        if not threads_only:
+            self._round = len(self.ready)
+        return True
+
+    def _next_of(self, candidates: Sequence[Any], threads_only: bool) -> Any:
+        """Choose and take one of them; ``None``: all has changed, as time has moved or the run is cut short."""
+        when = None
+        if not threads_only and (self._timers or self.loop_timers or self._round <= 0):
+            when = self._next_round()
+        self._round -= 1
+        self.steps += 1
+        if self.steps > MAX_DECISIONS:
+            self._check_limits()
+            return None
+        if len(candidates) == 1 and when is None:
+            index = 0  # that is no decision
+        else:
             timer = when is not None and when - self.now <= self.early
-            index = chooser.choose([self.target_of(item) for item in ready], timer)
-            chooser.decision += 1
+            index = self.chooser.next(candidates, timer, self.worker_of)
             if index == CLOCK:
                 assert when is not None
                 self.spend(max(0.0, when - self.now))
                 self.fire(when)
-                continue
-            item = ready[index]
-            del ready[index]
-            return item
+                return None
+        item = candidates[index]
+        if threads_only:
+            self.ready.remove(item)
+        else:
+            del self.ready[index]
+        return item
 
-    def _decide_without_loop(self) -> Any:
-        """In the middle of a handle the loop can't run another one: threads only, its own one too."""
-        chooser = self.chooser
-        while True:
-            records = [item for item in self.ready if isinstance(item, ThreadRecord)]
-            if not records:
-                when = self.next_timer()
-                if when is None:
-                    return None
-                self.fire(when)
-                self._check_limits()
-                continue
-            self._round -= 1
-            self.steps += 1
-            if self.steps > MAX_DECISIONS:
-                self._check_limits()
-                continue
-            index = 0
-            if len(records) > 1:
-                if chooser.decision >= chooser.default_until:
-                    index = chooser.choose([item.target for item in records], timer=False)
-                chooser.decision += 1
-            self.ready.remove(records[index])
-            return records[index]
+    def _next_round(self) -> float | None:
+        """At the start of a round let the timers fire that are due. Returns when the next one is."""
+        starts = self._round <= 0
+        when = self.next_timer(purge=starts) if self.loop_timers or self._timers else None
+        if starts:
+            if when is not None and when <= self.now + _RESOLUTION_SECONDS:
+                self.fire(self.now)
+                when = self.next_timer(purge=False)
+            self._round = len(self.ready)
+        return when
 
-    def settle(self) -> None:
-        """The body is over: from now on default order, and what takes too long is only cut short."""
+    def drain(self) -> None:
+        """The body is over: from now on default order, and a run that takes too long is cut short without a word."""
         self._ending = True
         self.steps = 0
         self.chooser.end()
 
-    def target_of(self, item: Any) -> int:
+    def worker_of(self, item: Any) -> int:
         """Which worker a runnable belongs to; a negative number for none: the task's own where it is one."""
         if isinstance(item, ThreadRecord):
-            return item.target
-        name = item._context.get(WORKER)
+            return item.worker
+        name = context_of(item).get(WORKER)
         if name is not None:
-            return target(name)
-        return -1 - getattr(getattr(item._callback, "__self__", None), "number", 0)
+            return worker_number(name)
+        return -1 - getattr(getattr(callback_of(item), "__self__", None), "number", 0)
 
-    def _strike(self) -> None:
-        deviation = self.chooser.deaths.pop(0)
-        if self.on_death is not None and deviation.target not in self.dead:
-            self.on_death(deviation.what, deviation.target)
+    def _strike(self) -> bool:
+        """Cancel or kill the next worker, if its hour has come; ``False`` if not."""
+        deaths = self.chooser.deaths
+        if deaths[0].position > self.chooser.decision:
+            return False
+        deviation = deaths.pop(0)
+        if self._on_death is not None and deviation.target not in self.dead:
+            self._on_death(deviation.what, deviation.target)
+        return True
 
     def _check_limits(self) -> None:
         if self.steps > MAX_DECISIONS:

@@ -12,6 +12,7 @@ from pytest_claude_tokens.simulation.loop import NumberedLoop
 from pytest_claude_tokens.simulation.thread_record import Stopped
 
 if TYPE_CHECKING:
+    from pytest_claude_tokens.simulation.network import Network
     from pytest_claude_tokens.simulation.thread_record import ThreadRecord
     from pytest_claude_tokens.simulation.world import World
 
@@ -21,9 +22,9 @@ __all__ = ["ThreadLoop"]
 class ThreadLoop(NumberedLoop):
     """A loop for one thread. Other threads may run between two rounds of it, and while it is idle."""
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world, None if world.new_network is None else world.new_network())
-        self._selector = self
+    def __init__(self, world: World, network: Network | None = None) -> None:
+        super().__init__(world, network)
+        self.use_selector(self)
         self._idle: ThreadRecord | None = None
 
     def select(self, timeout: float | None) -> list[Any]:
@@ -42,10 +43,11 @@ class ThreadLoop(NumberedLoop):
         return []
 
     def close(self) -> None:
-        """As usual; tasks that are left, as the world has ended, go without a word."""
+        """As usual; tasks that are left, as the world has ended, are closed and not logged."""
         super().close()
-        self.bury()
+        self.close_pending_tasks()
 
-    def _write_to_self(self) -> None:
+    def wake_up(self) -> None:
+        """Another thread has something to do for it."""
         if self._idle is not None:
             self.world.wake(self._idle)

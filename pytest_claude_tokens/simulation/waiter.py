@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from pytest_claude_tokens.simulation.internals import wake_up
 from pytest_claude_tokens.simulation.schedule import DELAYS
 from pytest_claude_tokens.simulation.thread_record import Stopped
 
@@ -63,7 +64,7 @@ class SimulatedWaiter:
             def wake() -> None:
                 if not future.done():
                     future.set_result(None)
-                    loop._write_to_self()  # type: ignore[attr-defined]  # it may be another thread's, and idle
+                    wake_up(loop)  # it may be another thread's, and idle
 
             wait.signal.subscribe(wake)
             timer = None if wait.seconds is None else loop.call_later(wait.seconds, wake)

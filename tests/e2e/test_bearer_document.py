@@ -55,7 +55,7 @@ def run(capfd, monkeypatch):
     made = []
 
     def call(*arguments, together=2):
-        class Meeting(running.ClaudeTokens):
+        class Overlapping(running.ClaudeTokens):
             def open(self):
                 server = self.server
                 server.holds.append(Hold("call", together))
@@ -68,7 +68,7 @@ def run(capfd, monkeypatch):
                 made.append(self)
                 return super().open()
 
-        monkeypatch.setattr(running, "ClaudeTokens", Meeting)
+        monkeypatch.setattr(running, "ClaudeTokens", Overlapping)
         capfd.readouterr()
         status = running.main([str(argument) for argument in arguments])
         return Ended(status, *capfd.readouterr(), made[-1].history.taken())
@@ -94,7 +94,7 @@ def test_the_script_of_the_document(run):
         assert {op.account for op in pair} == {"TOKEN_A", "TOKEN_B"}
         assert not {op.op for op in pair} & set(ended.waited)
         assert pair[1].opened < pair[0].closed  # they did meet, but not on one bearer
-    lines = [line for line in ended.err.splitlines() if line.startswith("  trial ")]
+    lines = [line for line in ended.err.splitlines() if line.startswith("  overlap ")]
     assert [line.split()[1:3] for line in lines] == [[str(number), "TOKEN_A:at#1"] for number in range(1, 11)]
     for line, (first, second) in zip(lines, one, strict=True):
         assert f"  {first.actor} " in line
@@ -144,8 +144,13 @@ def test_as_a_user_runs_it():
     )
 
     assert done.returncode == 1, done
-    assert done.stderr.startswith("claude-tokens: INVALID, 4 requests: CoSchedule: TOKEN_A:at#1 by sessio..")
-    assert "claude-tokens: 1 time workers met on one bearer\n  trial  1  TOKEN_A:at#1  session-" in done.stderr
+    assert done.stderr.startswith(
+        "claude-tokens: INVALID, 4 requests: claude_tokens.CoSchedule: TOKEN_A:at#1 by sessio.."
+    )
+    assert (
+        "claude-tokens: calls of several workers overlapped on one bearer 1 time\n  overlap  1  TOKEN_A:at#1  session-"
+        in done.stderr
+    )
     assert "sk-ant" not in done.stdout + done.stderr
 
 
@@ -157,7 +162,7 @@ def test_the_login_in_the_folder_is_served_as_the_token_in_the_environment_is(ru
     (pair,) = ended.calls
     assert [op.account for op in pair] == ["a1", "a1"]
     assert [seconds > S / 2 for seconds in ended.waited.values()] == [True]
-    assert "  trial  1  at#1  " in ended.err
+    assert "  overlap  1  at#1  " in ended.err
 
 
 def test_of_many_on_one_token_all_but_the_first_are_slow(run):

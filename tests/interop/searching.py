@@ -31,10 +31,9 @@ def searched(test: Any, replay: str | None = None) -> tuple[BaseException | None
 
 def caught(test: Any, violation: type[Violation]) -> None:
     """The search finds that violation, and its replay token shows the same one again."""
-    error, report = searched(test)
+    error, _ = searched(test)
     assert error is not None
     assert type(error) is violation, repr(error)
-    assert report.found
     found: Any = vars(error)["claude_tokens_found"]
     assert found.replayed == (3, 3)
     again, _ = searched(test, replay=found.token)
@@ -46,5 +45,5 @@ def spared(test: Any) -> Report:
     error, report = searched(test)
     if error is not None:
         raise error
-    assert (report.schedules, report.found) == (SCHEDULES, False)
+    assert report.schedules == SCHEDULES
     return report

@@ -22,7 +22,7 @@ import urllib3
 
 from fake_server import Fault
 from pytest_claude_tokens import explore
-from pytest_claude_tokens.guard.guard import RealServiceRefused
+from pytest_claude_tokens.guard import RealServiceRefused
 from pytest_claude_tokens.violations import BlindReplay, CoSchedule, DoubleSpend
 from tests.interop.searching import caught, few, spared
 

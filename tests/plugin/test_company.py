@@ -121,7 +121,7 @@ def test_sound(claude_tokens, n):
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_explored(request, claude_tokens, n):
-    request.node.stash[FACTS] = {"explored": {"schedules": n, "says": f"{n} schedules"}}
+    request.node.stash[FACTS] = {"explored": {"schedules": n, "summary": f"{n} schedules"}}
 
 def test_broken(claude_tokens):
     spend_twice(claude_tokens)

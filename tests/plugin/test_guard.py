@@ -21,9 +21,8 @@ import httpx2
 import pytest
 import requests
 
-from fake_server.transports.loopback import listener
-from pytest_claude_tokens.guard import guard, hosts
-from pytest_claude_tokens.guard.guard import RealServiceRefused
+from fake_server.hosts import LISTENING_PORTS
+from pytest_claude_tokens.guard import RealServiceRefused, audit, files
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 
 
@@ -130,7 +129,7 @@ def test_a_thread_that_wakes_after_its_test_is_refused(way):
 @pytest.mark.parametrize("way", DIRECT)
 def test_a_socket_looks_up_no_name(tokens, monkeypatch, way):
     """The interpreter would look it up before it tells the hook: without the hook the error is the same."""
-    monkeypatch.setattr(guard, "_table", {})
+    monkeypatch.setattr(audit, "_table", {})
 
     with pytest.raises(RealServiceRefused, match="refused to reach"):
         way()
@@ -151,7 +150,7 @@ def test_a_proxy_of_the_users_is_not_asked(tokens, monkeypatch):
 def test_a_tunnel_through_a_proxy_given_by_hand_is_refused(tokens, monkeypatch):
     """`proxies=` has no regard for NO_PROXY; the tunnel's request would name the real host."""
     with socket.create_server(("127.0.0.1", 0)) as proxy:
-        monkeypatch.setattr(hosts, "_LOOPBACK", ())  # as if this proxy were elsewhere
+        monkeypatch.setattr("fake_server.hosts.is_loopback", lambda host: False)  # as if this proxy were elsewhere
         with pytest.raises(RealServiceRefused):
             requests.get(
                 "https://api.anthropic.com", proxies={"https": f"http://127.0.0.1:{proxy.getsockname()[1]}"}, timeout=5
@@ -178,9 +177,9 @@ def test_a_server_of_ours_is_known_while_it_listens():
     """Its port may be somebody else's afterwards."""
     with ClaudeTokens() as tokens:
         port = int(tokens.url.rpartition(":")[2])
-        assert port in listener.PORTS
+        assert port in LISTENING_PORTS
 
-    assert port not in listener.PORTS
+    assert port not in LISTENING_PORTS
 
 
 def test_loopback_is_open(tokens):
@@ -196,11 +195,11 @@ def home(tmp_path, monkeypatch):
     login = tmp_path / "home" / ".claude" / ".credentials.json"
     login.parent.mkdir(parents=True)
     login.write_text("real")
-    monkeypatch.setattr(guard, "_homes", lambda scratch: [str(tmp_path / "home")])
-    guard._guarded_places.cache_clear()
+    monkeypatch.setattr(files, "_homes", lambda scratch: [str(tmp_path / "home")])
+    files._guarded_places.cache_clear()
     yield tmp_path / "home"
     monkeypatch.undo()
-    guard._guarded_places.cache_clear()
+    files._guarded_places.cache_clear()
 
 
 def test_the_real_login_is_out_of_reach_of_any_code(home):

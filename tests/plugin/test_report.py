@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pytest_claude_tokens import report
 from pytest_claude_tokens.judge.history import History
 from pytest_claude_tokens.judge.judging import judge
+from pytest_claude_tokens.report.evidence import Evidence, attach, findings
+from pytest_claude_tokens.report.folder import save
+from pytest_claude_tokens.report.summary import summary
 from tests.plugin.play import Play
 
 HEADLINE = "claude_tokens.DoubleSpend: rt#1 by w0 (#2) and w1 (#5)"
@@ -200,9 +202,9 @@ def test_further_files_of_a_finding_are_saved_and_named(tmp_path):
     """Whoever attaches evidence may add texts of its own."""
     play = Play()
     play.login()
-    known = report.Evidence(history=play.history, files={"schedule.json": "{}"})
+    known = Evidence(history=play.history, files={"schedule.json": "{}"})
 
-    folder = report.save(tmp_path, "test_x.py::test_it", known)
+    folder = save(tmp_path, "test_x.py::test_it", known)
 
     assert sorted(path.name for path in folder.iterdir()) == ["history.jsonl", "schedule.json"]
     assert (folder / "schedule.json").read_text() == "{}"
@@ -211,16 +213,16 @@ def test_further_files_of_a_finding_are_saved_and_named(tmp_path):
 def test_findings_are_looked_for_in_groups_and_causes():
     """Each once, however often it is reached; what has no evidence is no finding."""
     play = Play()
-    known = report.Evidence(history=play.history)
+    known = Evidence(history=play.history)
     one, two, plain = KeyError(1), KeyError(2), KeyError(3)
-    report.attach(one, known)
-    report.attach(two, known)
+    attach(one, known)
+    attach(two, known)
     plain.__cause__ = two
     group = ExceptionGroup("g", [plain, ExceptionGroup("h", [one, two])])
     two.__cause__ = group
 
-    assert list(report.findings(group)) == [two, one]
-    assert list(report.findings(None)) == []
+    assert list(findings(group)) == [two, one]
+    assert list(findings(None)) == []
 
 
 # What rides on a report.
@@ -245,18 +247,18 @@ def test_what_was_found_rides_on_the_report_as_json(pytester):
 
 def test_nothing_is_said_in_the_summary_unless_something_was_explored():
     """A plain fixture test has nothing to say there."""
-    assert report.summary([{"test": "t", "violations": ["x"]}]) == []
+    assert summary([{"test": "t", "violations": ["x"]}]) == []
 
 
 def test_the_summary_says_how_hard_was_looked():
     """One line for the run, and one for each explored test, those looked at least first, ten unless asked for all."""
     facts = [
-        {"test": f"t.py::test_{n}", "explored": {"schedules": n * 100, "says": f"{n}00 schedules"}}
+        {"test": f"t.py::test_{n}", "explored": {"schedules": n * 100, "summary": f"{n}00 schedules"}}
         for n in range(12, 0, -1)
     ]
     facts[0]["violations"] = ["x"]
 
-    lines = report.summary(facts)
+    lines = summary(facts)
 
     assert lines[:3] == [
         "claude-tokens: 12 tests, 7,800 schedules, 1 violation",
@@ -264,7 +266,7 @@ def test_the_summary_says_how_hard_was_looked():
         "  t.py::test_2: 200 schedules",
     ]
     assert len(lines) == 11
-    assert len(report.summary(facts, every=True)) == 13
+    assert len(summary(facts, every=True)) == 13
 
 
 def test_the_summary_of_a_run_is_made_of_what_rides_on_its_reports(pytester):
@@ -274,7 +276,7 @@ def test_the_summary_of_a_run_is_made_of_what_rides_on_its_reports(pytester):
         from pytest_claude_tokens.plugin.call_phase import FACTS
 
         def test_it(request, claude_tokens):
-            request.node.stash[FACTS] = {"explored": {"schedules": 1, "says": "1 schedule"}}
+            request.node.stash[FACTS] = {"explored": {"schedules": 1, "summary": "1 schedule"}}
         """
     )
     pytester.runpytest().stdout.fnmatch_lines(

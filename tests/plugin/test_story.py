@@ -50,7 +50,7 @@ def test_a_double_spend_is_told_from_both_sides():
         """
 again   #5  +0.002s  w1  pool.py:91  refresh rt#1 -> 400 invalid_grant
 first   #2  +0.000s  w0  pool.py:88  refresh rt#1 -> 200 at#2 rt#2
-why     as the checker says; it went on with its copy of rt#1 when w0 had been given rt#2 (#4)
+why     as the checker says; it kept using its copy of rt#1 after w0 had received rt#2 (#4)
 after   the service detected the reuse: rt#2 at#1 at#2 revoked: a person has to log in again
 replay  pytest "test_pool.py::test_it" --claude-tokens-replay=ct1-AAEBAA
 
@@ -126,7 +126,7 @@ def test_a_worker_that_forgot_its_own_new_token_is_told_as_such():
     play = Play()
     text = told(play, DoubleSpend, *spend_twice(play, actor="w0"))
 
-    assert line(text, "why") == "as the checker says; it had been given rt#2 itself (#4)"
+    assert line(text, "why") == "as the checker says; it had received rt#2 itself (#4)"
     assert line(text, "after") == "refused; rt#2 still works, for w0"
 
 
@@ -252,7 +252,7 @@ def test_what_no_request_did_is_told_by_its_event(invariant):
 
     assert text.startswith("at      #2  +0.000s  service  end\nwhy     cause not recognised\n")
     assert ("after   a person has to log in again" in text) is (invariant is ForcedLogin)
-    assert "\n  * 2       +0.000  the end\n" in text
+    assert "\n  * 2       +0.000  end of the run\n" in text
 
 
 def test_a_violation_of_an_event_that_the_history_has_not_is_told_without():

@@ -6,7 +6,8 @@ from fake_server import Fault, Policy
 from fake_server.protocol.wire import Request
 from pytest_claude_tokens.judge.history import History
 from pytest_claude_tokens.report.story import plain_story
-from pytest_claude_tokens.report.table import WIDTH, table
+from pytest_claude_tokens.report.table import table
+from pytest_claude_tokens.report.wording import WIDTH
 from pytest_claude_tokens.violations import (
     DoubleSpend,
 )

@@ -57,7 +57,7 @@ def test_help_lists_the_commands(capsys):
     assert ended.value.code == 0
     said = capsys.readouterr().out
     for command in main.COMMANDS:
-        assert re.search(rf"^  {command.name} +{re.escape(command.says)}$", said, re.MULTILINE)
+        assert re.search(rf"^  {command.name} +{re.escape(command.summary)}$", said, re.MULTILINE)
     assert max(map(len, said.splitlines())) <= 100
 
 
@@ -78,7 +78,8 @@ def test_version_is_that_of_the_distribution(capsys):
 def test_unknown_command_is_refused_in_one_sentence_with_those_there_are(capsys):
     """A slip of the finger costs one line."""
     assert main.main(["chekc", "x"]) == 2
-    assert capsys.readouterr().err == (f"claude-tokens: there is no command 'chekc'; there are {', '.join(NAMES)}\n")
+    error = f"claude-tokens: there is no command 'chekc'; the commands are {', '.join(NAMES)}\n"
+    assert capsys.readouterr().err == error
 
 
 def test_unknown_option_is_a_usage_error(capsys):

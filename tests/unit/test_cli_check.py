@@ -14,7 +14,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fake_server.tokens import TOKEN
-from pytest_claude_tokens.cli import check as check_module
 from pytest_claude_tokens.cli import main
 from pytest_claude_tokens.judge.history import History
 from pytest_claude_tokens.judge.judging import judge
@@ -244,7 +243,7 @@ def test_a_story_that_can_not_be_told_leaves_the_verdict_standing(monkeypatch, c
     def stumble(*_):
         raise KeyError("op")
 
-    monkeypatch.setattr(check_module, "story", stumble)
+    monkeypatch.setattr("pytest_claude_tokens.report.verdict.story", stumble)
     assert check(FOLDER / "double-spend-overlap.jsonl") == 1
     assert capsys.readouterr().out.splitlines() == [
         "claude_tokens.DoubleSpend: rt#1 by w0 (#2) and w1 (#3)",

@@ -42,8 +42,8 @@ class Idle(demo.Dispatcher):
 @pytest.fixture
 def quick(monkeypatch):
     """A search that will find nothing may end soon."""
-    monkeypatch.setattr(demo, "PATIENCE", 40)
-    monkeypatch.setattr(demo, "SCHEDULES", 40)
+    monkeypatch.setattr(demo, "MAX_SCHEDULES", 40)
+    monkeypatch.setattr(demo, "TWIN_SCHEDULES", 40)
 
 
 def test_the_bug_is_found_and_the_twin_is_spared(capsys, tmp_path, monkeypatch):
@@ -60,7 +60,7 @@ def test_the_bug_is_found_and_the_twin_is_spared(capsys, tmp_path, monkeypatch):
         r"^([\d,]+) schedules, \d+ distinct histor(?:y|ies), next new \d+% \(\d+\.\d s\)", said, re.MULTILINE
     )
     assert figures
-    assert int(figures[1].replace(",", "")) >= demo.SCHEDULES
+    assert int(figures[1].replace(",", "")) >= demo.TWIN_SCHEDULES
     too_wide = [line for line in said.splitlines() if len(line) > 100 and not line.startswith("replay  ")]
     assert too_wide == []
     [first, *_] = judge(History.load("history.jsonl")).violations
@@ -90,7 +90,7 @@ def test_with_a_twin_that_is_blamed_it_fails(capsys):
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
-    ("dispatcher", "told"), [(Broken, "builtins.RuntimeError: no bearer today"), (Idle, "claude_tokens.NothingRaced: ")]
+    ("dispatcher", "told"), [(Broken, "RuntimeError: no bearer today"), (Idle, "claude_tokens.NothingRaced: ")]
 )
 def test_what_is_no_double_spend_is_not_taken_for_one(dispatcher, told, capsys):
     """Neither half is content with another failure, and it is told."""
@@ -110,7 +110,7 @@ def test_the_number_of_the_failing_schedule_is_that_of_the_first_failure():
 
 def test_a_replay_shows_the_same_story_again(capsys):
     """The token that the demonstration prints, pasted back, leads to the same events."""
-    found = demo.search(demo.Dispatcher, demo.PATIENCE).found
+    found = demo.search(demo.Dispatcher, demo.MAX_SCHEDULES).found
 
     assert main.main(["demo", f"--replay={found.token}"]) == 0
 

@@ -112,14 +112,14 @@ def test_programs_that_are_missing_are_told_with_what_is_skipped(capsys, monkeyp
     lines = told(capsys)
     for name in ("node", "npm", "curl"):
         assert any(line.startswith(f"-- {name} not on PATH") for line in lines)
-    assert any(line.startswith("-- user namespaces no `unshare` on PATH") for line in lines)
+    assert any(line.startswith("-- user namespaces there is no program `unshare` on PATH") for line in lines)
 
 
 @pytest.mark.parametrize(
     ("status", "line"),
     [
         (0, "ok user namespaces a program can be run where no route leads out"),
-        (1, "-- user namespaces not permitted here: what must run without a route out is skipped"),
+        (1, "-- user namespaces this machine forbids it (exit status 1): what must run without a route out is skipped"),
     ],
 )
 def test_user_namespaces_are_tried_out(status, line, capsys, monkeypatch, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from pytest_claude_tokens import ClaudeTokens, layouts
 from pytest_claude_tokens.claude.credentials import FILE
 from pytest_claude_tokens.layouts import LAYOUTS, Place, Unavailable, start
+from pytest_claude_tokens.processes import namespace
 
 PLAIN = ["shared-config-dir", "copied-credentials", "symlinked-dir", "symlinked-file"]
 MOUNTED = ["container-shared-dir", "container-home", "mounted-file"]
@@ -27,11 +28,11 @@ def tokens():
 @pytest.fixture
 def able(monkeypatch):
     """A machine that can make every layout, as far as anybody asks."""
-    monkeypatch.setattr(layouts.shutil, "which", lambda name: f"/bin/{name}")
-    monkeypatch.setattr(layouts.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0))
-    layouts._no_namespaces.cache_clear()
+    monkeypatch.setattr(namespace.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(namespace.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0))
+    layouts._mount_obstacle.cache_clear()
     yield
-    layouts._no_namespaces.cache_clear()
+    layouts._mount_obstacle.cache_clear()
 
 
 def watched(tokens):
@@ -48,7 +49,7 @@ def pairs(place):
 def test_every_layout_says_what_it_is_under_its_own_name():
     """The table is keyed by the names, and no two layouts say the same."""
     assert all(name == layout.name for name, layout in LAYOUTS.items())
-    assert len({layout.says for layout in LAYOUTS.values()}) == len(LAYOUTS)
+    assert len({layout.summary for layout in LAYOUTS.values()}) == len(LAYOUTS)
     assert set(PLAIN) | set(MOUNTED) | {"setup-token", "flock-wrapper"} == set(LAYOUTS)
 
 
@@ -168,16 +169,16 @@ def test_nobody_is_no_worker(tokens):
 @pytest.fixture
 def forgetful():
     """What this process found out about its machine is forgotten, before and after."""
-    layouts._no_namespaces.cache_clear()
+    layouts._mount_obstacle.cache_clear()
     yield
-    layouts._no_namespaces.cache_clear()
+    layouts._mount_obstacle.cache_clear()
 
 
 @pytest.mark.parametrize("name", [*MOUNTED, "flock-wrapper"])
 def test_missing_programs_are_named(monkeypatch, forgetful, tokens, name):
     """Before anything is made; layouts that need none are not affected."""
-    monkeypatch.setattr(layouts.shutil, "which", lambda _: None)
-    with pytest.raises(Unavailable, match=rf"{name} can't be made: it needs the program"):
+    monkeypatch.setattr(namespace.shutil, "which", lambda _: None)
+    with pytest.raises(Unavailable, match=rf"{name} can't be made: there is no program `"):
         LAYOUTS[name].prepare(tokens, 2)
     assert not tokens.history.operations
     assert all(LAYOUTS[plain].obstacle is None for plain in PLAIN)
@@ -195,10 +196,10 @@ def test_a_machine_that_forbids_namespaces_is_quoted(monkeypatch, forgetful, std
         asked.append(command)
         return subprocess.CompletedProcess(command, 1, "", stderr)
 
-    monkeypatch.setattr(layouts.shutil, "which", lambda name: f"/bin/{name}")
-    monkeypatch.setattr(layouts.subprocess, "run", run)
+    monkeypatch.setattr(namespace.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(namespace.subprocess, "run", run)
     for name in MOUNTED:
         obstacle = LAYOUTS[name].obstacle
-        assert "forbids mounts in user namespaces" in obstacle
+        assert "this machine forbids it" in obstacle
         assert said in obstacle
     assert len(asked) == 1

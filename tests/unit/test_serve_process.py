@@ -51,7 +51,7 @@ def test_a_sound_client_is_valid(tmp_path):
         assert alice["env"]["CLAUDE_CODE_OAUTH_TOKEN"] == login["accessToken"]
         assert login["expiresAt"] > 1e12
         status, err = ended(process, signal.SIGINT)
-    assert (status, err) == (0, "claude-tokens: VALID, 1 requests\n")
+    assert (status, err) == (0, "claude-tokens: VALID, 1 request\n")
     lines = [json.loads(line) for line in history.read_text().splitlines()]
     assert [line["seq"] for line in lines] == list(range(len(lines)))
     assert lines[-1]["f"] == "end"
@@ -67,7 +67,7 @@ def test_a_double_spend_is_found():
             so_far = client.get("/_claude_tokens/verdict").json()
         status, err = ended(process)
     assert status == 1
-    assert err.startswith("claude-tokens: INVALID, 2 requests: DoubleSpend: rt#1 by w0")
+    assert err.startswith("claude-tokens: INVALID, 2 requests: claude_tokens.DoubleSpend: rt#1 by w0")
     assert "rt#1 spent; at#2 rt#2" in err
     assert "sk-ant" not in err
     assert (so_far["verdict"], so_far["violations"][0]["invariant"]) == ("INVALID", "double-spend")
@@ -85,7 +85,7 @@ def test_a_worker_is_known_by_its_proxy_user():
             with httpx.Client(proxy=proxy, verify=context, trust_env=False) as client:
                 client.post("https://platform.claude.com/v1/oauth/token", content=token_body(secret))
         assert ended(process)[1].startswith(
-            "claude-tokens: INVALID, 2 requests: DoubleSpend: rt#1 by w0 (#2) and w1 (#5)"
+            "claude-tokens: INVALID, 2 requests: claude_tokens.DoubleSpend: rt#1 by w0 (#2) and w1 (#5)"
         )
 
 

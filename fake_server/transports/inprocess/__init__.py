@@ -8,9 +8,17 @@
 from __future__ import annotations
 
 from fake_server.transports.inprocess.cached_clients import cached_client_setup
-from fake_server.transports.inprocess.driving import Target
+from fake_server.transports.inprocess.driving import Destination
 from fake_server.transports.inprocess.routing import Interceptor, MissingExtra
 from fake_server.transports.inprocess.shared_tls import shared_ssl_context
 from fake_server.transports.inprocess.waiting import RealWaiter, Waiter
 
-__all__ = ["Interceptor", "MissingExtra", "RealWaiter", "Target", "Waiter", "cached_client_setup", "shared_ssl_context"]
+__all__ = [
+    "Destination",
+    "Interceptor",
+    "MissingExtra",
+    "RealWaiter",
+    "Waiter",
+    "cached_client_setup",
+    "shared_ssl_context",
+]

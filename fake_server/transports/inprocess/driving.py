@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from fake_server.server import Server
     from fake_server.transports.inprocess.waiting import Waiter
 
-__all__ = ["HANG_LIMIT", "Drive", "Target"]
+__all__ = ["HANG_TIMEOUT_SECONDS", "Destination", "Drive"]
 
-HANG_LIMIT = 60.0
+HANG_TIMEOUT_SECONDS = 60.0
 """Seconds after which a request that is never answered fails although its client would wait for ever."""
 
-_INSTANT = 1e-9
-"""Less than this is no time left: a simulated clock may not be able to add it."""
+_CLOCK_RESOLUTION_SECONDS = 1e-9
+"""Less than this counts as no time left: added to a simulated clock it might be lost to rounding, and wait for ever."""
 
 _T = TypeVar("_T")
 
@@ -38,7 +38,7 @@ _ORPHANS: deque[tuple[Drive, str]] = deque()
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Destination:
     """The service that answers, and how its requests wait.
 
     Without ``timeouts`` the client's own time-outs do not strike (but in a request that is never answered).
@@ -52,7 +52,7 @@ class Target:
 class Drive:
     """A request on its way. ``library`` is the transport library whose exceptions its client knows (httpcore)."""
 
-    def __init__(self, target: Target, request: httpx.Request, library: Any) -> None:
+    def __init__(self, target: Destination, request: httpx.Request, library: Any) -> None:
         self._waiter = target.waiter
         self._lock = target.server.lock
         self._stopwatch = target.server.stopwatch
@@ -150,7 +150,7 @@ class Drive:
         """Return the next effect that is no wait."""
         while isinstance(effect := self._step(), Wait):
             yield from self._within(effect)
-        if effect is None:  # somebody else closed the response or ended the exchange while we waited
+        if effect is None:  # another task closed the response or ended the exchange meanwhile
             self._over = True
             raise self._library.ReadError("the connection was closed while the reply was awaited")
         return effect
@@ -169,7 +169,7 @@ class Drive:
             return
         left = self._deadline - self._stopwatch()
         yield replace(wait, seconds=left) if wait.seconds is not None and wait.seconds > left else wait
-        if self._deadline - self._stopwatch() < _INSTANT:
+        if self._deadline - self._stopwatch() < _CLOCK_RESOLUTION_SECONDS:
             self._time_out()
 
     def _time_out(self) -> NoReturn:
@@ -197,13 +197,15 @@ class Drive:
 
     def _hang(self) -> Iterator[Wait]:
         if self._patience is None:
-            self._deadline += HANG_LIMIT
-        while (left := self._deadline - self._stopwatch()) >= _INSTANT:
+            self._deadline += HANG_TIMEOUT_SECONDS
+        while (left := self._deadline - self._stopwatch()) >= _CLOCK_RESOLUTION_SECONDS:
             yield Wait("hang", left)
         if self._patience is not None:
             self._time_out()
         self.abandon("timeout")
-        raise self._library.ReadError(f"no reply within {HANG_LIMIT:g} s, and the client has no read time-out")
+        raise self._library.ReadError(
+            f"no reply within {HANG_TIMEOUT_SECONDS:g} s, and the client has no read time-out"
+        )
 
 
 class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):

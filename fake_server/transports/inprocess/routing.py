@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 
 from fake_server.hosts import KNOWN_HOSTS, canonical, is_loopback
-from fake_server.transports.inprocess.driving import Drive, Target
+from fake_server.transports.inprocess.driving import Destination, Drive
 from fake_server.transports.inprocess.libraries import importable
 from fake_server.transports.inprocess.respx_internals import (
     AllMockedAssertionError,
@@ -58,7 +58,7 @@ class Interceptor:
     It may be entered again while it is entered.
     """
 
-    def __init__(self, resolve: Callable[[], Target | None], *, hosts: Iterable[str] = ()) -> None:
+    def __init__(self, resolve: Callable[[], Destination | None], *, hosts: Iterable[str] = ()) -> None:
         self.resolve = resolve
         self.hosts = frozenset((*KNOWN_HOSTS, *map(canonical, hosts)))
 
@@ -140,7 +140,7 @@ class _FirstRouter(Router):
                 return response
         return await self._drive(target, request).send_async()
 
-    def _find(self, request: httpx.Request) -> tuple[Target | None, list[Router]]:
+    def _find(self, request: httpx.Request) -> tuple[Destination | None, list[Router]]:
         """The service that is to answer, and the user's routers that have a route for the request."""
         if isinstance(request, _Relayed):
             return None, []
@@ -153,7 +153,7 @@ class _FirstRouter(Router):
         users = others(self._level, self)
         return target, [router for router in users if any(matches(route, request) for route in router.routes)]
 
-    def _drive(self, target: Target | None, request: httpx.Request) -> Drive:
+    def _drive(self, target: Destination | None, request: httpx.Request) -> Drive:
         if target is None or self._library is None:
             raise passed_on(request)
         return Drive(target, request, self._library)
@@ -184,7 +184,7 @@ def _is_relayed(request: Any) -> bool:
     return not target.startswith(b"/") and (request.method == b"CONNECT" or b"://" in target)
 
 
-def _target(host: str) -> Target | None:
+def _target(host: str) -> Destination | None:
     for interceptor in reversed(_active):
         if host in interceptor.hosts and (target := interceptor.resolve()) is not None:
             return target

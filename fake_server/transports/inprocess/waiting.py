@@ -18,7 +18,7 @@ __all__ = ["RealWaiter", "Waiter"]
 
 
 class Waiter(Protocol):
-    """Waits for what the core asks for. Returning early is allowed: whoever waits looks again."""
+    """Waits for what the core asks for. Returning early is allowed: the caller asks the exchange again."""
 
     def wait(self, wait: Wait) -> None:
         """Wait in the thread of a synchronous client."""
@@ -59,7 +59,7 @@ class RealWaiter:
                 woken.set_result(None)
 
         def wake() -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits there any more
+            with suppress(RuntimeError):  # the loop is closed, and the future of this wait with it
                 loop.call_soon_threadsafe(finish)
 
         if wait.signal is not None:

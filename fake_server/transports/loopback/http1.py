@@ -74,7 +74,7 @@ class Parser:
 
     def __init__(self) -> None:
         self.expects = False
-        """The client waits for ``100 Continue`` before it sends the body; whoever sends it resets this."""
+        """The client waits for ``100 Continue`` before it sends the body; who sends that resets this."""
         self._parser = httptools.HttpRequestParser(self)
         self._found: list[Message | Refusal] = []
         self._refusal: Refusal | None = None

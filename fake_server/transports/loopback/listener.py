@@ -10,7 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Self
 
 from fake_server.clock import stopwatch
-from fake_server.hosts import KNOWN_HOSTS, canonical, is_loopback
+from fake_server.hosts import KNOWN_HOSTS, LISTENING_PORTS, canonical, is_loopback
 from fake_server.transports.loopback.connection import Connection
 
 if TYPE_CHECKING:
@@ -22,16 +22,13 @@ if TYPE_CHECKING:
     from fake_server.server import Server
     from fake_server.transports.loopback.host import Accepted, Local, LocalHandler, WaitHook
 
-__all__ = ["PORTS", "Listener", "check_host"]
+__all__ = ["Listener", "check_host"]
 
-PORTS: set[int] = set()
-"""Where this process listens now: what is sent there goes no further."""
-
-_BACKLOG = 1024
+_BACKLOG_LIMIT = 1024
 """Connections that may wait to be accepted: a burst of hundreds must not lose one."""
 
-_DRAIN = 0.005
-"""Seconds between two looks at whether all that was open has ended."""
+_DRAIN_POLL_INTERVAL_SECONDS = 0.005
+"""Between two looks at whether every open request has ended."""
 
 
 def check_host(host: str) -> str:
@@ -107,12 +104,12 @@ class Listener:
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind((self.host, self.port))
-            listening.listen(_BACKLOG)
+            listening.listen(_BACKLOG_LIMIT)
         except OSError:
             listening.close()
             raise
         self.port = listening.getsockname()[1]
-        PORTS.add(self.port)
+        LISTENING_PORTS.add(self.port)
         self.loop = RealTimeLoop()
         self._thread = threading.Thread(target=self._run, args=(listening,), name="fake-server", daemon=True)
         self._thread.start()
@@ -127,7 +124,7 @@ class Listener:
             self.call(self._stopping.set)
             self._thread.join()
             self._thread = None
-            PORTS.discard(self.port)
+            LISTENING_PORTS.discard(self.port)
 
     def call(self, function: Callable[..., object], *args: object) -> None:
         """Run ``function`` in the loop's thread, from any thread; nothing happens where the loop has ended."""
@@ -168,13 +165,13 @@ class Listener:
             self.loop.close()
 
     async def _serve(self, listening: socket.socket) -> None:
-        server = await self.loop.create_server(self.accept, sock=listening, backlog=_BACKLOG)
+        server = await self.loop.create_server(self.accept, sock=listening, backlog=_BACKLOG_LIMIT)
         await self._stopping.wait()
         self.loop.remove_reader(listening)  # a closed server fails those that it has half accepted
         self.draining = True
         deadline = self.loop.time() + self._grace
-        while self._is_busy() and self.loop.time() < deadline:  # noqa: ASYNC110 - nobody tells when the last one ends
-            await asyncio.sleep(_DRAIN)
+        while self._is_busy() and self.loop.time() < deadline:  # noqa: ASYNC110 - the end of the last one is announced by no event
+            await asyncio.sleep(_DRAIN_POLL_INTERVAL_SECONDS)
         while self.connections or len(asyncio.all_tasks()) > 1:
             for connection in list(self.connections):
                 connection.leave("server stopped")

@@ -7,8 +7,9 @@ import threading
 import pytest
 
 from pytest_claude_tokens.simulation import threads
-from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Chooser
-from pytest_claude_tokens.simulation.thread_record import Stuck
+from pytest_claude_tokens.simulation.chooser import Chooser
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER
+from pytest_claude_tokens.simulation.thread_record import Stuck, ThreadState
 from pytest_claude_tokens.simulation.world import World
 
 
@@ -16,18 +17,18 @@ def test_run_goes_on_with_a_thread_that_comes_back_just_when_nobody_was_found(mo
     """It is no deadlock: the thread was outside when the search for somebody began, and is in the queue at its end."""
     world = World(Chooser(DEFAULT_ORDER, 1), 1)
     late = world.register("w0", 0)
-    late.outside = True
+    late.state = ThreadState.OUTSIDE
     decide = world.decide
 
     def decide_too_soon():
         found = decide()
         if late.outside:  # what `_return` does, while somebody else has the baton
-            late.outside = False
+            late.queue()
             world.ready.append(late)
         return found
 
     def come_back():
-        late.gate.acquire()
+        late.run_lock.acquire()
         world.wake(world.root)
         world._deliver(world.decide())
 
@@ -37,7 +38,7 @@ def test_run_goes_on_with_a_thread_that_comes_back_just_when_nobody_was_found(mo
     try:
         assert world.block(world.root, "a test")
     finally:
-        late.gate.release() if not world.handovers else None
+        late.run_lock.release() if not world.handovers else None
         thread.join()
 
 

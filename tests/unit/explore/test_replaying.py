@@ -243,7 +243,7 @@ def test_one_that_ends_where_the_other_goes_on_is_told_as_nothing_more():
 
 def test_a_stuck_worker_is_unknown_and_tried_once(monkeypatch):
     """Each run of it takes seconds: it is neither shrunk nor repeated, but can be replayed."""
-    monkeypatch.setattr("pytest_claude_tokens.runs.watchdog.PATIENCE", 0.2)
+    monkeypatch.setattr("pytest_claude_tokens.runs.watchdog.STUCK_TIMEOUT_SECONDS", 0.2)
     runs = []
 
     @quick

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+import sys
 
 import pytest
 from hypothesis import Phase, assume, event, note, register_random, settings, target
@@ -12,9 +13,9 @@ from hypothesis.database import InMemoryExampleDatabase
 from hypothesis.internal.conjecture.data import ConjectureData
 
 from pytest_claude_tokens import explore
-from pytest_claude_tokens.search import campaign
-from pytest_claude_tokens.search.campaign import Campaign
-from pytest_claude_tokens.search.strategy import IntegerSource, schedules
+from pytest_claude_tokens.search import fuzz, hypothesis_engine
+from pytest_claude_tokens.search.fuzz import Fuzzer, IntegerSource
+from pytest_claude_tokens.search.strategy import schedules
 from tests.unit.explore.common import search, sound, unsound
 
 quick = settings(database=None, max_examples=60)
@@ -26,16 +27,16 @@ def rolled(monkeypatch):
     """How many schedules each batch has counted."""
     gc.collect()  # a generator that another test has registered may still be there
     counts = []
-    roll = Campaign._roll
+    run_many = Fuzzer._run_many
 
     def counting(self, *args):
-        before = self.schedules
+        before = self.tally.schedules
         try:
-            return roll(self, *args)
+            return run_many(self, *args)
         finally:
-            counts.append(self.schedules - before)
+            counts.append(self.tally.schedules - before)
 
-    monkeypatch.setattr(Campaign, "_roll", counting)
+    monkeypatch.setattr(Fuzzer, "_run_many", counting)
     return counts
 
 
@@ -72,7 +73,7 @@ def test_all_but_the_engines_share_comes_in_one_batch(rolled):
     ids=["arguments", "faults"],
 )
 def test_what_is_drawn_otherwise_is_left_to_hypothesis(options, rolled):
-    """IntegerSource know integers only."""
+    """An IntegerSource has integers only."""
     test, _ = explored(**options)
     search(quick(test), seed=1)
     assert rolled == []
@@ -92,7 +93,7 @@ def test_other_generators_are_left_to_hypothesis(rolled):
 def test_a_generator_that_comes_late_is_left_to_hypothesis_from_then_on(rolled, monkeypatch):
     """A body may import what registers one."""
     test, runs = explored()
-    monkeypatch.setattr(campaign, "_other_generators", lambda: len(runs) >= 20)
+    monkeypatch.setattr(fuzz, "has_other_generators", lambda: len(runs) >= 20)
     assert search(quick(test), seed=1).report.schedules == 60
     assert rolled == [14]  # after six of the engine's
 
@@ -108,8 +109,8 @@ def test_a_search_of_one_schedule_has_no_batch(rolled):
 
 def test_numpys_generator_is_left_to_hypothesis(monkeypatch):
     """Hypothesis registers it as soon as somebody has imported it."""
-    monkeypatch.setattr(campaign.sys, "modules", {**campaign.sys.modules, "numpy": None})
-    assert campaign._other_generators()
+    monkeypatch.setattr(hypothesis_engine.sys, "modules", {**sys.modules, "numpy": None})
+    assert hypothesis_engine.has_other_generators()
 
 
 def test_what_fails_in_a_batch_goes_into_the_example_database(rolled):
@@ -128,18 +129,18 @@ def test_choices_stand_for_the_schedule():
     source = random.Random(5)
     drawn = schedules(4, deaths=("cancel", "kill"), signals=(2, 9, 15))
     for _ in range(200):
-        dice = IntegerSource(source)
-        schedule = drawn.do_draw(dice)
-        assert ConjectureData.for_choices(dice.choices).draw(drawn) == schedule
+        integers = IntegerSource(source)
+        schedule = drawn.draw_from(integers.draw_integer)
+        assert ConjectureData.for_choices(integers.choices).draw(drawn) == schedule
 
 
-def test_dice_draw_from_end_to_end():
+def test_integers_are_drawn_from_end_to_end():
     """Both ends included, each number about as often."""
-    dice = IntegerSource(random.Random(1))
-    rolls = [dice.draw_integer(3, 7) for _ in range(5000)]
-    assert dice.choices == rolls
-    assert all(800 < rolls.count(number) < 1200 for number in (3, 4, 5, 6, 7))
-    assert set(rolls) == {3, 4, 5, 6, 7}
+    integers = IntegerSource(random.Random(1))
+    drawn = [integers.draw_integer(3, 7) for _ in range(5000)]
+    assert integers.choices == drawn
+    assert all(800 < drawn.count(number) < 1200 for number in (3, 4, 5, 6, 7))
+    assert set(drawn) == {3, 4, 5, 6, 7}
 
 
 def test_a_race_is_found_in_a_batch(rolled):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from pytest_claude_tokens.guard import guard
+from pytest_claude_tokens.guard import audit
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.violations import DoubleSpend, RefreshStorm, Unknown
 from tests.unit.handle.requests_of import call, double_spend, refresh
@@ -123,7 +123,7 @@ def test_a_listener_hears_nothing_of_the_handles_own_files(tokens):
     heard = []
     events = ("open", "os.mkdir", "os.chmod")
     listener = lambda event, args: heard.append(args[0])  # noqa: E731 - one object, to be taken back
-    guard.subscribe(events, listener)
+    audit.subscribe(events, listener)
     try:
         account = tokens.account()
         folder = tokens.config_dir(account)
@@ -133,7 +133,7 @@ def test_a_listener_hears_nothing_of_the_handles_own_files(tokens):
         (folder / "own").mkdir()
         assert heard[-1] == str(folder / "own")
     finally:
-        guard.unsubscribe(events, listener)
+        audit.unsubscribe(events, listener)
 
 
 def test_what_was_closed_before_its_end_is_judged_as_it_is():

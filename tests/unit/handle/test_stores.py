@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_claude_tokens.guard import guard
+from pytest_claude_tokens.guard import RealServiceRefused, files
 from pytest_claude_tokens.handle import stores
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from tests.unit.handle.requests_of import call, refresh
@@ -147,10 +147,10 @@ def test_a_file_that_is_closed_to_us_is_unreadable(tokens, tmp_path, monkeypatch
 
 def test_the_users_real_login_cannot_be_watched(tokens, monkeypatch, tmp_path):
     """It is refused when it is asked for, and not read afterwards either."""
-    monkeypatch.setattr(guard, "_guarded_places", lambda *a: ((str(tmp_path),), ()))
+    monkeypatch.setattr(files, "_guarded_places", lambda *a: ((str(tmp_path),), ()))
     account = tokens.account()
 
-    with pytest.raises(guard.RealServiceRefused, match="not for tests"):
+    with pytest.raises(RealServiceRefused, match="not for tests"):
         tokens.watch_store(tmp_path / ".credentials.json", account)
     assert stores._read_file(str(tmp_path / ".credentials.json")) == stores.Content("unreadable")
 

@@ -80,14 +80,14 @@ def test_of_several_calls_of_one_worker_the_oldest_is_told():
 
 
 @pytest.mark.parametrize("ends", ["", "\na ok", "\na ok\nb ok"])
-def test_a_meeting_that_took_no_time_or_has_not_ended_names_no_seconds(ends):
+def test_an_overlap_that_took_no_time_or_has_not_ended_names_no_seconds(ends):
     """Order is all that counts."""
     (violation,) = judge(history("login\na: w0 call at#1\nb: w1 call at#1" + ends)).violations
 
     assert violation.cause == "w1 began a call on at#1 while #2 was open"
 
 
-def test_a_meeting_is_told_once_however_many_have_come():
+def test_an_overlap_is_told_once_however_many_have_come():
     """Four workers on one bearer are one mistake; two on another one are a second."""
     story = "login\n" + "\n".join(f"{n}: w{n} call at#1" for n in range(4)) + "\na: w0 call at#2\nb: w1 call at#2"
     first, second = judge(history(story)).violations
@@ -96,12 +96,12 @@ def test_a_meeting_is_told_once_however_many_have_come():
     assert (str(second), second.more) == ("at#2 by w0 (#6) and w1 (#7)", 0)
 
 
-MEETING = "{0}a: w0 call at#1\n{0}b: w1 call at#1\n{0}a ok\n{0}b ok\n"
+OVERLAP = "{0}a: w0 call at#1\n{0}b: w1 call at#1\n{0}a ok\n{0}b ok\n"
 
 
-def test_meetings_are_told_apart():
+def test_overlaps_are_told_apart():
     """Where nobody had a call open in between, the next time is another mistake."""
-    story = "login\n" + "".join(MEETING.format(trial) for trial in "xyz")
+    story = "login\n" + "".join(OVERLAP.format(name) for name in "xyz")
 
     found = judge(history(story)).violations
 
@@ -113,8 +113,8 @@ def test_meetings_are_told_apart():
     assert found[0].others == found[1:]
 
 
-def test_a_meeting_lasts_while_anybody_has_a_call_open():
-    """One who comes when the first has gone, but not the second, comes to the same meeting."""
+def test_an_overlap_lasts_while_anybody_has_a_call_open():
+    """One who comes when the first has gone, but not the second, is in the same overlap."""
     story = "login\na: w0 call at#1\nb: w1 call at#1\na ok\nc: w2 call at#1\nb ok\nd: w0 call at#1\nc ok\nd ok"
 
     (violation,) = judge(history(story)).violations
@@ -122,9 +122,9 @@ def test_a_meeting_lasts_while_anybody_has_a_call_open():
     assert (str(violation), violation.more) == ("at#1 by w0 (#2) and w1 (#3)", 2)
 
 
-def test_a_worker_alone_after_a_meeting_adds_nothing():
-    """It is told of the meeting, once, and not of what came later."""
-    story = "login\n" + MEETING.format("x") + "c: w0 call at#1\nc ok\nd: w1 call at#1\nd ok"
+def test_a_worker_alone_after_an_overlap_adds_nothing():
+    """It is told of the overlap, once, and not of what came later."""
+    story = "login\n" + OVERLAP.format("x") + "c: w0 call at#1\nc ok\nd: w1 call at#1\nd ok"
 
     assert told(judge(history(story))) == ["co-schedule: at#1 by w0 (#2) and w1 (#3)"]
 

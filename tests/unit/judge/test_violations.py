@@ -10,7 +10,8 @@ import pytest
 
 from pytest_claude_tokens import violations
 from pytest_claude_tokens.judge.judging import CHECKERS, judge
-from pytest_claude_tokens.judge.violations import DEFAULT, HEADLINE, INVARIANTS, STORE_INVARIANTS, VIOLATIONS, Violation
+from pytest_claude_tokens.judge.violations import DEFAULT, INVARIANTS, STORE_INVARIANTS, VIOLATIONS, Violation
+from pytest_claude_tokens.judge.wording import HEADLINE_LENGTH
 from tests.unit.judge.build import history
 
 ALL = [
@@ -90,6 +91,6 @@ def test_a_headline_is_one_line_of_at_most_60_characters():
     """Whatever a starved worker says of itself."""
     error = Violation("waits\nfor " + "x" * 100, seq=1)
 
-    assert len(str(error)) == HEADLINE == 60
+    assert len(str(error)) == HEADLINE_LENGTH == 60
     assert str(error).startswith("waits for x")
     assert str(error).endswith("...")

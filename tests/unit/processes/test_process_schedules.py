@@ -87,7 +87,7 @@ def test_a_request_whose_client_has_gone_is_forgotten():
 
 def test_who_waits_for_another_in_its_own_way_is_seen_through(monkeypatch):
     """One that is never quiet until the other was served: it is not waited for for ever."""
-    monkeypatch.setattr(process_runner, "_PATIENCE", 0.3)
+    monkeypatch.setattr(process_runner, "_QUIESCENCE_TIMEOUT_SECONDS", 0.3)
 
     def body(claude_tokens, workers):
         folder = claude_tokens.config_dir(claude_tokens.account())
@@ -164,7 +164,7 @@ def test_what_only_we_have_lost_is_held_against_nobody():
 
 def test_a_worker_that_never_ends_is_starvation(monkeypatch):
     """After a minute; it is ended then, and so is whatever it has started."""
-    monkeypatch.setattr(process_runner, "LIMIT", 1.0)
+    monkeypatch.setattr(process_runner, "RUN_TIMEOUT_SECONDS", 1.0)
     pids = []
 
     def body(claude_tokens, workers):

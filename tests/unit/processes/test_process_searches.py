@@ -88,7 +88,7 @@ def test_a_replay_is_tried_a_few_times(monkeypatch):
         folder = claude_tokens.config_dir(claude_tokens.account(expired=True))
         workers(SPEND if len(runs) % 3 == 0 else HELLO, config_dir=folder)
 
-    monkeypatch.setattr(confirm, "_PROCESS_SECONDS", 0.0)
+    monkeypatch.setattr(confirm, "_PROCESS_TIMEOUT_SECONDS", 0.0)
     token = search(test_it).found.token
     runs.clear()
     assert isinstance(search(test_it, replay=token).error, DoubleSpend)
@@ -96,7 +96,7 @@ def test_a_replay_is_tried_a_few_times(monkeypatch):
 
 def test_time_is_limited_while_a_failure_is_made_shorter(monkeypatch):
     """Processes are slow: after a while the shortest so far is good enough, and repeated once."""
-    monkeypatch.setattr(confirm, "_PROCESS_SECONDS", 0.0)
+    monkeypatch.setattr(confirm, "_PROCESS_TIMEOUT_SECONDS", 0.0)
 
     @few
     @explore(processes=True)

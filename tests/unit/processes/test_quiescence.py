@@ -10,6 +10,7 @@ from time import monotonic
 
 import pytest
 
+from pytest_claude_tokens.processes import procfs
 from pytest_claude_tokens.runs import quiescence
 from pytest_claude_tokens.runs.quiescence import groups_state, wait_for_quiescence
 
@@ -80,8 +81,8 @@ def test_after_the_deadline_nothing_is_quiet():
 
 def test_elsewhere_quiet_is_a_while_without_news(started, monkeypatch):
     """Where there is no ``/proc``."""
-    monkeypatch.setattr(quiescence.os.path, "isdir", lambda path: False)
-    monkeypatch.setattr(quiescence, "_BLIND", 0.001)
+    monkeypatch.setattr(procfs, "is_available", lambda: False)
+    monkeypatch.setattr(quiescence, "_BLIND_POLL_INTERVAL_SECONDS", 0.001)
     process = started(sys.executable, "-c", "while True: pass")
     assert wait_for_quiescence(lambda: [process.pid], lambda: 0, monotonic() + PATIENCE)
 
@@ -89,12 +90,7 @@ def test_elsewhere_quiet_is_a_while_without_news(started, monkeypatch):
 @linux
 def test_what_ends_while_it_is_looked_at_is_no_trouble(monkeypatch):
     """A process that was listed may be gone, with its threads."""
-    listed = quiescence.os.listdir
-
-    def gone(path):
-        return ["999999999", "not-a-process"] if path == "/proc" else listed(path)
-
-    monkeypatch.setattr(quiescence.os, "listdir", gone)
+    monkeypatch.setattr(procfs, "process_ids", lambda: [999999999])
     assert groups_state([999999999]) == ()
-    monkeypatch.setattr(quiescence, "_group_of", lambda name: 999999999)
+    monkeypatch.setattr(procfs, "read_stat", lambda process, thread=None: procfs.Stat("S", 999999999, 0))
     assert groups_state([999999999]) == ()

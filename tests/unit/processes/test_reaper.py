@@ -140,7 +140,7 @@ def test_a_fork_lets_go_without_a_word(sleeper):
 def test_a_shell_that_does_not_end_is_ended(monkeypatch):
     """Whatever it is: nobody waits for it for ever."""
     monkeypatch.setattr(reaper, "_SCRIPT", "trap '' TERM; sleep 600")
-    monkeypatch.setattr(reaper, "_PATIENCE", 0.01)
+    monkeypatch.setattr(reaper, "_SHELL_TIMEOUT_SECONDS", 0.01)
     watch = Reaper()
     watch.start()
     shell = watch._shell

@@ -128,7 +128,7 @@ def test_a_command_is_a_program_and_its_arguments(tokens):
     """An empty one is refused; paths are taken."""
     with pytest.raises(ValueError, match=r"spawn\(\[\]\): name a program, and its arguments after it"):
         tokens.spawn([])
-    with pytest.raises(TypeError, match=r"spawn\('echo hi'\): a list of words is wanted"):
+    with pytest.raises(TypeError, match=r"spawn\('echo hi'\): give a list of words"):
         tokens.spawn("echo hi")
     process = tokens.spawn([tokens.tmp_path.joinpath("/bin/true")])
     assert process.wait(PATIENCE) == 0

@@ -16,7 +16,7 @@ import pytest
 
 from pytest_claude_tokens.cli import check
 from pytest_claude_tokens.cli import run as running
-from pytest_claude_tokens.processes import groups
+from pytest_claude_tokens.processes import groups, supervise
 from tests.unit.run.conftest import NOTHING, PATIENCE
 
 ASK_FOR_TOKENS = """
@@ -57,7 +57,7 @@ for one in both:
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch):
     """Nobody here ends by being asked nicely."""
-    monkeypatch.setattr(running, "_FAREWELL", 0.2)
+    monkeypatch.setattr(running, "_SIGNAL_GRACE_PERIOD_SECONDS", 0.2)
     monkeypatch.setattr(running, "GRACE_PERIOD_SECONDS", 0.2)
 
 
@@ -84,7 +84,7 @@ def late(handle, monkeypatch):
         called = handle and any(one.kind == "call" for one in list(handle[0].server.open.values()))
         return time.monotonic() + (1000 if called else 0)
 
-    monkeypatch.setattr(running, "time", SimpleNamespace(monotonic=now))
+    monkeypatch.setattr(supervise, "time", SimpleNamespace(monotonic=now))
 
 
 # Out of time.
@@ -99,10 +99,10 @@ def test_a_client_that_hangs_is_ended_and_what_it_held_is_told(run, handle, grou
 
     assert ended.status == 3
     told = " ".join(ended.err.split())
-    assert told.startswith("claude-tokens: UNKNOWN, 1 requests verdict sh is stuck: no end after 500 s; it held call")
+    assert told.startswith("claude-tokens: UNKNOWN, 1 request verdict sh is stuck: no end after 500 s; it held call")
     assert "call at#1 of session-" in told
     assert "(#3), the lock shared.lock" in told
-    assert not groups.runs(group())
+    assert not groups.is_alive(group())
     assert check.main([str(history)]) == 3
 
 
@@ -118,14 +118,14 @@ def test_who_does_not_listen_is_killed_with_its_children(run, group, tmp_path):
     """A child of a child that ignores every word."""
     script = f"trap '' TERM; echo $$ >{tmp_path}/pid; sleep 60 & sleep 60"
     assert run("--timeout", "0.3", "--", "sh", "-c", script).status == 3
-    assert not groups.runs(group())
+    assert not groups.is_alive(group())
 
 
 def test_a_child_that_outlives_its_parent_is_killed(run, group, tmp_path):
     """The command obeys at once; what it has started doesn't."""
     script = f"echo $$ >{tmp_path}/pid; (trap '' TERM; sleep 60) & wait"
     assert run("--timeout", "0.3", "--", "sh", "-c", script).status == 3
-    assert not groups.runs(group())
+    assert not groups.is_alive(group())
 
 
 def test_what_is_lost_by_our_killing_is_not_laid_at_the_commands_door(run, handle, monkeypatch):
@@ -159,7 +159,7 @@ def test_a_signal_ends_the_command_and_the_verdict_is_told(run, group, tmp_path,
 
     assert (ended.status, ended.out) == (3, "A\n")
     assert f"sh is stuck: no end when SIG{name} came, after " in ended.err
-    assert not groups.runs(group())
+    assert not groups.is_alive(group())
 
 
 def test_the_terminals_signal_reaches_the_command(run, tmp_path):
@@ -186,7 +186,7 @@ def test_a_violation_before_the_signal_is_one(run):
 
 def test_the_second_signal_waits_for_nobody(run, monkeypatch):
     """However long those who don't listen would be waited for."""
-    monkeypatch.setattr(running, "_FAREWELL", PATIENCE)
+    monkeypatch.setattr(running, "_SIGNAL_GRACE_PERIOD_SECONDS", PATIENCE)
     script = "trap '' INT TERM; kill -INT $PPID; kill -TERM $PPID; exec sleep 60"
     began = time.monotonic()
 
@@ -230,7 +230,9 @@ def test_what_a_command_leaves_running_is_waited_for(run, monkeypatch):
     ended = run("--serialize", "0.5", "--", "sh", "-c", "claude -p 'Reply: A' & claude -p 'Reply: B' & exit 0")
 
     assert sorted(ended.out) == ["\n", "\n", "A", "B"]
-    assert ended.err.startswith(("claude-tokens: INVALID, 2 requests: CoSchedule", "claude-tokens: VALID, 2 requests"))
+    assert ended.err.startswith(
+        ("claude-tokens: INVALID, 2 requests: claude_tokens.CoSchedule", "claude-tokens: VALID, 2 requests")
+    )
 
 
 def test_what_never_ends_is_ended(run, group, tmp_path):
@@ -239,7 +241,7 @@ def test_what_never_ends_is_ended(run, group, tmp_path):
 
     assert ended.status == 0
     assert ended.err == f"claude-tokens: what the command left running was ended\n{NOTHING}"
-    assert not groups.runs(group())
+    assert not groups.is_alive(group())
 
 
 def test_a_signal_ends_the_wait_for_what_was_left(run, group, tmp_path, monkeypatch):
@@ -250,7 +252,7 @@ def test_a_signal_ends_the_wait_for_what_was_left(run, group, tmp_path, monkeypa
 
     assert (ended.status, "left running was ended" in ended.err) == (0, True)
     assert time.monotonic() - began < PATIENCE / 2
-    assert not groups.runs(group())
+    assert not groups.is_alive(group())
 
 
 # Killed.

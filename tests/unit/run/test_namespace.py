@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from pytest_claude_tokens.cli import isolate
 from pytest_claude_tokens.processes import namespace
 from tests.unit.run.conftest import PATIENCE
 
@@ -84,7 +85,7 @@ def test_without_unshare_it_refuses(run, without):
     ended = run("--real-claude", "--", "/bin/echo", "started")
 
     assert (ended.status, ended.out) == (2, "")
-    assert ended.err == f"{NEEDS}there is no `unshare` on PATH to make one\n"
+    assert ended.err == f"{NEEDS}there is no program `unshare` on PATH (Linux, util-linux)\n"
 
 
 def test_where_namespaces_are_forbidden_it_refuses(run, without):
@@ -93,7 +94,7 @@ def test_where_namespaces_are_forbidden_it_refuses(run, without):
     ended = run("--real-claude", "--", "/bin/echo", "started")
 
     assert (ended.status, ended.out) == (2, "")
-    assert ended.err == (f"{NEEDS}this machine forbids them (unshare: unshare failed: Operation not permitted)\n")
+    assert ended.err == (f"{NEEDS}this machine forbids it (unshare: unshare failed: Operation not permitted)\n")
 
 
 def test_a_namespace_that_has_a_route_is_refused(run, without, monkeypatch):
@@ -115,7 +116,7 @@ def test_the_process_becomes_the_one_inside(run, without, tmp_path, monkeypatch)
     ((program, arguments, environment),) = became
     assert program == str(tmp_path / "unshare")
     assert arguments[1:4] == ["--user", "--map-root-user", "--net"]
-    assert arguments[4:7] == [sys.executable, "-m", "pytest_claude_tokens.processes.namespace"]
+    assert arguments[4:7] == [sys.executable, "-m", "pytest_claude_tokens.cli.isolate"]
     assert arguments[7:] == ["run", "--real-claude", "--timeout", "5", "--", "claude", "-p"]
     assert environment["CLAUDE_TOKENS_ISOLATED"] == "1"
 
@@ -191,21 +192,21 @@ def test_loopback_of_a_new_namespace_is_brought_up():
 def test_inside_loopback_comes_first(monkeypatch, capsys):
     """Without it, nothing can be tested, and the command is not started."""
     monkeypatch.setattr(namespace, "loopback_up", lambda: None)
-    assert namespace.main(["--version"]) == 0
+    assert isolate.main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("claude-tokens ")
 
     def refuse():
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(namespace, "loopback_up", refuse)
-    assert namespace.main(["--version"]) == 2
+    assert isolate.main(["--version"]) == 2
     assert capsys.readouterr().err == f"{NEEDS}its loopback can't be used: Operation not permitted\n"
 
 
 def test_it_is_a_module_to_run(monkeypatch, capsys):
     """As `enter` does, and `python -m`."""
     monkeypatch.setattr("fcntl.ioctl", lambda *_: b"lo".ljust(32, b"\0"))
-    monkeypatch.setattr(sys, "argv", ["isolation", "--version"])
+    monkeypatch.setattr(sys, "argv", ["isolate", "--version"])
     with pytest.raises(SystemExit) as ended:
-        runpy.run_path(namespace.__file__, run_name="__main__")
+        runpy.run_path(isolate.__file__, run_name="__main__")
     assert (ended.value.code, capsys.readouterr().out.startswith("claude-tokens ")) == (0, True)

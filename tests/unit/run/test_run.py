@@ -34,7 +34,7 @@ def test_a_sound_command_is_valid(run):
     """A login lies in the folder, `claude` is found on PATH, and the answer is the command's output."""
     ended = run("--", "claude", "-p", "Reply: A")
 
-    assert (ended.status, ended.out, ended.err) == (0, "A\n", "claude-tokens: VALID, 1 requests\n")
+    assert (ended.status, ended.out, ended.err) == (0, "A\n", "claude-tokens: VALID, 1 request\n")
 
 
 def test_as_a_process_of_its_own_it_says_the_same(start):
@@ -42,7 +42,7 @@ def test_as_a_process_of_its_own_it_says_the_same(start):
     process = start("run", "claude", "-p", "Reply: A", stdin=-3)
     out, err = process.communicate(timeout=PATIENCE)
 
-    assert (process.returncode, out, err) == (0, "A\n", "claude-tokens: VALID, 1 requests\n")
+    assert (process.returncode, out, err) == (0, "A\n", "claude-tokens: VALID, 1 request\n")
 
 
 def test_the_exit_status_of_the_command_proves_nothing(run, tmp_path):
@@ -51,7 +51,7 @@ def test_the_exit_status_of_the_command_proves_nothing(run, tmp_path):
     ended = run("--history", history, "--", sys.executable, "-c", SPEND_TWICE)
 
     assert ended.status == 1
-    assert ended.err.startswith("claude-tokens: INVALID, 2 requests: DoubleSpend: rt#1 by w0")
+    assert ended.err.startswith("claude-tokens: INVALID, 2 requests: claude_tokens.DoubleSpend: rt#1 by w0")
     assert "sk-ant" not in ended.err + history.read_text()
     assert check.main([str(history)]) == 1
 
@@ -192,16 +192,19 @@ print(sum(one.recv(12) == b"HTTP/1.1 200" for one in sockets))
         ([], "name a command after `--`, such as: -- bash script.sh"),
         (["--"], "name a command after `--`, such as: -- bash script.sh"),
         (["--policy", "nosuch", "--", "true"], "no policy is named 'nosuch'; choose one of anthropic, "),
-        (["--timeout", "soon", "--", "true"], "argument --timeout: 'soon' is no number of seconds, 0 or more"),
-        (["--timeout", "0", "--", "true"], "argument --timeout: '0' ends the command before it begins; leave"),
-        (["--timeout", "nan", "--", "true"], "argument --timeout: 'nan' is no number of seconds, 0 or more"),
-        (["--serialize", "-1", "--", "true"], "argument --serialize: '-1' is no number of seconds, 0 or more"),
-        (["--tokens", "-1", "--", "true"], "argument --tokens: '-1' is no number, 0 or more"),
-        (["--tokens", "two", "--", "true"], "argument --tokens: 'two' is no number, 0 or more"),
+        (["--timeout", "soon", "--", "true"], "argument --timeout: 'soon' must be a number of seconds, 0 or more"),
+        (["--timeout", "0", "--", "true"], "argument --timeout: '0' would end the command before it begins; leave"),
+        (["--timeout", "nan", "--", "true"], "argument --timeout: 'nan' must be a number of seconds, 0 or more"),
+        (["--serialize", "-1", "--", "true"], "argument --serialize: '-1' must be a number of seconds, 0 or more"),
+        (["--tokens", "-1", "--", "true"], "argument --tokens: '-1' must be a whole number, 0 or more"),
+        (["--tokens", "two", "--", "true"], "argument --tokens: 'two' must be a whole number, 0 or more"),
         (["--nosuch", "--", "true"], "unrecognized arguments: --nosuch"),
-        (["--token", "A=B", "--", "true"], "--token 'A=B': the name of a variable, 1 to 32 letters, digits and _"),
-        (["--token", "PATH", "--", "true"], "--token PATH: that variable is set by us already"),
-        (["--token", "T", "--token", "T", "--", "true"], "--token T: that variable is set by us already"),
+        (
+            ["--token", "A=B", "--", "true"],
+            "--token 'A=B': must be the name of a variable: 1 to 32 letters, digits and _",
+        ),
+        (["--token", "PATH", "--", "true"], "--token PATH: that variable is set already, by this command"),
+        (["--token", "T", "--token", "T", "--", "true"], "--token T: that variable is set already, by this command"),
         (["--history", "/nosuch/h.jsonl", "--", "true"], "/nosuch/h.jsonl can't be written: No such file or directory"),
         (["--history", "/", "--", "true"], "/ can't be written: Is a directory"),
         (["--allow", "nonsense", "--", "true"], "--allow: no invariant is named 'nonsense'; they are double-spend, "),
@@ -290,4 +293,4 @@ def test_a_history_that_can_no_longer_be_written_costs_the_file_and_not_the_verd
     ended = run("--history", pipe, "--", "claude", "-p", "Reply: A")
 
     assert (ended.status, ended.out) == (0, "A\n")
-    assert ended.err == f"claude-tokens: VALID, 1 requests\nclaude-tokens: {pipe} is not whole: Broken pipe\n"
+    assert ended.err == f"claude-tokens: VALID, 1 request\nclaude-tokens: {pipe} is not whole: Broken pipe\n"

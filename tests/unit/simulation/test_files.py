@@ -15,7 +15,7 @@ from time import monotonic, sleep  # in a world: simulated seconds, which pass a
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from pytest_claude_tokens.guard import guard
+from pytest_claude_tokens.guard import audit
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, Schedule
 from tests.unit.simulation.worlds import crew_of, run_tasks, run_threads, schedules, world
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("staged")
 @pytest.fixture(autouse=True)
 def traceable(monkeypatch):
     """Let a tracer see what is done at an audit event; Python turns it off there."""
-    monkeypatch.setattr(guard._hook, "__cantrace__", True, raising=False)
+    monkeypatch.setattr(audit._hook, "__cantrace__", True, raising=False)
 
 
 OTHER_FIRST = Schedule(deviations=(Deviation(1, "freeze", 0, 1),))

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 
 from fake_server.protocol.actors import WORKER
+from pytest_claude_tokens.simulation.locks import SimulatedLock
 from pytest_claude_tokens.simulation.schedule import Deviation, Schedule
-from pytest_claude_tokens.simulation.threads import SimulatedLock
 from tests.unit.simulation.worlds import crew_of, put_in, run_threads, schedules, world
 
 pytestmark = pytest.mark.usefixtures("staged", "no_threads_left")

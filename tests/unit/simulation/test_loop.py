@@ -15,8 +15,10 @@ from hypothesis import given, settings
 
 from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation import loop as loop_module
-from pytest_claude_tokens.simulation.loop import SimulatedLoop, SimulatedTask
+from pytest_claude_tokens.simulation import tasks
+from pytest_claude_tokens.simulation.loop import SimulatedLoop
 from pytest_claude_tokens.simulation.schedule import Schedule
+from pytest_claude_tokens.simulation.tasks import SimulatedTask
 from tests.unit.simulation.worlds import run_tasks, schedules, start, world
 
 pytestmark = pytest.mark.usefixtures("staged")
@@ -171,7 +173,7 @@ def test_coroutine_that_refuses_even_its_close_is_given_up():
     refused: list[int] = []
     run_tasks(body)
     gc.collect()
-    assert loop_module._TRIES <= len(refused) < loop_module._TRIES + 20
+    assert tasks.MAX_CLOSES <= len(refused) < tasks.MAX_CLOSES + 20
 
 
 @settings(max_examples=200)

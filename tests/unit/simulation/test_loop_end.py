@@ -77,7 +77,7 @@ def test_dead_and_stubborn_tasks_go_without_a_word():
                 await killed()
             else:
                 await asyncio.sleep(0.5)
-                crew._strike("kill", 0)
+                crew.strike("kill", 0)
 
         return await crew(job)
 

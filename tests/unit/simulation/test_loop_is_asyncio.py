@@ -9,8 +9,8 @@ import selectors
 import pytest
 from hypothesis import given, settings
 
-from pytest_claude_tokens.simulation.loop import SimulatedTask
 from pytest_claude_tokens.simulation.schedule import Schedule
+from pytest_claude_tokens.simulation.tasks import SimulatedTask
 from tests.unit.simulation.programs import Machine, programs
 from tests.unit.simulation.worlds import run_tasks, schedules, world
 

@@ -10,8 +10,8 @@ from time import sleep  # in a world: simulated seconds, which pass at once
 
 import pytest
 
+from pytest_claude_tokens.simulation.locks import SimulatedLock, SimulatedRLock
 from pytest_claude_tokens.simulation.preexisting_locks import preexisting_locks
-from pytest_claude_tokens.simulation.threads import SimulatedLock, SimulatedRLock
 from tests.unit.simulation.worlds import run_threads, stage
 
 LOCK = threading.Lock()

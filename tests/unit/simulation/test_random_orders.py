@@ -10,7 +10,8 @@ from itertools import groupby, pairwise
 
 import pytest
 
-from pytest_claude_tokens.simulation.schedule import CLOCK, Chooser, Schedule
+from pytest_claude_tokens.simulation.chooser import CLOCK, Chooser
+from pytest_claude_tokens.simulation.schedule import Schedule
 
 BODY = -1
 ALL = [2, 0, BODY, 1]

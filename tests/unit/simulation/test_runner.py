@@ -15,8 +15,8 @@ from fake_server.faults import Fault
 from pytest_claude_tokens.runs import runner
 from pytest_claude_tokens.runs.outcome import Body
 from pytest_claude_tokens.runs.runner import Runner
+from pytest_claude_tokens.simulation.active import ACTIVE
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, PlannedFault, Schedule
-from pytest_claude_tokens.simulation.threads import ACTIVE
 from tests.unit.simulation.worlds import ask, explored, notes, outcome_of
 from tests.zoo.common import (
     CALL_URL,

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 
 from fake_server.effects import Signal, Wait
+from pytest_claude_tokens.simulation.active import ACTIVE
 from pytest_claude_tokens.simulation.loop import SimulatedLoop
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, DELAYS, Deviation, Schedule
 from pytest_claude_tokens.simulation.thread_record import Stopped
-from pytest_claude_tokens.simulation.threads import ACTIVE
 from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
 from tests.unit.simulation.worlds import ask, outcome_of, run_threads, schedules, world
 from tests.zoo.common import (
@@ -126,6 +126,6 @@ def test_nobody_waits_in_a_world_that_has_ended():
     """A thread that was blocked outside comes back to it too late."""
     with world() as new:
         waiter = SimulatedWaiter(new, DEFAULT_ORDER)
-    new.forget()
+    new.release()
     with pytest.raises(Stopped):
         waiter.wait(Wait("gate", 5, Signal()))

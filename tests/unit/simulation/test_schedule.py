@@ -9,16 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_server.faults import Fault
+from pytest_claude_tokens.simulation.chooser import CLOCK, Chooser
 from pytest_claude_tokens.simulation.schedule import (
-    CLOCK,
     DEFAULT_ORDER,
     DELAYS,
-    Chooser,
     Deviation,
     PlannedFault,
     Schedule,
 )
-from pytest_claude_tokens.simulation.thread_record import target
+from pytest_claude_tokens.simulation.thread_record import worker_number
 from tests.unit.simulation.worlds import schedules
 
 QUEUES = st.lists(
@@ -31,9 +30,7 @@ def choices(schedule, queues, *, record=False):
     chooser = Chooser(schedule, 4, record=record)
     answers = []
     for ready, timer in queues:
-        index = 0 if chooser.decision < chooser.default_until else chooser.choose(ready, timer)
-        chooser.decision += 1
-        answers.append(index)
+        answers.append(chooser.next(ready, timer, int))
     return answers, chooser
 
 
@@ -145,7 +142,7 @@ def test_pct_keeps_to_one_worker_until_its_priority_changes():
 
 def test_ended_chooser_departs_no_more():
     """When the body is over the rest goes in default order, and nobody dies."""
-    for kind in ("facts", "walk"):
+    for kind in ("deviations", "walk"):
         chooser = Chooser(Schedule(kind=kind, deviations=(Deviation(0, "alone", 1, 34), Deviation(3, "kill", 0, 1))), 2)
         chooser.end()
         assert chooser.default_until > 1000
@@ -166,6 +163,7 @@ def test_deaths_and_slow_legs_are_no_business_of_the_order():
         (Deviation(3, "freeze", 1, 5), "w1 is frozen for 5 decisions from decision 3"),
         (Deviation(0, "alone", -1, 2), "the body runs alone for 2 decisions from decision 0"),
         (Deviation(4, "clock", 0, 8), "timers fire early for 8 decisions from decision 4"),
+        (Deviation(4, "freeze", 0, 1), "w0 is frozen for 1 decision from decision 4"),
         (Deviation(2, "slow", 0, 3), f"network leg 2 takes {DELAYS[3]:g} s"),
         (Deviation(7, "cancel", 0, 1), "w0 is cancelled at decision 7"),
         (Deviation(7, "kill", 2, 1), "w2 is killed at decision 7"),
@@ -193,4 +191,4 @@ def test_schedule_reads_as_a_sentence():
 )
 def test_number_of_a_worker_is_read_from_its_name(name, number):
     """Anything but w and decimal digits is nobody."""
-    assert target(name) == number
+    assert worker_number(name) == number

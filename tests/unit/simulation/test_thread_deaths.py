@@ -9,8 +9,8 @@ from time import sleep  # in a world: simulated seconds, which pass at once
 import pytest
 
 from fake_server.protocol.actors import WORKER
+from pytest_claude_tokens.simulation.active import ACTIVE
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, Schedule
-from pytest_claude_tokens.simulation.threads import ACTIVE
 from tests.unit.simulation.worlds import crew_of, put_in, world
 
 pytestmark = pytest.mark.usefixtures("staged", "no_threads_left")
@@ -25,7 +25,7 @@ def killing(number, *jobs, at=1.5, first=None):
 
         def kill():
             sleep(at)
-            crew._strike("kill", number)
+            crew.strike("kill", number)
 
         return crew(*jobs, kill)
 
@@ -83,7 +83,7 @@ def test_waiter_that_dies_when_its_turn_has_come_passes_it_on():
     def holder():
         with lock[0]:
             sleep(2)
-        crew[0]._strike("kill", 1)
+        crew[0].strike("kill", 1)
 
     def waiter():
         sleep(0.1)

@@ -11,8 +11,7 @@ from time import sleep  # in a world: simulated seconds, which pass at once
 
 import pytest
 
-from pytest_claude_tokens.simulation import scheduler
-from pytest_claude_tokens.simulation import world as worlds_module
+from pytest_claude_tokens.simulation import baton, scheduler
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Schedule
 from pytest_claude_tokens.simulation.thread_record import Stopped, Stuck
 from tests.unit.simulation.worlds import crew_of, run_threads, world
@@ -169,7 +168,7 @@ def test_hundreds_of_runs_leave_no_threads():
 
 def test_thread_that_refuses_to_end_is_given_up(monkeypatch):
     """Code that swallows everything keeps its thread; the search goes on without."""
-    monkeypatch.setattr(worlds_module, "STUBBORN", 0.05)
+    monkeypatch.setattr(baton, "END_TIMEOUT_SECONDS", 0.05)
     over, entered = [], threading.Event()
 
     def refuse():

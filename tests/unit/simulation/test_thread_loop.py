@@ -162,7 +162,7 @@ def test_loop_waits_for_nothing_in_a_world_that_has_ended():
     """Its thread was blocked outside, and nobody will wake it."""
     with world() as new:
         loop = ThreadLoop(new)
-    new.forget()
+    new.release()
     with pytest.raises(Stopped):
         loop.select(1)
     loop.close()

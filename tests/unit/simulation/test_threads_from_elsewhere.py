@@ -7,7 +7,7 @@ from time import sleep  # in a world: simulated seconds, which pass at once
 
 import pytest
 
-from pytest_claude_tokens.simulation.threads import SimulatedLock
+from pytest_claude_tokens.simulation.locks import SimulatedLock
 from tests.unit.simulation.worlds import run_threads, world
 
 pytestmark = pytest.mark.usefixtures("staged", "no_threads_left")

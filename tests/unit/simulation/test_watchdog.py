@@ -16,9 +16,10 @@ import pytest
 
 from pytest_claude_tokens.runs import watchdog
 from pytest_claude_tokens.runs.watchdog import Interrupted, Watchdog, where
+from pytest_claude_tokens.simulation.active import ACTIVE
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER
-from pytest_claude_tokens.simulation.thread_record import Stopped, Stuck, ThreadRecord
-from pytest_claude_tokens.simulation.threads import ACTIVE, _undisturbed
+from pytest_claude_tokens.simulation.thread_record import Stopped, Stuck, ThreadRecord, ThreadState
+from pytest_claude_tokens.simulation.threads import _undisturbed
 from tests.unit.simulation.worlds import crew_of, outcome_of, run_tasks, run_threads, stage, world
 
 pytestmark = pytest.mark.usefixtures("staged")
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("staged")
 @pytest.fixture(autouse=True)
 def short_patience(monkeypatch):
     """A fifth of a second instead of five."""
-    monkeypatch.setattr(watchdog, "PATIENCE", 0.2)
+    monkeypatch.setattr(watchdog, "STUCK_TIMEOUT_SECONDS", 0.2)
 
 
 @pytest.fixture
@@ -205,7 +206,7 @@ def test_worker_that_died_outside_stays_dead(pipe):
 
     def killer():
         sleep(1)
-        crew[0]._strike("kill", 0)
+        crew[0].strike("kill", 0)
         os.write(writer, b"x")
         for _ in range(20):
             REAL_WAIT.wait(0.01)
@@ -238,7 +239,6 @@ def test_dead_one_that_comes_back_last_leaves_a_deadlock(pipe):
     other_pipe = os.pipe()
     with world(DEFAULT_ORDER, 2) as new:
         crew = crew_of(new, 2, simulated_loop=False)
-        new.on_death = None
 
         def strike():
             new.drop(0)
@@ -287,42 +287,45 @@ def test_return_to_a_world_that_is_stopping():
     """It raises ``Stopped``, and the root is not woken twice."""
     with world() as new:
         record = new.register("late", -1)
-        record.outside = True
+        record.state = ThreadState.OUTSIDE
         new.stopping = True
         with pytest.raises(Stopped):
             new.pause(record)
         new.finish(record)
         assert record.done
-        assert not new.root.gate.acquire(blocking=False)
+        assert not new.root.run_lock.acquire(blocking=False)
 
 
 def test_ways_back():
     """To the baton that nobody holds, to the end of the queue, or to nothing, as it has died meanwhile."""
     with world() as new:
         other, back = new.register("other", -1), new.register("back", -1)
-        other.done = back.done = True
+        other.state = ThreadState.READY
         for returning in (back, new.root):
             new.holder = other
-            returning.outside = True
-            returning.gate.release()  # as if its turn had come at once
+            returning.state = ThreadState.OUTSIDE
+            returning.run_lock.release()  # as if its turn had come at once
             new._return(returning)
             assert new.ready.pop() is returning
-        new.holder, back.outside, back.killed = other, True, True
-        back.gate.release()
+        new.root.run()
+        new.holder, back.state = other, ThreadState.LOST
+        back.run_lock.release()
         with pytest.raises(Stopped):
             new._return(back)
         assert not new.ready
-        new.holder, back.outside = None, True
-        back.gate.release()
+        new.holder, back.state = None, ThreadState.LOST
+        back.run_lock.release()
         with pytest.raises(Stopped):
             new._return(back)
         assert new.stuck
-        assert new.root.gate.acquire(blocking=False)
+        assert new.root.run_lock.acquire(blocking=False)
         new.stuck = False
         new.ready.append(other)  # it came back just as nobody was found
         assert new._leave_idle()
         assert new.holder is other
         new.holder = new.root
+        other.end()
+        back.end()
 
 
 def test_machinery_is_not_disturbed_by_the_watchdog():
@@ -342,28 +345,32 @@ def test_rescue_leaves_alone_who_is_at_a_switch_point():
         other = new.register("other", -1)
         new.rescue(other)
         assert not other.outside
-        other.done = True
+        other.state = ThreadState.DONE
         new.root.inside = True
         new.rescue(new.root)
         assert not new.root.outside
 
         class Late(ThreadRecord):
-            __slots__ = ("looks",)
+            """Comes to a switch point when the watchdog has named it as its suspect, and not before."""
+
+            __slots__ = ()
 
             @property
             def inside(self):
-                self.looks += 1
-                return self.looks > 1
+                return new.suspect is self
 
             @inside.setter
             def inside(self, value):
-                self.looks = 0
+                pass
 
         late = Late("late", -1, 0)
+        late.state = ThreadState.RUNNING
         new.holder = late
         new.rescue(late)
-        assert not late.outside
-        new._return(late)  # it had seen that it was outside, and is no more
+        assert late.state is ThreadState.RUNNING
+        assert new.suspect is None
+        new._return(late)  # it had seen that it was under suspicion, and is no more
+        assert late.state is ThreadState.RUNNING
         new.holder = new.root
         new.root.inside = False
 
@@ -371,18 +378,20 @@ def test_rescue_leaves_alone_who_is_at_a_switch_point():
 def test_giving_up():
     """The root goes on where nobody else does; where it is what is stuck, only a signal helps."""
     with world() as new:
-        assert not new.give_up()
-        new.root.outside = True
+        assert not new.give_up([])
+        new.root.state = ThreadState.OUTSIDE
         new.holder = None
-        assert not new.give_up()
-        new.root.outside = False
+        assert not new.give_up([])
+        new.root.state = ThreadState.WAITING
         new.stopping = True
-        assert new.give_up()
+        assert new.give_up([])
         assert not new.stuck
         new.stopping = False
-        assert new.give_up()
+        assert new.give_up([("w0", "somewhere")])
         assert new.stuck
-        assert new.root.gate.acquire(blocking=False)
+        assert new.stuck_at == [("w0", "somewhere")]
+        assert new.root.state is ThreadState.RUNNING
+        assert new.root.run_lock.acquire(blocking=False)
         new.stuck = False
 
 

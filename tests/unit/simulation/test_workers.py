@@ -179,7 +179,7 @@ def test_task_that_is_killed_is_not_waited_for():
 
         async def strike(number):
             await asyncio.sleep(1)
-            workers._strike("kill", number)
+            workers.strike("kill", number)
 
         killer = asyncio.create_task(strike(1))
         first = await workers(name_after(job))
@@ -208,7 +208,7 @@ def test_thread_that_is_killed_is_not_waited_for():
     def body(workers):
         def strike():
             sleep(1)
-            workers._strike("kill", 1)
+            workers.strike("kill", 1)
 
         first = workers(thread_name, lambda: sleep(10), strike)
         sleep(5)
@@ -226,7 +226,7 @@ def test_late_blow_does_not_wake_the_body():
 
         def strike():
             sleep(1)
-            workers._strike("kill", 1)
+            workers.strike("kill", 1)
             sleep(20)
 
         workers(thread_name, lambda: sleep(100), strike)
@@ -241,10 +241,10 @@ def test_blow_that_hits_nobody():
     with world(DEFAULT_ORDER, 2) as new:
         crew = crew_of(new, 2, simulated_loop=True)
         crew._journal.note = lambda what, actor: noted.append((what, actor))
-        crew._strike("kill", 2)
-        crew._strike("cancel", 1)
+        crew.strike("kill", 2)
+        crew.strike("cancel", 1)
         crew._begin(1)
-        crew._strike("cancel", 1)  # its task is not known: it is somebody's own
+        crew.strike("cancel", 1)  # its task is not known: it is somebody's own
     assert noted == [("cancel", "w1")]
 
 
@@ -261,7 +261,7 @@ def test_killed_task_in_the_queue_for_a_lock_leaves_it():
                 async with lock:
                     await asyncio.sleep(10)
                 if at == 10:
-                    workers._strike("kill", 1)
+                    workers.strike("kill", 1)
 
             async def waiter(seconds):
                 await asyncio.sleep(seconds)
@@ -271,7 +271,7 @@ def test_killed_task_in_the_queue_for_a_lock_leaves_it():
             async def strike():
                 await asyncio.sleep(5)
                 if at == 5:
-                    workers._strike("kill", 1)
+                    workers.strike("kill", 1)
 
             task = asyncio.create_task(strike())
             await workers(holder, lambda: waiter(1), lambda: waiter(2))

@@ -18,16 +18,21 @@ from pytest_claude_tokens.runs.outcome import Body, Outcome
 from pytest_claude_tokens.runs.runner import Runner
 from pytest_claude_tokens.runs.watchdog import Watchdog
 from pytest_claude_tokens.runs.workers import Workers
+from pytest_claude_tokens.simulation.active import ACTIVE
+from pytest_claude_tokens.simulation.chooser import Chooser
 from pytest_claude_tokens.simulation.files import switching_at_files
 from pytest_claude_tokens.simulation.loop import SimulatedLoop
 from pytest_claude_tokens.simulation.patches import patched
-from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, LENGTHS, Chooser, Deviation, Schedule
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, LENGTHS, Deviation, Schedule
+from pytest_claude_tokens.simulation.thread_loop import ThreadLoop
 from pytest_claude_tokens.simulation.thread_record import Stuck
-from pytest_claude_tokens.simulation.threads import ACTIVE
 from pytest_claude_tokens.simulation.world import World
 from tests.zoo.common import HELLO_URL
 
 ALWAYS_CLOCK = Schedule(deviations=(Deviation(0, "clock", 0, 10_000),))
+
+CREWS: dict[int, list[Workers]] = {}
+"""By the serial number of a world: the crews in it, of which the last one is struck by the schedule."""
 
 
 @contextmanager
@@ -45,13 +50,22 @@ def stage() -> Iterator[None]:
 @contextmanager
 def world(schedule: Schedule = DEFAULT_ORDER, workers: int = 4, *, record: bool = False) -> Iterator[World]:
     """A world of which the calling thread is the root."""
-    new = World(Chooser(schedule, workers, record=record), workers, schedule.seed)
+    crews: list[Workers] = []
+    new = World(
+        Chooser(schedule, workers, record=record),
+        workers,
+        schedule.seed,
+        on_death=lambda what, number: crews[-1].strike(what, number) if crews else None,
+        new_loop=ThreadLoop,
+    )
+    CREWS[new.serial] = crews
     before, ACTIVE.world = ACTIVE.world, new
     try:
         yield new
     finally:
         new.stop()
         ACTIVE.world = before
+        del CREWS[new.serial]
 
 
 def run_tasks(body: Callable[[], Any], schedule: Schedule = DEFAULT_ORDER) -> Any:
@@ -80,7 +94,9 @@ def crew_of(new: World, size: int, *, simulated_loop: bool) -> Workers:
     """Workers of a service that nobody asks, and whose journal nobody reads."""
     journal: Any = SimpleNamespace(observers=[], note=lambda what, **deviations: None)
     server: Any = SimpleNamespace(journal=journal, abandon=lambda actor, error: None)
-    return Workers(new, size, server, simulated_loop=simulated_loop)
+    crew = Workers(new, size, server, simulated_loop=simulated_loop)
+    CREWS[new.serial].append(crew)
+    return crew
 
 
 @contextmanager
@@ -111,7 +127,7 @@ def schedules(workers: int = 3) -> st.SearchStrategy[Schedule]:
     )
     return st.builds(
         Schedule,
-        kind=st.sampled_from(["facts", "facts", "pct", "walk"]),
+        kind=st.sampled_from(["deviations", "deviations", "pct", "walk"]),
         deviations=st.lists(deviations, max_size=4).map(tuple),
         seed=st.integers(0, 9999),
     )

@@ -12,7 +12,7 @@ import httpx2
 from fake_server.clock import Clock, stopwatch
 from fake_server.policy import Policy
 from fake_server.server import Server
-from fake_server.transports.inprocess import Interceptor, RealWaiter, Target
+from fake_server.transports.inprocess import Destination, Interceptor, RealWaiter
 
 if TYPE_CHECKING:
     from fake_server.effects import Wait
@@ -54,7 +54,7 @@ class World:
         read = waiter.stopwatch if waiter is not None else stopwatch()
         self.server = Server(Policy.preset("anthropic").but(**policy), Clock(), read, namespace="test")
         self.grant = self.server.login("a")
-        self.target: Target | None = Target(self.server, waiter or RealWaiter(), timeouts)
+        self.target: Destination | None = Destination(self.server, waiter or RealWaiter(), timeouts)
         self.interceptor = Interceptor(lambda: self.target, hosts=hosts)
 
     @property

@@ -136,7 +136,7 @@ def test_a_client_without_patience_is_let_go_in_the_end(library, mode):
     world.server.faults.add("token", Fault.TIMEOUT)
     with world.interceptor, pytest.raises(library.ReadError, match="no reply within 60 s"):
         ask(library, mode, "POST", TOKEN, json=world.refresh, timeout=None)
-    assert waiter.now == driving.HANG_LIMIT
+    assert waiter.now == driving.HANG_TIMEOUT_SECONDS
     assert world.story() == [("invoke", None), ("info", "timeout")]
 
 

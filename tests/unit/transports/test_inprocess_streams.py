@@ -232,7 +232,7 @@ def test_each_piece_has_the_whole_read_timeout(library, mode):
             def wait(self, wait):
                 super().wait(Wait(wait.why, 9.0) if wait.why == "piece" else wait)
 
-        world.target = driving.Target(world.server, SlowPieces())
+        world.target = driving.Destination(world.server, SlowPieces())
         slow = World(waiter=(pieces := SlowPieces()))
         world.target = slow.target
         with pytest.raises(library.ReadTimeout):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import string
+import zlib
 
 import pytest
 from hypothesis import given, settings
@@ -25,7 +27,7 @@ FAULTS = st.one_of(
 WHATS = ["freeze", "alone", "clock", "slow", "cancel", "kill"]
 SCHEDULES = st.builds(
     Schedule,
-    kind=st.sampled_from(["facts", "pct", "walk"]),
+    kind=st.sampled_from(["deviations", "pct", "walk"]),
     deviations=st.lists(
         st.builds(Deviation, st.integers(0, 10**6), st.sampled_from(WHATS), st.integers(-50, 50), st.integers(0, 500)),
         max_size=30,
@@ -77,12 +79,20 @@ def refused(text):
     return repr(text) in message and "\n" not in message.replace(repr(text), "")
 
 
-def test_every_other_character_is_noticed():
+def never_mistaken(text):
+    """Whether ``text`` is refused, or says what ``TOKEN`` does: a few bits of a zlib stream mean nothing."""
+    try:
+        return Replay.read(text) == Replay.read(TOKEN)
+    except BadToken:
+        return refused(text)
+
+
+def test_no_other_character_makes_another_replay():
     """One letter for another, at any place."""
     for place in range(len(TOKEN)):
         for other in string.ascii_letters + string.digits + "-_=+/ ":
             if other != TOKEN[place]:
-                assert refused(TOKEN[:place] + other + TOKEN[place + 1 :])
+                assert never_mistaken(TOKEN[:place] + other + TOKEN[place + 1 :])
 
 
 def test_every_missing_or_additional_character_is_noticed():
@@ -96,14 +106,13 @@ def test_every_missing_or_additional_character_is_noticed():
         assert refused(TOKEN + tail)
 
 
-@given(st.integers(0, len(TOKEN) - 5), st.data())
-def test_every_exchange_of_neighbours_is_noticed(place, data):
+@given(st.integers(0, len(TOKEN) - 5))
+def test_no_exchange_of_neighbours_makes_another_replay(place):
     """Two letters the other way round."""
-    del data
     place += len(PREFIX)
     pair = TOKEN[place : place + 2]
     text = TOKEN[:place] + pair[::-1] + TOKEN[place + 2 :]
-    assert text == TOKEN or refused(text)
+    assert never_mistaken(text)
 
 
 @given(st.text())
@@ -122,16 +131,12 @@ def test_token_of_another_version_is_told_by_its_prefix(prefix):
         Replay.read("ct2-" + TOKEN[len(PREFIX) :])
 
 
-@pytest.mark.parametrize("value", ["{}", "[]", "3", '"x"', '["tasks"]', '["tasks",2,"facts",0,[[1]]]', "null", "[" * 9])
+@pytest.mark.parametrize(
+    "value", ["{}", "[]", "3", '"x"', '["tasks"]', '["tasks",2,"deviations",0,[[1]]]', "null", "[" * 9]
+)
 def test_whole_token_of_something_else_is_refused(value):
     """Its checksum is right, and what it says is no replay."""
-    import zlib
-
-    from pytest_claude_tokens.search import replay
-
-    packed = zlib.compress(value.encode(), 9, wbits=-15)
-    assert refused(PREFIX + replay._encoded(replay._sum(packed) + packed))
-    assert refused(PREFIX + replay._encoded(replay._sum(b"\xff") + b"\xff"))
+    assert refused(PREFIX + base64.urlsafe_b64encode(zlib.compress(value.encode())).rstrip(b"=").decode())
 
 
 @pytest.mark.parametrize("preset", ["anthropic", "keycloak", "no-rotation"])

@@ -23,23 +23,23 @@ from tests.zoo.common import HELLO_URL, TOKEN_URL, Login, redeem, token_request
 pytestmark = pytest.mark.usefixtures("staged")
 
 
-class Searched:
-    """A campaign, as far as the enumeration knows one."""
+class Kept:
+    """A tally that keeps the outcomes."""
 
     def __init__(self):
         self.outcomes = []
 
-    def fails(self, outcome):
+    def count(self, outcome):
         self.outcomes.append(outcome)
         return outcome.error is not None
 
 
 def searched(body, bound, workers=2, **options):
     """The outcomes of a systematic search."""
-    campaign = Searched()
+    kept = Kept()
     with explored(body, workers, record=True, **options) as run:
-        enumerate_schedules(run, campaign, bound)
-    return campaign.outcomes
+        enumerate_schedules(run, kept, bound)
+    return kept.outcomes
 
 
 def all_of_them(body, bound, workers=2):
@@ -128,7 +128,7 @@ def test_equivalent_schedules_are_not_taken_further():
         options = ((("alone", 1), ("clock", 0)),) * 3
         return SimpleNamespace(schedule=schedule, options=options, error=None, shape=lambda: len(schedule.deviations))
 
-    enumerate_schedules(run, Searched(), 2)
+    enumerate_schedules(run, Kept(), 2)
     assert len(run_so_far) == 1 + 6 + 4  # of the six with one deviation only the first is taken further
     assert [deviation.position for deviation in run_so_far[-1].deviations] == [0, 2]
 

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from pytest_claude_tokens.processes import groups
-from tests.unit.run.conftest import PATIENCE
+from tests.unit.processes.common import PATIENCE
 
 
 @pytest.fixture
@@ -22,28 +22,34 @@ def sleeper():
 
 def test_a_group_runs_until_its_last_process_has_ended(sleeper):
     """One that has ended, and that nobody has asked for yet, doesn't count."""
-    assert groups.runs(sleeper.pid)
+    assert groups.is_alive(sleeper.pid)
     groups.kill(sleeper.pid)
-    assert groups.wait(lambda: not groups.runs(sleeper.pid), PATIENCE)
+    assert groups.wait_until(lambda: not groups.is_alive(sleeper.pid), PATIENCE)
     os.killpg(sleeper.pid, 0)  # it is still there, as a zombie
     sleeper.wait()
-    assert not groups.runs(sleeper.pid)
+    assert not groups.is_alive(sleeper.pid)
     groups.kill(sleeper.pid)  # and nothing happens
 
 
 def test_without_proc_the_signal_s_word_must_do(sleeper, monkeypatch):
     """No Linux."""
-    monkeypatch.setattr(groups, "_PROC", "/nosuch")
-    assert groups.runs(sleeper.pid)
+
+    def missing():
+        raise FileNotFoundError
+
+    monkeypatch.setattr(groups.procfs, "process_ids", missing)
+    assert groups.is_alive(sleeper.pid)
 
 
-def test_a_process_that_ends_while_it_is_looked_at_is_none(sleeper, monkeypatch, tmp_path):
-    """Its folder is gone, or empty."""
-    (tmp_path / "1").mkdir()
-    (tmp_path / "1" / "stat").write_bytes(b"")
-    (tmp_path / "2").mkdir()
-    monkeypatch.setattr(groups, "_PROC", str(tmp_path))
-    assert not groups.runs(sleeper.pid)
+@pytest.mark.parametrize("error", [ProcessLookupError, FileNotFoundError, IndexError])
+def test_a_process_that_ends_while_it_is_looked_at_is_none(sleeper, monkeypatch, error):
+    """Its folder is gone, or its file is empty."""
+
+    def vanish(process):
+        raise error
+
+    monkeypatch.setattr(groups.procfs, "read_stat", vanish)
+    assert not groups.is_alive(sleeper.pid)
 
 
 def test_a_group_of_another_users_is_let_be(monkeypatch):
@@ -53,11 +59,11 @@ def test_a_group_of_another_users_is_let_be(monkeypatch):
         raise PermissionError
 
     monkeypatch.setattr(os, "killpg", refuse)
-    assert not groups.runs(4711)
+    assert not groups.is_alive(4711)
     groups.kill(4711)
 
 
 def test_the_first_word_that_is_heard_is_the_last(sleeper):
     """SIGTERM is enough."""
-    groups.end(sleeper.pid, (signal.SIGTERM, signal.SIGINT), PATIENCE, lambda: sleeper.poll() is not None)
+    groups.terminate(sleeper.pid, (signal.SIGTERM, signal.SIGINT), PATIENCE, lambda: sleeper.poll() is not None)
     assert sleeper.wait() == -signal.SIGTERM

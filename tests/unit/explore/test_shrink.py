@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from fake_server.faults import Fault
 from pytest_claude_tokens.search.shrink import merge, shrink
-from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Chooser, Deviation, PlannedFault, Schedule
+from pytest_claude_tokens.simulation.chooser import Chooser
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, PlannedFault, Schedule
 from tests.unit.simulation.worlds import explored, schedules
 from tests.zoo.common import Login, redeem
 
@@ -44,8 +45,7 @@ def pretend(fails):
         order = []
         for _ in range(40):
             ready = [0, 1, 2]
-            index = 0 if chooser.decision < chooser.default_until else chooser.choose(ready, timer=True)
-            chooser.decision += 1
+            index = chooser.next(ready, timer=True, worker_of=int)
             order.append("clock" if index < 0 else ready[index])
         error = fails(order, schedule)
         return SimpleNamespace(schedule=schedule, error=error, taken=tuple(chooser.taken))
@@ -73,7 +73,7 @@ def test_result_fails_in_the_same_way_and_is_not_larger(schedule, budget):
     assert number == len(runs) <= budget
     assert len(set(runs)) == len(runs)
     assert schedule not in runs
-    if schedule.kind == "facts":
+    if schedule.kind == "deviations":
         assert size(best.schedule)[0] <= size(schedule)[0]
     assert type(run(best.schedule).error) is type(first.error)
 
@@ -86,7 +86,7 @@ def test_result_is_the_shortest_story(schedule):
     first = run(schedule)
     assume(isinstance(first.error, Overlap))
     best, _ = shrink(first, run)
-    assert best.schedule.kind == "facts"
+    assert best.schedule.kind == "deviations"
     assert best.schedule.seed == 0
     assert size(best.schedule)[0] <= 3
 

@@ -13,9 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fake_server.transports.loopback import listener
-from pytest_claude_tokens.guard import guard, hosts
-from pytest_claude_tokens.guard.guard import RealServiceRefused
+from pytest_claude_tokens.guard import RealServiceRefused, audit, files, guard, hosts
 
 HOME = "/home/somebody"
 NAMES = ("NO_PROXY", "no_proxy")
@@ -32,19 +30,19 @@ class Seen:
 @pytest.fixture
 def open_handle(guarded, monkeypatch):
     """The guard with one open handle, whose user lives in HOME."""
-    monkeypatch.setattr(guard, "_homes", lambda scratch: [HOME])
-    guard._guarded_places.cache_clear()
+    monkeypatch.setattr(files, "_homes", lambda scratch: [HOME])
+    files._guarded_places.cache_clear()
     seen = Seen()
     guard.install()
     guard.register(seen)
     yield seen
     guard.unregister(seen)
-    guard._guarded_places.cache_clear()
+    files._guarded_places.cache_clear()
 
 
 def refused(event, *args):
     try:
-        guard._hook(event, args)
+        audit._hook(event, args)
     except RealServiceRefused:
         return True
     return False
@@ -109,15 +107,16 @@ def test_a_tunnel_to_a_real_host_is_refused(guarded):
 def test_a_server_of_ours_may_be_asked_for_a_real_host(guarded, monkeypatch):
     """It forwards nothing: one that listens in this process, or the one that our environment names."""
     guard.install()
-    monkeypatch.delenv(guard.MARKER, raising=False)
-    monkeypatch.setattr(listener, "PORTS", {7})
+    monkeypatch.delenv(hosts.MARKER, raising=False)
+    monkeypatch.setattr("fake_server.hosts.LISTENING_PORTS", {7})
 
-    def asked(port):
-        connection = SimpleNamespace(host="127.0.0.1", port=port)
+    def asked(port, host="127.0.0.1"):
+        connection = SimpleNamespace(host=host, port=port)
         return refused("http.client.send", connection, b"CONNECT api.anthropic.com:443 HTTP/1.1\r\n\r\n")
 
     assert (asked(7), asked(8)) == (False, True)
-    monkeypatch.setenv(guard.MARKER, "h")
+    assert (asked(7, "127.0.0.2"), asked(7, "proxy.example")) == (False, True)
+    monkeypatch.setenv(hosts.MARKER, "h")
     assert not asked(8)
 
 
@@ -164,7 +163,7 @@ def test_nothing_is_refused_before_the_first_handle_and_after_the_session(guarde
     assert refused(*asked)
     guard.uninstall()
     assert not refused(*asked)
-    assert guard._table == {}
+    assert audit._table == {}
 
 
 def test_a_suite_may_allow_the_real_hosts(guarded, monkeypatch):
@@ -175,7 +174,7 @@ def test_a_suite_may_allow_the_real_hosts(guarded, monkeypatch):
     guard.install()
 
     assert not refused("socket.getaddrinfo", "api.anthropic.com", 443, 0, 0, 0)
-    assert "open" in guard._table
+    assert "open" in audit._table
     assert not any(name in os.environ for name in NAMES)
 
 
@@ -185,7 +184,7 @@ def test_the_error_names_the_host_and_the_remedy(guarded):
     with pytest.raises(
         RealServiceRefused, match=r"api\.anthropic\.com.*tokens\.url.*claude_tokens_allow_real_hosts"
     ) as caught:
-        guard._hook("socket.gethostbyname", ("api.anthropic.com",))
+        audit._hook("socket.gethostbyname", ("api.anthropic.com",))
 
     again = pickle.loads(pickle.dumps(caught.value))
     assert str(again) == str(caught.value)
@@ -295,12 +294,12 @@ def test_a_link_that_leads_there_is_followed(guarded, monkeypatch, tmp_path):
     (home / ".claude").mkdir(parents=True)
     (tmp_path / "folder").symlink_to(home / ".claude")
     (tmp_path / "file").symlink_to(home / ".claude" / ".credentials.json")
-    monkeypatch.setattr(guard, "_guarded_places", lambda *a: (guard._places([str(home)]), ()))
+    monkeypatch.setattr(files, "_guarded_places", lambda *a: (files._places([str(home)]), ()))
 
     for path in ("folder", "file", "folder/.credentials.json"):
         with pytest.raises(RealServiceRefused):
-            guard.check_path(tmp_path / path)
-    guard.check_path(tmp_path / "home" / "other")
+            files.check_path(tmp_path / path)
+    files.check_path(tmp_path / "home" / "other")
 
 
 def test_a_home_that_is_a_link_is_protected_where_it_is(tmp_path):
@@ -308,7 +307,7 @@ def test_a_home_that_is_a_link_is_protected_where_it_is(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "home").symlink_to(tmp_path / "real")
 
-    places = guard._places([str(tmp_path / "home")])
+    places = files._places([str(tmp_path / "home")])
 
     assert {str(tmp_path / name / ".claude") for name in ("home", "real")} <= set(places)
 
@@ -317,22 +316,22 @@ def test_a_folder_that_is_gone_has_no_real_login(monkeypatch):
     """A relative path in a working directory that was removed."""
     monkeypatch.setattr(os, "getcwd", lambda: (_ for _ in ()).throw(FileNotFoundError()))
 
-    assert guard._spellings("x") == ()
+    assert files._spellings("x") == ()
 
 
 def test_a_project_that_lives_there_works(guarded, monkeypatch):
     """Tests of a plugin below ~/.claude open their own files; the login beside them stays out of reach."""
-    monkeypatch.setattr(guard, "_homes", lambda scratch: [HOME])
+    monkeypatch.setattr(files, "_homes", lambda scratch: [HOME])
     monkeypatch.setattr(os, "getcwd", lambda: f"{HOME}/.claude/plugins/mine")
-    guard._guarded_places.cache_clear()
+    files._guarded_places.cache_clear()
     try:
-        guard.check_path(f"{HOME}/.claude/plugins/mine/test_x.py")
+        files.check_path(f"{HOME}/.claude/plugins/mine/test_x.py")
         for path in ("", "/.credentials.json", "/plugins/other"):
             with pytest.raises(RealServiceRefused):
-                guard.check_path(f"{HOME}/.claude{path}")
+                files.check_path(f"{HOME}/.claude{path}")
     finally:
         monkeypatch.undo()
-        guard._guarded_places.cache_clear()
+        files._guarded_places.cache_clear()
 
 
 def test_without_an_open_handle_files_and_processes_are_free(guarded):
@@ -350,9 +349,9 @@ def test_without_an_open_handle_files_and_processes_are_free(guarded):
 
 def test_the_accounts_home_is_real_whatever_home_says(monkeypatch):
     """A test that sets HOME does not hide the login, and has its own."""
-    monkeypatch.setattr(guard, "_HOME", "/tmp/test")
+    monkeypatch.setattr(files, "_HOME", "/tmp/test")
 
-    assert guard._homes("") == [pwd.getpwuid(os.getuid()).pw_dir]
+    assert files._homes("") == [pwd.getpwuid(os.getuid()).pw_dir]
 
 
 @pytest.mark.parametrize(
@@ -368,17 +367,17 @@ def test_the_accounts_home_is_real_whatever_home_says(monkeypatch):
 def test_a_home_is_real_unless_it_is_scratch(monkeypatch, home, scratch, real):
     """In a container the user may have no entry, and HOME is all that there is."""
     monkeypatch.setattr(pwd, "getpwuid", lambda uid: (_ for _ in ()).throw(KeyError()))
-    monkeypatch.setattr(guard, "_HOME", home)
+    monkeypatch.setattr(files, "_HOME", home)
 
-    assert guard._homes(scratch) == ([home] if real else [])
+    assert files._homes(scratch) == ([home] if real else [])
 
 
 def test_an_account_without_a_home_protects_nothing_of_the_projects(monkeypatch):
     """A relative home would make the project's own .claude folder the user's."""
     monkeypatch.setattr(pwd, "getpwuid", lambda uid: SimpleNamespace(pw_dir=""))
-    monkeypatch.setattr(guard, "_HOME", "")
+    monkeypatch.setattr(files, "_HOME", "")
 
-    assert guard._homes("") == []
+    assert files._homes("") == []
 
 
 # Processes.
@@ -386,8 +385,8 @@ def test_an_account_without_a_home_protects_nothing_of_the_projects(monkeypatch)
 
 def test_claude_needs_our_environment(open_handle, monkeypatch):
     """Through every door, unless the environment is one that was made here."""
-    ours = {guard.MARKER: "h"}
-    monkeypatch.delenv(guard.MARKER, raising=False)
+    ours = {hosts.MARKER: "h"}
+    monkeypatch.delenv(hosts.MARKER, raising=False)
 
     assert refused("subprocess.Popen", "claude", ["claude", "-p"], None, {})
     assert refused("subprocess.Popen", "claude", (), None, None)
@@ -396,9 +395,9 @@ def test_claude_needs_our_environment(open_handle, monkeypatch):
     assert refused("os.spawn", 0, "/bin/claude", ["claude"], {})
     assert refused("os.system", b"claude -p x")
     assert not refused("subprocess.Popen", "claude", ["claude"], None, ours)
-    assert not refused("subprocess.Popen", "claude", ["claude"], None, {os.fsencode(guard.MARKER): b"h"})
+    assert not refused("subprocess.Popen", "claude", ["claude"], None, {os.fsencode(hosts.MARKER): b"h"})
     assert not refused("os.posix_spawn", "/bin/claude", ["claude"], ours)
-    monkeypatch.setenv(guard.MARKER, "h")
+    monkeypatch.setenv(hosts.MARKER, "h")
     assert not refused("os.system", "claude")
     assert not refused("subprocess.Popen", "claude", ["claude"], None, None)
 
@@ -420,30 +419,30 @@ def test_a_listener_hears_what_others_do(guarded):
 
     def listener(event, args):
         heard.append((event, args))
-        guard._hook("os.mkdir", ("inner", 0, -1))
+        audit._hook("os.mkdir", ("inner", 0, -1))
 
     guard.install()
-    guard.subscribe(("os.mkdir", "fcntl.flock"), listener)
-    guard._hook("os.mkdir", ("a", 0, -1))
-    guard._hook("fcntl.flock", (1, 2))
-    guard._hook("os.rmdir", ("a", -1))
-    with guard.muted():
-        guard._hook("os.mkdir", ("b", 0, -1))
-    guard.unsubscribe(("os.mkdir", "fcntl.flock"), listener)
-    guard._hook("os.mkdir", ("c", 0, -1))
+    audit.subscribe(("os.mkdir", "fcntl.flock"), listener)
+    audit._hook("os.mkdir", ("a", 0, -1))
+    audit._hook("fcntl.flock", (1, 2))
+    audit._hook("os.rmdir", ("a", -1))
+    with audit.muted():
+        audit._hook("os.mkdir", ("b", 0, -1))
+    audit.unsubscribe(("os.mkdir", "fcntl.flock"), listener)
+    audit._hook("os.mkdir", ("c", 0, -1))
 
     assert heard == [("os.mkdir", ("a", 0, -1)), ("fcntl.flock", (1, 2))]
-    assert "fcntl.flock" not in guard._table
-    assert "os.mkdir" in guard._table
+    assert "fcntl.flock" not in audit._table
+    assert "os.mkdir" in audit._table
 
 
 def test_the_hook_is_added_once(guarded, monkeypatch):
     """It can't be removed: one for the process, however often the guard is armed."""
     added = []
     monkeypatch.setattr(sys, "addaudithook", added.append)
-    monkeypatch.setattr(guard, "_installed", False)
+    monkeypatch.setattr(audit, "_installed", False)
     guard.install()
     guard.uninstall()
     guard.install()
 
-    assert added == [guard._hook]
+    assert added == [audit._hook]

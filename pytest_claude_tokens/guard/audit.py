@@ -1,0 +1,107 @@
+"""The process's one audit hook (PEP 578): who refuses, and who listens, at which event.
+
+It knows neither the guard, which refuses, nor the others that listen: both are handed in. A hook can't be removed
+again, so this one looks an event up in a table that is empty while nothing is refused, and returns.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["Args", "Check", "muted", "start", "stop", "subscribe", "unsubscribe"]
+
+Args = tuple[Any, ...]
+Check = Callable[[str, Args], None]
+"""Is called with an event and its arguments, in the thread in which it happens. What it raises is raised there."""
+
+_lock = threading.RLock()
+_local = threading.local()
+_installed = False
+_checks: Mapping[str, Sequence[Check]] | None = None
+"""What refuses, event by event; ``None`` while the hook does nothing."""
+_listeners: dict[str, list[Check]] = {}
+_table: dict[str, tuple[Check, ...]] = {}
+"""Both, as the hook looks them up. Other threads read it while it changes, key by key."""
+
+
+def start(checks: Mapping[str, Sequence[Check]]) -> None:
+    """Run these checks at their events, in this order, and then the listeners, until :func:`stop`."""
+    global _checks, _installed  # noqa: PLW0603 - there is one audit hook per process
+    with _lock:
+        _checks = checks
+        _fill_table()
+        if not _installed:
+            _installed = True
+            sys.addaudithook(_hook)
+
+
+def stop() -> None:
+    """Do nothing at any event from now on."""
+    global _checks  # noqa: PLW0603 - as above
+    with _lock:
+        _checks = None
+        _fill_table()
+
+
+def subscribe(events: Sequence[str], listener: Check) -> None:
+    """Call ``listener(event, args)`` at each of these audit events, in the thread in which they happen.
+
+    Only between :func:`start` and :func:`stop`; not for what the listener does itself, nor inside :func:`muted`.
+    """
+    with _lock:
+        for event in events:
+            _listeners.setdefault(event, []).append(listener)
+        _fill_table()
+
+
+def unsubscribe(events: Sequence[str], listener: Check) -> None:
+    """Undo :func:`subscribe`."""
+    with _lock:
+        for event in events:
+            _listeners[event].remove(listener)
+        _fill_table()
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """No listener is called for what this thread does in the block: for files and processes of our own.
+
+    Without it, the simulation would switch threads at the plugin's own file operations, and schedules would depend on
+    how many of those there are. Checks are run all the same.
+    """
+    before = getattr(_local, "muted", False)
+    _local.muted = True
+    try:
+        yield
+    finally:
+        _local.muted = before
+
+
+def _hook(event: str, args: Args) -> None:
+    checks = _table.get(event)
+    if checks is not None:
+        for check in checks:
+            check(event, args)
+
+
+def _fill_table() -> None:
+    wanted: dict[str, tuple[Check, ...]] = {}
+    if _checks is not None:
+        wanted = {event: tuple(checks) for event, checks in _checks.items()}
+        for event, listeners in _listeners.items():
+            if listeners:
+                wanted[event] = (*wanted.get(event, ()), _notify)
+    for event in set(_table) - set(wanted):
+        del _table[event]
+    _table.update(wanted)
+
+
+def _notify(event: str, args: Args) -> None:
+    if not getattr(_local, "muted", False):
+        with muted():
+            for listener in tuple(_listeners[event]):
+                listener(event, args)

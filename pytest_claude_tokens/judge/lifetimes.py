@@ -1,0 +1,72 @@
+"""How many access tokens of a grant have ended, event by event."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fake_server.events import Event
+    from pytest_claude_tokens.judge.history import History
+
+__all__ = ["Lifetimes"]
+
+
+class Lifetimes:
+    """The access tokens of each grant that refreshed, and which of them had ended by the last event observed.
+
+    A token ends once: by expiry, by ``expire`` or ``revoke`` or a revocation that came of a reuse, or by its first 401.
+    One that has ended stays so when the service's clock goes back. Of a grant whose login was not recorded, the first
+    access token is taken to have ended.
+    """
+
+    def __init__(self, history: History) -> None:
+        logins = {note.grant for note in history.noted("login")}
+        self._seconds = float(history.policy.get("expires_in", 28800))
+        self._now = -math.inf
+        self._expiry: dict[str | None, dict[str, float]] = {}
+        self._ended: dict[str | None, set[str]] = {
+            grant: set() if grant in logins else {"at#1"} for grant, _ in history.presentations
+        }
+        self._unauthorized = {
+            op.closed: (op.grant, op.bearer) for op in history.operations if op.status == 401 and op.f != "token"
+        }
+
+    def observe(self, event: Event) -> None:
+        """Take the next event of the history into account."""
+        self._set_time(event.t)
+        if event.type == "note":
+            if event.f in ("login", "commit"):
+                self._issue(event, event.get("expires"))
+            for label in event.get("ended") or event.get("revoked") or ():
+                self._end(event.grant, label)
+        elif event.seq in self._unauthorized:
+            self._end(*self._unauthorized[event.seq])
+        elif event.issued:
+            self._issue(event, None)
+
+    def ended(self, grant: str | None) -> int:
+        """How many access tokens of ``grant`` have ended so far."""
+        self._sweep(grant)
+        return len(self._ended[grant])
+
+    def _set_time(self, t: float) -> None:
+        if t < self._now:  # what had expired by the later time stays so
+            for grant in self._expiry:
+                self._sweep(grant)
+        self._now = t
+
+    def _issue(self, event: Event, expires: float | None) -> None:
+        label = (event.issued or {}).get("access")
+        expiry = self._expiry.setdefault(event.grant, {})
+        if label is not None and label not in expiry:
+            expiry[label] = event.t + self._seconds if expires is None else expires
+
+    def _end(self, grant: str | None, label: str | None) -> None:
+        if label is not None and label.startswith("at#") and grant in self._ended:
+            self._ended[grant].add(label)
+
+    def _sweep(self, grant: str | None) -> None:
+        for label, expires in self._expiry.get(grant, {}).items():
+            if expires <= self._now:
+                self._end(grant, label)

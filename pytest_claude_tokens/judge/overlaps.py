@@ -1,0 +1,72 @@
+"""When calls of several workers were open on one bearer at the same time.
+
+The one definition of that, for the checker of ``co-schedule`` and for the list that ``claude-tokens run`` prints.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pytest_claude_tokens.judge.history import History, Operation
+
+__all__ = ["overlaps"]
+
+
+def overlaps(history: History) -> Iterator[list[Operation]]:
+    """The calls of each overlap, in the order of their arrival; bearer by bearer.
+
+    An *overlap* is a time in which a bearer was never without an open call, and two workers or more had one open. A
+    call is open from its arrival, its wait in the service's queue included, until its end. Under the policy's
+    ``key="account"``, all bearers of one account count as one. A bearer that was not minted here counts for nothing.
+    """
+    queue_of = _by_account(history) if history.policy.get("key") == "account" else _by_bearer
+    queues: dict[object, list[Operation]] = {}
+    for op in history.operations:
+        if op.invoke.f == "call" and op.invoke.bearer is not None and op.invoke.bearer != "unknown":
+            queues.setdefault(queue_of(op), []).append(op)
+    for calls in queues.values():
+        if len(calls) > 1:
+            for together in _without_pause(calls):
+                if len(together) > 1 and len({op.invoke.actor for op in together}) > 1:
+                    yield together
+
+
+def _without_pause(calls: list[Operation]) -> Iterator[list[Operation]]:
+    """``calls``, in order, parted wherever none of them was open."""
+    together: list[Operation] = []
+    until: float = -math.inf
+    for call in calls:
+        if together and call.invoke.seq > until:
+            yield together
+            together, until = [], -math.inf
+        together.append(call)
+        until = max(until, math.inf if call.end is None else call.end.seq)
+    yield together
+
+
+def _by_bearer(op: Operation) -> object:
+    return op.invoke.grant, op.invoke.bearer
+
+
+def _by_account(history: History) -> Callable[[Operation], object]:
+    """What tells the account of an operation.
+
+    A history by another hand may leave it out. Then it is that of another event of the grant; a grant whose account is
+    nowhere told is an account of its own, since all its bearers belong to one, and no two unknown ones are the same.
+    """
+    accounts: dict[str | None, str] = {}
+    for event in history.events:
+        if event.grant is not None and event.account is not None:
+            accounts.setdefault(event.grant, event.account)
+
+    def account(op: Operation) -> object:
+        name = op.account or accounts.get(op.grant)
+        if name is not None:
+            return name
+        return _by_bearer(op) if op.grant is None else (op.grant,)
+
+    return account

@@ -1,0 +1,44 @@
+"""What ``/proc`` tells of a process or a thread: its state, its group, and the time that it has used.
+
+Linux only: elsewhere there is no such file, and every reading raises ``OSError``, as it does for one that has ended.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+__all__ = ["Stat", "is_available", "process_ids", "read_stat", "thread_ids"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """Some fields of a ``stat`` file (``proc(5)``). ``state`` is one letter, ``ticks`` the time in user and kernel."""
+
+    state: str
+    group: int
+    ticks: int
+
+
+def is_available() -> bool:
+    """Whether this machine has a ``/proc``."""
+    return os.path.isdir("/proc/self/task")
+
+
+def process_ids() -> list[int]:
+    """All processes. Raises ``OSError`` where there is no ``/proc``."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def thread_ids(process: int) -> list[int]:
+    """The threads of a process. Raises ``OSError`` if it has ended."""
+    return [int(name) for name in os.listdir(f"/proc/{process}/task")]
+
+
+def read_stat(process: int | str, thread: int | None = None) -> Stat:
+    """The state of a process, or of one of its threads; ``"self"`` is this one. Raises ``OSError`` if it has ended."""
+    folder = f"/proc/{process}" if thread is None else f"/proc/{process}/task/{thread}"
+    with open(f"{folder}/stat", "rb") as file:
+        # The name, in parentheses, may have spaces and parentheses in it: the fields are what comes after the last one.
+        fields = file.read().rpartition(b")")[2].split()
+    return Stat(fields[0].decode(), int(fields[2]), int(fields[11]) + int(fields[12]))

@@ -1,0 +1,41 @@
+"""The folder of a failed test: its history, and what else helps to understand the failure."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_claude_tokens.report.evidence import Evidence
+
+__all__ = ["folder_name", "save"]
+
+
+def folder_name(nodeid: str) -> str:
+    """A name for the folder of that test: one that any file system takes, and that no other test has."""
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", nodeid.rpartition("::")[2]).strip("-.")[:60]
+    return f"{readable}-{hashlib.sha256(nodeid.encode()).hexdigest()[:8]}"
+
+
+def save(root: Path, nodeid: str, evidence: Evidence) -> Path:
+    """Write the files of a failure into its folder below ``root``; each is there whole or not at all.
+
+    Those from an earlier failure of that test are replaced. Raises ``OSError``.
+    """
+    folder = root / folder_name(nodeid)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(root / ".gitignore", "# Written by pytest-claude-tokens.\n*\n")
+    lines = (event.to_json() + "\n" for event in (evidence.history.header, *evidence.history))
+    _write(folder / evidence.name, "".join(lines))
+    for name, text in evidence.files.items():
+        _write(folder / name, text)
+    return folder
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}")  # of this process alone: workers of xdist share the root
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

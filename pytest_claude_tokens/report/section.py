@@ -1,0 +1,39 @@
+"""The section ``claude-tokens history`` of a failed test's report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_claude_tokens.judge.violations import Violation
+from pytest_claude_tokens.report.evidence import evidence_of
+from pytest_claude_tokens.report.story import plain_story, story
+from pytest_claude_tokens.report.verdict import qualified_name
+
+__all__ = ["SECTION", "section"]
+
+SECTION = "claude-tokens history"
+"""Its title."""
+
+
+def section(finding: BaseException) -> str:
+    """The text of the section for one finding that has evidence."""
+    evidence = evidence_of(finding)
+    assert evidence is not None
+    context: dict[str, Any] = {
+        "replay": evidence.replay,
+        "remarks": evidence.remarks,
+        "folder": evidence.folder,
+        "files": (evidence.name, *evidence.files),
+    }
+    if isinstance(finding, Violation):
+        text = story(evidence.history, finding, sources=evidence.sources, in_test=True, **context)
+    else:
+        text = plain_story(evidence.history, _headline(finding), **context)
+    return f"{text}\n{evidence.trouble}" if evidence.trouble else text
+
+
+def _headline(finding: BaseException) -> str:
+    """One line: the message of an exception of ours; the class and the message of one that the test's body raised."""
+    if type(finding).__module__ == "claude_tokens":
+        return str(finding)
+    return f"{qualified_name(finding)}: {finding}".splitlines()[0]

@@ -1,0 +1,29 @@
+"""Plain text for a terminal: ASCII, and lines of at most :data:`WIDTH` columns."""
+
+from __future__ import annotations
+
+import textwrap
+
+from pytest_claude_tokens.judge.wording import clip
+
+__all__ = ["WIDTH", "ascii_only", "one_line", "paragraph"]
+
+WIDTH = 100
+"""Columns that every line fits into."""
+
+
+def ascii_only(text: str) -> str:
+    """``text`` with an escape in place of each character that is not ASCII, since a terminal or a log may lack it."""
+    return text.encode("ascii", "backslashreplace").decode()
+
+
+def one_line(text: str, width: int = WIDTH) -> str:
+    """``text`` on one line of plain ASCII, cut to ``width`` columns."""
+    return clip(ascii_only(text.replace("\n", " ")).rstrip(), width)
+
+
+def paragraph(text: str, first: str = "", rest: str = "", *, break_on_hyphens: bool = True) -> list[str]:
+    """``text`` in plain ASCII, wrapped; ``first`` begins the first line, ``rest`` each further one."""
+    return textwrap.wrap(
+        ascii_only(text), WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=break_on_hyphens
+    )

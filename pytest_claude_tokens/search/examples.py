@@ -1,0 +1,76 @@
+"""The explicit examples of a test (``@example``): each runs in default order, before anything is drawn."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from hypothesis.errors import DidNotReproduce, InvalidArgument
+
+from pytest_claude_tokens.simulation.schedule import Schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_claude_tokens.search.hypothesis_engine import ExplicitExample
+
+__all__ = ["Examples"]
+
+
+class Examples:
+    """Those of one test, whose strategies have the ``names``, in the order of the body's arguments.
+
+    Raises ``InvalidArgument`` for one that doesn't name each of them.
+    """
+
+    def __init__(self, written: Sequence[ExplicitExample], names: Sequence[str]) -> None:
+        self._named = [_named(example, names) for example in written]
+        self._schedules = [Schedule() for _ in written]  # equal, and each an object of its own: see `number`
+
+    def number(self, schedule: Schedule) -> int:
+        """Of which example, counted from 1, this very object is the schedule; 0: of none, so it was drawn."""
+        return next((n for n, own in enumerate(self._schedules, 1) if own is schedule), 0)
+
+    def arguments(self, number: int) -> dict[str, Any]:
+        """Copies of the example's arguments, as the body may change those that it gets; none for number 0.
+
+        Raises ``DidNotReproduce`` where there is no such example.
+        """
+        if number > len(self._named):
+            raise DidNotReproduce(f"there is no @example number {number} any more")
+        return _copied(self._named[number - 1].kwargs) if number else {}
+
+    def scheduled(self) -> list[tuple[Schedule, ExplicitExample]]:
+        """Each with its schedule and copied arguments, for Hypothesis to run."""
+        return [
+            (schedule, replace(example, kwargs=_copied(example.kwargs)))
+            for schedule, example in zip(self._schedules, self._named, strict=True)
+        ]
+
+
+def _named(example: ExplicitExample, names: Sequence[str]) -> ExplicitExample:
+    """With names for what it gives by position: as Hypothesis has it, from the last argument backwards."""
+    given = dict(example.kwargs)
+    if example.args and len(example.args) <= len(names):
+        given = dict(zip(names[-len(example.args) :], example.args, strict=True))
+    if set(given) != set(names):
+        words = [*map(repr, example.args), *(f"{name}={value!r}" for name, value in example.kwargs.items())]
+        wanted = ", ".join(f"{name}=…" for name in names)
+        raise InvalidArgument(
+            f"@example({', '.join(words)}): it names each of the test's strategies, as in @example({wanted}), and "
+            f"runs in default order"
+            if names
+            else f"@example({', '.join(words)}): this test has no strategies; default order is always tried"
+        )
+    return replace(example, args=(), kwargs=given)
+
+
+def _copied(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    copies = {}
+    for name, value in arguments.items():
+        try:
+            copies[name] = deepcopy(value)
+        except Exception:
+            copies[name] = value
+    return copies

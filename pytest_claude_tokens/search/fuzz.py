@@ -1,0 +1,117 @@
+"""Gear one, which finds: schedules from a generator of random numbers, without the bookkeeping of Hypothesis's engine.
+
+Where the schedule is all that is drawn, many are run within one example of Hypothesis's: making an example takes half
+as long as running the body. Hypothesis seeds the generators that are registered with it once for each example, so this
+is done only where there are none but ``random``, which each run seeds by itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytest_claude_tokens.search.hypothesis_engine import (
+    choices_of_integers,
+    choices_of_this_run,
+    forget_targets,
+    has_other_generators,
+)
+from pytest_claude_tokens.search.tally import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from random import Random
+
+    from hypothesis import settings
+
+    from pytest_claude_tokens.runs.outcome import Outcome
+    from pytest_claude_tokens.search.hypothesis_engine import IntegerStrategy, Property
+    from pytest_claude_tokens.search.tally import Tally
+    from pytest_claude_tokens.simulation.schedule import Schedule
+
+__all__ = ["Fuzzer", "IntegerSource"]
+
+_BYTES_PER_EXAMPLE = 2048
+"""Random bytes for the schedule and the arguments of one example; one that wants more is wasted."""
+_MOST_WASTED = 10
+"""Examples that may come to nothing, for each schedule that is wanted, before the search gives up."""
+
+
+class IntegerSource:
+    """Draws integers as Hypothesis's data does, from a generator. ``choices`` are what Hypothesis would call so."""
+
+    def __init__(self, source: Random) -> None:
+        self.choices: list[int] = []
+        random, keep = source.random, self.choices.append
+
+        def draw_integer(low: int, high: int) -> int:
+            choice = low + int(random() * (high - low + 1))
+            keep(choice)
+            return choice
+
+        self.draw_integer = draw_integer
+        """One of ``low`` to ``high``, each as likely. A closure: some twenty are drawn for each schedule."""
+
+
+class Fuzzer:
+    """Feeds one property from ``source``. ``execute`` is one run; its outcome is counted in ``tally``.
+
+    ``alone``: the strategy of schedules, where the property draws nothing else.
+    """
+
+    def __init__(
+        self,
+        prop: Property,
+        execute: Callable[[Schedule, Mapping[str, Any]], Outcome],
+        tally: Tally,
+        source: Random,
+        *,
+        alone: IntegerStrategy[Schedule] | None,
+    ) -> None:
+        self._property = prop
+        self._execute = execute
+        self.tally = tally
+        self._source = source
+        self._alone = alone if alone is not None and alone.integers_only else None
+
+    def search(self, number: int, chosen: settings) -> Failure | None:
+        """Run ``number`` schedules; fewer where one fails, or where the test's assumptions reject nearly all."""
+        start = self.tally.schedules
+        tried = 0
+        failed: Failure | None = None
+
+        def one(schedule: Schedule, arguments: Mapping[str, Any]) -> None:
+            nonlocal failed
+            texts = {name: repr(value) for name, value in arguments.items()}
+            outcome = self._execute(schedule, arguments)
+            if self.tally.count(outcome):
+                failed = Failure(outcome=outcome, choices=choices_of_this_run(), arguments=texts)
+
+        def many(_schedule: Schedule, _arguments: Mapping[str, Any]) -> None:
+            nonlocal failed, tried
+            failed, ran = self._run_many(start + number, (_MOST_WASTED + 1) * number)
+            tried += ran - 1
+
+        body = one if self._alone is None else many
+        while failed is None and (counted := self.tally.schedules - start) < number:
+            if tried - counted >= _MOST_WASTED * number:
+                break
+            tried += 1
+            self._property.fuzz(body, self._source.randbytes(_BYTES_PER_EXAMPLE), chosen)
+            body = one
+        return failed
+
+    def _run_many(self, until: int, most: int) -> tuple[Failure | None, int]:
+        """Run schedules until so many have been counted in all, ``most`` have been run, or one has failed.
+
+        Returns the failure, and how many were run.
+        """
+        assert self._alone is not None
+        draw, tried = self._alone.draw_from, 0
+        while tried < most and self.tally.schedules < until and not has_other_generators():
+            tried += 1
+            integers = IntegerSource(self._source)
+            outcome = self._execute(draw(integers.draw_integer), {})
+            forget_targets()
+            if self.tally.count(outcome):
+                return Failure(outcome=outcome, choices=choices_of_integers(integers.choices)), tried
+        return None, tried

@@ -1,0 +1,282 @@
+"""Hypothesis, as far as a search needs more of it than it documents. Its private names are used in this module only.
+
+Hypothesis documents its top level, ``strategies``, ``errors``, ``database``'s classes and ``stateful``; any other name
+may change with any of its releases, of which there is one every few days. Each such name that is used here has a canary
+in ``tests/unit/explore/test_hypothesis_engine.py``, which says what the name is for and what to do when it is gone.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import hypothesis
+from hypothesis import Phase, configuration, core, given, settings
+from hypothesis.control import current_build_context
+from hypothesis.database import ExampleDatabase, InMemoryExampleDatabase, choices_from_bytes, choices_to_bytes
+from hypothesis.errors import DidNotReproduce
+from hypothesis.internal import entropy
+from hypothesis.internal.conjecture.data import Status
+from hypothesis.internal.reflection import function_digest
+from hypothesis.reporting import with_reporter
+from hypothesis.strategies import SearchStrategy
+
+if TYPE_CHECKING:
+    from pytest_claude_tokens.simulation.schedule import Schedule
+
+    Body = Callable[[Schedule, Mapping[str, Any]], None]
+    DrawInteger = Callable[[int, int], int]
+    DrawValue = Callable[[SearchStrategy[Any]], Any]
+
+__all__ = [
+    "SCHEDULE",
+    "Decorations",
+    "ExplicitExample",
+    "IntegerStrategy",
+    "Property",
+    "Stop",
+    "choices_of_integers",
+    "choices_of_this_run",
+    "decorations",
+    "failures_to_raise",
+    "forced_seed",
+    "forget_targets",
+    "has_other_generators",
+    "storing_in",
+]
+
+SCHEDULE = "claude_tokens_schedule"
+"""The name under which the schedule is drawn, beside the test's own arguments."""
+
+_SETTINGS = "_hypothesis_internal_use_settings"
+_SETTINGS_APPLIED = "_hypothesis_internal_settings_applied"
+_SEED = "_hypothesis_internal_use_seed"
+_BLOB = "_hypothesis_internal_use_reproduce_failure"
+_EXAMPLES = "hypothesis_explicit_examples"
+_DIGEST = "_hypothesis_internal_add_digest"
+_DATABASE_KEY = "_hypothesis_internal_database_key"
+_SECONDARY = b".secondary"
+"""What Hypothesis adds to a test's key for failures that may become smaller."""
+
+T = TypeVar("T")
+
+
+class Stop(BaseException):
+    """Ends a run of Hypothesis at once, as it takes no exception for a failure that is not an ``Exception``.
+
+    ``error`` is raised in its place; without one the run ends and nothing is raised.
+    """
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        super().__init__()
+        self.error = error
+
+
+class IntegerStrategy(SearchStrategy[T]):
+    """Draws from the engine's integers directly, several times faster than a composite of strategies."""
+
+    integers_only: bool
+    """Whether :meth:`draw_from` draws nothing but integers: any source of them will do then."""
+
+    @abstractmethod
+    def draw_from(self, integer: DrawInteger, value: DrawValue | None = None) -> T:
+        """One value. ``integer(low, high)`` draws an integer, both ends included.
+
+        ``value(strategy)`` draws anything; it may be missing where ``integers_only``.
+        """
+
+    def do_draw(self, data: Any) -> T:
+        """As Hypothesis calls it."""
+        return self.draw_from(data.draw_integer, data.draw)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplicitExample:
+    """An ``@example`` as it was written, and how it is expected to fail (``.xfail()``)."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    raises: Any = None
+    reason: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decorations:
+    """What Hypothesis's decorators have left on a function.
+
+    ``settings`` are those of ``@settings`` (or of ``@given``, unless ``settings_applied``), ``blob`` the arguments of
+    ``@reproduce_failure``; ``examples`` are in the order of the lines.
+    """
+
+    settings: settings | None
+    settings_applied: bool
+    seed: int | None
+    blob: tuple[str, bytes] | None
+    examples: tuple[ExplicitExample, ...]
+
+
+def decorations(function: Callable[..., Any]) -> Decorations:
+    """Those of ``function``."""
+    return Decorations(
+        settings=getattr(function, _SETTINGS, None),
+        settings_applied=hasattr(function, _SETTINGS_APPLIED),
+        seed=getattr(function, _SEED, None),
+        blob=getattr(function, _BLOB, None),
+        examples=tuple(
+            ExplicitExample(args=tuple(one.args), kwargs=dict(one.kwargs), raises=one.raises, reason=one.reason)
+            for one in reversed(getattr(function, _EXAMPLES, ()))
+        ),
+    )
+
+
+class Property:
+    """One test of Hypothesis, which draws a schedule and the test's own arguments, in the order of ``strategies``.
+
+    Each method that drives it takes the body that gets them. ``body`` is for others that drive the test by its
+    ``handle``, such as fuzzers. ``identity``, the test's name, goes into the ``key`` under which Hypothesis's example
+    database files the test: without it all explored tests would have one key, as they share a function.
+    """
+
+    def __init__(
+        self,
+        schedules: SearchStrategy[Schedule],
+        strategies: Mapping[str, SearchStrategy[Any]],
+        identity: str,
+        body: Body | None = None,
+    ) -> None:
+        self._body = body
+
+        def explored(claude_tokens_schedule: Schedule, **arguments: Any) -> None:
+            __tracebackhide__ = True
+            assert self._body is not None, "nobody drives this test"
+            self._body(claude_tokens_schedule, arguments)
+
+        setattr(explored, _DIGEST, identity.encode())
+        self._test: Any = given(claude_tokens_schedule=schedules, **strategies)(explored)
+        self.key = function_digest(explored)
+
+    @property
+    def handle(self) -> Any:
+        """What Hypothesis documents as the attribute ``hypothesis`` of a test: for fuzzers and asynchronous plugins."""
+        return self._test.hypothesis
+
+    def decorate(
+        self, seed: int | None, blob: tuple[str, bytes] | None, examples: Sequence[tuple[Schedule, ExplicitExample]]
+    ) -> None:
+        """As ``@seed``, ``@reproduce_failure`` and ``@example`` would, with a schedule for each example."""
+        setattr(self._test, _SEED, seed)
+        setattr(self._test, _BLOB, blob)
+        marks = [
+            core.Example((), {SCHEDULE: schedule, **one.kwargs}, raises=one.raises, reason=one.reason)
+            for schedule, one in reversed(examples)
+        ]
+        setattr(self._test, _EXAMPLES, marks)
+
+    def run(self, body: Body, chosen: settings) -> bool:
+        """An ordinary run of Hypothesis, without its printed reports; its errors are raised.
+
+        Returns whether it went to its end: not where the body raised :class:`Stop`.
+        """
+        setattr(self._test, _SETTINGS, chosen)
+        with self._driven(body) as ended:
+            self._test()
+        return not ended
+
+    def shrink(self, body: Body, choices: bytes, chosen: settings) -> bool:
+        """Like :meth:`run`, which begins with the failure that ``choices`` stand for, and makes it smaller.
+
+        It comes from a database of its own, as the user's may be none that can be written to.
+        """
+        database = InMemoryExampleDatabase()
+        database.save(self.key + _SECONDARY, choices)
+        setattr(self._test, _DATABASE_KEY, self.key)  # with --hypothesis-seed Hypothesis would not look there
+        try:
+            return self.run(body, settings(chosen, phases=[Phase.reuse, Phase.shrink], database=database))
+        finally:
+            delattr(self._test, _DATABASE_KEY)
+
+    def reproduce(self, body: Body, choices: bytes, chosen: settings) -> None:
+        """Run ``body`` with the schedule and arguments of ``choices``; not at all if they can't be drawn any more."""
+        before = getattr(self._test, _BLOB)
+        setattr(self._test, _BLOB, (hypothesis.__version__, core.encode_failure(choices_from_bytes(choices) or ())))
+        try:
+            with suppress(DidNotReproduce):
+                self.run(body, settings(chosen, phases=[Phase.reuse], database=None))
+        finally:
+            setattr(self._test, _BLOB, before)
+
+    def fuzz(self, body: Body, data: bytes, chosen: settings) -> None:
+        """Run ``body`` with what is drawn from ``data``, not at all where that is too short.
+
+        Hypothesis reads the settings ``chosen`` in the first call.
+        """
+        setattr(self._test, _SETTINGS, chosen)
+        with self._driven(body):
+            self._test.hypothesis.fuzz_one_input(data)
+
+    def keep(self, database: ExampleDatabase | None, choices: bytes, *, shrunk: bool) -> None:
+        """Let the next run begin with ``choices``, except where Hypothesis would not: under ``--hypothesis-seed``."""
+        if database is not None and core.global_force_seed is None:
+            database.save(self.key if shrunk else self.key + _SECONDARY, choices)
+
+    @contextmanager
+    def _driven(self, body: Body) -> Iterator[list[Stop]]:
+        ended: list[Stop] = []
+        before, self._body = self._body, body
+        try:
+            with with_reporter(lambda _: None):
+                yield ended
+        except Stop as stop:
+            if stop.error is not None:
+                raise stop.error from None
+            ended.append(stop)
+        finally:
+            self._body = before
+
+
+@contextmanager
+def storing_in(folder: str) -> Iterator[None]:
+    """Let Hypothesis keep what it stores in ``folder``, in place of ``.hypothesis`` in the current one."""
+    configuration.set_hypothesis_home_dir(folder)
+    try:
+        yield
+    finally:
+        configuration.set_hypothesis_home_dir(None)
+
+
+def choices_of_this_run() -> bytes:
+    """What Hypothesis's engine chose for the example that runs now; empty for an explicit one."""
+    data = current_build_context().data
+    return b"" if data.status is Status.INVALID else choices_to_bytes(data.choices)
+
+
+def choices_of_integers(drawn: Sequence[int]) -> bytes:
+    """The same for integers that came from elsewhere."""
+    return choices_to_bytes(drawn)
+
+
+def forget_targets() -> None:
+    """Let ``hypothesis.target()`` be called again with a label that it knows: in one example it takes each once."""
+    current_build_context().data.target_observations.clear()
+
+
+def forced_seed() -> int | None:
+    """That of the option ``--hypothesis-seed``."""
+    seed: int | None = core.global_force_seed
+    return seed
+
+
+def failures_to_raise() -> tuple[type[BaseException], ...]:
+    """Failures by which Hypothesis would shrink, and that end a search: an exit, a time-out, ``pytest.fail()``."""
+    return tuple(kind for kind in core.failure_exceptions_to_catch() if not issubclass(kind, Exception))
+
+
+def has_other_generators() -> bool:
+    """Whether Hypothesis has to seed more than :mod:`random`, which each run seeds by itself, and one of its own."""
+    known = (random, core.threadlocal._hypothesis_global_random)
+    return "numpy" in sys.modules or any(one not in known for one in entropy.RANDOMS_TO_MANAGE.values())

@@ -1,0 +1,160 @@
+"""What an explored test is, checked: the arguments of ``explore()``, and with the function that it decorates a plan."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from hypothesis.strategies import SearchStrategy
+
+from fake_server.secrecy import is_name, shown, told
+from pytest_claude_tokens.runs.process_runner import default_signals
+from pytest_claude_tokens.search.strategy import fault_strategy, schedules
+
+if TYPE_CHECKING:
+    from fake_server.faults import Fault
+    from pytest_claude_tokens.search.hypothesis_engine import IntegerStrategy
+    from pytest_claude_tokens.simulation.schedule import DeviationKind, Schedule
+
+__all__ = ["GIVEN", "Options", "Plan", "WorkerKind", "checked", "planned"]
+
+GIVEN = ("claude_tokens", "workers")
+"""The arguments that a body gets for each schedule."""
+
+WorkerKind = Literal["tasks", "threads", "processes"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The arguments of ``explore()``, which says what they mean."""
+
+    workers: int
+    faults: Sequence[Fault] | SearchStrategy[Fault] | None
+    cancel: bool
+    kills: bool | Iterable[int]
+    processes: bool
+    exhaustive: int | None
+    strategies: Mapping[str, SearchStrategy[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A body, and what is tried on it.
+
+    ``schedules`` draws schedules, ``strategies`` the body's own arguments, in the order of its parameters.
+    ``exhaustive``: the bound of a systematic search, which draws nothing.
+    """
+
+    function: Callable[..., Any]
+    workers: int
+    kind: WorkerKind
+    schedules: IntegerStrategy[Schedule]
+    strategies: Mapping[str, SearchStrategy[Any]]
+    exhaustive: int | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of the strategies, as a replay token has them."""
+        return tuple(sorted(self.strategies))
+
+    @property
+    def identity(self) -> str:
+        """By which Hypothesis tells this test from others."""
+        return f"{self.function.__module__}.{self.function.__qualname__}"
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether a schedule decides everything: processes have a will of their own."""
+        return self.kind != "processes"
+
+    def signature(self) -> inspect.Signature:
+        """What is left for pytest to give: the body's signature without what a search gives."""
+        signature = inspect.signature(self.function)
+        given = {*GIVEN, *self.strategies}
+        return signature.replace(parameters=[p for name, p in signature.parameters.items() if name not in given])
+
+
+def checked(options: Options) -> Options:
+    """The same, read. Raises ``TypeError`` or ``ValueError`` for what makes no sense, whatever the body is."""
+    workers, exhaustive = options.workers, options.exhaustive
+    if type(workers) is not int or workers < 1:
+        raise ValueError(f"explore(workers={shown(workers)}): a number of workers, 1 or more")
+    if exhaustive is not None:
+        if options.processes or options.strategies or options.faults is not None or options.kills or options.cancel:
+            raise TypeError(
+                "explore(exhaustive=…) is systematic: it takes no strategies, faults, cancel, kills or processes"
+            )
+        if type(exhaustive) is not int or exhaustive < 0:
+            raise ValueError(f"explore(exhaustive={shown(exhaustive)}): a number of deviations, 0 or more")
+    for name, strategy in options.strategies.items():
+        if not isinstance(strategy, SearchStrategy):
+            raise TypeError(
+                f"explore({told(name)}={shown(strategy)}): a further keyword is an argument's strategy, such as "
+                f"{told(name)}=st.just({shown(strategy)})"
+            )
+        if not is_name(name):
+            raise TypeError(f"explore({told(name)}=…): a further keyword is the name of an argument of the test")
+    for name, switch in (("cancel", options.cancel), ("processes", options.processes)):
+        if not isinstance(switch, bool):
+            raise TypeError(f"explore({name}={shown(switch)}): must be True or False")
+    if isinstance(options.kills, str | bytes):
+        raise TypeError(f"explore(kills={shown(options.kills)}): must be True or False, or a list of signals")
+    if not isinstance(options.kills, bool) and not options.processes:
+        raise TypeError("explore(kills=[…]) names signals: it needs processes=True; elsewhere it is kills=True")
+    # Read now: what is refused when the function is decorated stands in the frames of `explore()`.
+    kills = default_signals(options.kills) if options.processes else options.kills
+    return replace(options, faults=fault_strategy(options.faults), kills=kills)
+
+
+def planned(function: Callable[..., Any], options: Options) -> Plan:
+    """The plan for ``function``. Raises ``TypeError`` where the options don't fit it."""
+    _check_body(function, options)
+    deaths: list[DeviationKind] = []
+    if options.cancel:
+        deaths.append("cancel")
+    if options.kills:
+        deaths.append("kill")
+    drawn = schedules(
+        options.workers,
+        faults=options.faults,
+        deaths=deaths,
+        signals=default_signals(options.kills) if options.processes else (),
+        processes=options.processes,
+    )
+    strategies = _in_order(function, options.strategies)
+    kind: WorkerKind = (
+        "processes" if options.processes else "tasks" if inspect.iscoroutinefunction(function) else "threads"
+    )
+    return Plan(
+        function=function,
+        workers=options.workers,
+        kind=kind,
+        schedules=drawn,
+        strategies=strategies,
+        exhaustive=options.exhaustive,
+    )
+
+
+def _check_body(function: Callable[..., Any], options: Options) -> None:
+    asynchronous = inspect.iscoroutinefunction(function)
+    if hasattr(function, "hypothesis"):
+        raise TypeError("explore() stands in for @given: give it the strategies, as in @explore(n=st.integers())")
+    if options.cancel and not asynchronous:
+        raise TypeError("explore(cancel=True) cancels tasks: it needs an async def")
+    if options.processes and asynchronous:
+        raise TypeError("explore(processes=True) needs a def: its workers are commands")
+
+
+def _in_order(
+    function: Callable[..., Any], strategies: Mapping[str, SearchStrategy[Any]]
+) -> dict[str, SearchStrategy[Any]]:
+    """The strategies in the order of the function's parameters: so ``@example`` may give values by position."""
+    order = list(inspect.signature(function).parameters)
+    for name in sorted(strategies):
+        if name not in order:
+            raise TypeError(f"{function.__name__}() has no argument {name}, for which there is a strategy")
+        if name in GIVEN:
+            raise TypeError(f"{name} is what explore() gives: it takes no strategy")
+    return {name: strategies[name] for name in sorted(strategies, key=order.index)}

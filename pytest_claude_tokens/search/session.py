@@ -1,0 +1,212 @@
+"""One call of an explored test: it searches, or replays a token, and raises what was found.
+
+All that is known during one call stands in its session, so that calls of one test (with other parameters, from other
+instances of its class) share nothing but its plan.
+"""
+
+from __future__ import annotations
+
+import types
+import warnings
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import Phase, settings
+
+from fake_server.transports.inprocess import Interceptor, cached_client_setup, shared_ssl_context
+from pytest_claude_tokens.judge.violations import NothingRaced
+from pytest_claude_tokens.report.evidence import attach
+from pytest_claude_tokens.runs.outcome import Body, Outcome
+from pytest_claude_tokens.runs.process_runner import ProcessRunner
+from pytest_claude_tokens.runs.runner import Runner
+from pytest_claude_tokens.runs.watchdog import Watchdog
+from pytest_claude_tokens.search.campaign import Campaign
+from pytest_claude_tokens.search.confirm import Counterexample, compare, confirm, evidence, shown
+from pytest_claude_tokens.search.exhaustive import enumerate_schedules
+from pytest_claude_tokens.search.replay import Replay
+from pytest_claude_tokens.search.shrink import as_deviations
+from pytest_claude_tokens.search.tally import Failure, Tally
+from pytest_claude_tokens.simulation.files import switching_at_files
+from pytest_claude_tokens.simulation.patches import patched
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from pytest_claude_tokens.search.context import ExplorationContext
+    from pytest_claude_tokens.search.hypothesis_engine import Decorations
+    from pytest_claude_tokens.search.plan import Plan
+
+    Execute = Callable[[Schedule, Mapping[str, Any]], Outcome]
+
+__all__ = ["Session", "stage"]
+
+_DEFAULT_PROCESS_EXAMPLES = 20
+"""Schedules that a test with processes tries where no ``@settings`` say more: each takes about a second."""
+
+
+@contextmanager
+def stage(plan: Plan, context: ExplorationContext, args: tuple[Any, ...] = ()) -> Iterator[Execute]:
+    """Enter once everything that stands around the runs of one search; gives the function that makes one run.
+
+    ``args``: the instance, where the body is a method.
+    """
+    function = types.MethodType(plan.function, *args) if args else plan.function
+    body = Body(function=function, workers=plan.workers, settings=context.handle)
+    if plan.kind == "processes":
+        yield ProcessRunner(body).run
+        return
+    runner = Runner(body, record=plan.exhaustive is not None)
+    with ExitStack() as stack:
+        stack.enter_context(shared_ssl_context())
+        stack.enter_context(cached_client_setup())
+        stack.enter_context(Interceptor(runner.resolve, hosts=context.handle.get("hosts", ())))
+        stack.enter_context(Watchdog())
+        stack.enter_context(patched())
+        stack.enter_context(switching_at_files())
+        yield runner.run
+
+
+class Session:
+    """``args`` and ``fixtures`` are what pytest called the test with; ``decorations`` those of Hypothesis on it.
+
+    Raises ``BadToken``, or ``ValueError`` for a token of another test, where the context has a replay token.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        context: ExplorationContext,
+        decorations: Decorations,
+        args: tuple[Any, ...],
+        fixtures: Mapping[str, Any],
+    ) -> None:
+        __tracebackhide__ = True
+        self._plan = plan
+        self._decorations = decorations
+        self._args = args
+        self._fixtures = fixtures
+        self._replay = None if context.replay is None else _read(context.replay, plan)
+        self._context = context if self._replay is None else _with_policy_of(self._replay, context)
+        self._settings = _settings(plan, context, decorations)
+        self._tally = Tally()
+
+    def run(self) -> None:
+        """Search, report, and raise the error of the shortest failing schedule, or what else there is to say."""
+        __tracebackhide__ = True
+        error: BaseException | None = None
+        try:
+            with stage(self._plan, self._context, self._args) as bare:
+                error = self._run_on(lambda schedule, arguments: bare(schedule, {**self._fixtures, **arguments}))
+        except BaseException:
+            if self._tally.schedules:
+                self._report()
+            raise
+        self._report()
+        if error is not None:
+            raise error
+        if self._replay is None:
+            self._check_races()
+
+    def _run_on(self, execute: Execute) -> BaseException | None:
+        __tracebackhide__ = True
+        plan = self._plan
+        campaign = Campaign(plan, execute, self._tally, self._decorations, base=self._settings, seed=self._context.seed)
+        failed = self._search(campaign, execute)
+        if failed is not None:
+            return self._explain(failed, campaign)
+        # Arguments would have to be drawn, and drawn again: a test that has some is only compared where it fails.
+        if self._replay is None and plan.repeatable and not plan.strategies:
+            first, second = (execute(DEFAULT_ORDER, {}) for _ in range(2))
+            compare(first, second)
+        return None
+
+    def _search(self, campaign: Campaign, execute: Execute) -> Failure | None:
+        __tracebackhide__ = True
+        if self._replay is not None:
+            return campaign.replay(self._replay.schedule, self._replay.choices, self._replay.example)
+        if self._plan.exhaustive is None:
+            return campaign.search()
+        outcome = enumerate_schedules(lambda schedule: execute(schedule, {}), self._tally, self._plan.exhaustive)
+        return None if outcome is None else Failure(outcome=outcome)
+
+    def _explain(self, first: Failure, campaign: Campaign) -> BaseException:
+        """Make the failing schedule as short as it goes, see that it can be repeated, and say how."""
+        __tracebackhide__ = True
+        plan, context, replaying = self._plan, self._context, self._replay is not None
+        best, replayed = confirm(
+            first,
+            lambda schedule: campaign.again(schedule, first.choices, first.example),
+            shrinking=not replaying,
+            exactly=plan.repeatable,
+        )
+        token = Replay(
+            kind=plan.kind,
+            workers=plan.workers,
+            schedule=best.outcome.schedule,
+            policy=best.outcome.history.header.get("policy") or {},
+            names=plan.names,
+            choices=best.choices if plan.strategies else b"",
+            example=best.example,
+        ).token()
+        found = Counterexample(
+            best=best,
+            example=0 if replaying else self._tally.found_at,
+            deviations_before=len(as_deviations(first.outcome).deviations),
+            replayed=replayed,
+            token=token,
+            replay=f"{context.command} --claude-tokens-replay={token}",
+        )
+        error = shown(found, first.outcome.error)
+        known = evidence(found)
+        context.failed(known)
+        attach(error, known)
+        return error
+
+    def _report(self) -> None:
+        self._context.reported(self._tally.report(self._plan.exhaustive))
+
+    def _check_races(self) -> None:
+        """Refuse a pass that proves nothing; where nothing was drawn, nothing was to be proved."""
+        __tracebackhide__ = True
+        workers = self._plan.workers
+        if workers < 2:
+            warnings.warn("explore(workers=1): one worker alone can't race", stacklevel=4)
+        elif not self._tally.raced and (self._plan.exhaustive is not None or Phase.generate in self._settings.phases):
+            raise NothingRaced(f"{workers} workers, no request while another's job was under way")
+
+
+def _settings(plan: Plan, context: ExplorationContext, decorations: Decorations) -> settings:
+    """Those of the test, else the profile's; but a run with processes takes a thousand times as long as others."""
+    base = decorations.settings or settings()
+    if context.examples is not None:
+        return settings(base, max_examples=context.examples)
+    if plan.kind != "processes" or decorations.settings_applied:
+        return base
+    return settings(base, max_examples=min(base.max_examples, _DEFAULT_PROCESS_EXAMPLES))
+
+
+def _read(token: str, plan: Plan) -> Replay:
+    """The replay behind ``token``. Raises ``ValueError`` where it was made for another test."""
+    __tracebackhide__ = True
+    replay = Replay.read(token)
+    mine = _described(plan.kind, plan.workers, plan.names)
+    its = _described(replay.kind, replay.workers, replay.names)
+    if mine != its:
+        raise ValueError(
+            f"the replay token was made for {its}, and this test has {mine}: give it to the test that printed it "
+            f"({token})"
+        )
+    return replay
+
+
+def _with_policy_of(replay: Replay, context: ExplorationContext) -> ExplorationContext:
+    """With the policy that the failure met, wherever that came from."""
+    handle = {name: value for name, value in context.handle.items() if name not in ("policy", "latency")}
+    return replace(context, handle={**handle, "policy": replay.policy_again()})
+
+
+def _described(kind: str, workers: int, names: tuple[str, ...]) -> str:
+    drawn = f" and the strategies {', '.join(names)}" if names else ""
+    return f"{workers} workers as {kind}{drawn}"

@@ -1,0 +1,63 @@
+"""What one search has seen: how many schedules and histories, and the failure it found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hypothesis.errors import UnsatisfiedAssumption
+
+from pytest_claude_tokens.search.context import Report
+
+if TYPE_CHECKING:
+    from pytest_claude_tokens.runs.outcome import Outcome
+
+__all__ = ["Failure", "Tally"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A run that failed, and where its arguments came from: Hypothesis's ``choices``, or explicit ``example`` n (1 …).
+
+    ``arguments``: their values as text, as they were before the run.
+    """
+
+    outcome: Outcome
+    choices: bytes = b""
+    example: int = 0
+    arguments: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Tally:
+    """The counts. ``raced``: a request was under way while another worker's job was, in one schedule at least;
+    ``found_at``: the number of the first schedule that failed, 0 as long as none has.
+    """
+
+    schedules: int = 0
+    raced: bool = False
+    found_at: int = 0
+    _seen: Counter[int] = field(default_factory=Counter)
+
+    def count(self, outcome: Outcome) -> bool:
+        """Take a run into the counts; returns whether it failed.
+
+        One that its own assumptions gave up (``hypothesis.assume``) is neither counted nor a failure.
+        """
+        if isinstance(outcome.error, UnsatisfiedAssumption):
+            return False
+        self.schedules += 1
+        self._seen[outcome.fingerprint()] += 1
+        self.raced = self.raced or outcome.raced
+        if outcome.error is None:
+            return False
+        if not self.found_at:
+            self.found_at = self.schedules  # what comes after it makes the failure smaller
+        return True
+
+    def report(self, bound: int | None = None) -> Report:
+        """How hard it was looked so far; ``bound``: that of a systematic search."""
+        once = sum(1 for number in self._seen.values() if number == 1)
+        return Report(schedules=self.schedules, histories=len(self._seen), seen_once=once, bound=bound)

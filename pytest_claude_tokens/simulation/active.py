@@ -1,0 +1,29 @@
+"""The world that is running now, and the calling thread's place in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_claude_tokens.simulation.thread_record import ThreadRecord
+    from pytest_claude_tokens.simulation.world import World
+
+__all__ = ["ACTIVE", "here"]
+
+
+class _Active:
+    """The world that is running now, if any. One at a time in a process."""
+
+    world: World | None = None
+
+
+ACTIVE = _Active()
+
+
+def here() -> tuple[World, ThreadRecord] | None:
+    """The running world and the calling thread's place in it; ``None`` for any other thread and time."""
+    world = ACTIVE.world
+    if world is None:
+        return None
+    record = world.me()
+    return None if record is None else (world, record)

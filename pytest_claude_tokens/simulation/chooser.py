@@ -1,0 +1,165 @@
+"""What obeys a schedule: the scheduling strategy of one run.
+
+Every runner asks the same thing: these can run, in the order in which they became ready; this is decision number n;
+who goes?
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING, TypeVar
+
+from pytest_claude_tokens.simulation.schedule import Deviation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pytest_claude_tokens.simulation.schedule import DeviationKind, Schedule
+
+__all__ = ["CLOCK", "Chooser"]
+
+CLOCK = -2
+"""The answer of a chooser that lets the next timer fire although something could run."""
+_ORDER = ("freeze", "alone", "clock")
+"""The kinds of deviation that are about who goes on."""
+_NEVER = 1 << 60
+"""A decision that no run comes to."""
+_PCT_DECISIONS = 60
+"""Change points of ``pct`` lie before this decision. It stands for the length of a run, which is not known yet."""
+_CLOCK_PROBABILITY = 0.05
+"""How often a random kind lets the next timer fire early where it may."""
+
+_T = TypeVar("_T")
+
+
+class Chooser:
+    """Obeys one schedule during one run. ``taken`` records each deviation from default order, with length 1.
+
+    Before the decision ``default_until`` nothing deviates from default order. With ``record``, ``options`` are the
+    deviations that were possible at each decision.
+    """
+
+    __slots__ = (
+        "_changes",
+        "_deviations",
+        "_kind",
+        "_priority",
+        "_random",
+        "deaths",
+        "decision",
+        "default_until",
+        "options",
+        "taken",
+    )
+
+    def __init__(self, schedule: Schedule, workers: int, *, record: bool = False) -> None:
+        self.decision = 0
+        self.taken: list[Deviation] = []
+        self.options: list[tuple[tuple[DeviationKind, int], ...]] | None = [] if record else None
+        self.deaths = sorted(deviation for deviation in schedule.deviations if deviation.what in ("cancel", "kill"))
+        self._deviations = sorted(deviation for deviation in schedule.deviations if deviation.what in _ORDER)
+        self._kind = schedule.kind
+        self._random = Random(schedule.seed) if schedule.kind != "deviations" else None
+        self._priority: dict[int, float] = {}
+        self._changes: frozenset[int] = frozenset()
+        if self._random is not None and schedule.kind == "pct":
+            self._changes = frozenset(
+                self._random.randrange(_PCT_DECISIONS) for _ in range(self._random.randrange(1, 4))
+            )
+            self._priority = {k: self._random.random() for k in range(-1, workers)}
+        self.default_until = self._deviations[0].position if self._deviations else _NEVER
+        if record or self._random is not None:
+            self.default_until = 0
+
+    def end(self) -> None:
+        """From now on nothing deviates from default order."""
+        self.default_until = _NEVER
+        self.deaths.clear()
+
+    def next(self, candidates: Sequence[_T], timer: bool, worker_of: Callable[[_T], int]) -> int:
+        """Make one decision: the index into ``candidates`` of who goes, or :data:`CLOCK`, if ``timer`` allows it.
+
+        ``worker_of`` gives the number of a candidate's worker. It is asked only where something may deviate from
+        default order, since that is not so at most decisions of a search.
+        """
+        if self.decision < self.default_until:
+            index = 0
+        else:
+            index = self.choose([worker_of(one) for one in candidates], timer)
+        self.decision += 1
+        return index
+
+    def choose(self, ready: Sequence[int], timer: bool) -> int:
+        """The index into ``ready`` of who goes, or :data:`CLOCK`. ``ready`` are targets (-1: not a worker)."""
+        if self.options is not None:
+            others: list[tuple[DeviationKind, int]] = [
+                ("alone", target) for target in dict.fromkeys(ready) if target != ready[0]
+            ]
+            self.options.append((*others, ("clock", 0)) if timer else tuple(others))
+        if self._random is not None:
+            index = self._choose_at_random(ready, timer)
+        else:
+            index = self._choose_by_deviations(ready, timer)
+        if index == CLOCK:
+            self.taken.append(Deviation(self.decision, "clock", 0, 1))
+        elif ready[index] != ready[0]:
+            self.taken.append(Deviation(self.decision, "alone", ready[index], 1))
+        return index
+
+    def _choose_by_deviations(self, ready: Sequence[int], timer: bool) -> int:
+        in_force = self._in_force()
+        frozen: set[int] = set()
+        for deviation in in_force:
+            if deviation.what == "clock":
+                if timer:
+                    return CLOCK
+            elif deviation.what == "freeze":
+                frozen.add(deviation.target)
+            elif (index := _index_of(deviation.target, ready)) is not None:
+                return index
+        return _first_but(frozen, ready, timer) if frozen else 0
+
+    def _in_force(self) -> list[Deviation]:
+        """The deviations that hold at this decision. Where there is none, the next ones need not be asked for."""
+        decision, next_one = self.decision, _NEVER
+        in_force = []
+        for deviation in self._deviations:
+            if deviation.position > decision:
+                next_one = deviation.position
+                break
+            if decision < deviation.position + deviation.length:
+                in_force.append(deviation)
+        if not in_force and self.options is None:
+            self.default_until = next_one
+        return in_force
+
+    def _choose_at_random(self, ready: Sequence[int], timer: bool) -> int:
+        random = self._random
+        assert random is not None
+        if timer and random.random() < _CLOCK_PROBABILITY:
+            return CLOCK
+        if self._kind == "walk":
+            return ready.index(random.choice(sorted(set(ready))))
+        if self.decision in self._changes:
+            self._priority[max(ready, key=self._priority_of)] = -random.random()
+        return max(range(len(ready)), key=lambda index: (self._priority_of(ready[index]), -index))
+
+    def _priority_of(self, target: int) -> float:
+        return self._priority.get(target, 0.0)
+
+
+def _index_of(worker: int, ready: Sequence[int]) -> int | None:
+    """Where ``worker`` is in the queue; -1, the body, is itself or else the first that works for no worker."""
+    if worker in ready:
+        return ready.index(worker)
+    if worker == -1:
+        return next((index for index, one in enumerate(ready) if one < 0), None)
+    return None
+
+
+def _first_but(frozen: set[int], ready: Sequence[int], timer: bool) -> int:
+    """Who goes first of those that are not frozen, else the clock, else one that is frozen."""
+    for index, worker in enumerate(ready):
+        if worker not in frozen and not (worker < 0 and -1 in frozen):
+            return index
+    return CLOCK if timer else 0

@@ -1,0 +1,274 @@
+"""Every private name of the standard library that the simulation rests on: asyncio, threading, futures and queue.
+
+No other module of the package uses one. ``tests/unit/simulation/test_internals.py`` has a canary for each, which says
+what to do when a new Python has it no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures.thread
+import contextvars
+import heapq
+import queue
+import sys
+import threading
+from asyncio import base_events, events
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures._base import LOGGER as FUTURES_LOGGER
+from contextlib import contextmanager
+from operator import attrgetter
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from asyncio import Handle, TimerHandle
+    from collections.abc import Callable, Iterable, Iterator
+    from threading import Thread
+    from types import FrameType
+
+__all__ = [
+    "CONDITION_WAIT",
+    "FUTURES_LOGGER",
+    "BareLoop",
+    "PurePythonSimpleQueue",
+    "callback_of",
+    "context_of",
+    "exception_of",
+    "ignore_destruction",
+    "ignore_exception",
+    "is_started",
+    "leave_lock",
+    "like",
+    "pop_timer",
+    "rlock_acquire_restore",
+    "rlock_is_owned",
+    "rlock_recursion_count",
+    "rlock_release_save",
+    "run_handle",
+    "shutdown_lock_replaced",
+    "started_as_daemon",
+    "unreported",
+    "wake_up",
+    "was_shut_down",
+]
+
+# asyncio: handles and timers.
+
+context_of: Callable[[Handle], contextvars.Context] = attrgetter("_context")
+callback_of: Callable[[Handle], Any] = attrgetter("_callback")
+run_handle: Callable[[Handle], None] = events.Handle._run
+
+
+def pop_timer(timers: list[TimerHandle]) -> TimerHandle:
+    """Take the first timer off a loop's heap. It must know: a cancel would count it as one that is still there."""
+    handle = heapq.heappop(timers)
+    handle._scheduled = False  # type: ignore[attr-defined]
+    return handle
+
+
+# asyncio: tasks and locks.
+
+_LOCK_ACQUIRE = asyncio.Lock.acquire.__code__
+
+
+def exception_of(task: Any) -> BaseException | None:
+    """The exception that a task has ended with, without its counting as retrieved."""
+    error: BaseException | None = task._exception
+    return error
+
+
+def unreported(task: Any) -> bool:
+    """Whether the exception of a task would be logged when the task is collected."""
+    return bool(task._log_traceback)
+
+
+def ignore_exception(task: Any) -> None:
+    """Its exception is not logged when the task is collected."""
+    task._log_traceback = False
+
+
+def ignore_destruction(task: Any) -> None:
+    """That it had not ended is not logged when the task is collected."""
+    task._log_destroy_pending = False
+
+
+def leave_lock(frames: Iterable[FrameType]) -> None:
+    """Take a suspended coroutine, given its frames, out of the queue of an ``asyncio.Lock``.
+
+    Had its turn come already, it is the next one's.
+    """
+    for frame in frames:
+        if frame.f_code is _LOCK_ACQUIRE:
+            lock, future = frame.f_locals["self"], frame.f_locals["fut"]
+            lock._waiters.remove(future)
+            if not lock._locked:
+                lock._wake_up_first()
+
+
+# asyncio: the loop.
+
+
+class _Ordered(WeakKeyDictionary[Any, None]):
+    """A weak set that keeps the order: generators are closed in the order in which they were begun."""
+
+    def add(self, item: Any) -> None:
+        self[item] = None
+
+    def discard(self, item: Any) -> None:
+        self.pop(item, None)
+
+
+class BareLoop(base_events.BaseEventLoop):
+    """The base class of asyncio's own loops, without a selector, and with what the simulation needs of its insides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asyncgens = _Ordered()
+
+    # For subclasses.
+
+    def wake_up(self) -> None:
+        """Another thread has given the loop something to do."""
+
+    def use_queues(self, ready: Any, timers: list[Any]) -> None:
+        """Put handles that can run into ``ready``, and timers into the heap ``timers``."""
+        self._ready = ready
+        self._scheduled = timers
+
+    def use_selector(self, selector: Any) -> None:
+        """Ask ``selector.select(timeout)`` between two rounds of handles."""
+        self._selector = selector
+
+    @property
+    def is_in_thread(self) -> bool:
+        """Whether a thread is in the middle of running it."""
+        return self._thread_id is not None
+
+    @property
+    def default_executor(self) -> Any:
+        """The executor that jobs go to which name none."""
+        return self._default_executor  # type: ignore[attr-defined]
+
+    @property
+    def has_generators(self) -> bool:
+        """Whether there are asynchronous generators that have begun and not ended."""
+        return bool(self._asyncgens)
+
+    def check_open(self) -> None:
+        """Raises ``RuntimeError`` if the loop is closed."""
+        self._check_closed()  # type: ignore[attr-defined]
+
+    @contextmanager
+    def as_running(self) -> Iterator[None]:
+        """It is the calling thread's running loop, as ``run_forever`` would make it."""
+        before = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(
+            firstiter=self._asyncgen_firstiter_hook,  # type: ignore[attr-defined]
+            finalizer=self._asyncgen_finalizer_hook,  # type: ignore[attr-defined]
+        )
+        events._set_running_loop(self)
+        self._thread_id: int | None = get_ident()
+        try:
+            yield
+        finally:
+            self._thread_id = None
+            events._set_running_loop(None)
+            sys.set_asyncgen_hooks(*before)
+
+    @contextmanager
+    def as_open(self) -> Iterator[None]:
+        """To code that runs inside it is the running loop, and not closed."""
+        before, closed = events._get_running_loop(), self.is_closed()
+        self._closed = False
+        events._set_running_loop(self)
+        try:
+            yield
+        finally:
+            events._set_running_loop(before)
+            self._closed = closed
+
+    # In one step: this is done for each step of each task of each run.
+
+    def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:  # type: ignore[override]
+        """As usual."""
+        if self._debug:  # type: ignore[attr-defined]
+            return super().call_soon(callback, *args, context=context)
+        self._check_closed()  # type: ignore[attr-defined]
+        handle = events.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    # What BaseEventLoop leaves to its subclasses.
+
+    def _check_thread(self) -> None:
+        """In debug mode any thread may call: under the baton only one runs."""
+
+    def _process_events(self, event_list: Any) -> None:
+        """There are no events."""
+
+    def _write_to_self(self) -> None:
+        self.wake_up()
+
+    async def _make_subprocess_transport(self, *args: Any, **options: Any) -> Any:
+        raise NotImplementedError("a simulated loop starts no processes: explore(processes=True) is for those")
+
+
+def wake_up(loop: Any) -> None:
+    """Have ``loop``, which may be another thread's and idle, look for something to do."""
+    loop._write_to_self()
+
+
+# threading.
+
+CONDITION_WAIT = threading.Condition.wait.__code__
+_RLock: Any = type(threading.RLock())
+rlock_is_owned: Callable[[Any], bool] = _RLock._is_owned
+rlock_release_save: Callable[[Any], Any] = _RLock._release_save
+rlock_acquire_restore: Callable[[Any, Any], None] = _RLock._acquire_restore
+rlock_recursion_count: Callable[[Any], int] = _RLock._recursion_count
+
+
+def is_started(thread: Thread) -> bool:
+    """Whether ``start()`` has been called."""
+    started: threading.Event = thread._started  # type: ignore[attr-defined]
+    return started.is_set()
+
+
+@contextmanager
+def started_as_daemon(thread: Thread) -> Iterator[None]:
+    """Inside ``thread`` is to be started: as a daemon, whatever it says later, and with a real event for its start."""
+    daemon = thread.daemon
+    thread._started = type(thread._started)()  # type: ignore[attr-defined]
+    thread.daemon = True
+    yield
+    thread._daemonic = daemon  # type: ignore[attr-defined]
+
+
+# concurrent.futures and queue.
+
+PurePythonSimpleQueue: Any = queue._PySimpleQueue  # type: ignore[attr-defined]  # built on Semaphore, unlike the C one
+
+
+def was_shut_down(executor: Any) -> bool:
+    """Whether ``executor`` takes no jobs any more."""
+    return bool(executor._shutdown)
+
+
+def like(executor: Any) -> ThreadPoolExecutor:
+    """A new pool of threads with the settings of ``executor``."""
+    initializer, initargs = getattr(executor, "_initializer", None), getattr(executor, "_initargs", ())
+    return ThreadPoolExecutor(executor._max_workers, "", initializer, initargs)
+
+
+@contextmanager
+def shutdown_lock_replaced(lock: Any) -> Iterator[None]:
+    """``lock`` stands for the one that all pools take when a job is submitted."""
+    module = concurrent.futures.thread
+    before = module._global_shutdown_lock
+    module._global_shutdown_lock = lock
+    try:
+        yield
+    finally:
+        module._global_shutdown_lock = before

@@ -1,0 +1,186 @@
+"""Locks for threads under the baton.
+
+``threading.Condition``, ``Event``, ``Semaphore``, ``Barrier`` and ``queue.Queue`` are Python code over ``Lock``; so one
+simulated lock brings them all. Switch points: before a lock is taken and after it is released.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from pytest_claude_tokens.simulation.active import ACTIVE, here
+from pytest_claude_tokens.simulation.internals import (
+    CONDITION_WAIT,
+    rlock_acquire_restore,
+    rlock_is_owned,
+    rlock_recursion_count,
+    rlock_release_save,
+)
+from pytest_claude_tokens.simulation.native import allocate_lock, allocate_rlock
+from pytest_claude_tokens.simulation.thread_record import Stopped
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from pytest_claude_tokens.simulation.thread_record import ThreadRecord
+    from pytest_claude_tokens.simulation.world import World
+
+__all__ = ["SimulatedLock", "SimulatedRLock"]
+
+
+class SimulatedLock:
+    """``threading.Lock`` for threads of a world, over a real one that excludes threads from elsewhere as well."""
+
+    __slots__ = ("__weakref__", "_owner", "_real", "_waiters")
+
+    def __init__(self, real: Any = None) -> None:
+        self._real = real or self._new()
+        self._owner: ThreadRecord | None = None
+        self._waiters: deque[ThreadRecord] = deque()
+
+    @staticmethod
+    def _new() -> Any:
+        return allocate_lock()
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """As ``threading.Lock.acquire``; ``timeout`` is in simulated seconds."""
+        place = here()
+        if place is None:
+            taken: bool = self._real.acquire(blocking, timeout)
+            return taken
+        if not blocking and timeout != -1:
+            raise ValueError("can't specify a timeout for a non-blocking call")
+        if timeout < 0 and timeout != -1:
+            raise ValueError("timeout value must be a non-negative number")
+        world, record = place
+        world.pause(record)
+        if not self._real.acquire(blocking=False) and not (
+            blocking and self._queue(world, record, None if timeout == -1 else timeout)
+        ):
+            return False
+        self._owner = record
+        return True
+
+    def _queue(self, world: World, record: ThreadRecord, timeout: float | None) -> bool:
+        """Wait for it; whether it was taken."""
+        until = None if timeout is None else world.now + timeout
+        why = "a condition, event or queue" if sys._getframe(2).f_code is CONDITION_WAIT else self._why
+        while True:
+            left = None if until is None else until - world.now
+            if left is not None and left <= 0:
+                return bool(self._real.acquire(blocking=False))
+            if self._owner is None:  # a thread from elsewhere holds it, and its release wakes no thread here
+                return bool(self._real.acquire(True, -1 if left is None else left))
+            self._waiters.append(record)
+            record.leave = self._leave
+            try:
+                world.block(record, why, left)
+            finally:
+                record.leave = None
+                if record in self._waiters:
+                    self._waiters.remove(record)
+            if self._real.acquire(blocking=False):
+                return True
+
+    def release(self) -> None:
+        """As ``threading.Lock.release``."""
+        self._owner = None
+        self._release()
+        self._pass_on()
+
+    def _release(self) -> None:
+        try:
+            self._real.release()
+        except RuntimeError:
+            place = here()
+            if place is not None and place[0].stopping:  # a condition could not take it again
+                raise Stopped from None
+            raise
+
+    def _pass_on(self) -> None:
+        """It is free: wake the next, and see who goes on."""
+        place = here()
+        world = ACTIVE.world if place is None else place[0]
+        if world is not None:
+            self._wake_next(world)
+        if place is not None:
+            place[0].pause(place[1])
+
+    def _wake_next(self, world: World) -> None:
+        if self._waiters:
+            world.wake(self._waiters.popleft())
+
+    def _leave(self, record: ThreadRecord) -> None:
+        """``record`` has died in the queue. If its turn had come, it is the next one's."""
+        if record in self._waiters:
+            self._waiters.remove(record)
+        elif ACTIVE.world is not None and not self.locked():
+            self._wake_next(ACTIVE.world)
+
+    def locked(self) -> bool:
+        """Whether it is held."""
+        held: bool = self._real.locked()
+        return held
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def __repr__(self) -> str:
+        return f"<SimulatedLock {'held by ' + self._owner.name if self._owner else 'free'}>"
+
+    def _at_fork_reinit(self) -> None:
+        self.__init__()  # type: ignore[misc]  # as new: no thread of the child holds it, or waits for it
+
+    def _why(self) -> str:
+        return f"a lock that {self._owner.name if self._owner else 'nobody'} holds"
+
+
+class SimulatedRLock(SimulatedLock):
+    """``threading.RLock``, in the same way. The threads are real ones, so the real lock knows its owner."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def _new() -> Any:
+        return allocate_rlock()
+
+    def release(self) -> None:
+        """As ``threading.RLock.release``."""
+        self._release()
+        if not rlock_is_owned(self._real):
+            self._owner = None
+            self._pass_on()
+
+    def locked(self) -> bool:
+        """Whether it is held."""
+        if rlock_is_owned(self._real) or not self._real.acquire(blocking=False):
+            return True
+        self._real.release()
+        return False
+
+    # What a condition asks of its lock.
+
+    def _is_owned(self) -> bool:
+        return bool(rlock_is_owned(self._real))
+
+    def _release_save(self) -> Any:
+        state = rlock_release_save(self._real)
+        self._owner = None
+        self._pass_on()
+        return state
+
+    def _acquire_restore(self, state: Any) -> None:
+        self.acquire()
+        self._real.release()
+        rlock_acquire_restore(self._real, state)
+
+    def _recursion_count(self) -> int:
+        """For ``multiprocessing``'s resource tracker, which may be imported first, and make its lock, in a body."""
+        return int(rlock_recursion_count(self._real))

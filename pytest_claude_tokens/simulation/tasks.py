@@ -1,0 +1,69 @@
+"""Tasks and futures whose order does not depend on the process, and how the coroutine of one is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from fake_server.protocol.actors import WORKER
+from pytest_claude_tokens.simulation.internals import exception_of, ignore_destruction
+from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+__all__ = ["MAX_CLOSES", "SimulatedFuture", "SimulatedTask", "close_task", "has_ended", "worker_of"]
+
+MAX_CLOSES = 100
+"""How often a coroutine is closed that awaits in its ``finally`` blocks, before it is left alone."""
+
+
+class SimulatedTask(asyncio.Task[Any]):
+    """A task whose hash is its number: sets of tasks have the same order in every run."""
+
+    def __init__(self, coro: Coroutine[Any, Any, Any], *, number: int, **options: Any) -> None:
+        self.number = number
+        context = options.get("context")
+        self.worker = worker_number(WORKER.get() if context is None else context.get(WORKER))
+        super().__init__(coro, **options)
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class SimulatedFuture(asyncio.Future[Any]):
+    """A future whose hash is its number."""
+
+    number = 0
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+def worker_of(task: asyncio.Task[Any]) -> int:
+    """The number of the worker that a task belongs to; -1 for none, and for one of a user's own factory."""
+    worker: int = getattr(task, "worker", -1)
+    return worker
+
+
+def has_ended(task: Any) -> bool:
+    """Whether a task is over, and not just because its world is."""
+    return task.done() and (task.cancelled() or not isinstance(exception_of(task), Stopped))
+
+
+def close_task(task: Any) -> None:
+    """Close the coroutine of a task that its world, or the schedule, has ended, and keep ``asyncio`` from logging it.
+
+    The user's code did not abandon the task, so neither "Task was destroyed but it is pending" nor what its ``finally``
+    blocks raise says anything about it.
+    """
+    ignore_destruction(task)
+    coroutine = task.get_coro()
+    for _ in range(MAX_CLOSES):
+        with suppress(BaseException):  # one that awaits in a ``finally`` block refuses
+            coroutine.close()
+            return
+    # Python would close it once more when it is deleted, at exit at the latest, where it might spin for ever.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(coroutine))

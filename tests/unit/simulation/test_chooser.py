@@ -1,0 +1,59 @@
+"""A chooser decides by itself whether it has to look at the candidates at all."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_claude_tokens.simulation.chooser import CLOCK, Chooser
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, Schedule
+
+NAMES = ("w0", "w1", "w2")
+
+
+def decide(chooser: Chooser, *, timer: bool = False) -> tuple[int, list[str]]:
+    """The answer to one question, and the candidates whose worker was asked for."""
+    asked: list[str] = []
+
+    def worker_of(name: str) -> int:
+        asked.append(name)
+        return int(name[1:])
+
+    return chooser.next(NAMES, timer, worker_of), asked
+
+
+def test_workers_are_asked_for_where_something_may_deviate_and_nowhere_else() -> None:
+    """That costs most of a decision, and at most of them nothing can deviate."""
+    chooser = Chooser(Schedule(deviations=(Deviation(2, "alone", 1, 1), Deviation(5, "freeze", 0, 1))), 3)
+    answers = [decide(chooser) for _ in range(7)]
+
+    assert [index for index, _ in answers] == [0, 0, 1, 0, 0, 1, 0]
+    # At 3 and 6 it finds out that none holds any more.
+    assert [len(asked) for _, asked in answers] == [0, 0, 3, 3, 0, 3, 3]
+    assert [(one.position, one.what, one.target) for one in chooser.taken] == [(2, "alone", 1), (5, "alone", 1)]
+
+
+@pytest.mark.parametrize("record", [False, True])
+def test_each_question_is_a_decision(record: bool) -> None:
+    """Whether candidates are looked at or not; with ``record`` they always are, for the options."""
+    chooser = Chooser(DEFAULT_ORDER, 3, record=record)
+    answers = [decide(chooser, timer=True) for _ in range(3)]
+
+    assert chooser.decision == 3
+    assert [asked for _, asked in answers] == [list(NAMES) if record else []] * 3
+    assert chooser.options == ([(("alone", 1), ("alone", 2), ("clock", 0))] * 3 if record else None)
+
+
+def test_clock_is_an_answer_only_where_it_is_allowed() -> None:
+    """The same schedule, with and without a timer."""
+    schedule = Schedule(deviations=(Deviation(0, "clock", 0, 1),))
+
+    assert decide(Chooser(schedule, 3), timer=True)[0] == CLOCK
+    assert decide(Chooser(schedule, 3), timer=False)[0] == 0
+
+
+def test_one_that_has_ended_asks_no_more() -> None:
+    """From the end of the body on all goes in default order."""
+    chooser = Chooser(Schedule(kind="walk", seed=3), 3)
+    chooser.end()
+
+    assert decide(chooser, timer=True) == (0, [])

@@ -1,0 +1,66 @@
+"""Which places in the code are shown to the author of a test."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import fake_server
+import pytest_claude_tokens
+from pytest_claude_tokens.simulation import frames
+
+PACKAGE = Path(pytest_claude_tokens.__file__).parent
+ROOMS = [
+    PACKAGE / "simulation" / "x.py",
+    PACKAGE / "runs" / "x.py",
+    PACKAGE / "x.py",
+    Path(fake_server.__file__).parent / "transports" / "inprocess" / "x.py",
+]
+
+
+def compiled(source: str, path: Path, **names: Any) -> dict[str, Any]:
+    """The names that ``source`` defines, as if it stood in the file ``path``."""
+    exec(compile(source, str(path), "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("path", ROOMS, ids=lambda path: str(path.relative_to(PACKAGE.parent)))
+def test_frame_of_any_room_of_either_package_is_ours(path: Path) -> None:
+    """Not only that of the room in which it is asked."""
+    frame = compiled("import sys\nframe = sys._getframe()", path)["frame"]
+    assert frames.is_ours(frame)
+
+
+def test_frame_of_a_test_is_not_ours() -> None:
+    """Nor is one of the standard library; a place is file, line and function."""
+    frame: FrameType = sys._getframe()
+    assert not frames.is_ours(frame)
+    assert frames.place(frame) == f"test_frames.py:{frame.f_lineno} in test_frame_of_a_test_is_not_ours"
+    assert not frames.is_ours(compiled("import sys\nframe = sys._getframe()", Path(asyncio.__file__))["frame"])
+
+
+@pytest.mark.parametrize("path", ROOMS, ids=lambda path: str(path.relative_to(PACKAGE.parent)))
+def test_task_waits_at_the_innermost_line_of_the_test(path: Path) -> None:
+    """Though it awaits something of ours there, which awaits something else."""
+    ours = compiled("async def wait(future):\n    await future", path)["wait"]
+    loop = asyncio.new_event_loop()
+
+    async def mine() -> None:
+        await ours(loop.create_future())
+
+    coroutine = mine()
+    coroutine.send(None)
+    line = mine.__code__.co_firstlineno + 1
+    assert frames.innermost_place(coroutine) == f"test_frames.py:{line} in mine"
+    coroutine.close()
+
+    alone = ours(loop.create_future())
+    alone.send(None)
+    assert frames.innermost_place(alone) == ""
+    alone.close()
+    loop.close()

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
@@ -239,8 +238,8 @@ def discreet_class(cls: type[C]) -> type[C]:
 
 def _delicate(value: object, depth: int = 3) -> bool:
     """Whether ``value`` is, or holds, a secret or a text that is too long to be repeated."""
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
+    if hasattr(value, "__fspath__"):
+        value = value.__fspath__()
     if isinstance(value, bytes):
         value = value.decode("latin-1")
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Where the login of several processes can be: each known layout, made ready for any number of workers.
+"""The known layouts of a login that several processes use, each made ready for any number of workers.
 
     from pytest_claude_tokens.layouts import LAYOUTS, start
 
@@ -8,8 +8,8 @@
         for process in start(claude_tokens, places, ["claude", "-p", "Reply: A"]):
             process.wait(60)
 
-Containers are imitated: each worker gets a mount namespace, in which its home is private and something of the host's
-is mounted. That needs Linux, ``unshare`` and user namespaces; :attr:`Layout.obstacle` says what is missing.
+Containers are imitated: each worker gets a mount namespace, in which its home is private and the shared part of the
+login is mounted. That needs Linux, ``unshare`` and user namespaces; :attr:`Layout.obstacle` says what is missing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Unavailable(RuntimeError):
 
 
 class Place(NamedTuple):
-    """One worker's part of a layout: what goes before its command, into its environment, and where its login is.
+    """One worker's part of a layout: a prefix for its command, additions to its environment, and its config directory.
 
     ``config_dir`` is the path as the worker sees it, which need not exist outside its mount namespace; ``None`` where
     the login is in the environment.
@@ -116,7 +116,7 @@ class _Site:
 
     @functools.cached_property
     def shared(self) -> Path:
-        """The config directory with the login. Nothing but such directories lies beside it, and their locks."""
+        """The config directory with the login. Its parent holds config directories and their locks alone."""
         return self.tokens.config_dir(self.account)
 
     def folders(self, *more: str) -> list[Path]:
@@ -137,7 +137,7 @@ class _Site:
         return point
 
 
-# Sources and targets in pairs, `--`, the command. `exec` keeps the process id, so that signals meet the command.
+# Takes sources and targets in pairs, `--`, the command. `exec` keeps the process id: signals reach the command.
 _MOUNT = 'while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit 125; shift 2; done; shift; exec "$@"'
 
 
@@ -191,7 +191,7 @@ def _symlinked_file(site: _Site) -> list[Place]:
     for folder in folders:
         with audit.muted():
             (folder / FILE).symlink_to(site.shared / FILE)
-        site.tokens.watch_store(folder, site.account)  # the link, and the file of its own that may replace it
+        site.tokens.watch_store(folder, site.account)  # a refresh may replace the link by a file
     return [Place((), {}, folder) for folder in folders]
 
 

@@ -21,10 +21,10 @@ _CALL_URL = "https://api.anthropic.com/v1/messages"
 class TokenMachine(RuleBasedStateMachine):
     """Rules that log in, refresh, call, let tokens expire and let time pass; it passes as it is.
 
-    ``policy`` of a subclass says which service it meets. ``self.tokens`` is the handle and ``self.http`` an httpx
-    client; ``self.pairs`` has each account's current tokens by name, as this client knows them: a subclass that
-    replaces :meth:`refresh_tokens` or :meth:`call_once` with the code under test keeps them up to date, and whatever
-    breaks an invariant fails the run at the step in which it happens.
+    A subclass sets ``policy``, the policy of the service. ``self.tokens`` is the handle and ``self.http`` an httpx
+    client; ``self.pairs`` has each account's current tokens by name, as this client knows them. A subclass that
+    replaces :meth:`refresh_tokens` or :meth:`call_once` with the code under test must keep ``self.pairs`` up to date.
+    A run fails at the step in which an invariant is broken.
     """
 
     policy: Policy | str = "anthropic"
@@ -37,7 +37,7 @@ class TokenMachine(RuleBasedStateMachine):
 
     @initialize()
     def log_in_first(self) -> None:
-        """There is always one account."""
+        """Log in one account, so that the other rules have one to draw."""
         self._keep(self.tokens.account())
 
     @precondition(lambda self: len(self.pairs) < 3)
@@ -96,7 +96,7 @@ class TokenMachine(RuleBasedStateMachine):
         return self.http.post(_CALL_URL, json=body, headers=headers).status_code
 
     def teardown(self) -> None:
-        """The end of one run: the last look at the history."""
+        """End the run, and judge its history also by the rules that can be broken only at the end."""
         self.http.close()
         try:
             found = self.tokens.to_raise()

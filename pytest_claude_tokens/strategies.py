@@ -1,4 +1,4 @@
-"""Hypothesis strategies for services, what goes wrong in them, and what is asked of them.
+"""Hypothesis strategies for policies, faults, latencies, accounts, workloads and histories.
 
 Each shrinks towards the plainest value: the preset ``anthropic``, a reset connection, no latency, one account, one
 refresh, and the history of that.
@@ -41,10 +41,10 @@ def policies() -> SearchStrategy[Policy]:
 
 
 def faults(*, committed: bool | None = None) -> SearchStrategy[Fault]:
-    """Every kind of fault; ``committed``: only those that strike after the service has committed, or only others.
+    """Every kind of fault; ``committed``: only those that strike after the service has committed, or only the others.
 
-    Of the quotas only the one of five hours: whoever heeds ``retry-after`` would wait for a week, and a search calls
-    what takes longer than a day starvation.
+    The weekly quota is left out: a client that obeys its ``retry-after`` waits for a week, and the search reports a
+    run of more than a day as starvation.
     """
     before = st.one_of(
         st.sampled_from(
@@ -63,7 +63,7 @@ def faults(*, committed: bool | None = None) -> SearchStrategy[Fault]:
 
 
 def latencies(longest: float = 30.0) -> SearchStrategy[float | dict[str, float]]:
-    """Seconds that requests take, for all kinds alike or for each: what ``latency=`` takes."""
+    """Seconds that requests take, one number for all kinds or one for each kind, as ``latency=`` accepts them."""
     seconds = st.sampled_from([s for s in (0.0, 0.01, 0.5, 2.0, 8.0, 30.0) if s <= longest])
     return seconds | st.fixed_dictionaries({"token": seconds, "call": seconds})
 
@@ -88,9 +88,9 @@ def workloads(workers: int = 2, longest: int = 4) -> SearchStrategy[list[list[Jo
 
 @st.composite
 def histories(draw: st.DrawFn, *, workers: int = 2, longest: int = 4) -> History:
-    """Histories that the fake service really made, of workers that know nothing of each other.
+    """Histories that the fake service recorded, of workers that do not coordinate.
 
-    Each has the login's tokens and never looks at a reply, and their requests overlap in a drawn order: so many of
+    Each worker has the login's tokens and ignores the replies, and their requests overlap in a drawn order. So many of
     these histories break an invariant.
     """
     now = [0.0]

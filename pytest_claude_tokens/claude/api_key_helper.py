@@ -20,10 +20,10 @@ _HELPER_TIMEOUT_SECONDS = 600.0
 
 
 class KeyHelper:
-    """The key of one process. ``ttl`` is in seconds.
+    """Runs the command, and keeps its key for one process. ``ttl``: for how many seconds.
 
-    A key past its time is used once more while the command runs anew in the background; a failure is remembered like
-    a key. Only :meth:`forget`, after a 401, makes the next request wait for a new key.
+    An outdated key is used once more while the command runs again in the background; a failure is kept like a key.
+    Only :meth:`forget`, after a 401, makes the next request wait for a new key.
     """
 
     def __init__(self, command: str, ttl: float, machine: Machine) -> None:
@@ -45,11 +45,11 @@ class KeyHelper:
         return self._key
 
     def forget(self) -> None:
-        """The key was refused."""
+        """Drop the key, which the service has refused: the next :meth:`key` waits for the command."""
         self._since = None
 
     def close(self) -> None:
-        """Wait for what runs in the background."""
+        """Wait for a command in the background, so that it does not outlive this process."""
         if self._running is not None:
             self._take(self._running)
 
@@ -99,9 +99,9 @@ def find_helper(settings: dict[str, Any], machine: Machine, dialect: Dialect) ->
 
 
 def read_settings(folder: str, given: str | None) -> dict[str, Any]:
-    """``settings.json`` of the config directory, and over it what ``--settings`` names or is.
+    """``settings.json`` of the config directory, overridden by the file or the JSON text of ``--settings``.
 
-    A project's own settings are left alone: they are the user's, and may fetch a real key.
+    A project's own settings are not read: they are the user's, and their helper may fetch a real key.
     """
     settings: dict[str, Any] = {}
     for source in (f"{folder}/settings.json", given):

@@ -1,4 +1,4 @@
-"""One process of the CLI, put together."""
+"""The parts of one process of the CLI, connected with each other."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Client:
         self.refresher = Refresher(machine, dialect, self.store, self.endpoints, self.telemetry)
 
     def say(self, text: str) -> None:
-        """Print a line for whoever asked."""
+        """Print a line on standard output."""
         print(text, file=self.machine.stdout, flush=True)
 
     def complain(self, text: str) -> None:

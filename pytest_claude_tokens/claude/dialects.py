@@ -19,9 +19,9 @@ class Dialect:
     """One release.
 
     ``startup_refreshes``: how often it tries a due refresh before the first call's own attempt. ``inner_lock``: it
-    takes ``DIR/.oauth_refresh.lock`` before ``DIR.lock``, says in a file who holds it, writes by compare-and-swap and
-    looks three times whether its lease was lost. ``scrub``: what a loser blanks in the store, ``none``, ``refresh`` or
-    ``all``. ``finishes``: on SIGTERM it first waits for the answer to a token request, and saves it.
+    takes ``DIR/.oauth_refresh.lock`` before ``DIR.lock``, writes its process id beside it, stores by compare-and-swap
+    and checks three times whether its lease was lost. ``scrub``: which tokens a loser blanks in the store, ``none``,
+    ``refresh`` or ``all``. ``finishes``: on SIGTERM it first waits for the answer to a token request, and saves it.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class Dialect:
         self.scrub = scrub
         self.finishes = finishes
         self.first = version.startswith("1.")
-        """1.0: in-place writes, no session id, a quota probe before the first call, no memory of dead tokens."""
+        """Whether it is 1.0: in-place writes, no session id, a quota probe at the start, no memory of dead tokens."""
         self.newest = inner_lock
-        """2.1.330, where it differs from 2.1.123 in its texts and retries."""
+        """Whether it is 2.1.330, whose texts and retries differ from those of 2.1.123."""
 
 
 _COMMON_BETAS = "claude-code-20250219,oauth-2025-04-20,interleaved-thinking-2025-05-14"

@@ -1,4 +1,4 @@
-"""Where the requests go, and the headers they carry."""
+"""The endpoints of the service: the address of each request, and its headers."""
 
 from __future__ import annotations
 
@@ -37,19 +37,20 @@ class Endpoints:
         self._call_timeout = machine.number("API_TIMEOUT_MS", 600_000) / 1000
 
     def token(self, body: Mapping[str, Any], *, wait: bool = True) -> Reply:
-        """A token request, in JSON as the real one."""
+        """Send a token request, as JSON like the real CLI."""
         url = self._plain or f"https://{self._dialect.token_host}/v1/oauth/token"
         return self._post(url, body, wait=wait)
 
     def revoke(self, body: Mapping[str, Any]) -> Reply:
-        """RFC 7009."""
+        """Revoke a token (RFC 7009)."""
         url = self._plain or f"https://{self._dialect.token_host}/v1/oauth/token"
         return self._post(f"{url}/revoke", body)
 
     def get(self, path: str, bearer: str) -> Reply | None:
-        """One of the small endpoints; ``None`` where no reply came: none of them matters.
+        """Ask one of the small endpoints; ``None`` if no reply came, without which the client works as well.
 
-        They are asked for by the real name even where the base URL is local, as long as there is a way to it.
+        As in the real CLI the request names the real host, also where the base URL is local. Only where no proxy leads
+        there (the token endpoint is then a plain URL) it goes to the base URL.
         """
         headers = [
             ("Accept", "application/json, text/plain, */*"),
@@ -65,7 +66,7 @@ class Endpoints:
             return None
 
     def preconnect(self) -> None:
-        """``HEAD /``, to which any answer will do."""
+        """Send ``HEAD /``, and ignore the answer, as the CLI does."""
         if self._base:
             with suppress(HttpError):
                 self._http.request(
@@ -73,7 +74,7 @@ class Endpoints:
                 )
 
     def call(self, credential: list[tuple[str, str]], body: Mapping[str, Any], *, without: int = 0) -> Reply:
-        """``POST /v1/messages``; ``without``: how many of the betas to leave out."""
+        """``POST /v1/messages``; ``without``: how many betas to leave out, counted from the last."""
         dialect = self._dialect
         betas = dialect.betas.split(",")
         if not any(name == "Authorization" for name, _ in credential):
@@ -111,7 +112,7 @@ class Endpoints:
         return self._http.request("POST", url, headers, data, timeout=self._token_timeout, wait=wait)
 
     def _session_header(self) -> list[tuple[str, str]]:
-        """By this the service knows which requests are one process's. On token requests it is our addition."""
+        """The header by which the service knows a process. The real CLI does not send it with token requests; we do."""
         return [] if self._dialect.first else [("X-Claude-Code-Session-Id", self._session)]
 
 

@@ -35,19 +35,19 @@ _CLAIMS = {"five_hour": "5-hour", "seven_day": "weekly"}
 
 
 def message_of(reply: Reply) -> str:
-    """The service's own words."""
+    """The message in the service's reply, or the whole body where it has none."""
     error = json_of(reply).get("error")
     message = error.get("message") if isinstance(error, dict) else error
     return message if isinstance(message, str) else reply.body.decode("utf-8", "replace").strip()
 
 
 def is_revoked(reply: Reply) -> bool:
-    """The 403 that means the same as a 401."""
+    """Whether it is the 403 that means the same as a 401."""
     return reply.status == 403 and _REVOKED in message_of(reply)
 
 
 def connection_text(error: HttpError, dialect: Dialect) -> str:
-    """No complete reply came."""
+    """The text for a call to which no complete reply came."""
     if error.code == "ECERT":
         return "API Error: SSL certificate verification failed. Check NODE_EXTRA_CA_CERTS"
     if dialect.newest and error.code == "ECONNRESET":
@@ -56,7 +56,7 @@ def connection_text(error: HttpError, dialect: Dialect) -> str:
 
 
 def reply_text(reply: Reply, dialect: Dialect, model: str) -> str:
-    """The service refused."""
+    """The text for a call that the service refused."""
     status, message = reply.status, message_of(reply)
     # 2.1.330 prints the message, the releases before it the whole body.
     detail = message if dialect.newest else reply.body.decode("utf-8", "replace").strip()

@@ -40,7 +40,7 @@ class Reply:
 
 
 class Url:
-    """The parts of an absolute URL. Raises ``ValueError`` where it is none of http or https."""
+    """The parts of an absolute URL. Raises ``ValueError`` if its scheme is neither http nor https."""
 
     def __init__(self, text: str) -> None:
         self.scheme, separator, rest = text.partition("://")
@@ -61,7 +61,7 @@ class Url:
 
     @property
     def loopback(self) -> bool:
-        """Whether its host is this machine, by its name alone: nothing is looked up."""
+        """Whether its host is this machine, by its spelling alone: a look-up might ask a server elsewhere."""
         numbers = self.host.split(".")
         in_127 = len(numbers) == 4 and numbers[0] == "127" and all(number.isdigit() for number in numbers)
         return in_127 or self.host in ("localhost", "::1")
@@ -188,7 +188,7 @@ def _open(url: Url, timeout: float) -> socket.socket:
     try:
         return _connect("127.0.0.1", url.port, timeout)
     except ConnectionRefusedError:
-        with suppress(OSError):  # perhaps there is no IPv6 at all
+        with suppress(OSError):  # the machine may have no IPv6
             return _connect("::1", url.port, timeout)
         raise
 
@@ -217,7 +217,7 @@ def _tunnel(sock: socket.socket, place: str, credentials: list[tuple[str, str]])
     lines = [f"CONNECT {place} HTTP/1.1", f"Host: {place}", *(f"{name}: {value}" for name, value in credentials)]
     sock.sendall("\r\n".join(lines).encode() + b"\r\n\r\n")
     head = b""
-    while not head.endswith(b"\r\n\r\n"):  # byte by byte: what follows belongs to TLS
+    while not head.endswith(b"\r\n\r\n"):  # byte by byte: the bytes after the head belong to TLS
         byte = sock.recv(1)
         if not byte or len(head) > _MAX_LINE_BYTES:
             raise HttpError("EPROXY", f"the proxy hung up on CONNECT {place}")

@@ -13,7 +13,7 @@ __all__ = ["MARK", "install"]
 MARK = "# a stand-in of pytest-claude-tokens"
 """The second line of each of the scripts, by which they can be told from the real programs."""
 
-# `exec` keeps the process id, so that a signal meets the stand-in itself. -I and -S: neither the user's environment
+# `exec` keeps the process id, so that a signal reaches the stand-in itself. -I and -S: neither the user's environment
 # nor site-packages slow the start or change what is imported.
 _SCRIPT = """\
 #!/bin/sh
@@ -35,7 +35,7 @@ def install(folder: str | os.PathLike[str]) -> Path:
 
 
 def _write(path: Path, program: Path, more: str) -> None:
-    """By rename: another process may be starting the old script just now."""
+    """Write the script and rename it into place: a process that starts meanwhile must not read half of it."""
     python, quoted = shlex.quote(sys.executable), shlex.quote(str(program))
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(_SCRIPT.format(mark=MARK, more=more, python=python, program=quoted), encoding="utf-8")

@@ -1,7 +1,7 @@
 """The fake ``security``: the three commands for generic passwords of macOS's keychain tool, over a file.
 
-For clients that keep their login in a keychain. The file is the variable ``CLAUDE_TOKENS_KEYCHAIN``; it is mode 0600,
-changed by rename, and its writers take turns.
+For clients that keep their login in a keychain. ``CLAUDE_TOKENS_KEYCHAIN`` names the file. It has mode 0600 and is
+replaced by rename, under a ``flock``, so that commands at the same time lose none of each other's items.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main(arguments: list[str], environ: Mapping[str, str], stdin: TextIO, stdout
 
 
 def entry() -> None:
-    """The program."""
+    """Run the program, and end the process with its exit status."""
     sys.exit(main(sys.argv[1:], os.environ, sys.stdin, sys.stdout, sys.stderr))
 
 

@@ -1,4 +1,4 @@
-"""The file that the ``security`` on ``PATH`` runs by its name."""
+"""The file that the script ``security`` on ``PATH`` runs by its path."""
 
 from __future__ import annotations
 

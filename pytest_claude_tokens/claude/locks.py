@@ -18,10 +18,10 @@ __all__ = ["RefreshLock"]
 
 
 class RefreshLock:
-    """The leases that a process holds while it refreshes, and the five events that tell of them.
+    """The leases that a process holds while it refreshes, and the events that report them.
 
-    The lease that every release takes lies in the *parent* of the folder. Where only the folder is shared, as in
-    containers that mount no more, each has a lock of its own.
+    The lease that every release takes lies in the *parent* of the folder. Processes that share the folder alone, as in
+    containers that mount nothing else, each take a lease of their own and refresh at the same time.
     """
 
     def __init__(self, folder: str, dialect: Dialect, machine: Machine, telemetry: Telemetry) -> None:
@@ -35,7 +35,7 @@ class RefreshLock:
 
     @property
     def compromised(self) -> bool:
-        """Whether it turned out that a lease was lost; only 2.1.330 looks."""
+        """Whether another process has taken a lease over; only 2.1.330 checks that."""
         return any(lease.held and not lease.touch() for lease in self._leases())
 
     def try_acquire(self) -> bool:
@@ -58,7 +58,7 @@ class RefreshLock:
         return True
 
     def release(self) -> None:
-        """Give everything back; an error is told, and does no more."""
+        """Release all leases. An error is reported as an event, and not raised: the refresh is over by then."""
         self._telemetry.emit("token_refresh_lock_releasing")
         try:
             if self._inner is not None:
@@ -76,7 +76,7 @@ class RefreshLock:
     def abandoned(self) -> bool:
         """Whether no live process is named as the lock's owner.
 
-        Asked a second time after a moment, since an owner writes its name after it has made the lock.
+        Checked twice, with a pause: an owner writes its process id only after it has made the lock.
         """
         if self._is_abandoned():
             self._machine.pause(0.1)

@@ -30,11 +30,11 @@ _IN_WORDS = {
     "claude.ai": "Logged in with claude.ai.",
 }
 _AUTHORIZE = "https://claude.com.invalid/cai/oauth/authorize"
-"""The real page's address, but for its host: a real browser must not get anywhere with it."""
+"""The real page's address with a host that can't exist, so that a real browser never reaches the real service."""
 
 
 class _LoginFailed(Exception):
-    """The login came to nothing; the text says why."""
+    """The login failed; the text says why."""
 
 
 def setup_token(client: Client) -> int:
@@ -96,10 +96,10 @@ def log_in(client: Client) -> int:
 
 
 def status(client: Client, *, text: bool = False) -> int:
-    """Print who is logged in, as JSON or as a line of text; 1 if nobody is. An expired login is refreshed by the way.
+    """Print who is logged in, as JSON or as a line of text; 1 if there is no login. A login that is due is refreshed.
 
-    2.1.123 sends the token request and exits without its answer: the refresh token may be spent, and its successor
-    lost.
+    1.0 and 2.1.123 send the token request and exit without its answer: the refresh token may be spent, and its
+    successor lost.
     """
     environ = client.machine.environ
     answer: dict[str, Any] = {"loggedIn": False, "authMethod": "none", "apiProvider": "firstParty"}
@@ -133,7 +133,7 @@ def _client_id(client: Client) -> str:
 
 
 def _ask(client: Client, body: dict[str, Any]) -> dict[str, Any]:
-    """A token request, in which any failure is final."""
+    """Send a token request, without a second try: any failure raises :class:`_LoginFailed`."""
     try:
         reply = client.endpoints.token(body)
     except HttpError as error:
@@ -184,7 +184,7 @@ def _by_browser(client: Client, scope: str, more: dict[str, Any]) -> dict[str, A
 
 @contextmanager
 def _showing(browser: str, url: str) -> Iterator[None]:
-    """Show ``url`` to the program ``browser``, for as long as the block takes."""
+    """Start the program ``browser`` with ``url``; after the block, wait for its end for a few seconds at most."""
     import shlex
     import subprocess
 
@@ -201,7 +201,7 @@ def _showing(browser: str, url: str) -> Iterator[None]:
 
 
 def _wait_for_code(client: Client, listener: Any, state: str) -> str:
-    """The code that the browser brings. Other requests, and other states, are turned away."""
+    """Wait for the code that the browser brings. Requests with another path or another ``state`` get 400."""
     from urllib.parse import parse_qsl
 
     listener.settimeout(_CODE_TIMEOUT_SECONDS * client.machine.scale)

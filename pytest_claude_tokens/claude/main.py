@@ -47,10 +47,10 @@ def main(arguments: list[str], machine: Machine, http: Http | None = None) -> in
 
 
 def entry() -> None:
-    """The program: ends the process."""
+    """Run the program, and end the process with its exit status."""
     import signal
 
-    if sys.stdout is None:  # it was closed before the start
+    if sys.stdout is None:  # standard output was closed before the start
         os._exit(1)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr] # a real file
@@ -65,7 +65,7 @@ def entry() -> None:
         code = end.code
     except BrokenPipeError:
         code = 1
-    os._exit(code)  # at once: nothing is left that a slow shutdown would have to tidy up
+    os._exit(code)  # without the interpreter's shutdown, which takes time and has nothing to do
 
 
 def _run(machine: Machine, options: Options, name: str, http: Http | None) -> int:

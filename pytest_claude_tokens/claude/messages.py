@@ -1,4 +1,4 @@
-"""One prompt, one answer: which credential is presented, what is tried again, and what a failure says."""
+"""One prompt, one answer: which credential is presented, what is tried again, and what a failure prints."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Failure(Exception):
 
 
 class _Credential:
-    """What is presented. ``kind``: key, token, env, helper or store."""
+    """A secret, and where it was found. ``kind``: key, token, env, helper or store."""
 
     def __init__(self, kind: str, secret: str) -> None:
         self.kind = kind
@@ -54,7 +54,7 @@ class _Credential:
 
 
 class _Attempt:
-    """How far one call has come."""
+    """The state of one call: how many tries it has had, and what the next one does differently."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -130,13 +130,13 @@ class Caller:
         return None if self._bare else self._stored(attempt)
 
     def _stored(self, attempt: _Attempt) -> _Credential | None:
-        if not self._env_refused:  # a token from the environment is never followed by a refresh
+        if not self._env_refused:  # a process that began with a token from the environment never refreshes
             self._refresh(attempt)
         login = self._refresher.login()
         if login is None or not login.access or not login.usable(self._dialect):
             if login is not None and not login.access and self._refresher.lost:
                 raise Failure(error_texts.EXPIRED)
-            return None  # a login that was blank before this process began is no login
+            return None  # a login that was blank when this process began counts as none
         return _Credential("store", login.access)
 
     def _refresh(self, attempt: _Attempt) -> None:
@@ -160,7 +160,7 @@ class Caller:
                     outcome = self._refresher.ensure()
                 except LockStuck:
                     raise Failure(error_texts.LOCK_STUCK) from None
-                if outcome == "contended":  # the first call waits for the same attempt, and not for another
+                if outcome == "contended":  # the first call must not wait for the lock once more
                     attempt.skip_refresh = True
                     break
         if environ.get("CLAUDE_TOKENS_SIDE_REQUESTS"):
@@ -177,10 +177,10 @@ class Caller:
                 with suppress(HttpError):
                     self._endpoints.call(credential.headers(), probe)
 
-    # What came back.
+    # The reply.
 
     def _read(self, reply: Reply, attempt: _Attempt) -> Message | None:
-        """The message in a 200; ``None`` if the call is to be tried again, with what the failure says changed."""
+        """The message in a 200; ``None`` if the call is to be tried again, as ``attempt`` now says."""
         if not attempt.stream:
             message = parse_whole(json_of(reply))
             if not message.usable:
@@ -204,7 +204,7 @@ class Caller:
         self._machine.pause(self._backoff(attempt))
 
     def _after_refusal(self, reply: Reply, credential: _Credential, attempt: _Attempt, model: str) -> None:
-        """Return where another attempt is worth it, after the pause before it; else raise :class:`Failure`."""
+        """Pause, and return, if the call is to be tried again; else raise :class:`Failure`."""
         pause: float | None = None
         status = reply.status
         if status == 401 or error_texts.is_revoked(reply):
@@ -226,7 +226,7 @@ class Caller:
         self._machine.pause(pause)
 
     def _recovers(self, credential: _Credential, attempt: _Attempt) -> bool:
-        """After a 401: whether to try again, be it with another token or, once, with the same."""
+        """After a 401: whether to try again, with another token or, once, with the same one."""
         if attempt.number >= self._most:
             return False
         if credential.kind == "helper" and self._helper is not None:
@@ -247,7 +247,7 @@ class Caller:
         if self._env_refused:
             return False
         if self._dialect.newest and self._refresher.minted(failed):
-            return True  # a token that was minted just now is not refreshed again
+            return True  # a token that this process has just been issued is not refreshed again
         if self._dialect.first and login is not None and login.due(self._machine.now()):
             return True  # the next attempt refreshes it anyway
         try:
@@ -271,5 +271,5 @@ class Caller:
         return self._backoff(attempt)
 
     def _backoff(self, attempt: _Attempt) -> float:
-        """0.5 s, doubled each time, and up to a quarter more by chance."""
+        """Seconds: 0.5, doubled with each try up to 32, and up to a quarter more at random."""
         return min(0.5 * 2.0 ** (attempt.number - 1), _MAX_BACKOFF_SECONDS) * (1 + self._machine.chance() / 4)

@@ -109,7 +109,7 @@ class UsageError(Exception):
 
 
 class Options:
-    """What the command line says. ``words``: what is no option, a command or the prompt."""
+    """The parsed command line. ``words``: the arguments that are not options, a command or the prompt."""
 
     def __init__(self) -> None:
         self.flags: dict[str, str] = {}
@@ -147,7 +147,7 @@ def parse(arguments: list[str]) -> Options:
         if arity is None:
             if options.missing is None:
                 raise UsageError(f"error: unknown option '{word}'")
-            options.words.append(word)  # it may well be an option of that command
+            options.words.append(word)  # it may be an option of that command, which is refused as a whole
             continue
         options.flags[name] = value if equals else _argument(name, arity, rest)
         if name in _CHOICES and options.flags[name] not in _CHOICES[name]:

@@ -1,4 +1,4 @@
-"""What a process has from outside: its environment and streams, time, chance, and the signal that ends it."""
+"""What surrounds a process: its environment and streams, time, random numbers, and the signal that ends it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Machine:
         self._pending: int | None = None
 
     def number(self, name: str, default: float) -> float:
-        """The variable ``name`` as a number; ``default`` where it is unset or is none that is at least zero."""
+        """The variable ``name`` as a number; ``default`` if it is unset, not a finite number, or negative."""
         try:
             value = float(self.environ[name])
         except (KeyError, ValueError):
@@ -58,11 +58,11 @@ class Machine:
         return value if 0 <= value < float("inf") else default
 
     def pause(self, seconds: float) -> None:
-        """Wait, as long as the real client would, times the scale."""
+        """Wait for ``seconds``, as the real client does, times ``CLAUDE_TOKENS_TIME_SCALE``."""
         self._sleep(seconds * self.scale)
 
     def terminate(self, code: int) -> None:
-        """A signal has come: end now, or after the section that must not be interrupted."""
+        """Act on a signal: raise :class:`Terminated` now, or at the end of a :meth:`shielded` block."""
         if not self._shields:
             raise Terminated(code)
         self._pending = code

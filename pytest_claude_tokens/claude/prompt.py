@@ -29,7 +29,7 @@ _NO_PROMPT = "Error: Input must be provided either through stdin or as a prompt 
 
 
 def run(client: Client, options: Options) -> int:
-    """Ask, print, and return the exit status. What the service said against it goes to standard output, too."""
+    """Ask, print, and return the exit status. The text of a failed call goes to standard output, as in the real CLI."""
     settings = read_settings(config_dir(client.machine.environ), options.get("--settings"))
     helper = find_helper(settings, client.machine, client.dialect)
     caller = Caller(
@@ -61,7 +61,7 @@ def run(client: Client, options: Options) -> int:
 
 
 class _Conversation:
-    """The turns so far."""
+    """The turns so far, all of which are sent with each prompt, and the format in which answers are printed."""
 
     def __init__(self, client: Client, caller: Caller, options: Options) -> None:
         self._client = client
@@ -84,7 +84,7 @@ class _Conversation:
             )
 
     def turn(self, prompt: str) -> int:
-        """One prompt and its answer; the exit status that it calls for."""
+        """Ask one prompt, print the answer, and return the exit status for it."""
         client = self._client
         began = client.machine.now()
         self._turns += 1
@@ -139,7 +139,7 @@ class _Conversation:
 
 
 def _prompt(client: Client, argument: str) -> str:
-    """The argument and, after it, what standard input has to add."""
+    """The argument and, after it, the text that is piped into standard input."""
     machine = client.machine
     piped = ""
     if machine.stdin is not None and not machine.stdin.isatty():

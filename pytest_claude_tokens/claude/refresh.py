@@ -1,6 +1,6 @@
-"""The refresh dance: look, lock, look again, ask once, write, unlock.
+"""The refresh: read the login, lock, read it again, send one token request, store the answer, unlock.
 
-What each release does when it loses is in :meth:`Refresher._lost`; where it may be overtaken is in the comments.
+:meth:`Refresher._lost` is what each release does when it loses; comments mark where another process may overtake it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Refresher:
         self._minted: set[str] = set()
 
     def login(self) -> Login | None:
-        """The login to use now."""
+        """The login to use now: one that could not be stored, else that of the store."""
         return self.unsaved or self._store.read()
 
     @property
@@ -66,7 +66,7 @@ class Refresher:
     def ensure(self, failed: str | None = None, *, wait: bool = True) -> Outcome:
         """Refresh if it is due, or if the access token ``failed`` was refused. Raises :class:`LockStuck`.
 
-        Without ``wait`` the token request is sent, and its answer not waited for.
+        Without ``wait`` the token request is sent, and its answer is lost.
         """
         seen = self.login()
         if seen is None or not seen.refresh:
@@ -106,7 +106,7 @@ class Refresher:
         return "contended"
 
     def _under_lock(self, lock: RefreshLock, before: str, *, forced: bool, wait: bool) -> Outcome:
-        """Drop what was read before the lock was taken: only a read under the lock is certain to be current."""
+        """Read the login again, and refresh it: before the lock was taken, another process may have done so."""
         login = self.login()
         if login is None or not login.refresh:
             return "no-refresh-token"
@@ -146,7 +146,7 @@ class Refresher:
         return reply
 
     def _save(self, login: Login, answer: dict[str, Any], *, compromised: bool) -> Outcome:
-        """Keep the new pair. An answer without the scope is dropped in silence, and the login lost with it."""
+        """Store the new pair. An answer without the scope ``user:inference`` is dropped, and the login lost with it."""
         emit = self._telemetry.emit
         access = str(answer["access_token"])
         self._endpoints.get("/api/oauth/profile", access)  # still under the lock

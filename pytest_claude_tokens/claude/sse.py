@@ -12,11 +12,10 @@ __all__ = ["Message", "parse", "parse_whole"]
 
 
 class Message:
-    """What a reply came to.
+    """The message of a reply, as far as it came.
 
-    ``text`` is that of the blocks that were both begun and ended. ``usable`` is ``False`` where nothing that looks like
-    a message was begun; ``ended``, where nothing says that it was complete. ``error``: the service's, from inside the
-    stream.
+    ``text`` is that of the blocks that have both begun and ended. ``usable``: the message and a block of it have begun.
+    ``ended``: the service has marked the message as complete. ``error``: the service's, from inside the stream.
     """
 
     def __init__(self) -> None:
@@ -30,7 +29,7 @@ class Message:
 
 
 def parse(body: bytes) -> Message:
-    """Read server-sent events. One without an ``event:`` line counts for nothing."""
+    """Read server-sent events. An event without an ``event:`` line is ignored."""
     message = Message()
     started = False
     blocks: dict[Any, str] = {}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["EXPIRY_MARGIN_MS", "Login", "Store", "config_dir", "is_real", "real_variable", "store_dir"]
 
 EXPIRY_MARGIN_MS = 300_000
-"""A token counts as expired so many milliseconds before its time."""
+"""A token counts as expired this many milliseconds before it expires."""
 
 _REAL = re.compile(r"sk-ant-o[ar]t01-(?!FAKE)[A-Za-z0-9_-]{90}")
 _TOKEN_VARIABLES = ("CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_REFRESH_TOKEN")
@@ -52,7 +52,7 @@ class Login:
 
 
 class Store:
-    """One ``.credentials.json``. What other programs keep in it survives each write."""
+    """One ``.credentials.json``. Each write keeps the entries of other programs."""
 
     def __init__(self, folder: str, dialect: Dialect, machine: Machine) -> None:
         self.folder = folder
@@ -81,7 +81,7 @@ class Store:
         try:
             with open(self.path, "rb") as file:
                 document = json.loads(file.read())
-        except (OSError, ValueError):  # a torn file looks like an empty one, and will be whole the next time
+        except (OSError, ValueError):  # a half-written file counts as empty; the next read finds it whole
             return {}
         return document if isinstance(document, dict) else {}
 
@@ -95,7 +95,7 @@ class Store:
             lease = Lease(self.folder, lock_path=os.path.join(self.folder, ".storage-write.lock"), heartbeat=False)
             try:
                 lease.acquire(retries=20, pause=lambda _: 0.05, sleep=self._machine.pause)
-            except LeaseHeld:  # a write that waits for ever would be worse than one beside another
+            except LeaseHeld:  # write all the same: a new login that is not stored is lost
                 self._replace(data, os.O_EXCL)
             else:
                 try:
@@ -104,7 +104,7 @@ class Store:
                     lease.release()
 
     def _replace(self, data: bytes, flag: int) -> None:
-        """A private sibling, renamed over the file: a symlink is replaced, not followed."""
+        """Write a new file, and rename it over the old one: a symlink is replaced, not followed."""
         temporary = f"{self.path}.tmp.{os.urandom(4).hex()}"
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flag, 0o600)
         try:
@@ -114,7 +114,7 @@ class Store:
         except OSError as error:
             with suppress(OSError):
                 os.unlink(temporary)
-            if error.errno not in _COPY_INSTEAD:  # the file itself is a mount: keep its inode
+            if error.errno not in _COPY_INSTEAD:  # the file itself is a mount, which can't be renamed over
                 raise
             self._write_in_place(data)
         else:
@@ -134,7 +134,7 @@ def config_dir(environ: Mapping[str, str]) -> str:
 
 
 def store_dir(environ: Mapping[str, str], dialect: Dialect) -> str:
-    """Where the store and its locks are; 2.1.330 can have them apart from the configuration."""
+    """The folder of the store and its locks; 2.1.330 can have it apart from the configuration."""
     apart = environ.get("CLAUDE_SECURESTORAGE_CONFIG_DIR") if dialect.inner_lock else None
     return apart or config_dir(environ)
 

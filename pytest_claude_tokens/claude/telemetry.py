@@ -1,7 +1,7 @@
 """The ``tengu_oauth_…`` events: one JSON line each, appended in one write, and their reader.
 
-Two sources name the event of a contention that was resolved differently, so both names are written, one after the
-other: ``…_token_refresh_lock_race_resolved`` and ``…_token_refresh_race_resolved``.
+Two sources give different names to the event of a resolved race, so both are written, one after the other:
+``…_token_refresh_lock_race_resolved`` and ``…_token_refresh_race_resolved``.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def read(path: str | os.PathLike[str]) -> list[Record]:
 
 
 def worker_name(environ: Mapping[str, str]) -> str | None:
-    """The worker's name: said outright, or in the path ``/w/NAME`` of a base URL."""
+    """The worker's name: that of ``CLAUDE_TOKENS_WORKER``, or that in the path ``/w/NAME`` of a base URL."""
     name = environ.get("CLAUDE_TOKENS_WORKER")
     if name:
         return name

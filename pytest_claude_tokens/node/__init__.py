@@ -1,7 +1,7 @@
-"""Node programs: a file that Node loads before them, and that leads what they send to the real hosts to the fake one.
+"""A file that Node loads before a program, and that redirects requests for the real hosts to the fake service.
 
-It is plain CommonJS, made for Node 18 or later, and meets ``fetch``, ``http`` and ``https``. Where a program heeds
-``HTTPS_PROXY`` or ``ANTHROPIC_BASE_URL`` by itself, it is not needed.
+The file is plain CommonJS for Node 18 or later, and wraps ``fetch``, ``http`` and ``https``. A program that heeds
+``HTTPS_PROXY`` or ``ANTHROPIC_BASE_URL`` by itself does not need it.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def preload() -> Path:
 
 
 def node_options(before: str | None = None) -> str:
-    """A value for ``NODE_OPTIONS``: what it is ``before`` (by default in ``os.environ``), and then the preload."""
+    """A value for ``NODE_OPTIONS``: the options ``before`` (by default those of ``os.environ``), then the preload."""
     given = os.environ.get(_OPTIONS, "") if before is None else before
-    path = str(preload()).replace("\\", "\\\\").replace('"', '\\"')  # as Node reads it: quotes, and \ inside them
+    path = str(preload()).replace("\\", "\\\\").replace('"', '\\"')  # Node's syntax: \ escapes inside quotes
     option = f'--require "{path}"'
     return given if option in given else f"{given} {option}".strip()
 
 
 def added(environment: Mapping[str, str]) -> dict[str, str]:
-    """What to add to :meth:`ClaudeTokens.env`, so that Node programs meet the fake whatever they do to that."""
+    """Variables for :meth:`ClaudeTokens.env`: Node programs reach the fake even if they set another base URL."""
     return {_OPTIONS: node_options(environment.get(_OPTIONS, "")), _URL: environment[_BASE_URL]}

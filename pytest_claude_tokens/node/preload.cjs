@@ -1,9 +1,9 @@
-// Leads what a Node program sends to the hosts of the Claude service to the fake one on loopback.
+// Redirects a Node program's requests for the hosts of the Claude service to the fake service on loopback.
 //
-// Loaded before the program, by `NODE_OPTIONS=--require …/preload.cjs`. Node's `fetch` heeds no HTTPS_PROXY unless it
-// is told to, and older releases can't be told; so `fetch`, `http.request` and `https.request` are wrapped, and with
-// them the libraries that are built on these. A request for any other host is passed on untouched. The npm package
-// `undici` has a `fetch` of its own, which is not met; nor is HTTP/2.
+// Loaded before the program, by `NODE_OPTIONS=--require …/preload.cjs`. Node's `fetch` ignores HTTPS_PROXY unless a
+// variable turns it on, and older releases have no such variable; so `fetch`, `http.request` and `https.request` are
+// wrapped, and with them the libraries that are built on these. A request for any other host is passed on untouched.
+// The npm package `undici` has a `fetch` of its own, which is not covered; nor is HTTP/2.
 //
 // The address of the fake is that of CLAUDE_TOKENS_URL, else of ANTHROPIC_BASE_URL, with the worker's prefix in its
 // path (`http://127.0.0.1:PORT/w/w0`), unless CLAUDE_TOKENS_WORKER names the worker. Where neither is on loopback, a
@@ -20,7 +20,7 @@ const HOSTS = new Set(['api.anthropic.com', 'platform.claude.com', 'console.anth
 const VARIABLES = ['CLAUDE_TOKENS_URL', 'ANTHROPIC_BASE_URL'];
 const LOOPBACK = ['127.0.0.1', 'localhost', '[::1]'];
 const INSTALLED = Symbol.for('claude-tokens.preload');
-// Options that say where a request goes and how: here that is the fake's to say.
+// Options that set where a request goes, and over which connection. They are dropped: the request goes to the fake.
 const WHITHER = new Set([
   '_defaultAgent', 'agent', 'createConnection', 'defaultPort', 'family', 'hash', 'host', 'hostname', 'href',
   'localAddress', 'lookup', 'path', 'pathname', 'port', 'protocol', 'search', 'servername',
@@ -55,13 +55,14 @@ function moved(hostname, path) {
   return (worker ? `/w/${encodeURIComponent(worker)}` : fake.pathname.replace(/\/+$/, '')) + path;
 }
 
-// `fetch` sets no Host header of a program's. What it sends goes through a dispatcher, by which it also finds proxies.
+// `fetch` drops a Host header that it is given, so the header is set in the dispatcher, through which `fetch` sends its
+// requests and by which it finds proxies.
 const GLOBAL = ['undici.globalDispatcher.2', 'undici.globalDispatcher.1'].map((name) => Symbol.for(name));
 
 function dispatcherTo(real) {
   const dispatch = (asked, handler) => {
     const url = parse(asked.origin);
-    if (!isKnown(url?.hostname)) return real.dispatch(asked, handler); // a redirection has led away
+    if (!isKnown(url?.hostname)) return real.dispatch(asked, handler); // a redirect led to another host
     const path = moved(url.hostname, asked.path);
     const headers = withHost(asked.headers, url.hostname);
     return real.dispatch({ ...asked, origin: fake.origin, path, headers }, handler);
@@ -98,7 +99,7 @@ function withHost(headers, host) {
   return [...kept, 'Host', host];
 }
 
-// An agent for TLS can't be used for the fake; what limits its connections also limits those of its stand-in.
+// An agent for TLS can't connect to the fake; a plain agent with the same limits on connections takes its place.
 const standIns = new WeakMap();
 
 function standIn(agent) {
@@ -118,7 +119,7 @@ function wrapRequest(module, original, plain) {
     try {
       reading = read(...given);
     } catch {
-      return original(...given); // its error is the one that the caller knows
+      return original(...given); // so that the program gets Node's own error
     }
     const { options, callback } = reading;
     const hostname = options.hostname || options.host;

@@ -73,10 +73,10 @@ async def test_some(claude_tokens, workers, n):
     assert len(re.findall(r"^  test_it\.py::test_\S+: \d+ schedules, ", str(result.stdout), re.MULTILINE)) == 6
     assert len(list(pytester.path.glob(".claude-tokens/*/history.jsonl"))) == 1
     token = replay_line(result).rpartition("=")[2]
-    again = pytester.runpytest("test_it.py::test_bad", "-n2", f"--claude-tokens-replay={token}")
+    again = pytester.runpytest("test_it.py::test_bad", "-n1", f"--claude-tokens-replay={token}")
     again.assert_outcomes(failed=1)
     again.stdout.fnmatch_lines(["claude-tokens: 1 test, 1 schedule, 1 violation"])
-    broken = pytester.runpytest("-n2", "--claude-tokens-replay=ct1-broken")
+    broken = pytester.runpytest("-n1", "--claude-tokens-replay=ct1-broken")
     assert broken.ret == pytest.ExitCode.USAGE_ERROR
 
 

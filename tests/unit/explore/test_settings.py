@@ -60,13 +60,13 @@ def test_the_command_line_outranks_the_settings():
 def test_the_profile_counts_where_there_are_no_settings():
     """As with any test of Hypothesis."""
     test, _ = counted(explore())
-    with_profile = settings.get_current_profile_name()
+    settings.register_profile("as before", settings.default)
     settings.register_profile("seven", settings(max_examples=7))
     settings.load_profile("seven")
     try:
         assert search(test).report.schedules == 7
     finally:
-        settings.load_profile(with_profile)
+        settings.load_profile("as before")
 
 
 # Seeds.

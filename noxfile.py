@@ -1,0 +1,269 @@
+"""What must hold before a change lands, session by session: `nox -l` lists them, `nox -s lint` runs one.
+
+`.ci/run` runs those with the tag `ci`, on a clean copy of the working tree. What stands behind `--` goes to pytest:
+`nox -s tests-3.13 -- -k lease`. A session whose Python or tool this machine lacks is skipped, and says what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import nox
+from nox.command import CommandFailed
+
+nox.needs_version = ">=2026.8.10"  # the first with --parallel
+nox.options.default_venv_backend = "virtualenv"
+nox.options.sessions = ["lint", "readme"]
+
+ROOT = Path(__file__).parent
+NODE_PACKAGES = ("proper-lockfile@4.1.2", "@anthropic-ai/sdk@1")
+LINTERS = (
+    ("ruff", "check"),
+    ("ruff", "format", "--check"),
+    ("mypy",),
+    ("lint-imports", "--no-logo", "--no-cache"),
+    ("python", ".ci/line_limits.py"),
+)
+
+# Output is compared to the letter, and Hypothesis and pytest print more where CI is set. The other names would change
+# what is imported, measured or collected; the real CLI has 250 MB and is not ours to bring.
+for _name in ("CI", "CLAUDE_TOKENS_REAL_CLAUDE", "PYTEST_ADDOPTS", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV"):
+    os.environ.pop(_name, None)
+for _name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+    del os.environ[_name]
+os.environ |= {
+    "HYPOTHESIS_PROFILE": "ci",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_NO_INPUT": "1",
+    "PIP_QUIET": "1",  # with -q: errors only
+    "PIP_ROOT_USER_ACTION": "ignore",
+}
+# A job in the background of a shell starts with SIGINT ignored, and so do all its children: the tests that interrupt a
+# program would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# --- Pythons ------------------------------------------------------------------------------------------------------
+
+
+def interpreter(python: str) -> tuple[str, str]:
+    """The version ("3.12") and the path of an interpreter; both empty where it doesn't run, as a shim of pyenv."""
+    code = "import sys; print('%d.%d' % sys.version_info[:2], sys.executable, sep='\\n')"
+    try:
+        done = subprocess.run([python, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "", ""
+    version, path = done.stdout.decode().splitlines()
+    return version, path
+
+
+def find_python(version: str) -> str | None:
+    """The path of a Python of ``version``, from PATH or from pyenv."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    candidates = [f"python{version}", *map(str, pyenv.glob(f"versions/{version}*/bin/python{version}"))]
+    return next((path for found, path in map(interpreter, candidates) if found == version), None)
+
+
+PROMISED = nox.project.python_versions(nox.project.load_toml(ROOT / "pyproject.toml"))
+"""The versions of Python that the classifiers name, the oldest first."""
+FOUND = {version: path for version in PROMISED if (path := find_python(version))}
+OLDEST = PROMISED[0]
+NEWEST = max(FOUND, key=PROMISED.index, default=PROMISED[-1])
+
+
+def have(session: nox.Session, version: str) -> None:
+    """Skip the session, and say why, where this machine has no Python of that version."""
+    if version not in FOUND:
+        session.skip(f"no Python {version} on PATH or in pyenv, so nothing was run with it")
+
+
+# --- what the sessions share --------------------------------------------------------------------------------------
+
+
+def run_all(session: nox.Session, *commands: tuple[str, ...], env: Mapping[str, str | None]) -> None:
+    """Run each command, also after one has failed: a person wants to see all that is wrong at once."""
+    failed = []
+    for command in commands:
+        try:
+            session.run(*command, env=env)
+        except CommandFailed:
+            failed.append(" ".join(command))
+    if failed:
+        session.error(f"failed: {', '.join(failed)}")
+
+
+@contextmanager
+def processor_time(session: nox.Session) -> Iterator[None]:
+    """Say how much of it the block took: unlike the time that passed, it can be compared between busy machines."""
+
+    def used() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
+    before = used()
+    try:
+        yield
+    finally:
+        session.log(f"took {used() - before:.0f} s of processor time")
+
+
+def helper(session: nox.Session, script: str, *arguments: str) -> str:
+    """What a script of `.ci` prints, run by the Python of nox."""
+    printed = session.run(sys.executable, str(ROOT / ".ci" / script), *arguments, external=True, silent=True)
+    return str(printed or "")
+
+
+def environment(session: nox.Session) -> dict[str, str | None]:
+    """For a run of the suite: the user's PATH, without the folder that nox puts in front, and npm's packages."""
+    modules = session.cache_dir / "npm" / "node_modules"
+    names = {"PATH": os.environ["PATH"], "VIRTUAL_ENV": None}
+    return names | ({"CLAUDE_TOKENS_NODE_MODULES": str(modules)} if modules.exists() else {})
+
+
+def run_suite(session: nox.Session) -> None:
+    """Run the suite where no checkout can be imported, against the wheel that the session has installed."""
+    with tempfile.TemporaryDirectory(prefix="suite.") as folder:
+        for part in ("tests", "examples"):
+            shutil.copytree(ROOT / part, Path(folder, part), ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", folder)
+        python = Path(session.bin) / "python"
+        with session.chdir(folder):
+            session.run("python", "-c", WHERE, *RELEASES)
+            command = (str(python), "-m", "pytest", "-q", "-n2", *session.posargs)
+            with processor_time(session):
+                session.run(*command, env=environment(session))
+
+
+RELEASES = ("pytest", "hypothesis", "respx", "httptools", "anthropic", "aiohttp")
+WHERE = """
+import importlib.metadata, importlib.util, sys
+for name in ("pytest_claude_tokens", "fake_server"):
+    origin = importlib.util.find_spec(name).origin
+    if "site-packages" not in origin:
+        sys.exit(f"{name} comes from {origin}, not from the wheel")
+print("Python", sys.version.split()[0], *(f"{name} {importlib.metadata.version(name)}" for name in sys.argv[1:]))
+"""
+
+
+def readme_command() -> str:
+    """The second fenced block under `## Start` of the README, word for word."""
+    _, _, rest = ("\n" + (ROOT / "README.md").read_text(encoding="utf-8")).partition("\n## Start\n")
+    section = re.split(r"^## ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+    blocks = re.findall(r"^```\w*\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)
+    if len(blocks) < 2:
+        raise ValueError("README.md needs a section `## Start` with two fenced blocks: the demo, then the tests")
+    return str(blocks[1]).strip()
+
+
+# --- sessions, in the order in which `.ci/run` starts them: the longest first -------------------------------------
+
+
+@nox.session(venv_backend="none", tags=["ci"])
+def npm(session: nox.Session) -> None:
+    """Bring the packages for tests with clients in Node; a test whose package is missing skips."""
+    if not shutil.which("npm") or not shutil.which("node"):
+        session.skip(
+            "THERE IS NO npm (or no node) ON THIS MACHINE: nothing is tried with clients in Node, nor with the "
+            "original proper-lockfile. Install Node >= 18 with npm, and run this again"
+        )
+    place = session.cache_dir / "npm"
+    quiet = ("--no-audit", "--no-fund", "--no-update-notifier", "--ignore-scripts", "--loglevel=error")
+    session.run("npm", "install", "--prefix", str(place), *quiet, *NODE_PACKAGES)
+    session.run("node", "--version")
+    session.run("npm", "ls", "--prefix", str(place), "--depth=0")
+
+
+@nox.session(python=FOUND.get(OLDEST), tags=["ci"])
+def build(session: nox.Session) -> None:
+    """Build the sdist, and from it the wheel that the other sessions install."""
+    session.install("build")
+    shutil.rmtree(session.cache_dir / "dist", ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(session.cache_dir / "dist"), silent=True)
+    session.log(", ".join(sorted(path.name for path in (session.cache_dir / "dist").iterdir())))
+
+
+@nox.session(venv_backend="none", requires=["npm"], tags=["ci"])
+def readme(session: nox.Session) -> None:
+    """Run the README's test command as a newcomer types it, and measure the coverage of that very run."""
+    with tempfile.TemporaryDirectory(prefix="newcomer.") as folder:
+        place = Path(folder, "checkout")
+        helper(session, "copy_tree.py", str(place))
+        # The `.pth` file of coverage, which comes with the README's `test`, starts it in each process that finds this.
+        measured = ("env", f"COVERAGE_PROCESS_START={place / 'pyproject.toml'}")
+        coverage = (".venv/bin/python", "-m", "coverage")
+        with session.chdir(place), processor_time(session):
+            session.log(f"$ {readme_command()}")
+            run_all(
+                session,
+                (*measured, "bash", "-c", readme_command()),
+                (*coverage, "combine", "-q"),
+                (*coverage, "report"),
+                env=environment(session),
+            )
+
+
+@nox.session(python=FOUND.get(OLDEST), requires=["npm"], tags=["ci"])
+def lowest(session: nox.Session) -> None:
+    """Run the suite with each requirement at its declared floor, on the oldest Python."""
+    have(session, OLDEST)
+    floors = Path(session.create_tmp(), "floors.txt")
+    floors.write_text(helper(session, "floors.py"), encoding="utf-8")
+    constrained = ("--constraint", str(floors))
+    session.install("hatchling", *constrained)  # the build has a floor, too
+    session.install("--no-build-isolation", *constrained, ".[all,test]")
+    run_suite(session)
+
+
+@nox.session(python=FOUND.get(NEWEST), requires=["npm", "build"], tags=["ci"])
+def newest(session: nox.Session) -> None:
+    """Run the suite with the newest release of each requirement, on the newest Python that this machine has."""
+    have(session, NEWEST)
+    install_wheel(session, "--upgrade", "--upgrade-strategy", "eager")
+    run_suite(session)
+
+
+def install_wheel(session: nox.Session, *options: str) -> None:
+    """Install the wheel that the session `build` has left."""
+    (wheel,) = (session.cache_dir / "dist").glob("*.whl")
+    session.install(*options, f"{wheel}[all,test]")
+
+
+def tests_with(version: str) -> None:
+    """Add the session `tests-VERSION`."""
+
+    @nox.session(
+        name=f"tests-{version}",
+        python=FOUND.get(version, False),
+        requires=["npm", "build"],
+        # Its README's command and `newest` run the suite with these already.
+        tags=[] if version in (NEWEST, interpreter("python3")[0]) else ["ci"],
+    )
+    def tests(session: nox.Session) -> None:
+        have(session, version)
+        install_wheel(session)
+        run_suite(session)
+
+    tests.__doc__ = f"Run the suite against the wheel with Python {version}."
+
+
+for _version in PROMISED:
+    tests_with(_version)
+
+
+@nox.session(python=FOUND.get(OLDEST), tags=["ci"])
+def lint(session: nox.Session) -> None:
+    """Run the linters: style, types, layers, the length of files."""
+    session.install("-e", ".[all,test,dev]")
+    caches = Path(session.create_tmp())
+    run_all(session, *LINTERS, env={"RUFF_CACHE_DIR": str(caches / "ruff"), "MYPY_CACHE_DIR": str(caches / "mypy")})

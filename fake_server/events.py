@@ -12,6 +12,8 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
+from fake_server.secrecy import clean, shown
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -64,7 +66,7 @@ class Event:
     def from_json(cls, text: str) -> Event:
         """Read one line back. Raises ``ValueError`` for anything that is not an event of this format."""
         try:
-            line = json.loads(text)
+            line = clean(json.loads(text))  # a file by another hand may hold secrets
         except RecursionError:
             raise ValueError("an event is not nested so deeply") from None
         if not isinstance(line, dict):
@@ -74,7 +76,7 @@ class Event:
         known = {name: line.pop(name) for name in _ORDER if name in line}
         for name in _ORDER:
             if not _fits(name, known.get(name)):
-                raise ValueError(f'not an event: its "{name}" is {known.get(name)!r}')
+                raise ValueError(f'not an event: its "{name}" is {shown(known.get(name))}')
         return cls(**known, data=line)
 
 

@@ -26,7 +26,7 @@ from fake_server.protocol.wire import (
     bearer_of,
     read,
 )
-from fake_server.tokens import redact
+from fake_server.secrecy import redact
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -58,7 +58,7 @@ class Exchange:
     """
 
     def __init__(self, server: Server, request: Request, actor: str) -> None:
-        self.actor: str = redact(actor)
+        self.actor: str = server.journal.alias(actor)
         self.op: int | None = None
         self.kind: str = ""
         self._server = server
@@ -99,7 +99,7 @@ class Exchange:
         self.kind = intent.f
         self.op = server.journal.operation()
         server.open[self.op] = self
-        data: dict[str, Any] = {"method": self._request.method, "path": redact(self._request.path)}
+        data: dict[str, Any] = {"method": redact(self._request.method), "path": redact(self._request.path)}
         if self._request.host:
             data["host"] = redact(self._request.host)
         self._identify(intent)

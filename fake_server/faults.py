@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+
+from fake_server.secrecy import discreet_class, shown, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,10 +18,14 @@ FaultKind = Literal[
 RequestKind = Literal["token", "call"]
 Window = Literal["five_hour", "seven_day"]
 
+_KINDS = get_args(FaultKind)
+_WINDOWS = get_args(Window)
+
 COMMITTED: frozenset[FaultKind] = frozenset(("lost-reply", "garbage", "truncated"))
 """Faults that strike after the service has committed; ``delay(after_commit=True)`` is the other one."""
 
 
+@discreet_class
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """One thing that can go wrong with a request.
@@ -34,6 +40,17 @@ class Fault:
     seconds: float | None = None
     after_commit: bool = False
     window: Window = "five_hour"
+
+    def __post_init__(self) -> None:
+        if self.kind not in _KINDS:
+            raise ValueError(f"Fault(kind={shown(self.kind)}): choose one of {', '.join(_KINDS)}")
+        if self.window not in _WINDOWS:
+            raise ValueError(f"Fault(window={shown(self.window)}): choose one of {', '.join(_WINDOWS)}")
+        if not isinstance(self.after_commit, bool):
+            raise TypeError(f"Fault(after_commit={shown(self.after_commit)}): must be True or False")
+        for name, number in (("code", self.code), ("seconds", self.seconds)):
+            if not (number is None or isinstance(number, int | float)):
+                raise TypeError(f"Fault({name}={shown(number)}): must be a number")
 
     if TYPE_CHECKING:  # at run time Hypothesis takes annotated constants for fields, and prints them in one another
         LOST_REPLY: ClassVar[Fault]
@@ -61,7 +78,7 @@ class Fault:
     def quota(cls, window: Window = "five_hour") -> Fault:
         """429 with the usage headers of a used-up ``window``."""
         if window not in ("five_hour", "seven_day"):
-            raise ValueError(f"Fault.quota({window!r}): five_hour or seven_day")
+            raise ValueError(f"Fault.quota({shown(window)}): five_hour or seven_day")
         return cls(kind="quota", code=429, window=window)
 
     @classmethod
@@ -101,10 +118,10 @@ class Fault:
         arguments = dict(value)
         kind = arguments.pop("kind", "")
         if kind not in _FORMS:
-            raise ValueError(f"no fault is named {kind!r}; there are {', '.join(_FORMS)}")
+            raise ValueError(f"no fault is named {shown(kind)}; there are {', '.join(_FORMS)}")
         make, takes = _FORMS[kind]
         if wrong := [name for name in arguments if name not in takes]:
-            raise ValueError(f"the fault {kind} has no {', '.join(wrong)}")
+            raise ValueError(f"the fault {kind} has no {', '.join(map(told, wrong))}")
         return make(**arguments)
 
     def __str__(self) -> str:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from typing import Any, Literal, Self
 
+from fake_server.secrecy import discreet_class, is_name, shown, told
+
 __all__ = ["PRESETS", "SCOPE", "SETUP_LIFE", "SETUP_SCOPE", "GraceMode", "Policy", "settings_of"]
 
 SCOPE = "user:inference user:profile user:sessions:claude_code user:mcp_servers user:file_upload"
@@ -26,6 +28,7 @@ Dialect = Literal["json", "gateway"]
 Key = Literal["bearer", "account"]
 
 
+@discreet_class
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """One token service's rules. Make variants with :meth:`but`.
@@ -74,8 +77,8 @@ class Policy:
             try:
                 object.__setattr__(self, name, check(value))
             except _Refused as refused:
-                shown = "…" if refused.inside else repr(value)
-                raise ValueError(f"Policy({name}={shown}): {refused}") from None
+                quoted = "…" if refused.inside else shown(value)
+                raise ValueError(f"Policy({name}={quoted}): {refused}") from None
 
     def __hash__(self) -> int:
         return hash((self.name, self.reuse, self.grace_seconds, self.key, self.slots, self.serialize))
@@ -87,7 +90,9 @@ class Policy:
         """
         unknown = set(changes) - _FIELDS
         if unknown:
-            raise TypeError(f"Policy has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(_FIELDS))}")
+            raise TypeError(
+                f"Policy has no {', '.join(map(told, sorted(unknown)))}; it has {', '.join(sorted(_FIELDS))}"
+            )
         return replace(self, **changes)
 
     @classmethod
@@ -96,7 +101,7 @@ class Policy:
         try:
             return PRESETS[name]
         except KeyError:
-            raise ValueError(f"no policy is named {name!r}; choose one of {', '.join(PRESETS)}") from None
+            raise ValueError(f"no policy is named {shown(name)}; choose one of {', '.join(PRESETS)}") from None
 
     @classmethod
     def grace(cls, seconds: float, mode: GraceMode = "sibling", count: int | None = None) -> Policy:
@@ -182,7 +187,7 @@ def _is_a(kind: type, value: object) -> bool:
 
 
 def _name(value: Any) -> Any:
-    if not (isinstance(value, str) and value):
+    if not (isinstance(value, str) and value and is_name(value)):
         raise _Refused("a name")
     return value
 
@@ -197,7 +202,7 @@ def _scopes(value: Any) -> Any:
     if value is None:
         return None
     scopes = frozenset(value) if isinstance(value, Iterable) else {value}
-    if isinstance(value, str) or not all(isinstance(scope, str) for scope in scopes):
+    if isinstance(value, str) or not all(isinstance(scope, str) and is_name(scope) for scope in scopes):
         raise _Refused("a set such as {'user:inference'}, or None for any")
     return scopes
 
@@ -241,7 +246,8 @@ def _latency(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return _seconds(value, instead)
     if unknown := set(value) - {"token", "call", "other"}:
-        raise _Refused(f"unknown {', '.join(sorted(map(str, unknown)))}; it knows token, call and other", inside=True)
+        words = ", ".join(sorted(told(str(word)) for word in unknown))
+        raise _Refused(f"unknown {words}; it knows token, call and other", inside=True)
     for seconds in value.values():
         _seconds(seconds, instead)
     return dict(value)

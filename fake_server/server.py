@@ -17,6 +17,7 @@ from fake_server.core.journal import Journal
 from fake_server.policy import SCOPE, SETUP_LIFE, SETUP_SCOPE
 from fake_server.protocol.replies import Replies
 from fake_server.protocol.wire import check_account_name
+from fake_server.secrecy import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -80,9 +81,13 @@ class Server:
             if name is None:
                 name = next(free for n in count(1) if not self.authority.grants_of(free := f"a{n}"))
             check_account_name(name)
+            if not (expires_in is None or isinstance(expires_in, int | float)):
+                raise TypeError(f"expires_in={shown(expires_in)}: must be a number of seconds")
+            if not isinstance(setup_token, bool):
+                raise TypeError(f"setup_token={shown(setup_token)}: must be True or False")
             if self.authority.grants_of(name):
                 raise ValueError(
-                    f"the account {name!r} is logged in already: keep what the login gave, or name another"
+                    f"the account {shown(name)} is logged in already: keep what the login gave, or name another"
                 )
             return self.grant(name, expires_in=expires_in, setup_token=setup_token)
 

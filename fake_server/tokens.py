@@ -12,7 +12,7 @@ import hashlib
 import re
 from typing import Literal
 
-__all__ = ["LENGTH", "TOKEN", "TokenKind", "label", "mint", "redact"]
+__all__ = ["LENGTH", "TOKEN", "TokenKind", "label", "mint"]
 
 LENGTH = 108
 """Characters of a token: the prefix of 13 and a tail of 95 (anthropics/claude-code#54999)."""
@@ -24,8 +24,6 @@ _LABEL: dict[TokenKind, str] = {"access": "at", "refresh": "rt"}
 
 TOKEN = re.compile(r"sk-ant-o[ar]t01-FAKE-[A-Za-z0-9_-]{90}")
 """Matches any whole token of ours in a text."""
-
-_SECRET = re.compile(r"sk-ant-[\w-]+")  # real ones, too: keys, tokens and whatever else begins like them
 
 
 def mint(kind: TokenKind, namespace: str, number: int) -> str:
@@ -39,8 +37,3 @@ def mint(kind: TokenKind, namespace: str, number: int) -> str:
 def label(kind: TokenKind, generation: int) -> str:
     """What stands for a token in every output: ``at#1``, ``rt#2``."""
     return f"{_LABEL[kind]}#{generation}"
-
-
-def redact(text: str) -> str:
-    """``text`` without anything in it that looks like a token, for what a client has put where none belongs."""
-    return _SECRET.sub("[token]", text)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fake_server.secrecy import shown
+
 if TYPE_CHECKING:
     from fake_server.faults import Fault, RequestKind
 
@@ -31,7 +33,7 @@ class FaultPlan:
     ) -> None:
         """The next ``count`` requests of that kind (after ``skip`` of them) meet ``fault``."""
         if target not in ("token", "call"):
-            raise ValueError(f'a fault strikes a "token" or a "call" request, not {target!r}')
+            raise ValueError(f'a fault strikes a "token" or a "call" request, not {shown(target)}')
         if count < 1:
             raise ValueError(f"count={count}: at least 1")
         self._planned.append(_Planned(target, fault, count, account, skip))

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
 from fake_server.events import Event, EventType
+from fake_server.secrecy import clean, redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,10 +30,11 @@ class Journal:
         self._sink = sink
         self._start = clock.now()
         self._ops = 0
+        self._aliases: dict[str, str] = {}
         self.observers: list[Callable[[Event], None]] = []
         clock_facts = {"kind": clock.kind, "start": round(self._start, 6)}
         self.header: Event = Event(
-            seq=0, t=0.0, actor=SERVICE, type="header", f="header", data={"clock": clock_facts, **header}
+            seq=0, t=0.0, actor=SERVICE, type="header", f="header", data={"clock": clock_facts, **clean(header)}
         )
         self.events: list[Event] = []
         # Who reads the file without the note `end` knows that its writer was killed, or is still at work.
@@ -46,6 +48,17 @@ class Journal:
         """The number of a new operation."""
         self._ops += 1
         return self._ops
+
+    def alias(self, actor: str) -> str:
+        """What stands for ``actor`` here: its name, or, where a secret was put in the name's place, what kind it is.
+
+        Two that differ stay two: the judge would see one worker in them.
+        """
+        shown = redact(actor)
+        if shown != actor and actor not in self._aliases:
+            number = 1 + sum(alias.startswith(shown) for alias in self._aliases.values())
+            self._aliases[actor] = shown if number == 1 else f"{shown} {number}"
+        return self._aliases.get(actor, shown)
 
     def add(
         self, kind: EventType, f: str, *, actor: str = SERVICE, data: dict[str, Any] | None = None, **known: Any
@@ -67,9 +80,9 @@ class Journal:
         return event
 
     def note(self, f: str, *, actor: str = SERVICE, op: int | None = None, **data: Any) -> Event:
-        """Append a fact that is not the start or the end of an operation."""
+        """Append a fact that is not the start or the end of an operation. What looks like a secret is redacted."""
         known = {name: data.pop(name) for name in _KNOWN if name in data}
-        return self.add("note", f, actor=actor, op=op, data=data, **known)
+        return self.add("note", f, actor=self.alias(actor), op=op, data=clean(data), **known)
 
     def _write(self, event: Event) -> None:
         if self._sink is not None:

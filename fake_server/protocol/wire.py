@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, unquote
 
-from fake_server.tokens import redact
+from fake_server.secrecy import is_name, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,7 +136,7 @@ _OTHERS: dict[tuple[str, str], OtherName] = {
     ("HEAD", "/api/hello"): "hello",
     ("POST", "/v1/oauth/token/revoke"): "revoke",
 }
-_ACCOUNT = re.compile(r"(?!sk-ant-)[\w.@+-]{1,32}")
+_ACCOUNT = re.compile(r"[\w.@+-]{1,32}")
 _TOKEN_PATHS = ("/v1/oauth/token", "/oauth/token")
 
 
@@ -163,17 +163,17 @@ def bearer_of(request: Request) -> str | None:
 def account_of(code: str) -> str | None:
     """The account that an authorization code logs in: ``alice#2`` is one for ``alice``.
 
-    ``None`` where the code cannot be one for this service. A name is short, so that a code of the real service,
-    pasted by mistake, is refused and never becomes a name in the journal.
+    ``None`` where the code cannot be one for this service. A name is short and no secret, so that a code of the real
+    service, pasted by mistake, is refused and never becomes a name in the journal.
     """
     name = code.partition("#")[0]
-    return name if _ACCOUNT.fullmatch(name) else None
+    return name if _ACCOUNT.fullmatch(name) and is_name(name) else None
 
 
 def check_account_name(name: object) -> None:
     """Raises ``ValueError`` for what is no account's name; the text shows no token that was pasted in its place."""
     if not isinstance(name, str) or account_of(name) != name:
-        raise ValueError(f"{redact(repr(name))}: an account's name is 1 to 32 letters, digits and . _ @ + -")
+        raise ValueError(f"{shown(name)}: an account's name is 1 to 32 letters, digits and . _ @ + -")
 
 
 def _fields(request: Request) -> tuple[dict[str, Any], Literal["json", "form"] | None]:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from fake_server.faults import Fault
 from fake_server.hosts import is_loopback
 from fake_server.protocol.errors import error_envelope
+from fake_server.secrecy import shown, told
 from fake_server.transports.loopback.host import Local
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _members(body: bytes, known: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError("a JSON object is expected")
     for name, member in value.items():
         if name not in known:
-            raise ValueError(f"{name!r} is not known here; there are {', '.join(known)}")
+            raise ValueError(f"{shown(name)} is not known here; there are {', '.join(known)}")
         if not isinstance(member, known[name]) or (isinstance(member, bool) and known[name] is not bool):
             raise ValueError(f"{name!r} has a value of the wrong type")
     return value
@@ -120,4 +121,4 @@ def _json(value: object, status: int = 200) -> Local:
 
 
 def _error(status: int, text: str) -> Local:
-    return _json(error_envelope("invalid_request_error", text), status)
+    return _json(error_envelope("invalid_request_error", told(text)), status)

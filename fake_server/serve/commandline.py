@@ -6,11 +6,16 @@ import argparse
 from contextlib import suppress
 from typing import IO, NoReturn
 
-__all__ = ["HistoryFile", "Parser", "Usage"]
+from fake_server.secrecy import is_path, shown, told
+
+__all__ = ["HistoryFile", "Parser", "PlainParser", "Usage", "path"]
 
 
 class Usage(Exception):
-    """What the user can mend, in one sentence."""
+    """What the user can mend, in one sentence, without the secret that was pasted in the wrong place."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(told(text))
 
 
 class Parser(argparse.ArgumentParser):
@@ -18,6 +23,20 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise Usage(message)
+
+
+class PlainParser(argparse.ArgumentParser):
+    """As argparse's own, but repeats no secret."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(told(message))
+
+
+def path(text: str) -> str:
+    """For ``type=``: the name of a file, and not a secret."""
+    if not is_path(text):
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not the name of a file")
+    return text
 
 
 class HistoryFile:

@@ -20,8 +20,9 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 from fake_server.clock import Clock, stopwatch
 from fake_server.policy import Policy
+from fake_server.secrecy import shown
 from fake_server.serve.admin import Admin
-from fake_server.serve.commandline import HistoryFile, Parser, Usage
+from fake_server.serve.commandline import HistoryFile, Parser, Usage, path
 from fake_server.server import GRACE_PERIOD_SECONDS, Server
 from fake_server.transports.loopback.listener import check_host
 from fake_server.transports.proxy import ProxyServer, available
@@ -85,7 +86,7 @@ def build_parser(prog: str = "claude-tokens serve") -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help="a loopback address (default: %(default)s)")
     parser.add_argument("--port", type=_port, default=0, metavar="N", help="the port of the service (default: any)")
     parser.add_argument("--proxy-port", type=_port, metavar="N", help="the port of the proxy (default: any)")
-    parser.add_argument("--history", metavar="FILE", help="write the history there, each line at once")
+    parser.add_argument("--history", type=path, metavar="FILE", help="write the history there, each line at once")
     parser.add_argument(
         "--account", action="extend", nargs="+", metavar="NAME", help="log these in at the start (default: a1)"
     )
@@ -255,4 +256,4 @@ def _port(text: str) -> int:
         port = int(text)
         if 0 <= port <= 65535:
             return port
-    raise argparse.ArgumentTypeError(f"{text!r} is not a port: 0 to 65535")
+    raise argparse.ArgumentTypeError(f"{shown(text)} is not a port: 0 to 65535")

@@ -54,7 +54,7 @@ def _run(arguments: list[str], path: str, stdout: TextIO, stderr: TextIO) -> int
     command = arguments[0] if arguments else ""
     try:
         if command not in _COMMANDS:
-            raise _UsageError(f"unknown command {command!r}; it knows {', '.join(_COMMANDS)}")
+            raise _UsageError(f"unknown command: it knows {', '.join(_COMMANDS)}")
         given = _parse(arguments[1:], adds=command == "add-generic-password")
     except _UsageError as error:
         print(f"security (a stand-in): {error}", file=stderr)

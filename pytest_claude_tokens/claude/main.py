@@ -31,7 +31,7 @@ def main(arguments: list[str], machine: Machine, http: Http | None = None) -> in
         return 1
     name = machine.environ.get("CLAUDE_TOKENS_DIALECT") or DEFAULT
     if name not in DIALECTS:
-        return _refuse(machine, f"CLAUDE_TOKENS_DIALECT={name}: choose one of {', '.join(DIALECTS)}")
+        return _refuse(machine, f"CLAUDE_TOKENS_DIALECT names no dialect: choose one of {', '.join(DIALECTS)}")
     if "--version" in options:
         print(f"{DIALECTS[name].version} (Claude Code)", file=machine.stdout)
         return 0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from typing import TYPE_CHECKING
 
+from fake_server.secrecy import told
+from fake_server.serve.commandline import PlainParser
 from pytest_claude_tokens.judge import History, judge
 from pytest_claude_tokens.report.verdict import verdict_data, verdict_page
 from pytest_claude_tokens.report.wording import ascii_only
@@ -19,7 +20,7 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens check") -> int:
     """Judge the file that ``argv`` names; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = PlainParser(
         prog=prog,
         description="Judge a history file, and tell the story of what was broken.",
         epilog="Exit status: 0 valid, 1 violated, 2 usage, 3 unknown.",
@@ -42,5 +43,5 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens check"
 
 
 def _refuse(prog: str, why: str) -> int:
-    print(ascii_only(f"{prog}: {why}"), file=sys.stderr)
+    print(ascii_only(told(f"{prog}: {why}")), file=sys.stderr)
     return 2

@@ -6,7 +6,6 @@ from what was counted. No network, no configuration, no file but the one that ``
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import inspect
 import os
@@ -23,6 +22,8 @@ from typing import IO, TYPE_CHECKING, Any
 import httpx
 from hypothesis import Phase, settings
 
+from fake_server.secrecy import told
+from fake_server.serve.commandline import PlainParser, path
 from pytest_claude_tokens.judge.violations import DoubleSpend
 from pytest_claude_tokens.report.story import story
 from pytest_claude_tokens.report.verdict import qualified_name
@@ -232,12 +233,12 @@ def _code(dispatcher: type[Dispatcher]) -> None:
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens demo") -> int:
     """Run the demonstration; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = PlainParser(
         prog=prog,
         description="Search the interleavings of a small dispatcher with a race, then those of its repaired twin.",
         epilog="Exit status: 0 if the planted bug was found and the twin spared, else 1; 2 usage.",
     )
-    parser.add_argument("--history", metavar="FILE", help="write the history of the double-spend to FILE")
+    parser.add_argument("--history", type=path, metavar="FILE", help="write the history of the double-spend to FILE")
     parser.add_argument("--replay", metavar="ct1-...", help="only run the dispatcher under this token's schedule")
     options = parser.parse_args(argv)
     try:
@@ -246,7 +247,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens demo")
         with open(options.history or os.devnull, "w", encoding="utf-8") as file:
             return show(Dispatcher, Repaired, history=file)
     except (OSError, ValueError) as error:
-        print(f"{prog}: {error}", file=sys.stderr)
+        print(told(f"{prog}: {error}"), file=sys.stderr)
         return 2
 
 

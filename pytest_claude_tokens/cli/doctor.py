@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import importlib.util
 import platform
@@ -12,6 +11,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from fake_server.serve.commandline import PlainParser
 from pytest_claude_tokens.processes import namespace
 from pytest_claude_tokens.report.wording import WIDTH, ascii_only
 
@@ -129,7 +129,7 @@ def _section(heading: str, found: Iterable[Finding]) -> Iterator[str]:
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens doctor") -> int:
     """Print all findings. The exit status is 0: what is missing is not an error."""
-    parser = argparse.ArgumentParser(
+    parser = PlainParser(
         prog=prog, description="Say what this machine can run, and what it would skip.", epilog="Exit status: 0."
     )
     parser.parse_args(argv)

@@ -10,6 +10,9 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fake_server.secrecy import shown
+from fake_server.serve.commandline import PlainParser
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -53,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = next((command for command in COMMANDS if command.name == first.command), None)
     if chosen is None:
         names = ", ".join(command.name for command in COMMANDS)
-        print(f"{PROG}: there is no command {first.command!r}; the commands are {names}", file=sys.stderr)
+        print(f"{PROG}: there is no command {shown(first.command)}; the commands are {names}", file=sys.stderr)
         return 2
     return _run(chosen, arguments[1:])
 
@@ -105,7 +108,7 @@ def _discard_output() -> None:
 def _parser() -> argparse.ArgumentParser:
     width = max(len(command.name) for command in COMMANDS)
     listed = "\n".join(f"  {command.name:<{width}}  {command.summary}" for command in COMMANDS)
-    parser = argparse.ArgumentParser(
+    parser = PlainParser(
         prog=PROG,
         usage=f"{PROG} COMMAND ...",
         description="A fake Claude token service, and a judge of those who use it.",

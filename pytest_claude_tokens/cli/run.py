@@ -15,7 +15,8 @@ from contextlib import ExitStack, closing, suppress
 from typing import IO, TYPE_CHECKING, cast
 
 from fake_server.policy import PRESETS, Policy
-from fake_server.serve.commandline import HistoryFile, Parser, Usage
+from fake_server.secrecy import is_name, shown
+from fake_server.serve.commandline import HistoryFile, Parser, Usage, path
 from fake_server.server import GRACE_PERIOD_SECONDS
 from pytest_claude_tokens import node
 from pytest_claude_tokens.cli import isolate
@@ -77,7 +78,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         metavar="INVARIANT",
         help="note violations of INVARIANT without failing; may be repeated",
     )
-    parser.add_argument("--history", metavar="FILE", help="write the history to FILE, line by line as it happens")
+    parser.add_argument(
+        "--history", type=path, metavar="FILE", help="write the history to FILE, line by line as it happens"
+    )
     parser.add_argument("--timeout", type=_positive_seconds, metavar="SECONDS", help="end the command after that time")
     parser.add_argument(
         "--serialize", type=_seconds, metavar="SECONDS", help="seconds between the starts of two calls on one bearer"
@@ -115,14 +118,14 @@ def _seconds(text: str) -> float:
         seconds = float(text)
         if 0 <= seconds < float("inf"):
             return seconds
-    raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds, 0 or more")
+    raise argparse.ArgumentTypeError(f"{shown(text)} must be a number of seconds, 0 or more")
 
 
 def _positive_seconds(text: str) -> float:
     seconds = _seconds(text)
     if not seconds:
         raise argparse.ArgumentTypeError(
-            f"{text!r} would end the command before it begins; leave --timeout out for no limit"
+            f"{shown(text)} would end the command before it begins; leave --timeout out for no limit"
         )
     return seconds
 
@@ -132,7 +135,7 @@ def _whole_number(text: str) -> int:
         number = int(text)
         if number >= 0:
             return number
-    raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 0 or more")
+    raise argparse.ArgumentTypeError(f"{shown(text)} must be a whole number, 0 or more")
 
 
 def _policy(options: argparse.Namespace) -> Policy:
@@ -231,8 +234,8 @@ def _environment(tokens: ClaudeTokens, options: argparse.Namespace) -> Mapping[s
         environment |= node.added(environment)
     ours = {name for name, value in environment.items() if os.environ.get(name) != value}
     for name in (*options.token, *(f"CLAUDE_TOKEN_{number}" for number in range(1, options.tokens + 1))):
-        if not _VARIABLE.fullmatch(name):
-            raise Usage(f"--token {name!r}: must be the name of a variable: 1 to 32 letters, digits and _")
+        if not (_VARIABLE.fullmatch(name) and is_name(name)):
+            raise Usage(f"--token {shown(name)}: must be the name of a variable: 1 to 32 letters, digits and _")
         if name in ours or tokens.server.authority.grants_of(name):
             raise Usage(f"--token {name}: that variable is set already, by this command")
         environment[name] = tokens.account(name, setup_token=True).access_token

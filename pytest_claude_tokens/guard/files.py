@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from fake_server.secrecy import redact
 from pytest_claude_tokens.guard.hosts import RealServiceRefused
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ def check_path(path: object) -> None:
     for place in _spellings(path):
         if _below(place, protected) and not _below(place, exempt):
             raise RealServiceRefused(
-                f"refused to touch {place}: the user's real Claude login is not for tests; give the code under test "
-                "tokens.config_dir(account), or run it inside tokens.environ()"
+                f"refused to touch {redact(place)}: the user's real Claude login is not for tests; give the code under "
+                "test tokens.config_dir(account), or run it inside tokens.environ()"
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fake_server.secrecy import shown
 from pytest_claude_tokens.claude.credentials import claude_credentials
 
 if TYPE_CHECKING:
@@ -79,14 +80,14 @@ class Accounts:
         name = account if isinstance(account, str) else account.name
         if not self._server.authority.grants_of(name):
             known = dict.fromkeys(grant.account for grant in self._server.authority.grants)
-            raise ValueError(f"no account is named {name!r}; there are: {', '.join(known) or 'none so far'}")
+            raise ValueError(f"no account is named {shown(name)}; there are: {', '.join(known) or 'none so far'}")
         return name
 
     def of_login(self, account: Account | str) -> Account:
         """The login that this handle made of it. Raises ``ValueError`` where a client did."""
         name = self.named(account)
         if name not in self._logged_in:
-            raise ValueError(f"{name!r} was logged in by a client: its tokens are with that client")
+            raise ValueError(f"{shown(name)} was logged in by a client: its tokens are with that client")
         return self._logged_in[name]
 
     def __len__(self) -> int:

@@ -12,11 +12,12 @@ the search call these one by one:
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from fake_server.faults import Fault
 from fake_server.protocol.actors import WORKER
+from fake_server.secrecy import discreet_class, is_name, shown
 from fake_server.server import Server
 from pytest_claude_tokens.claude.credentials import FILE, write_new
 from pytest_claude_tokens.guard import audit, guard
@@ -28,6 +29,7 @@ from pytest_claude_tokens.handle.history_view import HistoryView
 from pytest_claude_tokens.handle.hold import held
 from pytest_claude_tokens.handle.judgement import Judgement
 from pytest_claude_tokens.handle.leaks import Leaks, watched_logs
+from pytest_claude_tokens.handle.names import host_names, path_of, worker_name
 from pytest_claude_tokens.handle.runtime import Runtime
 from pytest_claude_tokens.handle.stores import Stores
 from pytest_claude_tokens.judge.violations import DEFAULT
@@ -54,6 +56,7 @@ _DEFAULT = sorted(DEFAULT)
 _F = TypeVar("_F", bound="Violation | Unknown | None")
 
 
+@discreet_class
 class ClaudeTokens:
     """A fake Claude token service with its accounts, its history and its verdict.
 
@@ -91,7 +94,7 @@ class ClaudeTokens:
         self.history: HistoryView = HistoryView(self.server)
         self._judgement = Judgement(self.history, allow, limit)
         self._leaks = Leaks(self.server)
-        self._hosts = settings.one_or_many(hosts)
+        self._hosts = host_names(hosts)
         self._first_accounts = settings.one_or_many(accounts)
         self._accounts = Accounts(self.server)
         self._stores = Stores(self.server, runtime.ask)
@@ -216,12 +219,13 @@ class ClaudeTokens:
 
     # Who asks, and what goes wrong.
 
-    @contextmanager
-    def worker(self, name: str) -> Iterator[None]:
+    def worker(self, name: str) -> AbstractContextManager[None]:
         """In-process requests in the block are those of the worker ``name``."""
-        if not name or not isinstance(name, str):
-            raise ValueError(f"worker({name!r}): a worker has a name, such as w0")
-        self._workers[name] = None
+        self._workers[worker_name(name)] = None
+        return self._as_worker(name)
+
+    @contextmanager
+    def _as_worker(self, name: str) -> Iterator[None]:
         token = WORKER.set(name)
         try:
             yield
@@ -234,23 +238,22 @@ class ClaudeTokens:
         """The next ``count`` requests of that kind, of ``account`` where given, meet ``fault``."""
         if not isinstance(fault, Fault):
             raise TypeError(
-                f"fail_next({target!r}, {fault!r}): the fault is a value, such as Fault.RESET or Fault.status(503)"
+                f"fail_next({shown(target)}, {shown(fault)}): "
+                "the fault is a value, such as Fault.RESET or Fault.status(503)"
             )
         name = None if account is None else self._accounts.named(account)
         with self.server.lock:
             self.server.faults.add(target, fault, count=count, account=name)
 
-    @contextmanager
-    def hold(self, target: RequestKind, count: int = 2) -> Iterator[None]:
+    def hold(self, target: RequestKind, count: int = 2) -> AbstractContextManager[None]:
         """Hold requests of that kind, before the gate, until ``count`` of them wait; then let all go on.
 
         The end of the block lets them go, too. Raises ``TimeoutError`` at the end of the block where too few had come
         within 30 s; an error of the body's is raised instead, with that as a note.
         """
-        with held(
+        return held(
             self.server, target, count, lambda: [*self._workers, *(one.actor for one in self.history.operations)]
-        ):
-            yield
+        )
 
     # Stores.
 
@@ -260,8 +263,8 @@ class ClaudeTokens:
         Written once: the same account and name give the same folder, untouched; another name a copy of the login.
         """
         login = self._accounts.of_login(account)
-        if not name or name.startswith(".") or os.path.basename(name) != name:
-            raise ValueError(f"config_dir(name={name!r}): the name of a folder, such as shared")
+        if not name or name.startswith(".") or os.path.basename(name) != name or not is_name(name):
+            raise ValueError(f"config_dir(name={shown(name)}): the name of a folder, such as shared")
         with self.server.lock, audit.muted():
             folder = self.tmp_path / "config" / login.name / name
             if not folder.exists():
@@ -316,23 +319,21 @@ class ClaudeTokens:
         made = environment.build(
             os.environ,
             handle=self._runtime.namespace,
-            home=str(self._endpoints.home(worker)),
+            home=str(self._endpoints.home(None if worker is None else worker_name(worker))),
             url=self.url,
             proxy=self.proxy_url,
             ca_file=self.ca_file,
             worker=worker,
             token=None if account is None else self._accounts.of_login(account).access_token,
-            config_dir=None if config_dir is None else os.fspath(config_dir),
+            config_dir=path_of(config_dir),
         )
         return made | self._children.variables(worker, made.get("PATH", os.defpath))
 
-    @contextmanager
     def environ(
         self, account: Account | str | None = None, *, config_dir: str | os.PathLike[str] | None = None
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager[None]:
         """:meth:`env` in ``os.environ``, for in-process code; put back exactly at the end of the block."""
-        with environment.environ(self.env(account, config_dir=config_dir)):
-            yield
+        return environment.environ(self.env(account, config_dir=config_dir))
 
     # Processes.
 
@@ -349,7 +350,7 @@ class ClaudeTokens:
 
         Raises ``OSError`` where it can't be started. It is ended with the handle, if it still runs then.
         """
-        self._workers[worker] = None
+        self._workers[worker_name(worker)] = None
         made = {**self.env(account, config_dir=config_dir, worker=worker), **(env or {})}
         return self._children.spawn(arguments, worker=worker, environment=made)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from fake_server.core.hold import HOLD_LIMIT, Hold
+from fake_server.secrecy import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -16,17 +17,22 @@ if TYPE_CHECKING:
 __all__ = ["held"]
 
 
-@contextmanager
-def held(server: Server, target: RequestKind, count: int, seen: Callable[[], Iterable[str]]) -> Iterator[None]:
+def held(
+    server: Server, target: RequestKind, count: int, seen: Callable[[], Iterable[str]]
+) -> AbstractContextManager[None]:
     """Hold requests of that kind in the block; ``seen`` names the workers that are known of.
 
     Raises ``TimeoutError`` at the end where too few had come in time; an error of the body's gets it as a note.
     """
     if target not in ("token", "call"):
-        raise ValueError(f'hold({target!r}): "token" or "call" requests can be held')
-    if count < 1:
-        raise ValueError(f"hold(count={count}): at least 1")
-    hold = Hold(target, count)
+        raise ValueError(f'hold({shown(target)}): "token" or "call" requests can be held')
+    if not (isinstance(count, int) and count >= 1):
+        raise ValueError(f"hold(count={shown(count)}): must be a whole number, 1 or more")
+    return _held(server, Hold(target, count), seen)
+
+
+@contextmanager
+def _held(server: Server, hold: Hold, seen: Callable[[], Iterable[str]]) -> Iterator[None]:
     with server.lock:
         server.holds.append(hold)
     try:

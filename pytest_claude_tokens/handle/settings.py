@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from fake_server.policy import PRESETS, Policy
 from fake_server.protocol.wire import check_account_name
+from fake_server.secrecy import shown
+from pytest_claude_tokens.handle.names import host_names
 from pytest_claude_tokens.judge.violations import INVARIANTS
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ def policy_of(value: object) -> Policy:
     if value is None:
         return Policy.preset("anthropic")
     if not isinstance(value, str):
-        raise ValueError(f"policy={value!r}: must be a Policy or the name of one: {', '.join(PRESETS)}")
+        raise ValueError(f"policy={shown(value)}: must be a Policy or the name of one: {', '.join(PRESETS)}")
     return Policy.preset(value)
 
 
@@ -34,7 +36,7 @@ def checked_allow(words: Iterable[Any]) -> tuple[str, ...]:
     unknown = [word for word in words if word not in INVARIANTS]
     if unknown:
         raise ValueError(
-            f"allow: no invariant is named {', '.join(map(repr, unknown))}; they are {', '.join(INVARIANTS)}"
+            f"allow: no invariant is named {', '.join(map(shown, unknown))}; they are {', '.join(INVARIANTS)}"
         )
     return words
 
@@ -42,7 +44,7 @@ def checked_allow(words: Iterable[Any]) -> tuple[str, ...]:
 def checked_limit(value: Any) -> int:
     """How many workers may have a call open on one bearer. Raises ``ValueError``."""
     if type(value) is not int or value < 1:
-        raise ValueError(f"limit={value!r}: must be a number of workers, at least 1")
+        raise ValueError(f"limit={shown(value)}: must be a number of workers, at least 1")
     return value
 
 
@@ -56,7 +58,7 @@ def _latency(value: Any) -> Any:
         Policy(latency=value)
     except ValueError as error:
         allowed = str(error).rpartition("): ")[2]
-        raise ValueError(f"latency={value!r}: {allowed}") from None
+        raise ValueError(f"latency={shown(value)}: {allowed}") from None
     return value
 
 
@@ -69,19 +71,12 @@ def _accounts(names: Iterable[Any]) -> Iterable[str]:
     return names
 
 
-def _hosts(names: Iterable[Any]) -> Iterable[str]:
-    for name in names:
-        if not isinstance(name, str) or not name:
-            raise ValueError(f"hosts=[{name!r}]: must be a list of host names")
-    return names
-
-
 READERS: dict[str, Callable[[Any], Any]] = {
     "policy": policy_of,
     "allow": checked_allow,
     "limit": checked_limit,
     "latency": _latency,
     "accounts": _accounts,
-    "hosts": _hosts,
+    "hosts": host_names,
 }
 """The check of each keyword's value; it returns the value, and raises ``ValueError`` that says what it must be."""

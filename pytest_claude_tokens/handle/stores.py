@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from fake_server.exchange import UNKNOWN
-from fake_server.tokens import redact
+from fake_server.secrecy import is_path, redact, shown
 from pytest_claude_tokens.guard import audit
 from pytest_claude_tokens.handle.store_reader import reader_of
 
@@ -112,6 +112,8 @@ class Stores:
 
     def watch(self, source: Source, account: str, name: str | None = None) -> Store:
         """Watch one more, and look at it for the first time."""
+        if not callable(source) and not is_path(os.fspath(source)):
+            raise ValueError(f"watch_store({shown(source)}): a path, or a callable that returns what is stored")
         name = redact(name or _name_of(source))
         taken = {store.name for store in self._stores}
         names = (name, f"{account}/{name}", *(f"{account}/{name}-{n}" for n in range(2, len(taken) + 3)))

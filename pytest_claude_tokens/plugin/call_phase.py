@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fake_server.secrecy import told
 from pytest_claude_tokens.guard import guard
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.handle.judgement import replaceable
@@ -17,6 +18,7 @@ from pytest_claude_tokens.handle.runtime import Runtime
 from pytest_claude_tokens.plugin import marker, options, reporting, session
 from pytest_claude_tokens.plugin.pytest_internals import errors_of_unittest
 from pytest_claude_tokens.plugin.recorder import Recorder, recorders
+from pytest_claude_tokens.plugin.usage import discreet_usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +32,7 @@ def register(config: pytest.Config) -> None:
     config.stash[session.JUDGE] = _CallPhase()
 
 
+@discreet_usage
 def make(
     request: pytest.FixtureRequest, default: Callable[[], Any], *, own: bool = False, **given: Any
 ) -> ClaudeTokens:
@@ -48,7 +51,7 @@ def make(
             settings = marker.merge(settings, {"policy": default()})
         recorder.handle = ClaudeTokens(**settings, runtime=Runtime(recorder=recorder))
     except ValueError as error:
-        raise pytest.UsageError(f"{item.nodeid}: {request.fixturename} {error}") from None
+        raise pytest.UsageError(told(f"{item.nodeid}: {request.fixturename} {error}")) from None
     return recorder.handle
 
 

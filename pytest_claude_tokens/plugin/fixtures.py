@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_claude_tokens.plugin.usage import discreet_usage
+
 if TYPE_CHECKING:
     from fake_server import Policy
     from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
@@ -56,6 +58,7 @@ def make_claude_tokens(request: pytest.FixtureRequest) -> Callable[..., ClaudeTo
     It takes the marker's keywords; what it isn't given comes from the marker of the test that runs.
     """
 
+    @discreet_usage
     def make(policy: Policy | str | None = None, **settings: Any) -> ClaudeTokens:
         __tracebackhide__ = True
         from pytest_claude_tokens.plugin import call_phase, pytest_internals, session

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from pytest_claude_tokens.plugin.usage import discreet_usage, shown, told
+
 __all__ = ["KEYWORDS", "MARKER", "MARKER_HELP", "check_markers", "is_explored", "marked", "merge"]
 
 MARKER = "claude_tokens"
@@ -20,6 +22,7 @@ KEYWORDS = ("policy", "allow", "limit", "latency", "accounts", "hosts")
 _TAKES = f"it takes {', '.join(KEYWORDS)}"
 
 
+@discreet_usage
 def marked(item: pytest.Item) -> dict[str, Any]:
     """What the markers of ``item`` say, from module to function: lists are joined, other values replaced.
 
@@ -29,13 +32,14 @@ def marked(item: pytest.Item) -> dict[str, Any]:
     for mark in reversed(list(item.iter_markers(MARKER))):
         try:
             if mark.args:
-                raise ValueError(f"has no positional argument such as {mark.args[0]!r}; {_TAKES}")
+                raise ValueError(f"has no positional argument such as {shown(mark.args[0])}; {_TAKES}")
             merged = merge(merged, mark.kwargs)
         except ValueError as error:
-            raise pytest.UsageError(f"{item.nodeid}: the marker claude_tokens {error}") from None
+            raise pytest.UsageError(told(f"{item.nodeid}: the marker claude_tokens {error}")) from None
     return merged
 
 
+@discreet_usage
 def merge(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of ``outer`` with those of ``inner``: lists are joined, other values replaced.
 
@@ -44,7 +48,7 @@ def merge(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(outer)
     for name, value in inner.items():
         if name not in KEYWORDS:
-            raise ValueError(f"has no argument {name!r}; {_TAKES}")
+            raise ValueError(f"has no argument {shown(name)}; {_TAKES}")
         merged[name] = _read(name, value)
         if name in _JOINED:
             merged[name] = list(dict.fromkeys([*outer.get(name, ()), *value]))
@@ -66,7 +70,7 @@ def is_explored(item: pytest.Item) -> bool:
 def _read(name: str, value: Any) -> Any:
     """One setting's value, checked as the handle does that gets it."""
     if name in _JOINED and not isinstance(value, list | tuple | set | frozenset):
-        raise ValueError(f"{name}={value!r}: must be a list")
+        raise ValueError(f"{name}={shown(value)}: must be a list")
     if value is None:
         return None
     from pytest_claude_tokens.handle import settings

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from pytest_claude_tokens.plugin.usage import discreet_usage, told
+
 __all__ = [
     "OPTIONS",
     "Option",
@@ -70,11 +72,20 @@ def _replay_token(text: str) -> str:
     return text
 
 
+def _folder(text: str) -> str:
+    from fake_server.secrecy import is_path
+
+    if not is_path(text):
+        raise ValueError("must be the name of a folder")
+    return text
+
+
 OPTIONS: tuple[Option, ...] = (
     Option(
         name="report-dir",
         metavar="DIR",
         help="where each failure leaves a folder with its history (default: .claude-tokens).",
+        parse=_folder,
         default=".claude-tokens",
     ),
     Option(
@@ -114,6 +125,7 @@ def first_given(command_line: Any = None, marker: Any = None, ini: Any = None, d
     return next((value for value in (command_line, marker, ini, default) if value is not None), None)
 
 
+@discreet_usage
 def option(config: pytest.Config, name: str, marker: Any = None) -> Any:
     """The value of an option of :data:`OPTIONS`. Raises :class:`pytest.UsageError` for one that can't be read."""
     row = _BY_NAME[name]
@@ -122,7 +134,7 @@ def option(config: pytest.Config, name: str, marker: Any = None) -> Any:
         try:
             values.append(None if given is None else row.parse(given))
         except ValueError as error:
-            raise pytest.UsageError(f"{source}={given}: {error}") from None
+            raise pytest.UsageError(told(f"{source}={given}: {error}")) from None
     return first_given(values[0], marker, values[1], row.default)
 
 

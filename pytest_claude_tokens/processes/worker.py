@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+from fake_server.secrecy import shown
 from pytest_claude_tokens.processes.groups import ProcessGroup
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class WorkerProcess:
     ) -> None:
         self.worker = worker
         if isinstance(arguments, str | bytes):
-            raise TypeError(f"spawn({arguments!r}): give a list of words, such as ['bash', '-c', 'echo hi']")
+            raise TypeError(f"spawn({shown(arguments)}): give a list of words, such as ['bash', '-c', 'echo hi']")
         self.arguments: tuple[str, ...] = tuple(map(os.fspath, arguments))
         if not self.arguments:
             raise ValueError("spawn([]): name a program, and its arguments after it")

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
+from fake_server.secrecy import discreet
 from pytest_claude_tokens.search.confirm import Counterexample
 from pytest_claude_tokens.search.context import CONTEXT, ExplorationContext
 from pytest_claude_tokens.search.hypothesis_engine import Property, decorations
@@ -47,6 +48,7 @@ def explore(
 ) -> Callable[[Callable[..., object]], Callable[..., None]]: ...
 
 
+@discreet
 def explore(
     bare: None = None,
     /,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from hypothesis.strategies import SearchStrategy
 
+from fake_server.secrecy import is_name, shown, told
 from pytest_claude_tokens.runs.process_runner import default_signals
-from pytest_claude_tokens.search.strategy import schedules
+from pytest_claude_tokens.search.strategy import fault_strategy, schedules
 
 if TYPE_CHECKING:
     from fake_server.faults import Fault
@@ -76,26 +77,35 @@ class Plan:
 
 
 def checked(options: Options) -> Options:
-    """The same. Raises ``TypeError`` or ``ValueError`` for what makes no sense, whatever the body is."""
+    """The same, read. Raises ``TypeError`` or ``ValueError`` for what makes no sense, whatever the body is."""
     workers, exhaustive = options.workers, options.exhaustive
     if type(workers) is not int or workers < 1:
-        raise ValueError(f"explore(workers={workers!r}): a number of workers, 1 or more")
+        raise ValueError(f"explore(workers={shown(workers)}): a number of workers, 1 or more")
     if exhaustive is not None:
         if options.processes or options.strategies or options.faults is not None or options.kills or options.cancel:
             raise TypeError(
                 "explore(exhaustive=…) is systematic: it takes no strategies, faults, cancel, kills or processes"
             )
         if type(exhaustive) is not int or exhaustive < 0:
-            raise ValueError(f"explore(exhaustive={exhaustive!r}): a number of deviations, 0 or more")
+            raise ValueError(f"explore(exhaustive={shown(exhaustive)}): a number of deviations, 0 or more")
     for name, strategy in options.strategies.items():
         if not isinstance(strategy, SearchStrategy):
             raise TypeError(
-                f"explore({name}={strategy!r}): a further keyword is an argument's strategy, such as "
-                f"{name}=st.just({strategy!r})"
+                f"explore({told(name)}={shown(strategy)}): a further keyword is an argument's strategy, such as "
+                f"{told(name)}=st.just({shown(strategy)})"
             )
+        if not is_name(name):
+            raise TypeError(f"explore({told(name)}=…): a further keyword is the name of an argument of the test")
+    for name, switch in (("cancel", options.cancel), ("processes", options.processes)):
+        if not isinstance(switch, bool):
+            raise TypeError(f"explore({name}={shown(switch)}): must be True or False")
+    if isinstance(options.kills, str | bytes):
+        raise TypeError(f"explore(kills={shown(options.kills)}): must be True or False, or a list of signals")
     if not isinstance(options.kills, bool) and not options.processes:
         raise TypeError("explore(kills=[…]) names signals: it needs processes=True; elsewhere it is kills=True")
-    return options
+    # Read now: what is refused when the function is decorated stands in the frames of `explore()`.
+    kills = default_signals(options.kills) if options.processes else options.kills
+    return replace(options, faults=fault_strategy(options.faults), kills=kills)
 
 
 def planned(function: Callable[..., Any], options: Options) -> Plan:

@@ -15,6 +15,7 @@ from typing import Any
 
 from fake_server.faults import Fault
 from fake_server.policy import Policy
+from fake_server.secrecy import discreet, shown
 from pytest_claude_tokens.simulation.schedule import Deviation, PlannedFault, Schedule
 
 __all__ = ["PREFIX", "BadToken", "Replay"]
@@ -67,10 +68,11 @@ class Replay:
         return Policy.from_dict(self.policy)
 
     @classmethod
+    @discreet
     def read(cls, text: str) -> Replay:
         """The replay behind ``text``. Raises :class:`BadToken`."""
         if not text.startswith(PREFIX):
-            raise BadToken(f"{text!r} is not a replay token of this version, which begins with {PREFIX}")
+            raise BadToken(f"{shown(text)} is not a replay token of this version, which begins with {PREFIX}")
         try:
             data = base64.b64decode(text[len(PREFIX) :] + "=" * (-len(text[len(PREFIX) :]) % 4), b"-_", validate=True)
             stream = zlib.decompressobj()
@@ -98,7 +100,9 @@ class Replay:
                 example=example,
             )
         except (ValueError, TypeError, zlib.error):
-            raise BadToken(f"{text!r} is damaged: copy the whole token, with every letter, from the report") from None
+            raise BadToken(
+                f"{shown(text)} is damaged: copy the whole token, with every letter, from the report"
+            ) from None
 
 
 def _encoded(data: bytes) -> str:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from fake_server.faults import Fault
+from fake_server.secrecy import shown
 from pytest_claude_tokens.search.hypothesis_engine import IntegerStrategy
 from pytest_claude_tokens.simulation.schedule import (
     DELAYS,
@@ -107,9 +108,14 @@ def schedules(
 
     With ``processes`` time is real: there are no slow legs and no early timers. ``signals`` are those that kill.
     """
-    if faults is not None and not isinstance(faults, SearchStrategy):
-        for fault in faults:
-            if not isinstance(fault, Fault):
-                raise TypeError(f"explore(faults=[{fault!r}]): a fault is a value, such as Fault.RESET")
-        faults = st.sampled_from(list(faults)) if faults else None
-    return _Schedules(workers, faults, deaths, signals, processes=processes)
+    return _Schedules(workers, fault_strategy(faults), deaths, signals, processes=processes)
+
+
+def fault_strategy(faults: Sequence[Fault] | SearchStrategy[Fault] | None) -> SearchStrategy[Fault] | None:
+    """What ``explore(faults=…)`` was given, as a strategy. Raises ``TypeError`` for what is no fault."""
+    if faults is None or isinstance(faults, SearchStrategy):
+        return faults
+    for fault in faults:
+        if not isinstance(fault, Fault):
+            raise TypeError(f"explore(faults=[{shown(fault)}]): a fault is a value, such as Fault.RESET")
+    return st.sampled_from(list(faults)) if faults else None

@@ -69,8 +69,8 @@ def test_commands_can_come_on_standard_input_and_passwords_in_hexadecimal(keycha
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "unknown command ''; it knows find-generic-password, add-generic-password, delete-generic-password"),
-        (("unlock-keychain",), "unknown command 'unlock-keychain'"),
+        ((), "unknown command: it knows find-generic-password, add-generic-password, delete-generic-password"),
+        (("unlock-keychain",), "unknown command: it knows"),
         ((*ADD, "-w"), "-w needs a value"),
         (("find-generic-password", "-s"), "-s needs a value"),
         ((*ADD, "-X", "zz"), "-X needs hexadecimal digits"),

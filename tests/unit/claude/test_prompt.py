@@ -155,7 +155,7 @@ def test_an_unknown_dialect_is_refused(world):
     """Exit 2, with the three names."""
     done = world.run(CLAUDE_TOKENS_DIALECT="3.0")
     assert done.status == 2
-    assert "CLAUDE_TOKENS_DIALECT=3.0: choose one of 1.0, 2.1.123, 2.1.330" in done.err
+    assert "CLAUDE_TOKENS_DIALECT names no dialect: choose one of 1.0, 2.1.123, 2.1.330" in done.err
 
 
 def test_options_that_change_nothing_are_accepted(ready):

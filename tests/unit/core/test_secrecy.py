@@ -155,6 +155,6 @@ def test_the_traffic_is_what_it_should_be() -> None:
             world.run(world.begin(odd(which, secret)), Answer())
     text = world.sink.getvalue()
     assert (text.count('"unknown"') > 10, text.count('"at#1"') > 3, text.count('"rt#1"') > 3) == (True, True, True)
-    assert "[token]" in text
+    assert "[an access token of " in text
     answer = world.refresh(world.server.authority.grants[-1].refresh[-1].secret)
     assert any(TOKEN.search(e.data.decode()) for e in answer.effects if isinstance(e, Piece))

@@ -16,7 +16,8 @@ import fake_server
 from fake_server.clock import Clock, stopwatch
 from fake_server.protocol.actors import WORKER, actor_of
 from fake_server.protocol.wire import Request, split_prefix
-from fake_server.tokens import LENGTH, TOKEN, TokenKind, label, mint, redact
+from fake_server.secrecy import redact
+from fake_server.tokens import LENGTH, TOKEN, TokenKind, label, mint
 
 ROOT = Path(fake_server.__file__).parent
 EDGES = {"clock.py", "__main__.py", "serve", "transports"}
@@ -53,8 +54,8 @@ def test_a_label_says_kind_and_generation() -> None:
     ("text", "safe"),
     [
         ("/v1/messages", "/v1/messages"),
-        (f"/x/{mint('access', 'test', 1)}?y", "/x/[token]?y"),
-        ("sk-ant-api03-abc_DEF-1.sk-ant-ort01-x", "[token].[token]"),
+        (f"/x/{mint('access', 'test', 1)}?y", "/x/[an access token of 108 characters]?y"),
+        ("sk-ant-api03-abc_DEF-1.sk-ant-ort01-x", "[an API key of 22 characters].[a refresh token of 14 characters]"),
     ],
 )
 def test_what_looks_like_a_token_is_redacted(text: str, safe: str) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import sqlite3
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -321,13 +322,13 @@ def test_a_later_login_takes_the_store_over(tokens):
     assert [grants[name]["stores"] for name in ("g#1", "g#2")] == [[], ["lambda"]]
 
 
-def test_what_looks_like_a_token_in_a_name_is_not_told(tokens):
-    """The name of a file is journalled; a token in it is not."""
+def test_a_token_in_the_place_of_a_path_is_refused_and_not_told(tokens):
+    """The name of a file is journalled; a token is none."""
     account = tokens.account()
-
-    tokens.watch_store(f"/nowhere/{account.access_token}", account)
-
-    assert tokens.history.noted("store")[0].get("store") == "[token]"
+    for path in (account.refresh_token, Path("/nowhere", account.access_token)):
+        with pytest.raises(ValueError, match=r"watch_store\(.*\[an? \w+ token of 108 characters\]"):
+            tokens.watch_store(path, account)
+    assert not tokens.history.noted("store")
 
 
 def test_a_slow_client_has_its_store_settled(monkeypatch):

@@ -1,0 +1,267 @@
+"""What is a name, and what is a secret that was pasted where a name is wanted. Decided here, and nowhere else.
+
+A *secret* is, anywhere in a text:
+
+* what begins with ``sk-``: Anthropic's tokens and keys, and those of others;
+* a JWT (RFC 7519): ``eyJ…``, a dot, and more of the kind;
+* 20 or more characters in a row of hex, or of base64 (RFC 4648, either alphabet), without a word in them.
+
+*A word* is four or more letters in one case (the first may be a capital), with a vowel and a consonant and no five
+consonants in a row; what is not such a letter ends it, so that ``testPool_neverSpends`` has four. Random letters hold a
+word by chance, and a name holds more than words. So each 20 characters in a row are looked at: they are taken for
+random where words make up less than three quarters of their letters and digits, and outside of words they change three
+times or more between small letter, capital and digit, which names rarely do; and where words make up less than two
+fifths, and nothing separates their parts. Random base64 is missed about once in 100 at 20 characters, in 1,000 at 28,
+in 10,000 at 40; hex never.
+
+Names in spite of that: a UUID (an identifier, in sessions and requests), and a replay token ``ct1-…``, which holds a
+schedule and no secret.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+__all__ = ["clean", "discreet", "discreet_class", "is_name", "is_path", "redact", "shown", "told"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C")
+
+SHORTEST = 20
+"""Characters of the shortest stretch of hex or base64 that is taken for a secret."""
+
+_WORDS_SHARE = 0.75
+_FEW_WORDS = 0.4
+_SEAMS = 3
+_SHOWN_LENGTH = 500
+"""Characters of one value that an error repeats."""
+_TOLD_LENGTH = 2000
+"""Characters of a whole message, whatever it repeats."""
+
+_TOKEN = re.compile(r"(?:(?<![A-Za-z0-9])sk-|sk-ant-(?=[a-z]{3}\d\d-))[\w+=-]+")
+_JWT = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*){1,4}")
+_RUN = re.compile(r"(?:(?<![\w-])ct1-[\w-]*)|[A-Za-z0-9+/_=%-]{20,}")
+_SUSPICIOUS = re.compile(r"sk-|eyJ|[A-Za-z0-9+/_=%-]{20}")
+_HEX = re.compile(r"[0-9a-fA-F]{20,}")
+_SLASHED = re.compile(r"(?<![\w%-])[A-Za-z0-9+]*/[A-Za-z0-9+/]+={0,2}(?![\w%-])")
+_FOLDER = re.compile(r"[a-z]+[0-9]*|[A-Z][a-z]{4,}")
+_UUID = re.compile(r"(?<![0-9a-fA-F])[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?![0-9a-fA-F])")
+_PIECE = re.compile(r"[A-Z]?[a-z]{3,}|[A-Z]{4,}(?![a-z])")
+_VOWEL = re.compile(r"[aeiouy]", re.IGNORECASE)
+_CONSONANT = re.compile(r"[^aeiou]", re.IGNORECASE)
+_MUMBLE = re.compile(r"[^aeiouy]{5}", re.IGNORECASE)
+_SEAM = re.compile(r"(?<=[a-z])[A-Z0-9]|(?<=[A-Z])[0-9]|(?<=[0-9])[A-Za-z]")
+_TOLD = re.compile(r"\[[^\]'\"]+ of \d+ characters\]")
+_QUOTED = re.compile(rf"""(['"])({_TOLD.pattern})\1""")
+_KINDS = (
+    ("sk-ant-ort", "a refresh token"),
+    ("sk-ant-oat", "an access token"),
+    ("sk-ant-api", "an API key"),
+    ("sk-", "a secret key"),
+    ("eyJ", "a JWT"),
+)
+
+
+def redact(text: str) -> str:
+    """``text`` with the kind and the length of each secret in its place: ``[a refresh token of 108 characters]``."""
+    if _SUSPICIOUS.search(text) is None:
+        return text
+    text = _TOKEN.sub(_named, text)
+    text = _JWT.sub(_named, text)
+    text = _SLASHED.sub(_without_slashed, text)
+    return _RUN.sub(_without_opaque, text)
+
+
+def is_name(text: str) -> bool:
+    """Whether no secret is in ``text``: it may be repeated, and stand in a history."""
+    return redact(text) == text
+
+
+def is_path(text: str) -> bool:
+    """Whether ``text`` may be a file's: no token is in it, and it is more than one secret.
+
+    Folders that are named by a checksum are usual, so that hex or base64 within a longer path is no reason to refuse
+    it, only not to print it.
+    """
+    return not (_TOKEN.search(text) or _JWT.search(text) or _TOLD.fullmatch(redact(text)))
+
+
+def shown(value: object) -> str:
+    """``value`` as an error quotes it: its ``repr``, at most 500 characters, or a secret's kind and length."""
+    return _clipped(_unquoted(redact(_text(value))), _SHOWN_LENGTH)
+
+
+def told(text: str) -> str:
+    """A message without secrets, of at most 2,000 characters: its beginning and its end."""
+    return _clipped(_unquoted(redact(text)), _TOLD_LENGTH)
+
+
+def clean(value: Any) -> Any:
+    """``value``, as JSON has it, with every text in it redacted, names of members too."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {clean(name): clean(member) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(clean, value))
+    return value
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        text = value.decode("latin-1")
+        return repr(value) if is_name(text) else repr(redact(text))
+    return repr(redact(value)) if isinstance(value, str) else repr(value)
+
+
+def _clipped(text: str, length: int) -> str:
+    if len(text) <= length:
+        return text
+    left = (length - 1) // 2
+    return f"{text[:left]}…{text[-left:]}"
+
+
+def _unquoted(text: str) -> str:
+    """Kind and length are no quotation."""
+    return _QUOTED.sub(r"\2", text)
+
+
+def _named(found: re.Match[str]) -> str:
+    text = found.group()
+    kind = next(kind for begin, kind in _KINDS if text.startswith(begin))
+    return f"[{kind} of {len(text)} characters]"
+
+
+def _without_opaque(found: re.Match[str]) -> str:
+    text = found.group()
+    if text.startswith("ct1-"):
+        return text
+    return "/".join(_opaque(part) or part for part in text.split("/"))
+
+
+def _without_slashed(found: re.Match[str]) -> str:
+    """Base64 itself has a slash, once in 64 signs: what lies beside a piece of it, and is no name, belongs to it."""
+    safe: list[str] = []
+    for named, group in itertools.groupby(found.group().split("/"), _is_folder):
+        parts = list(group)
+        joined = "/".join(parts)
+        dense = len(joined) > 6 * (len(parts) - 1)  # many slashes are a path's
+        if named or any(map(_HEX.fullmatch, parts)) or not (dense or any(map(_opaque, parts))):
+            safe.append(joined)
+        else:
+            safe.append(_opaque(joined) or joined)
+    return "/".join(safe)
+
+
+def _is_folder(part: str) -> bool:
+    return _FOLDER.fullmatch(part) is not None and sum(_worded(part)) >= _WORDS_SHARE * len(part)
+
+
+@functools.lru_cache(maxsize=512)
+def _opaque(text: str) -> str:
+    """Kind and length of ``text``, where it is hex or base64 without a word; else nothing."""
+    if len(text) < SHORTEST:
+        return ""
+    if _HEX.search(text) is None and not _wordless(text):
+        return ""
+    kind = "hex" if _HEX.fullmatch(text) else "base64"
+    return f"[{kind} of {len(text)} characters]"
+
+
+def _wordless(text: str) -> bool:
+    worded, seams = _worded(text), bytearray(len(text))
+    for uuid in _UUID.finditer(text):
+        worded[uuid.start() : uuid.end()] = b"\1" * len(uuid.group())
+    for seam in _SEAM.finditer(text):
+        seams[seam.start()] = not worded[seam.start()]
+    for at in range(len(text) - SHORTEST + 1):
+        window = slice(at, at + SHORTEST)
+        share, changes = sum(worded[window]) / max(1, sum(map(str.isalnum, text[window]))), sum(seams[window])
+        if (share < _WORDS_SHARE and changes >= _SEAMS) or (share < _FEW_WORDS and text[window].isalnum()):
+            return True
+    return False
+
+
+def _worded(text: str) -> bytearray:
+    """For each character of ``text``, whether it is in a word."""
+    worded = bytearray(len(text))
+    for piece in _PIECE.finditer(text):
+        letters = piece.group()
+        if _VOWEL.search(letters) and _CONSONANT.search(letters) and not _MUMBLE.search(letters):
+            worded[piece.start() : piece.end()] = b"\1" * len(letters)
+    return worded
+
+
+# Entries.
+
+
+def discreet(function: Callable[P, R], *, always: tuple[type[Exception], ...] = ()) -> Callable[P, R]:
+    """An entry that a person calls: where it was given a secret, no error repeats it, and no frame shows it.
+
+    ``pytest --showlocals`` prints the arguments and locals of every frame of a traceback. Where an argument holds a
+    secret (or is so long that it would be clipped), or the error tells of one, the frames below the entry are taken
+    off the error, its text is redacted, and the entry's own frame has forgotten its arguments. Any other error passes
+    as it is; but those in ``always`` lose their frames always, as those hold what nobody handed over as an argument.
+    """
+
+    @functools.wraps(function)
+    def entry(*args: P.args, **kwargs: P.kwargs) -> R:
+        __tracebackhide__ = True
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            if not (isinstance(error, always) or _delicate([*args, kwargs]) or _TOLD.search(str(error))):
+                raise
+            refused = _without_secrets(error)
+        del args, kwargs
+        raise refused from None
+
+    return entry
+
+
+def discreet_class(cls: type[C]) -> type[C]:
+    """Make each public method of a class, and its ``__init__``, :func:`discreet`."""
+    for name, member in list(vars(cls).items()):
+        if name.startswith("_") and name != "__init__":
+            continue
+        if isinstance(member, classmethod | staticmethod):
+            setattr(cls, name, type(member)(discreet(member.__func__)))
+        elif callable(member) and not isinstance(member, type):
+            setattr(cls, name, discreet(member))
+    return cls
+
+
+def _delicate(value: object, depth: int = 3) -> bool:
+    """Whether ``value`` is, or holds, a secret or a text that is too long to be repeated."""
+    if hasattr(value, "__fspath__"):
+        value = value.__fspath__()
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    if isinstance(value, str):
+        return len(value) > _SHOWN_LENGTH or not is_name(value)
+    if isinstance(value, Mapping):
+        value = [*value, *value.values()]
+    return (
+        depth > 0 and isinstance(value, list | tuple | set | frozenset) and any(_delicate(v, depth - 1) for v in value)
+    )
+
+
+def _without_secrets(error: Exception) -> Exception:
+    """The same error without frames, without what it came from, and with a text that may be printed."""
+    error.args = tuple(told(value) if isinstance(value, str) else value for value in error.args)
+    if isinstance(error, OSError):
+        for name in ("filename", "filename2"):
+            if isinstance(value := getattr(error, name), str):
+                setattr(error, name, told(value))
+    if not is_name(str(error)):  # it makes its text of something else
+        error = ValueError(told(str(error)))
+    notes = getattr(error, "__notes__", None)
+    if notes is not None:
+        notes[:] = map(told, notes)
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

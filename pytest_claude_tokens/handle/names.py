@@ -1,0 +1,36 @@
+"""The names that a handle is given, checked: none is a secret that was pasted in a name's place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from fake_server.secrecy import is_name, is_path, shown
+
+__all__ = ["host_names", "path_of", "worker_name"]
+
+
+def worker_name(name: str) -> str:
+    """The same. Raises ``ValueError``."""
+    if not (isinstance(name, str) and name and is_name(name)):
+        raise ValueError(f"worker({shown(name)}): a worker has a name, such as w0")
+    return name
+
+
+def host_names(hosts: str | Iterable[str]) -> tuple[str, ...]:
+    """One name, or several. Raises ``ValueError``."""
+    names = (hosts,) if isinstance(hosts, str) else tuple(hosts)
+    for name in names:
+        if not (isinstance(name, str) and name and is_name(name)):
+            raise ValueError(f"hosts=[{shown(name)}]: must be a list of host names")
+    return names
+
+
+def path_of(config_dir: str | os.PathLike[str] | None) -> str | None:
+    """One folder, or several joined by ``os.pathsep``. Raises ``ValueError``."""
+    if config_dir is None:
+        return None
+    path = os.fspath(config_dir)
+    if not is_path(path):
+        raise ValueError(f"config_dir={shown(path)}: must be the path of a folder")
+    return path

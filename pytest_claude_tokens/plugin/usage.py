@@ -1,0 +1,54 @@
+"""Usage errors of the plugin: their text says everything, and no frame under them shows a value that a user pasted.
+
+The service's rule for secrets is imported when it is first needed: loading the plugin stays cheap.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import pytest
+
+__all__ = ["discreet_usage", "shown", "told"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def discreet_usage(function: Callable[P, R]) -> Callable[P, R]:
+    """:func:`fake_server.secrecy.discreet`, where a :class:`pytest.UsageError` always loses its frames.
+
+    ``pytest --showlocals`` would print them, and with them the values of a marker or of an option.
+    """
+
+    @functools.cache
+    def discreet() -> Callable[P, R]:
+        from fake_server import secrecy
+
+        return secrecy.discreet(function, always=(pytest.UsageError,))
+
+    @functools.wraps(function)
+    def entry(*args: P.args, **kwargs: P.kwargs) -> R:
+        __tracebackhide__ = True
+        try:
+            return discreet()(*args, **kwargs)
+        finally:
+            del args, kwargs  # this frame stays in the traceback, and must show nothing either
+
+    return entry
+
+
+def shown(value: object) -> str:
+    """``value`` as an error quotes it: a secret's kind and length in its place."""
+    from fake_server import secrecy
+
+    return secrecy.shown(value)
+
+
+def told(text: str) -> str:
+    """A message without secrets."""
+    from fake_server import secrecy
+
+    return secrecy.told(text)

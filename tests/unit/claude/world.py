@@ -118,7 +118,7 @@ class World:
 
     def login(self, config: Path | None = None, *, expires: Any = 0, scope: Any = ("user:inference",), **more: Any):
         """A new grant whose credentials are in the store; the access token has ended where ``expires`` is past."""
-        grant = self.server.login("alice")
+        grant = self.server.grant("alice")
         entry = {
             "accessToken": grant.access[0].secret,
             "refreshToken": grant.refresh[0].secret,

@@ -75,3 +75,17 @@ def test_the_architecture_is_short():
 def test_tests_are_no_packages():
     """They are imported by path, so that two files of one name don't hide each other."""
     assert sorted(TESTS.rglob("__init__.py")) == []
+
+
+@in_checkout
+def test_each_module_that_the_architecture_names_is_there():
+    """`judge/history` is a file or a folder of one of the packages; a star stands for several."""
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([a-z_]+(?:/[a-z_*]+)+)`", text))
+    assert len(named) > 10
+    lost = {
+        name
+        for name in named
+        if not any(list((ROOT / place).glob(name + ending)) for place in ("", *PACKAGES) for ending in ("", ".py"))
+    }
+    assert lost == set()

@@ -37,8 +37,9 @@ class Journal:
             seq=0, t=0.0, actor=SERVICE, type="header", f="header", data={"clock": clock_facts, **clean(header)}
         )
         self.events: list[Event] = []
-        # Who reads the file without the note `end` knows that its writer was killed, or is still at work.
-        self._write(replace(self.header, data={**self.header.data, "ends": True}))
+        if sink is not None:
+            # A reader of the file that misses the note `end` knows that its writer was killed, or is still at work.
+            self._write(replace(self.header, data={**self.header.data, "ends": True}))
 
     def time(self, posix: float) -> float:
         """A time of the service's clock as the journal tells it: seconds since the journal was opened."""

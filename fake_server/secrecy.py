@@ -26,7 +26,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["clean", "discreet", "discreet_class", "is_name", "is_path", "redact", "shown", "told"]
+__all__ = ["clean", "cleaned", "discreet", "discreet_class", "is_name", "is_path", "redact", "shown", "told"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -219,13 +219,20 @@ def discreet(function: Callable[P, R], *, always: tuple[type[Exception], ...] = 
         try:
             return function(*args, **kwargs)
         except Exception as error:
-            if not (isinstance(error, always) or _delicate([*args, kwargs]) or _TOLD.search(str(error))):
+            refused = cleaned(error, [*args, kwargs], always)
+            if refused is None:
                 raise
-            refused = _without_secrets(error)
         del args, kwargs
         raise refused from None
 
     return entry
+
+
+def cleaned(error: Exception, arguments: list[object], always: tuple[type[Exception], ...] = ()) -> Exception | None:
+    """What :func:`discreet` raises in place of ``error``; ``None``: it may pass as it is."""
+    if isinstance(error, always) or _delicate(arguments) or _TOLD.search(str(error)):
+        return _without_secrets(error)
+    return None
 
 
 def discreet_class(cls: type[C]) -> type[C]:

@@ -87,7 +87,7 @@ class Watchdog:
                 stuck_at = [(record.name, where(record)) for record in world.outsiders()]
                 alone = not world.give_up(stuck_at) and world.root.ident == threading.main_thread().ident
                 if alone and self._before is not None and _SIGNAL is not None:
-                    # The body itself is stuck, in a call that only a signal can end; only the main thread handles signals.
+                    # The body itself is stuck, in a call that only a signal can end; the main thread handles those.
                     world.give_up_root()
                     signal.pthread_kill(world.root.ident, _SIGNAL)
 

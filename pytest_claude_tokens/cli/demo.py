@@ -252,7 +252,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens demo")
 
 
 def _replay(token: str) -> int:
-    """Replay ``token`` and print the result; returns 0 for a double-spend, else 1. A bad token raises ``ValueError``."""
+    """Replay ``token`` and print the result; returns 0 for a double-spend, else 1. Raises ``ValueError``."""
     Replay.read(token)
     result = search(Dispatcher, 1, replay=token)
     if isinstance(result.error, ValueError):  # the token belongs to another test

@@ -1,4 +1,4 @@
-"""``claude-tokens check``: the verdict on a history file, the same that its run gave."""
+"""``claude-tokens check``: judges a history file; the verdict is the same as that of its run."""
 
 from __future__ import annotations
 

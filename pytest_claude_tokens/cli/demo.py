@@ -1,7 +1,7 @@
-"""``claude-tokens demo``: a small dispatcher with a race, searched as a test would be, and its repaired twin.
+"""``claude-tokens demo``: searches a small dispatcher with a race, as a test would, and its repaired twin.
 
-Everything that is printed comes from the two searches: the story from the journal of the failing schedule, the figures
-from what was counted. No network, no configuration, no file but the one that ``--history`` names.
+All output comes from the two searches: the story from the journal of the failing schedule, the figures from the tally.
+It uses no network and no configuration, and writes no file except the one that ``--history`` names.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ if TYPE_CHECKING:
 __all__ = ["Dispatcher", "Repaired", "Searched", "main", "search", "show"]
 
 TWIN_SCHEDULES = 300
-"""Schedules under which the repaired twin has to be spared."""
+"""Schedules under which the repaired twin must pass."""
 MAX_SCHEDULES = 3000
-"""Schedules in which the bug has to be found."""
+"""Schedules within which the bug must be found."""
 TOKEN_URL = "https://platform.claude.com/v1/oauth/token"
 _WORKERS = 2
 
 
 class Dispatcher:
-    """Hands out the bearer of one login. The worker that finds it expired gets a new one."""
+    """Hands out the bearer of one login. A worker that finds it expired refreshes it."""
 
     def __init__(self, credentials: Mapping[str, Any]) -> None:
         login = credentials["claudeAiOauth"]
@@ -61,7 +61,7 @@ class Dispatcher:
 
     async def bearer(self) -> str:
         if self.busy:
-            await asyncio.sleep(2)  # another worker refreshes, and will be done by then
+            await asyncio.sleep(2)  # the planted bug: it assumes that another worker's refresh is done by then
         if time.time() >= self.expires:
             self.busy = True
             request = {"grant_type": "refresh_token", "refresh_token": self.refresh}
@@ -75,7 +75,7 @@ class Dispatcher:
 
 
 class Repaired(Dispatcher):
-    """Waits for as long as it takes, and then looks again."""
+    """Waits for another worker's refresh with a lock, then checks the expiry again."""
 
     def __init__(self, credentials: Mapping[str, Any]) -> None:
         super().__init__(credentials)
@@ -91,7 +91,7 @@ class Repaired(Dispatcher):
 
 @dataclass(slots=True)
 class Searched:
-    """The result of a search. ``error``: what a test would have failed with; ``evidence``: what came with it."""
+    """The result of a search. ``error``: the exception that a test would raise; ``evidence``: its evidence."""
 
     report: Report = field(default_factory=Report)
     error: Exception | None = None
@@ -113,7 +113,7 @@ def search(
         login = claude_tokens.account(expired=True)
         await workers(dispatcher(login.credentials).bearer)
 
-    # Hypothesis files its examples by a test's name; here it keeps none, but two names are clearer.
+    # Hypothesis stores examples by the test's name. Here it stores none, but distinct names are clearer.
     test.__qualname__ = f"test_{dispatcher.__name__}"
     explored = settings(max_examples=schedules, database=None, phases=_PHASES)(explore(workers=_WORKERS)(test))
     result = Searched()
@@ -139,33 +139,33 @@ def _run(explored: Callable[[], None], context: ExplorationContext) -> Exception
     CONTEXT.set(context)
     try:
         explored()
-    except Exception as error:  # noqa: BLE001 - any error is a result, which is printed
+    except Exception as error:  # noqa: BLE001 - any error is a result to print
         return error
     return None
 
 
 @contextmanager
 def _nothing_kept() -> Iterator[None]:
-    """Let Hypothesis write into a folder that is removed, not into one below the current folder."""
+    """In the block, Hypothesis writes into a temporary folder, not into one below the current folder."""
     with tempfile.TemporaryDirectory(prefix="claude-tokens-") as folder, storing_in(folder):
         yield
 
 
 def _command() -> str:
-    """How this command is run again from here, for a shell."""
+    """The shell command that runs this command again from the current folder."""
     name = sys.argv[0]
     if os.path.basename(name).startswith("claude-tokens") and os.access(name, os.X_OK):
         return f"{shlex.quote(name)} demo"
     return f"{shlex.quote(sys.executable)} -m pytest_claude_tokens demo"
 
 
-# What is printed.
+# Output.
 
 
 def show(planted: type[Dispatcher], twin: type[Dispatcher], *, history: IO[str] | None = None) -> int:
-    """Search both and tell what came of it. The exit status: 0 where the first was caught and the second spared.
+    """Search both and print the results. Returns the exit status: 0 if the first failed and the second passed.
 
-    The failing history goes into ``history``, a text file.
+    The failing history is written to ``history``, a text file.
     """
     _say("Two workers share one login, whose access token has expired. Both ask this dispatcher for a bearer:")
     _code(planted)
@@ -197,7 +197,7 @@ def _tell_default_order(result: Searched) -> None:
 
 
 def _tell_planted(result: Searched) -> bool:
-    """The story of a double-spend. Returns whether there was one."""
+    """Print the story of a double-spend. Returns whether there was one."""
     if not isinstance(result.error, DoubleSpend) or result.evidence is None:
         _say(f"No double-spend in {result.report.text()} ({result.seconds:.1f} s){_otherwise(result) or '.'}")
         return False
@@ -252,9 +252,9 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens demo")
 
 
 def _replay(token: str) -> int:
-    """Show what happens under that schedule: 0 if it is the double-spend, else 1. Raises ``ValueError``."""
+    """Replay ``token`` and print the result; returns 0 for a double-spend, else 1. Raises ``ValueError``."""
     Replay.read(token)
     result = search(Dispatcher, 1, replay=token)
-    if isinstance(result.error, ValueError):  # made for another test
+    if isinstance(result.error, ValueError):  # the token belongs to another test
         raise result.error
     return 0 if _tell_planted(result) else 1

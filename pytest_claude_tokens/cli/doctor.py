@@ -1,4 +1,4 @@
-"""``claude-tokens doctor``: what this machine can run, and what it would skip. It changes nothing."""
+"""``claude-tokens doctor``: lists what works on this machine and what is missing. It changes nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAME_COLUMNS = 26
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: what was looked for, whether it is there, and what follows from that."""
+    """One line: the thing looked for, whether it is there, and the consequence."""
 
     name: str
     there: bool
@@ -35,7 +35,7 @@ EXTRAS: dict[str, tuple[str, str]] = {
     "freezegun": ("freezegun", "lets the service follow freeze_time"),
     "proxy": ("trustme", "serves clients that insist on the real hosts and TLS"),
 }
-"""Of each extra: the distribution that it brings, and what for."""
+"""For each extra: the distribution that it installs, and the purpose."""
 
 BYPASSES: dict[str, str] = {
     "aiodns": "looks names up by itself",
@@ -49,7 +49,7 @@ BYPASSES: dict[str, str] = {
     "tls-client": "is a client in Go",
     "uvloop": "opens connections in libuv; explored tests run on the simulated loop all the same",
 }
-"""Distributions that reach the network without Python's ``socket``, where the guard can't see them."""
+"""Distributions that reach the network without Python's ``socket``, so that the guard can't see them."""
 
 _PROGRAMS = {
     "node": "clients in JavaScript",
@@ -59,7 +59,7 @@ _PROGRAMS = {
 
 
 def findings() -> Iterator[tuple[str, list[Finding]]]:
-    """Everything, under its headings."""
+    """All findings, by heading."""
     yield "Runs", list(_basics())
     yield "Extras", [_extra(name) for name in EXTRAS]
     yield "Programs", [*map(_program, _PROGRAMS), _namespaces()]
@@ -87,7 +87,7 @@ def _extra(name: str) -> Finding:
         return Finding(name, True, f"{distribution} {version}: {purpose}")
     needed = name == "httpx2" and importlib.util.find_spec("httpx2") is not None
     urgent = "; httpx2 is installed, so the fixtures refuse to work without it" if needed else ""
-    # The command first, so that it stands on one line and can be copied.
+    # The command comes first, so that it stays on one line and can be copied.
     return Finding(name, False, f'pip install "pytest-claude-tokens[{name}]" ({purpose}{urgent})')
 
 
@@ -99,7 +99,7 @@ def _program(name: str) -> Finding:
 
 
 def _namespaces() -> Finding:
-    """Whether a network namespace without a route out can be made by an ordinary user."""
+    """Whether an ordinary user can create a network namespace without a route out."""
     obstacle = namespace.obstacle("--net")
     if obstacle is None:
         return Finding("user namespaces", True, "a program can be run where no route leads out")
@@ -128,7 +128,7 @@ def _section(heading: str, found: Iterable[Finding]) -> Iterator[str]:
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens doctor") -> int:
-    """Print all findings. The exit status is 0: what is missing is not an error."""
+    """Print all findings. The exit status is always 0: a missing part is not an error."""
     parser = PlainParser(
         prog=prog, description="Say what this machine can run, and what it would skip.", epilog="Exit status: 0."
     )

@@ -1,6 +1,6 @@
-"""``claude-tokens`` again, inside a network namespace without a route out.
+"""Restarts ``claude-tokens`` inside a network namespace without a route out.
 
-``python -m pytest_claude_tokens.cli.isolate ARGUMENTS``, in a new namespace, is ``claude-tokens ARGUMENTS``.
+``python -m pytest_claude_tokens.cli.isolate ARGUMENTS``, run in a new namespace, acts as ``claude-tokens ARGUMENTS``.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _NEEDS = "a real claude runs only in a network namespace without a route out"
 
 
 class Forbidden(Exception):
-    """This machine does not allow such a namespace; the text says why, in one sentence."""
+    """This machine does not allow such a namespace; the message says why, in one sentence."""
 
 
 def enter(arguments: Sequence[str]) -> NoReturn:
-    """Become ``claude-tokens ARGUMENTS`` in a namespace of its own. Raises :class:`Forbidden`.
+    """Replace this process by ``claude-tokens ARGUMENTS`` in a new namespace. Raises :class:`Forbidden`.
 
-    This very process, so that signals, terminal and exit status are those of what runs inside.
+    ``exec`` and not a child process, so that signals, terminal and exit status are those of the inner command.
     """
     if os.environ.get(namespace.ISOLATED):
         raise Forbidden(f"{_NEEDS}, and the one that was made for it has a route")
@@ -38,11 +38,11 @@ def enter(arguments: Sequence[str]) -> NoReturn:
     program, *flags = namespace.unshare("--net")
     again = [program, *flags, sys.executable, "-m", "pytest_claude_tokens.cli.isolate", *arguments]
     environment = {**os.environ, namespace.ISOLATED: "1"}
-    os.execve(shutil.which(program) or program, again, environment)  # noqa: S606 - a program, no shell line
+    os.execve(shutil.which(program) or program, again, environment)  # noqa: S606 - a program, not a shell line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """What :func:`enter` has become; returns the exit status."""
+    """The process that :func:`enter` starts in the namespace; returns the exit status."""
     from pytest_claude_tokens.cli.main import main as command
 
     try:

@@ -1,4 +1,4 @@
-"""``claude-tokens``: a table of commands, each a module with ``main(argv, *, prog)``, loaded when it is asked for."""
+"""``claude-tokens``: a table of commands, each a module with ``main(argv, *, prog)`` that is loaded when called."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ PROG = "claude-tokens"
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: its name, the module that runs it, what it does in a few words.
+    """One command: its name, its module, and its description.
 
-    ``prints``: it is of no use where standard output is closed.
+    ``prints``: it is useless, and so refused, if standard output is closed.
     """
 
     name: str
@@ -46,7 +46,7 @@ COMMANDS: tuple[Command, ...] = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit status: 0 valid, 1 violated, 2 usage, 3 unknown."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    first = _parser().parse_args(arguments[:1])  # all after the command is the command's own
+    first = _parser().parse_args(arguments[:1])  # the arguments after the command belong to it
     if first.version:
         print(f"{PROG} {importlib.metadata.version('pytest-claude-tokens')}")
         return 0
@@ -67,7 +67,7 @@ def _run(command: Command, arguments: list[str]) -> int:
         return _refuse_output(prog, "it is closed")
     try:
         try:
-            run = importlib.import_module(command.module).main  # the import takes a while, and can be interrupted, too
+            run = importlib.import_module(command.module).main  # the import is slow, and may be interrupted
             status: int = run(arguments, prog=prog)
             return status
         finally:  # `--help` does not return
@@ -75,7 +75,7 @@ def _run(command: Command, arguments: list[str]) -> int:
                 sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # `| head` has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         _discard_output()
         return 141
     except OSError:
@@ -92,7 +92,7 @@ def _refuse_output(prog: str, why: str) -> int:
 
 
 def _output_error() -> str:
-    """Why nothing can be written to standard output; empty where it can."""
+    """Why standard output can't be written to; empty if it can."""
     try:
         print(flush=True)
     except OSError as error:
@@ -101,7 +101,7 @@ def _output_error() -> str:
 
 
 def _discard_output() -> None:
-    """Point standard output at nothing, so that flushing the rest at exit raises no error."""
+    """Redirect standard output to the null device, so that flushing the rest at exit raises no error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,6 +1,6 @@
-"""``claude-tokens run -- CMD…``: any command's token traffic meets the fake service; then the verdict.
+"""``claude-tokens run -- CMD…``: runs a command whose token traffic goes to the fake service, and judges the history.
 
-The verdict is that of the history. The command's own exit status is printed, and proves nothing.
+The command's own exit status is printed, but does not affect the verdict.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _CALL_SECONDS = 0.5
-"""What a call takes, where ``--serialize`` does not say."""
+"""Seconds that a call takes without ``--serialize``."""
 _TOKEN_SECONDS = 0.5
-"""What a token request takes: long enough for processes that start together, and refresh, to overlap."""
+"""Seconds that a token request takes: long enough that processes which start together have overlapping refreshes."""
 _SIGNAL_GRACE_PERIOD_SECONDS = 2.0
-"""What a command that is to end gets after each signal, before it is killed."""
+"""Seconds between the signals that end a command, and before it is killed."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,31}")
 
 
@@ -139,10 +139,10 @@ def _whole_number(text: str) -> int:
 
 
 def _policy(options: argparse.Namespace) -> Policy:
-    """Calls take a while, as real ones do: those that are made together are open together.
+    """The policy of the run. Calls take a while, as real ones do, so that calls made together are open together.
 
-    A serialized call takes as long as the next one on its bearer has to wait for its start, so that the next one is
-    slower by just that, and the one after both is not.
+    A call takes as long as ``--serialize`` delays the next one on its bearer: then two calls made together overlap, and
+    the second is slower by exactly that time, but a call after both is not.
     """
     try:
         policy = Policy.preset(options.policy)
@@ -246,7 +246,7 @@ def _environment(tokens: ClaudeTokens, options: argparse.Namespace) -> Mapping[s
 
 
 def _attend(tokens: ClaudeTokens, command: Sequence[str], environment: Mapping[str, str], timeout: float | None) -> int:
-    """Run the command to its end, or end it. Returns its exit status; leaves nothing running in its group."""
+    """Run the command to its end, or end it. Returns its exit status; its process group is gone afterwards."""
     with supervise.caught_signals() as caught, closing(Reaper()) as reaper:
         try:
             program = ProcessGroup(command, reaper, env=dict(environment))
@@ -270,7 +270,7 @@ def _attend(tokens: ClaudeTokens, command: Sequence[str], environment: Mapping[s
 
 
 def _note_end(tokens: ClaudeTokens, program: str, why: str) -> None:
-    """Note that the command is about to be ended, and what it holds."""
+    """Note, before the command is ended, the reason, its open requests and its locks."""
     held = _held(tokens)
     with tokens.server.lock:
         tokens.server.journal.note("stuck", actor=program, why=f"{why}; it held {', '.join(held)}" if held else why)
@@ -278,7 +278,7 @@ def _note_end(tokens: ClaudeTokens, program: str, why: str) -> None:
 
 
 def _held(tokens: ClaudeTokens) -> list[str]:
-    """The open requests, and the locks of the login's folder."""
+    """The open requests, and the locks in the login's folder."""
     history = tokens.history.taken()
     held = [f"{request(history, op.invoke)} of {op}" for op in history.operations if op.end is None]
     folder = tokens.config_dir("a1")
@@ -287,9 +287,9 @@ def _held(tokens: ClaudeTokens) -> list[str]:
 
 
 def _note_kills(tokens: ClaudeTokens) -> None:
-    """Note which workers are about to be killed, so that the judge excuses what they lose by that.
+    """Note which workers are about to be killed, so that the judge excuses the tokens that they lose.
 
-    These are those with an open request, and those that may not have stored the last reply yet.
+    These are the workers with an open request, and those that may not have stored their last reply yet.
     """
     history = tokens.history.taken()
     with tokens.server.lock:

@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens serve"
 
 
 class ServiceJudge:
-    """Judges a service that runs by itself: it watches no stores, and allows nothing."""
+    """Judges a service that runs on its own: it watches no stores, and allows no violation."""
 
     def header(self) -> dict[str, Any]:
         return {"limit": 1, "allow": [], "default": sorted(DEFAULT)}

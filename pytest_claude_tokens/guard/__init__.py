@@ -1,4 +1,8 @@
-"""The guard: no request reaches the real service, and no code touches the real login."""
+"""The guard: an audit hook that refuses requests to the real service and access to the user's real login.
+
+It knows handles only as watchers, and neither pytest nor the fake service's internals. It imports little, as every
+handle loads it.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The process's one audit hook (PEP 578): who refuses, and who listens, at which event.
+"""The process's one audit hook (PEP 578): calls checks, which may refuse, and listeners, by event.
 
-It knows neither the guard, which refuses, nor the others that listen: both are handed in. A hook can't be removed
-again, so this one looks an event up in a table that is empty while nothing is refused, and returns.
+It imports neither: the guard passes the checks in, and other packages subscribe listeners. An audit hook can't be
+removed, so this one looks each event up in a table, which is empty while the guard is off.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ __all__ = ["Args", "Check", "muted", "start", "stop", "subscribe", "unsubscribe"
 
 Args = tuple[Any, ...]
 Check = Callable[[str, Args], None]
-"""Is called with an event and its arguments, in the thread in which it happens. What it raises is raised there."""
+"""Called with an audit event and its arguments, in the thread of the event. An exception that it raises stops the
+operation.
+"""
 
 _lock = threading.RLock()
 _local = threading.local()
 _installed = False
 _checks: Mapping[str, Sequence[Check]] | None = None
-"""What refuses, event by event; ``None`` while the hook does nothing."""
+"""The checks of each event; ``None`` while the hook does nothing."""
 _listeners: dict[str, list[Check]] = {}
 _table: dict[str, tuple[Check, ...]] = {}
-"""Both, as the hook looks them up. Other threads read it while it changes, key by key."""
+"""Checks and listeners of each event, for the hook. Changed key by key, as other threads read it meanwhile."""
 
 
 def start(checks: Mapping[str, Sequence[Check]]) -> None:
-    """Run these checks at their events, in this order, and then the listeners, until :func:`stop`."""
+    """From now on until :func:`stop`, run these checks at their events, in this order, and then the listeners."""
     global _checks, _installed  # noqa: PLW0603 - there is one audit hook per process
     with _lock:
         _checks = checks
@@ -40,7 +42,7 @@ def start(checks: Mapping[str, Sequence[Check]]) -> None:
 
 
 def stop() -> None:
-    """Do nothing at any event from now on."""
+    """Ignore all events from now on."""
     global _checks  # noqa: PLW0603 - as above
     with _lock:
         _checks = None
@@ -50,7 +52,8 @@ def stop() -> None:
 def subscribe(events: Sequence[str], listener: Check) -> None:
     """Call ``listener(event, args)`` at each of these audit events, in the thread in which they happen.
 
-    Only between :func:`start` and :func:`stop`; not for what the listener does itself, nor inside :func:`muted`.
+    Only between :func:`start` and :func:`stop`; not for events that the listener causes itself, nor inside
+    :func:`muted`.
     """
     with _lock:
         for event in events:
@@ -68,10 +71,10 @@ def unsubscribe(events: Sequence[str], listener: Check) -> None:
 
 @contextmanager
 def muted() -> Iterator[None]:
-    """No listener is called for what this thread does in the block: for files and processes of our own.
+    """In the block, this thread's events don't reach listeners: for file operations and processes of our own.
 
     Without it, the simulation would switch threads at the plugin's own file operations, and schedules would depend on
-    how many of those there are. Checks are run all the same.
+    their number. Checks still run.
     """
     before = getattr(_local, "muted", False)
     _local.muted = True

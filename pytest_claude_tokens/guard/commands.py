@@ -1,4 +1,4 @@
-"""Does this command start ``claude``? Read from its arguments alone."""
+"""Tells from the arguments of a command whether it starts ``claude``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _SHELLS = frozenset(("sh", "bash", "dash", "zsh", "ksh"))
 _WRAPPERS = frozenset(
     ("env", "flock", "ionice", "nice", "nohup", "script", "setsid", "stdbuf", "sudo", "time", "timeout", "unshare")
 )
-"""Programs that start another one, which is named somewhere among their arguments."""
+"""Programs that start another program, named somewhere among their arguments."""
 
 _PREFIXES = frozenset(("!", "{", "builtin", "command", "do", "elif", "else", "exec", "if", "then", "until", "while"))
-"""Words of a shell that come before a command."""
+"""Shell words that may precede a command."""
 
 
 def words(arguments: object) -> list[str]:
-    """The arguments of a process as texts, however they were given."""
+    """The arguments of a process as strings, whatever their form."""
     if isinstance(arguments, (str, bytes, os.PathLike)):
         arguments = [arguments]
     if not isinstance(arguments, Iterable):
@@ -29,7 +29,7 @@ def words(arguments: object) -> list[str]:
 
 
 def runs_claude(arguments: list[str]) -> bool:
-    """Whether the program that is started is one named ``claude``: itself, through a shell, or through a wrapper."""
+    """Whether the command starts a program named ``claude``: directly, through a shell, or through a wrapper."""
     if not arguments:
         return False
     program, rest = os.path.basename(arguments[0]), arguments[1:]
@@ -48,7 +48,7 @@ def runs_claude(arguments: list[str]) -> bool:
 
 
 def _after_prefix(prefix: str, rest: list[str]) -> list[str]:
-    """The command behind ``prefix`` and its options; none where ``command -v`` only asks where it is."""
+    """The command after ``prefix`` and its options; empty for ``command -v``, which only looks a program up."""
     while rest and rest[0].startswith("-"):
         if prefix == "command" and not {"v", "V"}.isdisjoint(rest[0]):
             return []
@@ -66,7 +66,7 @@ def _could_start(word: str) -> bool:
 
 
 def _script_runs_claude(script: str) -> bool:
-    """Whether one of the commands of a shell's script is ``claude``, as far as its words tell."""
+    """Whether a shell script starts ``claude``, judging by its words."""
     lexer = shlex.shlex(script.replace("\n", ";"), posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     command: list[str] = []
@@ -76,8 +76,8 @@ def _script_runs_claude(script: str) -> bool:
                 if runs_claude(command):
                     return True
                 command = []
-            elif command or "=" not in word:  # `NAME=value` before a command is no word of it
+            elif command or "=" not in word:  # `NAME=value` before a command does not belong to it
                 command.append(word)
-    except ValueError:  # quotes that don't end: the shell will refuse it, too
+    except ValueError:  # an unclosed quote: the shell will refuse it, too
         return False
     return False

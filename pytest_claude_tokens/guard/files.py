@@ -1,4 +1,4 @@
-"""The part of the guard that keeps code away from the files of the user's real login."""
+"""The part of the guard that refuses access to the files of the user's real login."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["CHECKS", "check_path"]
 
 _PLACES = (".claude", ".claude.json", ".claude.lock", os.path.join(".config", "anthropic"))
-"""Below a home: the login, its lock, and where other clients of the service keep theirs."""
+"""Paths below a home folder: the login, its lock, and the folder of the service's other clients."""
 _SCRATCH = ("/tmp", "/var/tmp")  # noqa: S108 - compared with, never written to
 _HOME = os.environ.get("HOME", "")
 
 
 def check_path(path: object) -> None:
-    """Refuse a path that leads to the user's real login. Anything but a path is not looked at."""
+    """Refuse a path that leads to the user's real login. Anything but a path is ignored."""
     protected, exempt = _guarded_places(os.environ.get("TMPDIR", ""), sys.prefix, tuple(sys.path))
     for place in _spellings(path):
         if _below(place, protected) and not _below(place, exempt):
@@ -38,18 +38,18 @@ def check_path(path: object) -> None:
 
 @cache
 def _guarded_places(scratch: str, prefix: str, path: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What is protected; and what below it is not, as this project, or its Python, lives there."""
+    """The protected paths, and the paths below them that are exempt, as this project or its Python lives there."""
     protected = _places(_homes(scratch))
     return protected, _inside(protected, (os.getcwd(), prefix, *path))
 
 
 def _homes(scratch: str) -> list[str]:
-    """The user's real homes: the account's, and the one in which the process was started.
+    """The user's real home folders: the account's, and ``HOME`` at the start of the process.
 
-    Not that one where it is a scratch folder: ``HOME`` may be a test's own, with no login of the user's in it.
+    ``HOME`` does not count if it is a scratch folder: a test may have set it, and the user's login is not in it.
     """
     homes = []
-    with suppress(KeyError):  # a container's made-up user has no entry
+    with suppress(KeyError):  # a container's user may have no entry
         homes.append(pwd.getpwuid(os.getuid()).pw_dir)
     if not _inside([scratch or _SCRATCH[0], *_SCRATCH, os.getcwd()], (_HOME,)):
         homes.append(_HOME)
@@ -57,13 +57,13 @@ def _homes(scratch: str) -> list[str]:
 
 
 def _places(homes: list[str]) -> tuple[str, ...]:
-    """What is protected below these homes, as it is spelled and as it really is."""
+    """The protected paths below these homes, both as spelled and with symbolic links resolved."""
     places = [os.path.join(home, place) for home in homes for place in _PLACES]
     return tuple(dict.fromkeys([*map(os.path.normpath, places), *map(os.path.realpath, places)]))
 
 
 def _inside(places: Any, paths: Any) -> tuple[str, ...]:
-    """Those of ``paths`` that lie below one of ``places``: a project, or an interpreter, that lives there."""
+    """Those of ``paths`` (a project, an interpreter) that lie below one of ``places``."""
     real = [os.path.realpath(path) for path in paths if path]
     return tuple(path for path in real if _below(path, places) and path not in places)
 
@@ -73,11 +73,11 @@ def _below(path: str, places: Any) -> bool:
 
 
 def _spellings(path: object) -> tuple[str, ...]:
-    """The absolute path as it is spelled, and as it is where its last or last but one part is a symbolic link."""
+    """The absolute path as spelled, and as resolved if its last part or the one before it is a symbolic link."""
     if isinstance(path, int):
         return ()
     try:
-        text = os.fsdecode(path)  # type: ignore[arg-type]  # what is no path raises TypeError
+        text = os.fsdecode(path)  # type: ignore[arg-type]  # anything but a path raises TypeError
         spelled = os.path.abspath(text)
     except (TypeError, ValueError, OSError):  # OSError: the working directory is gone
         return ()
@@ -96,7 +96,7 @@ def _on_two_paths(event: str, args: Args) -> None:
 
 
 def _on_database(event: str, args: Args) -> None:
-    """``sqlite3`` opens its file without an event ``open``; the name may be an URI."""
+    """``sqlite3`` opens its file without an ``open`` event; the name may be a URI."""
     name = args[0]
     if isinstance(name, str) and name.startswith("file:"):
         from urllib.parse import unquote  # seldom needed
@@ -120,4 +120,4 @@ CHECKS: dict[str, Check] = {
     "shutil.rmtree": _on_path,
     "sqlite3.connect": _on_database,
 }
-"""What is refused at which audit event."""
+"""The check of each audit event."""

@@ -1,7 +1,7 @@
-"""When the guard is on: from the first handle to the end of the session, and more of it while a handle is open.
+"""When the guard is on: one part from the first handle to the end of the session, the other while a handle is open.
 
 * **Hosts** (:mod:`~pytest_claude_tokens.guard.hosts`): from the first handle until :func:`uninstall`, name look-ups of
-  and connections to the real hosts are refused, since a thread left behind can wake after its test.
+  the real hosts and connections to them are refused, since a thread left behind can wake after its test.
 * **Files** (:mod:`~pytest_claude_tokens.guard.files`) **and processes**
   (:mod:`~pytest_claude_tokens.guard.programs`): while a handle is open.
 """
@@ -20,10 +20,10 @@ __all__ = ["Watcher", "allow_real_hosts", "install", "register", "uninstall", "u
 
 
 class Watcher(Protocol):
-    """A handle, as the guard sees it."""
+    """The part of a handle that the guard calls."""
 
     def started(self, arguments: list[str]) -> None:
-        """A process is about to be started with these arguments."""
+        """Called before a process is started with these arguments."""
         ...
 
 
@@ -41,7 +41,7 @@ def allow_real_hosts(allowed: bool) -> None:
 
 
 def install() -> None:
-    """Guard from now on, until :func:`uninstall`. Each handle calls this."""
+    """Turn the guard on until :func:`uninstall`. Each handle calls this."""
     global _active  # noqa: PLW0603 - as above
     with _lock:
         if not _hosts_allowed:
@@ -52,7 +52,7 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """The session is over: guard nothing any more, and put ``NO_PROXY`` and the sockets' methods back."""
+    """Turn the guard off at the end of the session, and restore ``NO_PROXY`` and the sockets' methods."""
     global _active  # noqa: PLW0603 - as above
     with _lock:
         _active = False
@@ -61,13 +61,13 @@ def uninstall() -> None:
 
 
 def register(watcher: Watcher) -> None:
-    """A handle has been opened: guard the real login and ``claude``, and tell it of processes that are started."""
+    """Guard the real login and ``claude`` while ``watcher`` is open, and report started processes to it."""
     with _lock:
         _watchers.append(watcher)
 
 
 def unregister(watcher: Watcher) -> None:
-    """That handle has been closed."""
+    """Undo :func:`register` when the handle is closed."""
     with _lock:
         _watchers.remove(watcher)
 

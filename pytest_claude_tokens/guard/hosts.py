@@ -1,12 +1,12 @@
 """The part of the guard that keeps a suite away from the real hosts.
 
-A host's name is visible at the look-up, whatever the client library; so that is where it is refused. ``connect`` and
-its like look a name up by themselves before they say so: these methods of ``socket.socket`` are wrapped. ``NO_PROXY``
-names the hosts meanwhile, or a proxy of the user's would look the names up elsewhere. A proxy that a client
-was given by hand is seen where the client is built on ``http.client``.
+A host's name is visible at its look-up, whatever the client library, so it is refused there. ``connect`` and similar
+methods of ``socket.socket`` look a name up before they raise their audit event, so they are wrapped. ``NO_PROXY``
+names the hosts meanwhile, because a user's proxy would look the names up elsewhere. Requests through a proxy that was
+passed to a client explicitly are seen only if the client is built on ``http.client``.
 
-Out of reach: a library that brings a resolver of its own, or a tunnel of its own through such a proxy, and sockets that
-are made as ``_socket.socket``.
+Out of reach: a library with its own resolver, or with its own tunnel through such a proxy, and sockets created as
+``_socket.socket``.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 __all__ = ["CHECKS", "HOSTS", "MARKER", "RealServiceRefused", "install", "uninstall"]
 
 HOSTS = ("anthropic.com", "claude.com", "claude.ai")
-"""The real hosts: these and all below them."""
+"""The real hosts: these domains and all their subdomains."""
 
 MARKER = "CLAUDE_TOKENS_HANDLE"
-"""The variable that marks an environment as one of ours."""
+"""The variable that marks an environment built by a handle."""
 
 _ASKS_PROXY = re.compile(rb"(?:CONNECT |[A-Z]+ https?://)(?:[^/@\s]*@)?([^/:?#\s]+)\S* HTTP/1\.")
-"""The beginning of a request that names a host to a proxy."""
+"""The first line of a request that names a host to a proxy."""
 
 _ADDRESSES = {"connect": slice(0, 1), "connect_ex": slice(0, 1), "sendto": slice(1, 3), "sendmsg": slice(3, 4)}
-"""The methods of a socket that look a name up, and where among their arguments the address is."""
+"""The methods of a socket that look a name up, and the position of the address among their arguments."""
 
 _proxies: dict[str, tuple[str | None, str]] = {}
 _wrapped: list[tuple[type, str, Any, Any]] = []
@@ -55,14 +55,14 @@ def _rebuild(*args: object) -> RealServiceRefused:
 def install() -> None:
     """Name the hosts in ``NO_PROXY`` and wrap the sockets' methods.
 
-    Each handle calls it: a test may have replaced either, and have put it back since.
+    Each handle calls this: a test may have replaced either and restored it since.
     """
     _name_hosts_in_no_proxy()
     _wrap_sockets()
 
 
 def uninstall() -> None:
-    """Undo :func:`install`; a replacement that other code has made meanwhile stays."""
+    """Undo :func:`install`; replacements that other code has made meanwhile are kept."""
     _restore_no_proxy()
     for owner, name, before, ours in reversed(_wrapped):
         if owner.__dict__.get(name) is ours:
@@ -104,7 +104,7 @@ def _on_connect(event: str, args: Args) -> None:
 
 
 def _on_send(event: str, args: Args) -> None:
-    """``http.client`` sends something: perhaps it asks a proxy for a real host."""
+    """``http.client`` sends data: refuse it if it asks a proxy for a real host."""
     connection, data = args
     asked = _ASKS_PROXY.match(data) if isinstance(data, bytes) else None
     if asked is not None and not _is_ours(connection):
@@ -112,7 +112,7 @@ def _on_send(event: str, args: Args) -> None:
 
 
 def _is_ours(connection: Any) -> bool:
-    """Whether it leads to a server of ours: one in this process, or, in an environment of ours, one in another."""
+    """Whether it leads to a fake server: in this process or, in an environment built by a handle, in another one."""
     from fake_server.hosts import LISTENING_PORTS, is_loopback  # late: the guard is loaded without the service
 
     return is_loopback(connection.host) and (connection.port in LISTENING_PORTS or MARKER in os.environ)
@@ -127,14 +127,14 @@ CHECKS: dict[str, Check] = {
     "socket.sendmsg": _on_connect,
     "http.client.send": _on_send,
 }
-"""What is done at which audit event."""
+"""The check of each audit event."""
 
 
 # --- sockets ----------------------------------------------------------------------------------------------------
 
 
 def _wrap_sockets() -> None:
-    import socket  # not before it is needed
+    import socket  # late: loading the guard stays cheap
 
     owner = socket.socket
     for name, places in _ADDRESSES.items():
@@ -149,7 +149,7 @@ def _wrap_sockets() -> None:
 def _checked(method: Callable[..., Any], places: slice) -> Callable[..., Any]:
     @wraps(method)
     def checked(connection: Any, *args: Any) -> Any:
-        for address in args[places] if _wrapped else ():  # code that kept it calls it after `uninstall`, too
+        for address in args[places] if _wrapped else ():  # code that holds a reference may call it after `uninstall`
             _check_address(address)
         return method(connection, *args)
 
@@ -162,13 +162,13 @@ def _checked(method: Callable[..., Any], places: slice) -> Callable[..., Any]:
 def _name_hosts_in_no_proxy() -> None:
     found = {name: os.environ.get(name) for name in ("no_proxy", "NO_PROXY")}
     if all(name in _proxies and value == _proxies[name][1] for name, value in found.items()):
-        return  # as it was left: each handle looks, and there are many of them in a search
-    if MARKER in os.environ:  # an environment of ours, in which the proxy is ours
+        return  # unchanged: the common case for the many handles of a search
+    if MARKER in os.environ:  # an environment built by a handle: its proxy is the fake one
         return
     for name, before in found.items():
         base = before if before is not None else next(filter(None, found.values()), "")
         named = [part.strip() for part in base.split(",") if part.strip()]
-        if "*" in named:  # all hosts; to some clients only where it stands alone
+        if "*" in named:  # `*` means all hosts, but to some clients only if it stands alone
             continue
         ours = ",".join([*named, *(host for host in HOSTS if host not in named)])
         if ours != before:

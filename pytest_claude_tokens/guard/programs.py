@@ -1,4 +1,4 @@
-"""The part of the guard that keeps a real ``claude`` from being started outside the fake environment."""
+"""The part of the guard that refuses to start ``claude`` outside an environment that leads to the fake service."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["CHECKS", "POPEN", "words_of_popen"]
 
 POPEN = "subprocess.Popen"
-"""The audit event of a program that is started by ``subprocess``."""
+"""The audit event of ``subprocess`` starting a program."""
 
 
 def words_of_popen(args: Args) -> list[str]:
-    """The command line, word by word, from the arguments of the event :data:`POPEN`."""
+    """The words of the command line, from the arguments of the event :data:`POPEN`."""
     executable, arguments, *_ = args
     return commands.words(arguments) or commands.words([executable])
 
@@ -55,4 +55,4 @@ CHECKS: dict[str, Check] = {
     "os.spawn": _on_spawn,
     "os.system": _on_system,
 }
-"""What is refused at which audit event."""
+"""The check of each audit event."""

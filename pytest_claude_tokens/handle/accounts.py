@@ -1,4 +1,4 @@
-"""The accounts of one handle: their logins as values, and which of them there are."""
+"""The accounts of one handle, and their logins as values."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ __all__ = ["Account", "Accounts"]
 class Account:
     """An account that was logged in. Its values are those of the login and never follow rotation.
 
-    ``expires_at`` is in POSIX seconds. A setup-token account has no ``refresh_token``. Two are equal when they are one
-    object, and neither a comparison nor ``repr`` tells a token: both may end up in a report.
+    ``expires_at`` is in POSIX seconds. A setup-token account has no ``refresh_token``. Accounts compare by identity,
+    and ``repr`` shows no token, as pytest may print a comparison or a ``repr`` in a report.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Account:
 
     @classmethod
     def of(cls, grant: Grant) -> Account:
-        """The account of a grant that was just made."""
+        """The account of a new grant."""
         access = grant.access[0]
         return cls(
             name=grant.account,
@@ -52,7 +52,7 @@ class Account:
 
     @property
     def credentials(self) -> dict[str, Any]:
-        """A fresh copy of what Claude Code would store, with times in milliseconds."""
+        """A fresh copy of the credentials that Claude Code would store, with times in milliseconds."""
         return claude_credentials(
             self.access_token, self.refresh_token, self.expires_at, self.scope, self.refresh_expires_at
         )
@@ -62,21 +62,21 @@ class Account:
 
 
 class Accounts:
-    """Logs accounts in, and knows those that were: by a handle, or by a client on its own."""
+    """Logs accounts in, and looks up those that are: by the handle, or by a client itself."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._logged_in: dict[str, Account] = {}
 
     def log_in(self, name: str | None, *, expires_in: float | None, setup_token: bool) -> Account:
-        """Log ``name`` in, or the first of ``a1``, ``a2`` … that is free. Raises ``ValueError``."""
+        """Log ``name`` in, by default the first free one of ``a1``, ``a2``, … Raises ``ValueError``."""
         with self._server.lock:
             grant = self._server.login(name, expires_in=expires_in, setup_token=setup_token)
             account = self._logged_in[grant.account] = Account.of(grant)
             return account
 
     def named(self, account: Account | str) -> str:
-        """Its name. Raises ``ValueError`` where no account has it."""
+        """The account's name. Raises ``ValueError`` if no account has it."""
         name = account if isinstance(account, str) else account.name
         if not self._server.authority.grants_of(name):
             known = dict.fromkeys(grant.account for grant in self._server.authority.grants)
@@ -84,7 +84,7 @@ class Accounts:
         return name
 
     def of_login(self, account: Account | str) -> Account:
-        """The login that this handle made of it. Raises ``ValueError`` where a client did."""
+        """The account as this handle logged it in. Raises ``ValueError`` if a client logged it in itself."""
         name = self.named(account)
         if name not in self._logged_in:
             raise ValueError(f"{shown(name)} was logged in by a client: its tokens are with that client")

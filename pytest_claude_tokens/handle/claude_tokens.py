@@ -1,12 +1,12 @@
-"""``ClaudeTokens``: one fake service, and all that a test does with it.
+"""``ClaudeTokens``: one fake service, and everything that a test does with it.
 
-Used as a context manager, it opens, and at the end finishes, closes and raises what was broken. pytest's plugin and
-the search call these one by one:
+As a context manager it opens, and at the end finishes, closes and raises the first violation. pytest's plugin and the
+search call these one by one:
 
-* :meth:`~ClaudeTokens.open` answers in process, guards the real service and starts to watch;
+* :meth:`~ClaudeTokens.open` starts to answer in process, to guard the real service and to watch for leaks;
 * :meth:`~ClaudeTokens.finish` ends the history and judges it, once;
-* :meth:`~ClaudeTokens.close` undoes all that ``open`` did, and all that was started since;
-* :meth:`~ClaudeTokens.to_raise` says what outranks the error that a body has ended with.
+* :meth:`~ClaudeTokens.close` undoes everything that ``open`` did, and everything started since;
+* :meth:`~ClaudeTokens.to_raise` returns the finding that replaces the error with which a body ended.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class ClaudeTokens:
     ``{"token": …, "call": …}``); ``accounts`` are names to log in at once, ``hosts`` further host names to answer for;
     invariants in ``allow`` are noted and don't fail; ``limit`` workers may have a call open on one bearer.
 
-    ``runtime`` is for the search and the plugin: where time, waits and traffic come from.
+    ``runtime`` is for the search and the plugin: the source of time, waits and traffic.
     """
 
     def __init__(
@@ -100,16 +100,16 @@ class ClaudeTokens:
         self._stores = Stores(self.server, runtime.ask)
         self._workers: dict[str, None] = {}
         self._endpoints = endpoints = LocalEndpoints(self.server, self._hosts, runtime.wait_hook)
-        # Not through `self`: that would be a cycle, and the thousands of handles of a search are freed without one.
+        # Does not capture `self`: without a reference cycle, the thousands of handles of a search are freed at once.
         self._children = Children(self.server, lambda: endpoints.folder)
         self._undo: ExitStack | None = None
         self._verdict: Verdict | None = None
         self._closed = False
 
-    # Its life.
+    # Life cycle.
 
     def open(self) -> Self:
-        """Answer in process, guard the real service, and watch. Once only."""
+        """Start to answer in process, to guard the real service and to watch for leaks. Call it once."""
         if self._undo is not None:
             raise RuntimeError("this ClaudeTokens was opened before: make a new one")
         with ExitStack() as undo:
@@ -131,7 +131,7 @@ class ClaudeTokens:
         return self
 
     def finish(self) -> Verdict:
-        """End the history and judge it, once; one that was closed before it ended is judged as it is."""
+        """End the history and judge it, once. The history of a handle closed before is judged as it is."""
         if self._verdict is None:
             if not self._closed:
                 self._wait_for_open()
@@ -140,7 +140,7 @@ class ClaudeTokens:
         return self._verdict
 
     def close(self) -> None:
-        """Undo everything: patches, guard, server, folders. The second time, nothing."""
+        """Undo everything: patches, guard, server, folders. A second call does nothing."""
         self._closed = True
         if self._runtime.recorder is not None:
             self._runtime.recorder.on_close()
@@ -148,11 +148,11 @@ class ClaudeTokens:
             self._undo.close()
 
     def to_raise(self, error: BaseException | None = None) -> Violation | Unknown | None:
-        """What is to be raised after :meth:`finish`, where the body ended with ``error``; raise it ``from error``."""
+        """The finding to raise after :meth:`finish`, if the body ended with ``error``; raise it ``from error``."""
         return self._recorded(self._judgement.to_raise(self.finish(), error))
 
     def conclude(self, error: BaseException | None = None) -> None:
-        """Finish and close, and raise what :meth:`to_raise` says, from the ``error`` that the body ended with."""
+        """Finish and close, and raise the finding of :meth:`to_raise` from ``error``, with which the body ended."""
         __tracebackhide__ = True
         try:
             found = self.to_raise(error)
@@ -164,7 +164,7 @@ class ClaudeTokens:
             raise found from error
 
     def look(self) -> Violation | None:
-        """The first violation since the last look, while the history goes on; further ones are told under it."""
+        """The first violation since the last call, while the history goes on; its report lists further ones."""
         return self._recorded(self._judgement.look())
 
     def __enter__(self) -> Self:
@@ -177,7 +177,7 @@ class ClaudeTokens:
         self.conclude(error)
 
     def check(self) -> None:
-        """Raise the first violation that was not yet raised, if there is one so far."""
+        """Raise the first violation so far that was not yet raised, if any."""
         __tracebackhide__ = True
         verdict = self._verdict or self._judgement.verdict()
         found = self._recorded(self._judgement.to_raise(verdict))
@@ -185,7 +185,7 @@ class ClaudeTokens:
             raise found
 
     def violations(self) -> list[Violation]:
-        """What was broken so far, in the order in which it would be raised; raised ones are in it, too."""
+        """All violations so far, raised ones included, in the order in which they would be raised."""
         return list((self._verdict or self._judgement.verdict()).violations)
 
     # Accounts.
@@ -200,8 +200,8 @@ class ClaudeTokens:
     ) -> Account:
         """Log an account in; without a name it is ``a1``, ``a2``, …
 
-        ``expires_in``: seconds that its access token lives, by default what the policy says (28,800; a setup-token:
-        a year). ``expired``: it has ended already.
+        ``expires_in``: lifetime of its access token in seconds, by default the policy's (28,800; a setup-token: a
+        year). ``expired``: the access token has already expired.
         """
         return self._accounts.log_in(name, expires_in=-1.0 if expired else expires_in, setup_token=setup_token)
 
@@ -217,10 +217,10 @@ class ClaudeTokens:
         """Move the service's clock by ``seconds``; the time of the test and of its clients stays as it is."""
         self.server.advance(seconds)
 
-    # Who asks, and what goes wrong.
+    # Workers and faults.
 
     def worker(self, name: str) -> AbstractContextManager[None]:
-        """In-process requests in the block are those of the worker ``name``."""
+        """In the block, in-process requests count as those of the worker ``name``."""
         self._workers[worker_name(name)] = None
         return self._as_worker(name)
 
@@ -235,7 +235,7 @@ class ClaudeTokens:
     def fail_next(
         self, target: RequestKind, fault: Fault, count: int = 1, account: Account | str | None = None
     ) -> None:
-        """The next ``count`` requests of that kind, of ``account`` where given, meet ``fault``."""
+        """``fault`` strikes the next ``count`` requests of that kind, of ``account`` if given."""
         if not isinstance(fault, Fault):
             raise TypeError(
                 f"fail_next({shown(target)}, {shown(fault)}): "
@@ -246,10 +246,10 @@ class ClaudeTokens:
             self.server.faults.add(target, fault, count=count, account=name)
 
     def hold(self, target: RequestKind, count: int = 2) -> AbstractContextManager[None]:
-        """Hold requests of that kind, before the gate, until ``count`` of them wait; then let all go on.
+        """Hold requests of that kind, before the bearer's queue, until ``count`` of them wait; then release all.
 
-        The end of the block lets them go, too. Raises ``TimeoutError`` at the end of the block where too few had come
-        within 30 s; an error of the body's is raised instead, with that as a note.
+        The end of the block releases them, too. Raises ``TimeoutError`` at the end of the block if too few came within
+        30 s; an error of the block is raised instead, with that as a note.
         """
         return held(
             self.server, target, count, lambda: [*self._workers, *(one.actor for one in self.history.operations)]
@@ -277,31 +277,31 @@ class ClaudeTokens:
     def watch_store(self, path_or_callable: Source, account: Account | str) -> None:
         """Watch another credential store: a file, a folder with a ``.credentials.json``, or a callable.
 
-        A callable returns what Claude Code would store, or the refresh token alone, or ``None`` where the store is
-        empty. It is asked after each reply, in a thread of its own, and at the end.
+        A callable returns the credentials as Claude Code would store them, or the refresh token alone, or ``None`` if
+        the store is empty. It is called after each reply, in a helper thread, and at the end.
         """
         self._stores.watch(path_or_callable, self._accounts.named(account))
 
-    # Ways in.
+    # Endpoints.
 
     @property
     def url(self) -> str:
-        """``http://127.0.0.1:PORT``; the server there starts when this is first asked for."""
+        """``http://127.0.0.1:PORT``; the first access starts the server there."""
         return self._endpoints.url
 
     @property
     def proxy_url(self) -> str | None:
-        """The proxy for clients that insist on the real hosts and on TLS; ``None`` where its extra is missing."""
+        """The proxy for clients that insist on the real hosts and on TLS; ``None`` without the extra ``proxy``."""
         return getattr(self._endpoints.proxy, "url", None)
 
     @property
     def ca_file(self) -> str | None:
-        """The certificate to trust for it; ``None`` without it."""
+        """The certificate that clients of the proxy must trust; ``None`` without the extra ``proxy``."""
         return getattr(self._endpoints.proxy, "ca_file", None)
 
     @property
     def tmp_path(self) -> Path:
-        """A folder of this handle's own, for its owner only, removed when the handle is closed."""
+        """A folder of this handle, readable by its owner only, removed when the handle is closed."""
         return self._endpoints.folder
 
     def env(
@@ -311,10 +311,10 @@ class ClaudeTokens:
         config_dir: str | os.PathLike[str] | None = None,
         worker: str | None = None,
     ) -> dict[str, str]:
-        """A full environment for a child process: the caller's, less what leads to the real service.
+        """A full environment for a child process: the caller's, without the variables that lead to the real service.
 
-        ``account`` alone gives its access token; with ``config_dir`` (one folder, or several joined by
-        ``os.pathsep``) the login is in the folder. ``worker`` names whose requests they are.
+        ``account`` alone provides its access token; with ``config_dir`` (one folder, or several joined by
+        ``os.pathsep``) the login is read from the folder. ``worker`` is the worker to which its requests belong.
         """
         made = environment.build(
             os.environ,
@@ -332,7 +332,7 @@ class ClaudeTokens:
     def environ(
         self, account: Account | str | None = None, *, config_dir: str | os.PathLike[str] | None = None
     ) -> AbstractContextManager[None]:
-        """:meth:`env` in ``os.environ``, for in-process code; put back exactly at the end of the block."""
+        """In the block, ``os.environ`` is :meth:`env`, for in-process code; afterwards it is exactly as before."""
         return environment.environ(self.env(account, config_dir=config_dir))
 
     # Processes.
@@ -346,16 +346,16 @@ class ClaudeTokens:
         config_dir: str | os.PathLike[str] | None = None,
         env: Mapping[str, str] | None = None,
     ) -> WorkerProcess:
-        """Start a program as ``worker``, in :meth:`env` and with ``env`` on top; its standard input is empty.
+        """Start a program as ``worker``, in :meth:`env` plus the variables ``env``; its standard input is empty.
 
-        Raises ``OSError`` where it can't be started. It is ended with the handle, if it still runs then.
+        Raises ``OSError`` if it can't be started. If it still runs when the handle is closed, it is ended.
         """
         self._workers[worker_name(worker)] = None
         made = {**self.env(account, config_dir=config_dir, worker=worker), **(env or {})}
         return self._children.spawn(arguments, worker=worker, environment=made)
 
     def install_claude(self) -> Path:
-        """Put a fake ``claude`` first on the ``PATH`` of :meth:`env` from now on; returns the folder that it is in."""
+        """Put a fake ``claude`` first on the ``PATH`` of :meth:`env` from now on; returns its folder."""
         return self._children.install_claude()
 
     @property
@@ -364,7 +364,7 @@ class ClaudeTokens:
         return self._children.telemetry()
 
     def started(self, arguments: list[str]) -> None:
-        """The guard calls this before a process is started: live tokens in its arguments are noted."""
+        """Called by the guard before a process is started: journals live tokens in its arguments."""
         self._leaks.search("argv", os.path.basename((*arguments, "")[0]), arguments)
 
     def _wait_for_open(self) -> None:

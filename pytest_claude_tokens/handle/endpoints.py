@@ -1,6 +1,6 @@
-"""The local endpoints of one service, for other processes, and the folders that those need.
+"""The local endpoints of one service, for other processes, and the folders that these need.
 
-Each is made when it is first asked for.
+Each is created at the first access.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["LocalEndpoints"]
 
 
 class LocalEndpoints:
-    """The loopback server, the proxy and the folder of one handle; what was made is undone at the end."""
+    """The loopback server, the proxy and the folder of one handle; all are removed at the end."""
 
     def __init__(self, server: Server, hosts: Iterable[str], wait_hook: WaitHook | None = None) -> None:
         self._server = server
@@ -50,7 +50,7 @@ class LocalEndpoints:
 
     @property
     def url(self) -> str:
-        """Of the loopback server."""
+        """The URL of the loopback server."""
         with self._lock, audit.muted():
             undo = self._opened()
             if self._sockets is None:
@@ -63,7 +63,7 @@ class LocalEndpoints:
 
     @property
     def proxy(self) -> ProxyServer | None:
-        """The proxy that terminates TLS, started when first asked for; ``None`` where its extra is missing."""
+        """The proxy that terminates TLS, started at the first access; ``None`` without the extra ``proxy``."""
         with self._lock, audit.muted():
             undo = self._opened()
             if self._proxy is None:
@@ -71,7 +71,7 @@ class LocalEndpoints:
 
                 if not available():
                     return None
-                assert self.url  # the one loopback address to which it grants a tunnel
+                assert self.url  # starts the server: the proxy grants tunnels to that loopback address
                 self._proxy = ProxyServer(
                     self._server, self.folder, own=self._sockets, hosts=self._hosts, wait_hook=self._wait_hook
                 )
@@ -81,7 +81,7 @@ class LocalEndpoints:
 
     @property
     def folder(self) -> Path:
-        """A folder for its owner only."""
+        """A folder readable by its owner only."""
         with self._lock, audit.muted():
             undo = self._opened()
             if self.made is None:
@@ -90,7 +90,7 @@ class LocalEndpoints:
             return self.made
 
     def home(self, worker: str | None) -> Path:
-        """The scratch ``HOME`` of a worker, always the same one; of all that have no name, too."""
+        """The scratch ``HOME`` of a worker, always the same one; workers without a name share one."""
         name = "nobody" if worker is None else f"of-{re.sub(r'[^0-9A-Za-z_-]', '_', worker)}"
         home = self.folder / "home" / name
         with audit.muted():

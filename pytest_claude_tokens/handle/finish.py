@@ -1,4 +1,4 @@
-"""The end of a history: open requests are waited for, then stores and files are looked at a last time."""
+"""The end of a history: waits for open requests, then reads stores and searches files a last time."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["STILL_OPEN", "end", "wait_for_open"]
 
 STILL_OPEN = "still open at the end"
-"""The error that the journal gives an operation that did not end in time."""
+"""The journal's error for an operation that did not end in time."""
 
 
 def wait_for_open(server: Server, seconds: float = GRACE_PERIOD_SECONDS) -> bool:
-    """Wait until no operation is open, but no longer than so many seconds of real time. Says whether there was one."""
+    """Wait until no operation is open, for at most ``seconds`` of real time. Returns whether one was open."""
     ended = threading.Event()
 
     def look(event: Event) -> None:
@@ -43,7 +43,7 @@ def wait_for_open(server: Server, seconds: float = GRACE_PERIOD_SECONDS) -> bool
 def _alone_in_a_loop() -> bool:
     """Whether this is the only thread, and runs an event loop.
 
-    Then only a task of that loop could end an operation, and none runs while this thread waits.
+    Then waiting is useless: only a task of that loop could end an operation, and none runs while this thread waits.
     """
     asyncio = sys.modules.get("asyncio")
     if asyncio is None or threading.active_count() > 1:
@@ -55,7 +55,7 @@ def _alone_in_a_loop() -> bool:
 
 
 def end(server: Server, stores: Stores, leaks: Leaks, folder: Path | None) -> None:
-    """Give up what is open, look at stores and files a last time, and write the note ``end``."""
+    """Abandon open requests, read stores and search files a last time, and write the note ``end``."""
     with server.lock:
         server.abandon(None, STILL_OPEN)
         now = _last_time(server)
@@ -78,9 +78,9 @@ def end(server: Server, stores: Stores, leaks: Leaks, folder: Path | None) -> No
 
 
 def _last_time(server: Server) -> float:
-    """The service's time when something last happened.
+    """The service's time at the last event.
 
-    Not the present: the test may have frozen the time, and have let go of it already, which must not expire a login.
+    Not the present time: if the test froze the time and has unfrozen it, the jump must not expire a login.
     """
     journal = server.journal
     last = journal.events[-1].t if journal.events else 0.0

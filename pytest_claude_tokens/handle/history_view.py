@@ -1,4 +1,4 @@
-"""The history of a running service, answered as of now."""
+"""The history of a running service, up to the present."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["HistoryView"]
 
 
 class HistoryView:
-    """Says all that a :class:`~pytest_claude_tokens.judge.history.History` says, as of the moment at which it is asked.
+    """Has the interface of :class:`~pytest_claude_tokens.judge.history.History`; each access sees the events so far.
 
     Iterates over the events in order, without the header; ``operations`` are the requests.
     """
@@ -51,17 +51,17 @@ class HistoryView:
 
     @property
     def presentations(self) -> Mapping[tuple[str | None, str], Sequence[Operation]]:
-        """The requests that presented each refresh token (by its grant and label) to be refreshed, in order."""
+        """For each refresh token (by grant and label), the token requests that presented it, in order."""
         return self.taken().presentations
 
     @property
     def policy(self) -> Mapping[str, Any]:
-        """The policy's settings that differ from the defaults, of a mere name those of that preset."""
+        """The policy's settings that differ from the defaults; if the header has only a name, those of that preset."""
         return self.taken().policy
 
     @property
     def accounts(self) -> Mapping[str, str]:
-        """The account of each grant, in the order in which the grants appeared."""
+        """The account of each grant, in order of the grants' first events."""
         return self.taken().accounts
 
     def noted(self, f: str) -> Sequence[Event]:
@@ -69,7 +69,7 @@ class HistoryView:
         return self.taken().noted(f)
 
     def label(self, grant: str | None, label: str | None) -> str:
-        """What people are told for the token ``label`` of ``grant``: ``rt#1``, with several grants ``work:rt#1``."""
+        """The display name of the token ``label`` of ``grant``: ``rt#1``, with several grants ``work:rt#1``."""
         return self.taken().label(grant, label)
 
     def __iter__(self) -> Iterator[Event]:

@@ -1,4 +1,4 @@
-"""Requests held until enough of them wait: the overlap that a test asks for by name."""
+"""Holds requests until enough of them wait, so that a test can force an overlap."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["held"]
 def held(
     server: Server, target: RequestKind, count: int, seen: Callable[[], Iterable[str]]
 ) -> AbstractContextManager[None]:
-    """Hold requests of that kind in the block; ``seen`` names the workers that are known of.
+    """Hold requests of that kind in the block; ``seen`` returns the names of all workers known so far.
 
-    Raises ``TimeoutError`` at the end where too few had come in time; an error of the body's gets it as a note.
+    Raises ``TimeoutError`` at the end of the block if too few came in time; an error of the block gets it as a note.
     """
     if target not in ("token", "call"):
         raise ValueError(f'hold({shown(target)}): "token" or "call" requests can be held')

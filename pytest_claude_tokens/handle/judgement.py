@@ -21,7 +21,7 @@ _SIGNALS = ("_pytest.outcomes", "hypothesis", "bdb")
 
 
 def replaceable(error: BaseException) -> bool:
-    """Whether a violation may be raised in place of ``error``, which has ended the body of a test.
+    """Whether a violation may replace ``error``, with which the body of a test ended.
 
     Errors that steer a test's runner must reach it: a skip, an expected failure, pytest's exit, Hypothesis's own
     exceptions, the end of a debugger's session, and any ``BaseException`` that is no ``Exception``. A violation is
@@ -34,13 +34,13 @@ def replaceable(error: BaseException) -> bool:
 
 
 def _skip_test() -> tuple[type[BaseException], ...]:
-    """``unittest.SkipTest``, if it was imported: without it no test can have raised it."""
+    """``unittest.SkipTest``, if ``unittest`` is imported; otherwise no test can have raised it."""
     case = sys.modules.get("unittest.case")
     return () if case is None else (case.SkipTest,)
 
 
 class Judgement:
-    """Judges a history, as often as it is asked, and remembers what was raised."""
+    """Judges a history at each call, and remembers which violations were raised."""
 
     def __init__(self, history: HistoryView, allow: Iterable[str], limit: int) -> None:
         self.allow: frozenset[str] = frozenset(allow)
@@ -54,9 +54,9 @@ class Judgement:
         return judge(self._history.taken(), allow=self.allow, limit=self.limit)
 
     def to_raise(self, verdict: Verdict, error: BaseException | None = None) -> Violation | Unknown | None:
-        """What is to be raised, where the body ended with ``error``: the first violation not yet raised.
+        """The finding to raise if the body ended with ``error``: the first violation that was not yet raised.
 
-        It is then taken as raised. UNKNOWN is raised only where the body passed.
+        It then counts as raised. UNKNOWN is returned only if the body passed.
         """
         left = self._not_yet_raised(verdict)
         if left and (error is None or replaceable(error)):
@@ -69,9 +69,9 @@ class Judgement:
         return None
 
     def look(self) -> Violation | None:
-        """The first violation since the last look; all that there are so far are then taken as raised.
+        """The first violation since the last call; all violations so far then count as raised.
 
-        UNKNOWN is none: when the history has ended, more may be known.
+        UNKNOWN is not returned, as more may be known when the history has ended.
         """
         if len(self._history) == self._looked_at:
             return None
@@ -88,8 +88,8 @@ class Judgement:
 
 
 def _identity(violation: Violation) -> tuple[object, ...]:
-    """The judge makes new objects each time; what they stand for stays.
+    """A key that is equal for the same violation in two verdicts: the judge creates new objects each time.
 
-    Not their labels: those get the account's name as soon as there is a second grant.
+    Labels are no part of it: they get the account's name as soon as there is a second grant.
     """
     return violation.invariant, violation.seq, violation.grant, tuple(op.op for op in violation.operations)

@@ -1,4 +1,4 @@
-"""Live tokens where others can read them: in a log, in argv, in a file that is open to all."""
+"""Searches for live tokens where others can read them: in a log, in argv, in a file that others may read."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["Leaks", "LogWatch", "watched_logs"]
 
 _READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
 _SEARCHED_BYTES = 16 * 1024 * 1024
-"""Bytes at the beginning of a file that are searched: a larger one is no credentials file."""
+"""Bytes at the beginning of a file that are searched: no credentials file is larger."""
 
 
 class Leaks:
-    """Finds the live tokens of one service in texts, and journals each place once."""
+    """Finds live tokens of one service in texts, and journals each place once."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -42,7 +42,7 @@ class Leaks:
                     self._journal(where, TOKEN.sub("[token]", what), secret, at)
 
     def search_folder(self, folder: str, *, now: float) -> None:
-        """Search the files that the group or others may read. A symbolic link is not followed."""
+        """Search the files that the group or others may read. Symbolic links are not followed."""
         for path in sorted(_files(folder)):
             try:
                 status = os.lstat(path)
@@ -50,7 +50,7 @@ class Leaks:
                     continue
                 with open(path, "rb") as file:
                     text = file.read(_SEARCHED_BYTES).decode("latin-1")
-            except OSError:  # gone, or closed to us, since it was listed
+            except OSError:  # deleted, or made unreadable, since it was listed
                 continue
             self.search("file", os.path.relpath(path, folder), [text], now=now)
 
@@ -80,7 +80,7 @@ def _files(folder: str) -> Iterator[str]:
 
 
 class LogWatch(logging.Handler):
-    """A handler that searches what is logged. It writes nothing."""
+    """A log handler that searches records for tokens. It writes nothing."""
 
     def __init__(self, leaks: Leaks) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class LogWatch(logging.Handler):
         self._latest: Callable[[], logging.LogRecord | None] = lambda: None
 
     def overhear(self, record: logging.LogRecord) -> bool:
-        """A filter for other handlers, which filters nothing: they may hear of records that never come to this one."""
+        """A filter for other handlers that passes all records: some records reach those handlers but not this one."""
         if self._latest() is not record:
             self._latest = weakref.ref(record)
             self.emit(record)
@@ -97,8 +97,8 @@ class LogWatch(logging.Handler):
     def handle(self, record: logging.LogRecord) -> bool:
         """Search the record without the handler's lock.
 
-        The search takes the server's lock, and a thread that holds that one may be logging: each would wait for the
-        lock that the other has.
+        The search takes the server's lock, and a thread that holds the server's lock may be logging: with the handler's
+        lock, the two threads would deadlock.
         """
         return self.overhear(record)
 
@@ -107,16 +107,16 @@ class LogWatch(logging.Handler):
             texts = [record.getMessage()]
             if record.exc_info:
                 texts.append(logging.Formatter().formatException(record.exc_info))
-        except Exception:  # noqa: BLE001 - a message that can't be formatted is reported by the other handlers
+        except Exception:  # noqa: BLE001 - other handlers report a message that cannot be formatted
             return
         self._leaks.search("log", record.name, texts)
 
 
 @contextmanager
 def watched_logs(leaks: Leaks) -> Iterator[None]:
-    """Search what is logged in the block, where it comes to the root logger or to one of its handlers.
+    """In the block, search all records that reach the root logger or one of its handlers.
 
-    Those of pytest, as that of ``caplog``, are there before a test begins; a test attaches them to loggers that don't
+    The handlers are filtered, too, because a test may attach them (such as ``caplog``'s) to loggers that don't
     propagate.
     """
     root, watch = logging.getLogger(), LogWatch(leaks)

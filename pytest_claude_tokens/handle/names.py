@@ -1,4 +1,4 @@
-"""The names that a handle is given, checked: none is a secret that was pasted in a name's place."""
+"""Checks the names passed to a handle: a secret pasted in place of a name is refused."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["host_names", "path_of", "worker_name"]
 
 
 def worker_name(name: str) -> str:
-    """The same. Raises ``ValueError``."""
+    """``name``, if it is valid for a worker. Raises ``ValueError`` if not."""
     if not (isinstance(name, str) and name and is_name(name)):
         raise ValueError(f"worker({shown(name)}): a worker has a name, such as w0")
     return name
 
 
 def host_names(hosts: str | Iterable[str]) -> tuple[str, ...]:
-    """One name, or several. Raises ``ValueError``."""
+    """``hosts``, one or several, as a tuple. Raises ``ValueError`` for an invalid one."""
     names = (hosts,) if isinstance(hosts, str) else tuple(hosts)
     for name in names:
         if not (isinstance(name, str) and name and is_name(name)):
@@ -27,7 +27,7 @@ def host_names(hosts: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def path_of(config_dir: str | os.PathLike[str] | None) -> str | None:
-    """One folder, or several joined by ``os.pathsep``. Raises ``ValueError``."""
+    """``config_dir``, one folder or several joined by ``os.pathsep``, as text. Raises ``ValueError``."""
     if config_dir is None:
         return None
     path = os.fspath(config_dir)

@@ -1,4 +1,4 @@
-"""The seams of a handle: where its time, its waits and its traffic come from. For the search and the plugin only."""
+"""The dependencies of a handle: its sources of time, waits and traffic. Only the search and the plugin replace them."""
 
 from __future__ import annotations
 
@@ -21,55 +21,55 @@ __all__ = ["Recorder", "Runtime"]
 
 
 class Recorder(Protocol):
-    """Hears of the life of one handle, and of each finding just before it is raised or handed out."""
+    """Receives the events of one handle's life, and each finding just before it is raised or returned."""
 
     def on_open(self) -> None:
-        """The handle answers and watches."""
+        """Called when the handle answers and watches."""
 
     def on_close(self) -> None:
-        """It is about to undo all that it did; a handle that was never opened is closed, too."""
+        """Called before the handle undoes everything, even if it was never opened."""
 
     def on_finding(self, found: Violation | Unknown) -> None:
-        """``found`` is about to be raised."""
+        """Called before ``found`` is raised or returned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """What a handle runs on, by default real time and the traffic of this process. One for each handle."""
+    """The dependencies of one handle; the defaults are real time and the traffic of this process."""
 
     clock: Clock = field(default_factory=Clock)
     """The service's clock, in POSIX seconds; it expires tokens and stamps events."""
 
     stopwatch: Callable[[], float] = field(default_factory=stopwatch)
-    """Reads monotonic seconds, by which the waits in the bearers' queues are measured."""
+    """Reads monotonic seconds, which measure the waits in the bearers' queues."""
 
     waiter: Waiter | None = None
-    """Makes the waits of requests that are answered in process; ``None``: they wait in real time."""
+    """Performs the waits of requests answered in process; ``None``: in real time."""
 
     namespace: str = field(default_factory=lambda: os.urandom(8).hex())
-    """Seeds the tokens: two handles with one namespace mint the same ones."""
+    """Seeds the tokens: two handles with the same namespace mint the same tokens."""
 
     intercept: bool = True
-    """Whether requests of httpx in this process are answered here; a search has one interceptor for all runs."""
+    """Whether the handle intercepts this process's httpx requests; in a search one interceptor serves all runs."""
 
     sink: IO[str] | None = None
-    """A text file that gets each event at once."""
+    """A text file to which each event is written at once."""
 
     ask: Ask | None = None
-    """Calls a callable that stands for a store; ``None``: in a helper thread, so that it can't block a request."""
+    """Calls a store's callable; ``None``: in a helper thread, so that it can't block a request."""
 
     wait_hook: WaitHook | None = None
-    """Has a say in each wait of a request over sockets: the search of processes holds requests there."""
+    """May replace each wait of a request over sockets: a search with processes holds requests there."""
 
     wait_for_open: Callable[[Server], object] | None = None
-    """Gives requests that are open when the body has ended the time to end; ``None``: in real time."""
+    """Waits for requests that are still open when the body has ended; ``None``: in real time."""
 
     recorder: Recorder | None = None
-    """Told of what is found."""
+    """Receives each finding."""
 
     @classmethod
     def simulated(cls, world: World, waiter: Waiter) -> Runtime:
-        """In the time of a simulated world; the runner intercepts, and waits for open requests while the world runs."""
+        """For a simulated world: the runner intercepts requests, and waits for open ones while the world still runs."""
         return cls(
             clock=Clock(world.wall, kind="virtual"),
             stopwatch=lambda: world.now,

@@ -1,4 +1,4 @@
-"""The settings of a handle, each checked in one place: the constructor and pytest's marker ask here."""
+"""Checks of a handle's settings, shared by the constructor and pytest's marker."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["READERS", "checked_allow", "checked_limit", "one_or_many", "policy_o
 
 
 def policy_of(value: object) -> Policy:
-    """A policy as it is, the preset of that name, or ``anthropic`` for ``None``.
+    """A policy unchanged, the preset of that name, or ``anthropic`` for ``None``.
 
-    Raises ``ValueError`` that says what there is.
+    Raises ``ValueError`` that lists the presets.
     """
     if isinstance(value, Policy):
         return value
@@ -31,7 +31,7 @@ def policy_of(value: object) -> Policy:
 
 
 def checked_allow(words: Iterable[Any]) -> tuple[str, ...]:
-    """The names of invariants. Raises ``ValueError`` for one that there is not."""
+    """The names of invariants, as a tuple. Raises ``ValueError`` for an unknown one."""
     words = tuple(words)
     unknown = [word for word in words if word not in INVARIANTS]
     if unknown:
@@ -42,14 +42,14 @@ def checked_allow(words: Iterable[Any]) -> tuple[str, ...]:
 
 
 def checked_limit(value: Any) -> int:
-    """How many workers may have a call open on one bearer. Raises ``ValueError``."""
+    """``value`` as the number of workers that may have a call open on one bearer. Raises ``ValueError``."""
     if type(value) is not int or value < 1:
         raise ValueError(f"limit={shown(value)}: must be a number of workers, at least 1")
     return value
 
 
 def one_or_many(values: Any) -> tuple[Any, ...]:
-    """A single name counts as a list of one."""
+    """``values`` as a tuple; a single name becomes a tuple of one."""
     return (values,) if isinstance(values, str) else tuple(values)
 
 
@@ -79,4 +79,4 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "accounts": _accounts,
     "hosts": host_names,
 }
-"""The check of each keyword's value; it returns the value, and raises ``ValueError`` that says what it must be."""
+"""The check of each keyword: it returns the value, or raises ``ValueError`` that says which values are valid."""

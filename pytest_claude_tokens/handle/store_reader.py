@@ -1,4 +1,4 @@
-"""What is in a credential store: a file, a folder with one in it, or a callable of the user's that is asked."""
+"""Reads a credential store: a file, a folder with such a file in it, or a user's callable."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pytest_claude_tokens.guard import RealServiceRefused, audit, files
 __all__ = ["ANSWER_TIMEOUT_SECONDS", "Ask", "Content", "Source", "StoreState", "reader_of"]
 
 ANSWER_TIMEOUT_SECONDS = 1.0
-"""Seconds of real time that a callable may take to answer."""
+"""Real seconds within which a callable must return."""
 
 Source = Union[str, "os.PathLike[str]", "Callable[[], object]"]
 Ask = Callable[[Callable[[], object]], object]
-"""Calls a callable that stands for a store, and returns its answer."""
+"""Calls a store's callable, and returns its result."""
 
 StoreState = Literal["token", "blank", "absent", "unreadable"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Content:
-    """What is in a store. ``secret`` is its refresh token, if it holds one."""
+    """The content of a store. ``secret`` is its refresh token, if it holds one."""
 
     state: StoreState
     secret: str | None = None
@@ -35,9 +35,9 @@ UNREADABLE = Content("unreadable")
 
 
 def reader_of(source: Source, ask: Ask | None = None) -> Callable[[bool], Content]:
-    """How to look at ``source``: a credentials file, a config directory with one in it, or a callable.
+    """A function that reads ``source``: a credentials file, a config directory with such a file, or a callable.
 
-    A callable is called by ``ask``, where one is given: where threads are simulated, it has its own way not to wait.
+    ``ask``, if given, calls the callable instead of a helper thread: a simulated world must not wait for a real thread.
     """
     if callable(source):
         return _Asked(source) if ask is None else lambda final: _asked(source, ask)
@@ -56,7 +56,7 @@ def _read_file(path: str) -> Content:
         return Content("absent")
     except (OSError, RealServiceRefused):
         return UNREADABLE
-    return _content(data) if data.strip() else UNREADABLE  # empty: a writer is between its two steps
+    return _content(data) if data.strip() else UNREADABLE  # empty: a writer has truncated it and not yet written
 
 
 def _content(stored: object) -> Content:
@@ -75,11 +75,10 @@ def _asked(source: Callable[[], object], ask: Ask) -> Content:
 
 
 class _Asked:
-    """Asks a callable of the user's, in a thread that holds no lock of the user's.
+    """Calls a user's callable in a helper thread, which holds none of the user's locks.
 
-    It is asked while a request is under way, and the thread that sent that request may hold a lock which the callable
-    takes: asked in that thread, the callable would wait for it for ever. A store that does not answer in time is
-    unreadable.
+    It is called while a request is under way, and the thread that sent that request may hold a lock that the callable
+    takes: in that thread, the callable would deadlock. A callable that does not return in time counts as unreadable.
     """
 
     def __init__(self, ask: Callable[[], object]) -> None:
@@ -102,7 +101,7 @@ class _Asked:
         return self._ask_here() if final else UNREADABLE
 
     def _ask_here(self) -> Content:
-        """At the end no request is under way; and what a callable needs may be bound to this thread (sqlite3)."""
+        """Call it in this thread at the end, when no request is under way: sqlite3, for one, is bound to a thread."""
         try:
             return _content(self._ask())
         except Exception:  # noqa: BLE001 - whatever it is, the store can't be read
@@ -110,7 +109,7 @@ class _Asked:
 
 
 class _Helper:
-    """A thread that makes one call at a time. ``threading`` does not know it, so the interpreter ends without it."""
+    """A thread that makes one call at a time. ``threading`` does not know it, so the interpreter does not join it."""
 
     def __init__(self) -> None:
         self.answer: tuple[object, BaseException | None] = None, None
@@ -121,12 +120,12 @@ class _Helper:
         start_new_thread(self._run, ())
 
     def start(self, call: Callable[[], object]) -> None:
-        """Let it make this call."""
+        """Start ``call`` in the thread."""
         self._call = call
         self._go.release()
 
     def done(self, seconds: float) -> bool:
-        """Wait so long for the call to end; says ``True`` once."""
+        """Wait up to ``seconds`` for the call to end; returns ``True`` only once per call."""
         return self._done.acquire(timeout=seconds)
 
     def _run(self) -> None:  # pragma: no cover - coverage sees the threads of `threading` only
@@ -141,4 +140,4 @@ class _Helper:
 
 
 _IDLE: list[_Helper] = []
-os.register_at_fork(after_in_child=_IDLE.clear)  # a forked process has no threads
+os.register_at_fork(after_in_child=_IDLE.clear)  # the helper threads don't exist in a forked process

@@ -1,7 +1,7 @@
-"""Watched credential stores: what was in them, and whether the service would still accept it.
+"""Watched credential stores: journals their refresh tokens, and whether the service would accept them.
 
-A store is looked at after each reply and at the end. What is found is journalled as the note ``store``, when it is
-another refresh token, or another state, than before.
+A store is read after each reply and at the end. A refresh token or a state that differs from the last one read is
+journalled as the note ``store``.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 __all__ = ["SETTLE_TIMEOUT_SECONDS", "Store", "Stores"]
 
 SETTLE_TIMEOUT_SECONDS = 0.5
-"""Seconds of real time that a client has at the end to store what came with the last reply."""
+"""Real seconds that a client has at the end to store the tokens of the last reply."""
 
 _SETTLE_POLL_INTERVAL_SECONDS = 0.01
 
 
 class Store:
-    """One store of an account. ``grant``: the login whose tokens are expected in it."""
+    """One store of an account. ``grant``: the login whose tokens belong in it."""
 
     def __init__(self, server: Server, name: str, account: str, read: Callable[[bool], Content]) -> None:
         self.name = name
@@ -41,15 +41,15 @@ class Store:
         self._read = read
         self._last: Content | None = None
         self._kept: str | None = None
-        """The refresh token that was read last: a file that is absent or torn for a moment says nothing about it."""
+        """The refresh token read last. Kept when the file is briefly absent or torn, as a writer may be at work."""
 
     @property
     def grant(self) -> Grant:
-        """The latest login of the account: one that is made later takes the store over."""
+        """The latest login of the account: a later login takes the store over."""
         return self._server.authority.grants_of(self.account)[-1]
 
     def sample(self, *, now: float | None = None, final: bool = False) -> None:
-        """Look at the store, and journal what has changed; at the end, what there is."""
+        """Read the store and journal its changes; at the end (``final``), its content even if unchanged."""
         server = self._server
         with audit.muted():
             content = self._read(final)
@@ -61,7 +61,7 @@ class Store:
                     self._kept = content.secret
 
     def keeps(self) -> bool:
-        """Whether there is a refresh token in it, right now, that the service would accept. Journals nothing."""
+        """Whether it now holds a refresh token that the service would accept. Journals nothing."""
         content = self._read(False)
         with self._server.lock:
             return self._accepted(self._token(content.secret), self._server.clock.now())
@@ -105,13 +105,13 @@ class Stores:
 
     def __init__(self, server: Server, ask: Ask | None = None) -> None:
         self.closed = False
-        """Whether the history has ended: stores are not looked at after it, and no note may follow the last one."""
+        """Whether the history has ended: then stores are no longer read, as no note may follow the note ``end``."""
         self._server = server
         self._ask = ask
         self._stores: list[Store] = []
 
     def watch(self, source: Source, account: str, name: str | None = None) -> Store:
-        """Watch one more, and look at it for the first time."""
+        """Watch another store, and read it for the first time."""
         if not callable(source) and not is_path(os.fspath(source)):
             raise ValueError(f"watch_store({shown(source)}): must be a path, or a callable that returns what is stored")
         name = redact(name or _name_of(source))
@@ -125,13 +125,13 @@ class Stores:
         return store
 
     def on_event(self, event: Event) -> None:
-        """Look at all of them after a reply. Called under the server's lock."""
+        """Read all stores after a reply. Called under the server's lock."""
         if event.type in ("ok", "fail", "info") and not self.closed:
             for store in self._stores:
                 store.sample()
 
     def settle(self) -> None:
-        """Give a client that has just got its last reply the time to store what was in it."""
+        """Give a client that has just received its last reply the time to store its tokens."""
         pause = threading.Event()
         for _ in range(round(SETTLE_TIMEOUT_SECONDS / _SETTLE_POLL_INTERVAL_SECONDS)):
             if all(store.keeps() for store in self._stores):

@@ -1,4 +1,4 @@
-"""The judge: pure functions from a history to its verdict. It runs nothing and serves nothing.
+"""The judge: pure functions from a history to its verdict. It runs nothing, serves nothing, and knows no pytest.
 
 ``History.load(path)`` reads a history file, and ``judge(history)`` judges it.
 """

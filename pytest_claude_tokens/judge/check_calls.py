@@ -1,4 +1,4 @@
-"""Bearers: one worker at a time, and never again when the service has said that it is over."""
+"""Invariants of bearers: at most ``limit`` workers use one at a time, and none presents it after it was refused."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["check_co_schedule", "check_stale_bearer"]
 
 
 def check_co_schedule(history: History, limit: int | None = None) -> Iterator[CoSchedule]:
-    """At most ``limit`` workers have a call open on one bearer (on one account where the policy's key says so).
+    """At most ``limit`` workers have a call open on one bearer (on one account under the policy's ``key="account"``).
 
-    There is one violation for each overlap: a time in which calls on the bearer were open without a pause.
+    There is one violation for each overlap: a period in which a call on the bearer was always open.
     """
     allowed = int(history.header.get("limit") or 1) if limit is None else limit
     for calls in overlaps(history):
@@ -29,14 +29,14 @@ def check_co_schedule(history: History, limit: int | None = None) -> Iterator[Co
 
 
 def _over_the_limit(calls: list[Operation], allowed: int) -> tuple[list[Operation], int]:
-    """Of one overlap, the calls that were open when the limit was first passed; and how often it was passed again."""
+    """The calls of one overlap that were open when the limit was first exceeded, and how often it was again."""
     found: list[Operation] = []
     more = 0
     under_way: list[Operation] = []
-    for call in calls:  # properties are not used: this loop is run for every overlap of every history that is explored
+    for call in calls:  # no properties, for speed: this loop runs for every overlap of every explored history
         seq = call.invoke.seq
         under_way = [op for op in under_way if op.end is None or op.end.seq > seq]
-        # The oldest call of each worker; one that had a call open before it adds nothing.
+        # The oldest call of each worker: further calls of the same worker don't count.
         oldest = {op.invoke.actor: op for op in reversed(under_way)}
         under_way.append(call)
         if len(oldest) >= allowed and call.invoke.actor not in oldest:
@@ -63,16 +63,16 @@ def _co_schedule(history: History, found: list[Operation], more: int) -> CoSched
 
 
 def _together(before: list[Operation], last: Operation) -> str:
-    """For how long all of them were open, where all have ended and it took time."""
+    """For how long all of them were open together; empty if one has not ended, or no time passed."""
     ends = [op.end.t for op in (*before, last) if op.end is not None]
     seconds = min(ends) - last.invoke.t if len(ends) == len(before) + 1 else 0.0
     return f", for {seconds:.3g} s" if seconds > 0 else ""
 
 
 def check_stale_bearer(history: History) -> Iterator[StaleBearer]:
-    """No worker presents a bearer again after the service has answered it that this one is expired or revoked.
+    """No worker presents a bearer again after the service has told that worker that it is expired or revoked.
 
-    A request that was under way before, and one that succeeds (the service's clock was put back), is none.
+    Requests that were already under way don't count, nor do those that succeed (the service's clock was set back).
     """
     refused: dict[tuple[str, str | None, str | None], list[Operation]] = {}
     for op in history.operations:
@@ -104,16 +104,16 @@ def check_stale_bearer(history: History) -> Iterator[StaleBearer]:
 
 
 def _is_over(status: int | None, reason: str | None) -> bool:
-    """Whether a refusal says that the bearer is over; only the service's own has a reason."""
+    """Whether a refusal means that the bearer has ended; only the service's own refusals carry a reason."""
     return (status == 401 and reason in ("expired", "revoked")) or (status == 403 and reason == "revoked")
 
 
 def _again(sent: list[Operation], refusals: list[Operation]) -> Iterator[tuple[Operation, Operation]]:
-    """Each request that should not have been sent, with the refusal that its worker had received."""
+    """Each request that should not have been sent, with the refusal that its worker had received before."""
     good = 0
     for op in sent:
         if op.outcome == "ok":
-            if op.f == "call":  # requests of other kinds succeed under a dead bearer, too
+            if op.f == "call":  # requests of other kinds succeed even with a dead bearer
                 good = op.opened
             continue
         first = next((no for no in refusals if no.closed is not None and good < no.closed < op.opened), None)

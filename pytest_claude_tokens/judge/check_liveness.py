@@ -1,4 +1,4 @@
-"""What other parts have noted in the history: jobs that never ended, and tokens where they should not be."""
+"""Turns notes in the history into violations: jobs that never ended, and leaked tokens."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def check_starvation(history: History) -> Iterator[Starvation | Deadlock]:
         )
     for note in history.noted("starved"):
         why = note.get("why") or "no end"
-        actors = () if note.actor == SERVICE else (note.actor,)  # or all of them
+        actors = () if note.actor == SERVICE else (note.actor,)  # the service's note is about all workers
         yield Starvation(": ".join((*actors, why)), seq=note.seq, actors=actors, cause=why)
 
 
 def check_token_leak(history: History) -> Iterator[TokenLeak]:
-    """No live token in an argv, a log, or a file that others may read. Each token counts once for each place."""
+    """No live token is in an argv, a log, or a file that others may read. Each token counts once for each place."""
     places: dict[tuple[str | None, str | None, str | None], list[Event]] = {}
     for note in history.noted("leak"):
         places.setdefault((note.grant, note.get("token"), note.get("where")), []).append(note)

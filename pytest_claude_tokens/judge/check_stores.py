@@ -1,7 +1,7 @@
 """Where the newest refresh token is at the end: in a store, in a worker's hands, or lost.
 
 A loss is excused where it follows only from what we did ourselves: a reply that we lost, a worker that we killed or
-cancelled. Nothing is judged where the facts are missing: without the note ``end`` there is no end.
+cancelled. Without the note ``end`` the history is incomplete, and nothing is judged.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def check_lost_rotation(history: History) -> Iterator[LostRotation]:
 def check_forced_login(history: History) -> Iterator[ForcedLogin]:
     """No grant ends without a live refresh token that reached a worker and, with stores, is still in one of them.
 
-    A grant that died by itself is exempt; one that died by reuse detection is not.
+    A grant that expired or was revoked is exempt; a grant that died by reuse detection is not.
     """
     for grant in _grants(history):
         if grant.death == "reuse":
@@ -89,13 +89,13 @@ def _died_by_reuse(history: History, grant: _Grant) -> ForcedLogin:
         labels=[label, *(history.label(grant.name, token) for token in killed)],
         grant=grant.name,
         cause=f"a person has to log in again: reuse detection revoked the grant when {label} came again{whose}",
-        # Where the newest token was lost already, the reuse took nothing from any worker.
+        # If the newest token was already lost, the reuse took nothing from any worker.
         excuse=grant.trail.excuse(grant.name, killed, before=reuse.seq) if killed else "",
     )
 
 
 def check_store_regression(history: History) -> Iterator[StoreRegression]:
-    """No store goes from a refresh token that the service accepts to one that it doesn't accept, or to a blank one."""
+    """No store changes from a refresh token that the service accepts to one that it doesn't, or to a blank one."""
     setup = _setup_accounts(history)
     found: dict[str | None, list[StoreRegression]] = {}
     for note in history.noted("store"):
@@ -127,9 +127,9 @@ def _regression(history: History, note: Event, *, blank: bool) -> StoreRegressio
 
 
 def _is_first_look(history: History, ours: Event, note: Event) -> bool:
-    """Whether ``note`` is from the first look at the stores since we ended a worker: that is what it left behind.
+    """Whether ``note`` is from the first reading of the stores after we ended a worker: its state is our doing then.
 
-    Stores are looked at after each reply, so one reply may lie between; and the end of what that worker had open.
+    Stores are read after each reply, so one reply may lie between, and the ends of that worker's open requests.
     """
     if ours.seq > note.seq:
         return False
@@ -146,7 +146,7 @@ def _did(ours: Event) -> str:
 
 @dataclass
 class _Grant:
-    """One grant at the end. ``stores``: the last look at each of its stores; ``kept``: one of them has a token."""
+    """One grant at the end. ``stores``: the last note of each of its stores; ``kept``: one of them has a token."""
 
     history: History
     name: str
@@ -158,24 +158,24 @@ class _Grant:
 
     @cached_property
     def labels(self) -> list[str]:
-        """The refresh tokens that the service accepts, as reports show them."""
+        """The labels of the refresh tokens that the service accepts, as shown in reports."""
         return [self.history.label(self.name, token) for token in self.accepts]
 
     @cached_property
     def trail(self) -> _Trail:
-        """Where its tokens came from and went to."""
+        """The origin and the whereabouts of its tokens."""
         return _Trail.of(self.history)
 
     @property
     def usable(self) -> bool:
-        """Whether a worker can go on with it without a new login."""
+        """Whether a worker can go on with this grant without a new login."""
         if self.stores:
             return self.kept
         return any(self.trail.reached(self.name, token) for token in self.accepts)
 
 
 def _grants(history: History) -> Iterator[_Grant]:
-    """The grants that are judged at the end: none without the note ``end``, and no setup-token."""
+    """The grants to judge at the end: none without the note ``end``, and no setup-tokens."""
     for end in history.noted("end")[:1]:
         grants: dict[str, dict[str, Any]] = end.get("grants") or {}
         looks = {note.get("store"): note for note in history.noted("store")}
@@ -194,7 +194,7 @@ def _grants(history: History) -> Iterator[_Grant]:
 
 
 def _is_accepted(look: Event, grants: dict[str, dict[str, Any]]) -> bool:
-    """Whether the service would accept at the end what was last seen in a store, of this grant or of a newer login."""
+    """Whether the service accepts at the end the token last seen in a store, of this grant or of a newer login."""
     if look.get("state") != "token" or not look.get("accepted"):
         return False
     return bool(look.get("final")) or look.refresh in (grants.get(look.grant or "", {}).get("accepts") or ())
@@ -209,12 +209,12 @@ def _setup_accounts(history: History) -> set[str | None]:
 
 
 def _interventions(history: History) -> list[Event]:
-    """What we did to workers."""
+    """The notes of workers that we killed or cancelled."""
     return sorted((*history.noted("kill"), *history.noted("cancel")), key=lambda note: note.seq)
 
 
 def _found(history: History, looks: list[Event]) -> str:
-    """What was in each store in the end."""
+    """The final content of each store, in words."""
     return joined(
         [
             f"{look.get('store')} has {history.label(look.grant, look.refresh)}"
@@ -227,7 +227,9 @@ def _found(history: History, looks: list[Event]) -> str:
 
 @dataclass(slots=True)
 class _Trail:
-    """Where each refresh token came from, and when it was first ``seen`` with a client: presented, or in a store."""
+    """For each refresh token, the request that issued it, and when it was first ``seen`` outside the service: presented
+    by a client, or in a store.
+    """
 
     ours: list[Event]
     from_login: set[tuple[str | None, str]] = field(default_factory=set)
@@ -256,18 +258,18 @@ class _Trail:
         return trail
 
     def issuers(self, grant: str, tokens: list[str]) -> list[Operation]:
-        """The requests that brought these tokens."""
+        """The requests that issued these tokens."""
         return [op for token in tokens for op in self.brought.get((grant, token), ())]
 
     def reached(self, grant: str, token: str, before: float = float("inf")) -> bool:
-        """Whether this refresh token had come to a worker before the event ``before``."""
+        """Whether this refresh token had reached a worker before the event ``before``."""
         key = (grant, token)
         if key in self.from_login or self.seen.get(key, before) < before:
             return True
         return any(op.outcome == "ok" and (op.closed or 0) < before for op in self.brought.get(key, ()))
 
     def excuse(self, grant: str, tokens: list[str], before: float = float("inf")) -> str:
-        """Why it is our doing that no worker and no store has any of these tokens; ``""`` where it is not."""
+        """How we caused that no worker and no store has any of these tokens; ``""`` if we did not."""
         reasons = [self._why_lost(grant, token, before) for token in tokens]
         return f"we did that: {joined(list(dict.fromkeys(reasons)))}" if all(reasons) else ""
 
@@ -278,7 +280,7 @@ class _Trail:
             return ""
         whys = [self._what_we_did(op, before) for op in ops]
         if self.reached(grant, token, before):
-            # It came to a worker, which then died before anything was stored.
+            # It reached a worker, which was then killed before it stored the token.
             whys = [why for why, op in zip(whys, ops, strict=True) if op.outcome == "ok"]
         return whys[0] if all(whys) else ""
 

@@ -1,4 +1,4 @@
-"""Refresh tokens: each is presented once, and no oftener than access tokens end."""
+"""Invariants of refresh tokens: each is presented once, and no more are used than access tokens end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["check_blind_replay", "check_double_spend", "check_refresh_storm"]
 
 
 class _Tolerance:
-    """What the policy makes of a refresh token that comes again."""
+    """How the policy treats a refresh token that is presented again."""
 
     def __init__(self, history: History) -> None:
         policy = history.policy
@@ -28,10 +28,10 @@ class _Tolerance:
         self._commits = {note.op: note for note in history.noted("commit")}
 
     def refused(self, op: Operation) -> int | None:
-        """The ``seq`` of the event that refused it as dead; ``None`` where the service did no such thing."""
+        """The ``seq`` of the event that refused it as dead; ``None`` if the service did not."""
         if (note := self._commits.get(op.op)) is not None:
             return note.seq if note.get("outcome") in ("refused", "reused") else None
-        # A file by another hand may have no such notes; then a 4xx that is not known to be anything else says the same.
+        # A file that we did not write may lack such notes; then a 4xx without another known cause counts as a refusal.
         end = op.end
         if end is None or end.type != "fail" or op.committed or op.fault or end.status == 429:
             return None
@@ -39,24 +39,24 @@ class _Tolerance:
 
     @property
     def reason(self) -> str:
-        """Why reuse is harmless, where it is."""
+        """Why the policy makes reuse harmless."""
         return f"harmless, as the policy {'has a grace window' if self.rotates else 'does not rotate'}"
 
     def harmless(self, *ops: Operation) -> bool:
-        """Whether it is harmless that these presented one token."""
+        """Whether it is harmless that these operations presented the same token."""
         return not self.rotates or (self.has_grace and all(self.refused(op) is None for op in ops))
 
     def completed(self, second: Operation, *ops: Operation) -> int:
-        """The ``seq`` of the event after which there is no doubt that this is wrong."""
+        """The ``seq`` of the event at which the violation is certain."""
         if not self.has_grace:
             return second.opened
         return max(second.opened, min(seq for op in ops if (seq := self.refused(op)) is not None))
 
 
 def check_double_spend(history: History) -> Iterator[DoubleSpend]:
-    """No refresh token is sent while a request with it is open, or after the success of one has come.
+    """No refresh token is sent while a request with it is open, or after one has succeeded.
 
-    A violation shows the first pair of its token. Where the policy makes all its pairs harmless, the first is excused.
+    A violation shows the token's first pair of requests. It is excused if the policy makes all its pairs harmless.
     """
     tolerance: _Tolerance | None = None
     for sent in history.presentations.values():
@@ -73,7 +73,7 @@ def check_double_spend(history: History) -> Iterator[DoubleSpend]:
                 wrong.append((tolerance.completed(second, pair, second), pair, second))
             elif earlier:
                 harmless.append((second.opened, earlier[0], second))
-            if tolerance.rotates or not earlier:  # else all later ones collide with the first, too
+            if tolerance.rotates or not earlier:  # without rotation all later requests collide with the first one
                 earlier.append(second)
         if wrong or harmless:
             yield _double_spend(history, wrong or harmless, "" if wrong else tolerance.reason)
@@ -102,7 +102,7 @@ def _double_spend(history: History, pairs: list[tuple[int, Operation, Operation]
 def check_blind_replay(history: History) -> Iterator[BlindReplay]:
     """After a token request whose outcome is unknown, its refresh token is not presented again.
 
-    Where a request with it had succeeded meanwhile, that is a double spend and not this.
+    If a request with it has succeeded meanwhile, that is a double spend instead.
     """
     for sent in history.presentations.values():
         unknown = [op for op in sent if op.outcome == "info"]
@@ -146,12 +146,12 @@ class _Refreshes:
 
     ended: list[Operation] = field(default_factory=list)
     too_many: tuple[int, int] | None = None
-    """Requests, and access tokens that had ended, when there were too many requests for the first time."""
+    """The numbers of requests and of ended access tokens when the limit was first exceeded."""
     more: int = 0
-    """How often one more was too many after that."""
+    """Further requests over the limit after that."""
 
     def add(self, op: Operation, tokens: int) -> bool:
-        """Count a request at whose end ``tokens`` access tokens had ended. Whether it is the first too many."""
+        """Count a request at whose end ``tokens`` access tokens had ended; returns whether it is the first too many."""
         self.ended.append(op)
         if len(self.ended) <= tokens + 1:
             return False
@@ -203,7 +203,7 @@ def _refresh_storm(history: History, grant: str | None, refreshes: _Refreshes) -
 
 
 def _counts(op: Operation, history: History, decided: set[int | None]) -> bool:
-    """Whether this refresh request counts: not what we spoilt, and not what the service had no time for."""
+    """Whether this refresh request counts. Requests that a fault or kill of ours, a 429 or a 5xx ended, do not."""
     end = op.end
     if end is None:
         return False
@@ -215,6 +215,6 @@ def _counts(op: Operation, history: History, decided: set[int | None]) -> bool:
             return False
         if op.fault is not None and not op.committed:
             return False
-        # Refused by its form alone (invalid_scope, which clients answer with a second try): nothing was redeemed.
+        # Refused for its form (invalid_scope, after which clients retry): no token was redeemed.
         return not op.committed or op.op in decided
     return True

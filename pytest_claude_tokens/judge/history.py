@@ -1,7 +1,7 @@
-"""What happened, as a value: events in their order, and the requests that they are the two ends of.
+"""A history as a value: the events in order, and the requests whose start and end they record.
 
-A history is judged by :func:`pytest_claude_tokens.judge.judge`; it judges nothing itself. Its order is that of
-``seq``, never that of ``t``.
+It judges nothing itself; :func:`pytest_claude_tokens.judge.judge` does. Its order is that of ``seq``, never that of
+``t``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Outcome = Literal["ok", "fail", "info", "open"]
 
 @dataclass(slots=True)
 class Operation:
-    """One request: its ``invoke`` and, once it has ended, the event that says how."""
+    """One request: its ``invoke`` and, once it has ended, its end event."""
 
     op: int
     invoke: Event
@@ -43,12 +43,12 @@ class Operation:
 
     @property
     def account(self) -> str | None:
-        """The account whose token was presented, or to which it logged in."""
+        """The account whose token was presented, or that logged in."""
         return self.invoke.account or (self.end.account if self.end else None)
 
     @property
     def grant(self) -> str | None:
-        """The grant whose token was presented, or which it made."""
+        """The grant whose token was presented, or that the request created."""
         return self.invoke.grant or (self.end.grant if self.end else None)
 
     @property
@@ -73,31 +73,31 @@ class Operation:
 
     @property
     def outcome(self) -> Outcome:
-        """How it ended: ``info`` where that is unknown, ``open`` where it has not."""
+        """How it ended: ``info`` if that is unknown, ``open`` if it has not."""
         return self.end.type if self.end else "open"  # type: ignore[return-value]  # an end is one of the three
 
     @property
     def status(self) -> int | None:
-        """The HTTP status that the client got."""
+        """The HTTP status that the client received."""
         return self.end.status if self.end else None
 
     @property
     def issued(self) -> dict[str, str | None]:
-        """The labels of the tokens that it brought: ``access`` and ``refresh``."""
+        """The labels of the tokens that it issued: ``access`` and ``refresh``."""
         return dict(self.end.issued or {}) if self.end else {}
 
     @property
     def committed(self) -> bool:
-        """Whether the service is known to have done what was asked."""
+        """Whether the service is known to have committed the request."""
         return bool(self.end and self.end.get("committed"))
 
     @property
     def fault(self) -> str | None:
-        """The fault that was injected into it, in words."""
+        """The injected fault, in words."""
         return self.end.get("fault") if self.end else None
 
     def open_at(self, seq: int) -> bool:
-        """Whether it was under way when the event ``seq`` happened. Its own two events are its bounds, excluded."""
+        """Whether it was under way at the event ``seq``, strictly between its own two events."""
         return self.invoke.seq < seq and (self.end is None or seq < self.end.seq)
 
     def __str__(self) -> str:
@@ -105,7 +105,7 @@ class Operation:
 
 
 class History:
-    """The events of one run, without the header. Raises ``ValueError`` where they can't be one."""
+    """The events of one run, without the header. Raises ``ValueError`` if they are inconsistent."""
 
     def __init__(
         self, header: Event, events: Iterable[Event], *, torn: bool = False, notes: Sequence[str] = ()
@@ -116,7 +116,7 @@ class History:
         self.notes: tuple[str, ...] = tuple(notes)
         self.operations: list[Operation] = []
         self.presentations: dict[tuple[str | None, str], list[Operation]] = {}
-        """The requests that presented each refresh token (by its grant and label) to be refreshed, in order."""
+        """For each refresh token (by grant and label), the token requests that presented it, in order."""
         self._noted: dict[str, list[Event]] = {}
         self._index()
 
@@ -167,12 +167,12 @@ class History:
 
     @cached_property
     def policy(self) -> dict[str, Any]:
-        """The policy's settings that differ from the defaults, of a mere name those of that preset."""
+        """The policy's settings that differ from the defaults; if the header has only a name, those of that preset."""
         return settings_of(self.header.get("policy") or {})
 
     @cached_property
     def accounts(self) -> dict[str, str]:
-        """The account of each grant, in the order in which the grants appeared."""
+        """The account of each grant, in order of the grants' first events."""
         found: dict[str, str] = {}
         for event in self.events:
             if event.grant is not None and event.grant not in found:
@@ -180,7 +180,7 @@ class History:
         return found
 
     def label(self, grant: str | None, label: str | None) -> str:
-        """What reports show for the token ``label`` of ``grant``: ``rt#1``, with several grants ``work:rt#1``."""
+        """The display name of the token ``label`` of ``grant``: ``rt#1``, with several grants ``work:rt#1``."""
         label = label or "no token"
         accounts = self.accounts
         return f"{accounts[grant]}:{label}" if grant in accounts and len(accounts) > 1 else label
@@ -189,9 +189,9 @@ class History:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a history file.
 
-        A last line that its writer did not finish (the header itself, if it is the only one) is skipped;
-        :attr:`torn` and :attr:`notes` say so. They also say where the end is missing that the header has promised.
-        Raises ``ValueError`` for any other line that can't be read, and ``OSError`` where the file can't.
+        An incomplete last line (or header, if it is the only line) is skipped; :attr:`torn` and :attr:`notes` record
+        that. They also record that the end is missing which the header promises.
+        Raises ``ValueError`` for any other unreadable line, and ``OSError`` for an unreadable file.
         """
         with open(path, "rb") as file:
             lines = [(number, line) for number, line in enumerate(file.read().split(b"\n"), 1) if line.strip()]
@@ -221,7 +221,7 @@ class History:
 
 
 def _read_event(path: str | os.PathLike[str], number: int, line: bytes, *, first: bool, last: bool) -> Event | None:
-    """The event of one line; ``None`` for a last line that its writer did not finish."""
+    """The event of one line; ``None`` for an incomplete last line."""
     try:
         event = Event.from_json(line.decode("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError):
@@ -236,13 +236,13 @@ def _read_event(path: str | os.PathLike[str], number: int, line: bytes, *, first
 
 
 def _begins_header(line: bytes) -> bool:
-    """Whether a line is the beginning of a header, all that its writer wrote before it was killed."""
+    """Whether a line is the beginning of a header, whose writer was killed before it wrote the rest."""
     begin = f'{{"v":{FORMAT},"seq":0,'.encode()
     return line[: len(begin)] == begin[: len(line)]
 
 
 class _Broken(ValueError):
-    """An event that can't stand where it stands."""
+    """An event that is impossible at its position."""
 
     def __init__(self, seq: int, why: str) -> None:
         super().__init__(f"event #{seq} {why}")

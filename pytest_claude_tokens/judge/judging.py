@@ -1,7 +1,7 @@
-"""The judge: pure functions from a :class:`~pytest_claude_tokens.judge.history.History` to what it breaks.
+"""The judge: a pure function from a :class:`~pytest_claude_tokens.judge.history.History` to its verdict.
 
-There is one checker for each invariant. It yields violations, also those that something excuses
-(:attr:`~pytest_claude_tokens.judge.violations.Violation.excuse`); only :func:`judge` tells which of them count.
+There is one checker for each invariant. It yields all violations, even excused ones
+(``excuse`` of :class:`~pytest_claude_tokens.judge.violations.Violation`); only :func:`judge` decides which count.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ CHECKERS: Mapping[str, Callable[[History], Iterable[Violation]]] = {
 
 
 def judge(history: History, *, allow: Iterable[str] | None = None, limit: int | None = None) -> Verdict:
-    """The verdict on ``history``. Never raises: what a checker dies of makes the verdict UNKNOWN.
+    """The verdict on ``history``. Never raises: an exception in a checker makes the verdict UNKNOWN.
 
-    ``allow`` (names of invariants that are only noted) and ``limit`` (workers with a call open on one bearer) are those
-    of the header unless given.
+    ``allow`` (names of invariants that are only noted) and ``limit`` (workers with a call open on one bearer) default
+    to those of the header.
     """
     notes: list[Note] = []
     try:

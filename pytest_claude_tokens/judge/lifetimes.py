@@ -1,4 +1,4 @@
-"""How many access tokens of a grant have ended, event by event."""
+"""Counts the access tokens of a grant that have ended, event by event."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["Lifetimes"]
 class Lifetimes:
     """The access tokens of each grant that refreshed, and which of them had ended by the last event observed.
 
-    A token ends once: by expiry, by ``expire`` or ``revoke`` or a revocation that came of a reuse, or by its first 401.
-    One that has ended stays so when the service's clock goes back. Of a grant whose login was not recorded, the first
-    access token is taken to have ended.
+    A token ends once: by expiry, by ``expire`` or ``revoke``, by a revocation after a reuse, or by its first 401. It
+    stays ended when the service's clock goes back. If a grant's login was not recorded, its first access token counts
+    as ended.
     """
 
     def __init__(self, history: History) -> None:
@@ -51,7 +51,7 @@ class Lifetimes:
         return len(self._ended[grant])
 
     def _set_time(self, t: float) -> None:
-        if t < self._now:  # what had expired by the later time stays so
+        if t < self._now:  # tokens that had expired by the later time stay expired
             for grant in self._expiry:
                 self._sweep(grant)
         self._now = t

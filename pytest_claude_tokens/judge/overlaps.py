@@ -1,6 +1,6 @@
-"""When calls of several workers were open on one bearer at the same time.
+"""Overlaps: periods in which calls of several workers were open on one bearer.
 
-The one definition of that, for the checker of ``co-schedule`` and for the list that ``claude-tokens run`` prints.
+The checker of ``co-schedule`` and the list that ``claude-tokens run`` prints share this definition.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ __all__ = ["overlaps"]
 def overlaps(history: History) -> Iterator[list[Operation]]:
     """The calls of each overlap, in the order of their arrival; bearer by bearer.
 
-    An *overlap* is a time in which a bearer was never without an open call, and two workers or more had one open. A
-    call is open from its arrival, its wait in the service's queue included, until its end. Under the policy's
-    ``key="account"``, all bearers of one account count as one. A bearer that was not minted here counts for nothing.
+    An *overlap* is a period in which a call on the bearer was always open, and calls of two or more workers were. A
+    call is open from its arrival to its end, its wait in the service's queue included. Under the policy's
+    ``key="account"``, all bearers of one account count as one. Bearers that were not minted here are ignored.
     """
     queue_of = _by_account(history) if history.policy.get("key") == "account" else _by_bearer
     queues: dict[object, list[Operation]] = {}
@@ -36,7 +36,7 @@ def overlaps(history: History) -> Iterator[list[Operation]]:
 
 
 def _without_pause(calls: list[Operation]) -> Iterator[list[Operation]]:
-    """``calls``, in order, parted wherever none of them was open."""
+    """``calls``, in order, split at each moment when none of them was open."""
     together: list[Operation] = []
     until: float = -math.inf
     for call in calls:
@@ -53,10 +53,10 @@ def _by_bearer(op: Operation) -> object:
 
 
 def _by_account(history: History) -> Callable[[Operation], object]:
-    """What tells the account of an operation.
+    """A function that returns the account of an operation.
 
-    A history by another hand may leave it out. Then it is that of another event of the grant; a grant whose account is
-    nowhere told is an account of its own, since all its bearers belong to one, and no two unknown ones are the same.
+    A history that we did not write may omit the account. Then another event of the grant gives it; a grant without any
+    counts as an account of its own.
     """
     accounts: dict[str | None, str] = {}
     for event in history.events:

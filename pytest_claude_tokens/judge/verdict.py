@@ -1,4 +1,4 @@
-"""What a history is found to be: VALID, INVALID or UNKNOWN, and what was seen on the way."""
+"""The verdict on a history: VALID, INVALID or UNKNOWN, with its violations and notes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Why = Literal["allowed", "excused", "unjudged", "torn", "stuck", "crashed"]
 
 
 class State(StrEnum):
-    """The three verdicts. UNKNOWN is what can't be called valid, and is not known to be broken."""
+    """The three verdicts. UNKNOWN: no violation was found, but the history can't be called valid."""
 
     VALID = "VALID"
     INVALID = "INVALID"
@@ -30,11 +30,11 @@ _EXIT = {State.VALID: 0, State.INVALID: 1, State.UNKNOWN: 3}
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something that does not fail the test.
+    """A remark that does not fail the test.
 
-    ``why``: it was ``allowed`` by the test; ``excused``, as the policy makes it harmless or it was our own doing;
-    ``unjudged``, as this history's header doesn't ask for it; or one of the reasons for UNKNOWN: the history is
-    ``torn``, a worker is ``stuck`` outside our view, a checker ``crashed``.
+    ``why``: it was ``allowed`` by the test; ``excused``, as the policy makes it harmless or we caused it ourselves;
+    ``unjudged``, as this history's header does not request it; or a reason for UNKNOWN: the history is ``torn``, a
+    worker is ``stuck`` outside the simulation, a checker ``crashed``.
     """
 
     why: Why
@@ -43,7 +43,7 @@ class Note:
 
     @property
     def is_reason(self) -> bool:
-        """Whether it is one of the reasons for UNKNOWN."""
+        """Whether it is a reason for UNKNOWN."""
         return self.why in _REASONS
 
     def __str__(self) -> str:
@@ -52,7 +52,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``violations`` come in the order in which they are reported: the first one is raised."""
+    """A verdict. ``violations`` are in the order of reports: the first one is raised."""
 
     state: State
     violations: tuple[Violation, ...] = ()
@@ -60,7 +60,7 @@ class Verdict:
 
     @property
     def reasons(self) -> tuple[Note, ...]:
-        """The notes for which the history can't be called valid."""
+        """The notes that keep the history from being called valid."""
         return tuple(note for note in self.notes if note.is_reason)
 
     @property

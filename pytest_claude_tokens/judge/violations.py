@@ -1,8 +1,8 @@
-"""The invariants by name, and what is raised when one is broken.
+"""The invariants by name, and the exceptions that are raised when one is broken.
 
-Every class here is an :class:`AssertionError` that carries data and says one short sentence; how that sentence becomes
-a story is the report's work. They name ``claude_tokens`` as their module, because that is what pytest prints in front
-of the class, and a summary line of 80 columns has no room for more.
+Every class here is an :class:`AssertionError` that carries data and one short sentence; the report makes a story of
+them. Their ``__module__`` is ``claude_tokens``, because pytest prints it in front of the class, and a summary line of
+80 columns has no room for more.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 
 
 class _Finding(AssertionError):
-    """What all classes here have in common: their public module, and a way through a pickle (pytest-xdist)."""
+    """The base of all classes here: sets their public module, and makes them picklable for pytest-xdist."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -49,7 +49,7 @@ class _Finding(AssertionError):
         _CLASSES[cls.__name__] = cls
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # By name, as no module `claude_tokens` can be imported. The state holds what was attached later, too.
+        # By name, as no module `claude_tokens` can be imported. The state includes evidence attached later.
         return _rebuild, (type(self).__name__, self.args, dict(self.__dict__))
 
 
@@ -66,9 +66,9 @@ def _rebuild(name: str, args: tuple[Any, ...], state: dict[str, Any]) -> _Findin
 class Violation(_Finding):
     """An invariant was broken.
 
-    ``seq`` is the number of the event that completed it (``at_end``: which can only be known at the end).
-    ``operations`` are the requests that did it, in order; ``labels`` the tokens, as people are shown them; ``more``
-    how often the same happened again. ``excuse``: why this is only worth a note, or ``""``.
+    ``seq`` is the number of the event that completed it (``at_end``: it can only be known at the end).
+    ``operations`` are the requests that caused it, in order; ``labels`` the tokens' display names; ``more`` how often
+    the same happened again. ``excuse``: why this is only worth a note, or ``""``.
     """
 
     invariant: ClassVar[str] = ""
@@ -106,12 +106,12 @@ class Violation(_Finding):
 
     @property
     def order(self) -> tuple[bool, int, int]:
-        """What violations are sorted by: their completing event, those of the end last, then the table of names."""
+        """The sort key: the completing event, violations known only at the end last, then the order of names."""
         return self.at_end, self.seq, INVARIANTS.index(self.invariant)
 
 
 class DoubleSpend(Violation):
-    """A refresh token was sent again while its first request was open, or after that one's success had come."""
+    """A refresh token was sent again while its first request was open, or after that request had succeeded."""
 
     invariant = "double-spend"
 
@@ -135,7 +135,7 @@ class LostRotation(Violation):
 
 
 class ForcedLogin(Violation):
-    """A grant ended, and no worker or store had a live refresh token: a person has to log in again."""
+    """A grant was left without a live refresh token in a worker or store: a person must log in again."""
 
     invariant = "forced-login"
 
@@ -147,25 +147,25 @@ class StaleBearer(Violation):
 
 
 class RefreshStorm(Violation):
-    """More refresh requests than access tokens that ended."""
+    """A grant had more refresh requests than access tokens that ended, plus one."""
 
     invariant = "refresh-storm"
 
 
 class Starvation(Violation):
-    """A job did not end within its time."""
+    """A job did not end within its time limit."""
 
     invariant = "starvation"
 
 
 class Deadlock(Violation):
-    """Workers wait for one another, and nothing else can happen."""
+    """Workers wait for one another, and nothing else can run."""
 
     invariant = "starvation"
 
 
 class StoreRegression(Violation):
-    """A store went from a refresh token that the service accepts to one that it doesn't accept, or to none."""
+    """A store changed from a refresh token that the service accepts to one that it doesn't accept, or to none."""
 
     invariant = "store-regression"
 
@@ -177,11 +177,11 @@ class TokenLeak(Violation):
 
 
 class NothingRaced(_Finding):
-    """The workers ran one after the other in every schedule, so that nothing was proved."""
+    """In every schedule the workers ran one after the other, so the search proved nothing."""
 
 
 class Unknown(_Finding):
-    """The verdict UNKNOWN made visible: a worker stuck out of our view, or a torn history."""
+    """The verdict UNKNOWN as an exception: a worker stuck outside the simulation, or a torn history."""
 
 
 class Nondeterministic(_Finding):
@@ -205,13 +205,13 @@ VIOLATIONS: Mapping[str, type[Violation]] = MappingProxyType(
         )
     }
 )
-"""The class by the invariant's name (of ``starvation`` the one for a single worker)."""
+"""The class of each invariant, by name (for ``starvation`` that of a single worker)."""
 
 INVARIANTS: tuple[str, ...] = tuple(VIOLATIONS)
-"""The names, in the order in which ties are broken."""
+"""The names of the invariants; their order breaks ties."""
 
 STORE_INVARIANTS: frozenset[str] = frozenset(("lost-rotation", "store-regression"))
-"""Those that fail a test as soon as a store is known."""
+"""Invariants that fail a test only if it watches a store."""
 
 DEFAULT: frozenset[str] = frozenset(INVARIANTS) - STORE_INVARIANTS
-"""Those that always fail a test."""
+"""Invariants that always fail a test."""

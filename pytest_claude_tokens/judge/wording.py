@@ -1,4 +1,4 @@
-"""How the checkers word a headline: names, lists, plurals, and how a sentence is cut to its length."""
+"""Words for the checkers' headlines: names, lists, plurals, and shortening to the length of a headline."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
 __all__ = ["HEADLINE_LENGTH", "by", "clip", "count", "fitted", "joined"]
 
 HEADLINE_LENGTH = 60
-"""Characters of the longest headline: what pytest's summary line shows beside the name of a test."""
+"""Characters of the longest headline: those that pytest's summary line shows beside a test's name."""
 
 
 def clip(text: str, length: int) -> str:
-    """``text`` in at most ``length`` characters, with ``...`` in place of its end where it is longer."""
+    """``text`` in at most ``length`` characters; a longer one ends in ``...``."""
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:
-    """``1 request``, ``2 requests``, ``1,000 requests``; ``plural`` where it is more than an added s."""
+    """``1 request``, ``2 requests``, ``1,000 requests``; ``plural`` if it is not formed by an added s."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
@@ -30,7 +30,7 @@ def joined(words: Sequence[str]) -> str:
 
 
 def fitted(sentence: Callable[[int], str], widest: int) -> str:
-    """``sentence`` with its names cut to as many characters as make it fit a headline."""
+    """``sentence(width)`` with the largest ``width`` of names, up to ``widest``, that fits a headline."""
     for width in range(widest, 6, -1):
         if len(text := sentence(width)) <= HEADLINE_LENGTH:
             return text
@@ -38,9 +38,9 @@ def fitted(sentence: Callable[[int], str], widest: int) -> str:
 
 
 def by(label: str, deeds: Sequence[tuple[str, str]]) -> str:
-    """``rt#1 by w0 (#6) and w1 (#9)``, from the label and each worker with what it did.
+    """``rt#1 by w0 (#6) and w1 (#9)``, from the label and each worker with its deed.
 
-    Where that is too long, the middle of the names goes first, then the workers in the middle.
+    If that is too long, first the middle of each name is cut, then all workers but the first are only counted.
     """
 
     def sentence(width: int, deeds: Sequence[tuple[str, str]] = deeds) -> str:
@@ -55,7 +55,7 @@ def by(label: str, deeds: Sequence[tuple[str, str]]) -> str:
 
 
 def _cut(name: str, width: int) -> str:
-    """``name`` in at most ``width`` characters, without its middle where it is longer."""
+    """``name`` in at most ``width`` characters; the middle of a longer one is cut."""
     if len(name) <= width:
         return name
     tail = (width - 2) // 2

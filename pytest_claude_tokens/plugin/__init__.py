@@ -1,13 +1,13 @@
-"""The pytest plugin: what pytest finds under the entry point ``claude_tokens``, its hooks and its fixtures.
+"""The pytest plugin: hooks, fixtures, options and the marker. pytest loads it by the entry point ``claude_tokens``.
 
-Importing it costs next to nothing: pytest and the standard library, without asyncio and ssl.
+No other package uses pytest. Importing this one loads only pytest and the standard library, without asyncio and ssl.
 """
 
 from __future__ import annotations
 
 import pytest
 
-# An editable install rewrites the asserts of the package with the entry point only; before the service is imported.
+# In an editable install pytest rewrites asserts only in the package with the entry point. Before the first import:
 pytest.register_assert_rewrite("fake_server")
 
 from pytest_claude_tokens.plugin.fixtures import (  # noqa: E402 - after the line above, or it has no effect

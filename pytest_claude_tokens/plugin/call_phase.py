@@ -1,7 +1,7 @@
-"""The check in the call phase.
+"""Judges a test in its call phase, when its body has ended.
 
-A violation fails the test that broke something, in its call phase: FAILED, never PASSED and then ERROR. It takes the
-place of an error that the body ended with, and is raised from it.
+So a violation makes the test that caused it FAILED, and not PASSED with an ERROR at teardown. It replaces an error that
+the body ended with, and is raised from it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["judge", "make", "register"]
 
 
 def register(config: pytest.Config) -> None:
-    """Make this module the judge of the session, and guard the real service from now on."""
+    """Make this module the judge of the session, and apply the ini option that allows the real hosts."""
     guard.allow_real_hosts(options.real_hosts_allowed(config))
     config.stash[session.JUDGE] = _CallPhase()
 
@@ -36,10 +36,10 @@ def register(config: pytest.Config) -> None:
 def make(
     request: pytest.FixtureRequest, default: Callable[[], Any], *, own: bool = False, **given: Any
 ) -> ClaudeTokens:
-    """A handle with the settings of the test that runs, and on top of them those that are ``given``.
+    """A handle with the settings of the running test's marker, overridden by those ``given``.
 
-    ``default`` is asked for the policy where neither they nor a marker name one. ``own``: the handle is of one test,
-    and its history ends with that test's body. Raises :class:`pytest.UsageError`.
+    ``default`` returns the policy if neither names one. ``own``: the handle belongs to one test, and its history ends
+    with that test's body. Raises :class:`pytest.UsageError`.
     """
     __tracebackhide__ = True
     item = session.current(request.config)
@@ -56,7 +56,7 @@ def make(
 
 
 def judge(item: pytest.Item, error: BaseException | None) -> BaseException | None:
-    """What the body of ``item``, which ended with ``error``, is to fail with instead; ``None``: it stays as it is."""
+    """The error that replaces ``error``, with which the body of ``item`` ended; ``None``: the result stays as it is."""
     watching = recorders(item.config)
     if not watching:
         return None
@@ -67,7 +67,7 @@ def judge(item: pytest.Item, error: BaseException | None) -> BaseException | Non
     if disappointed:
         error = None
     if error is not None and not replaceable(error):
-        if type(error) is pytest.fail.Exception:  # such as a time-out: the report says both
+        if type(error) is pytest.fail.Exception:  # such as a time-out: the report shows both
             findings = [recorder.secondary() for recorder in watching if recorder.own]
             item.stash[reporting.SECONDARY] = [found for found in findings if found is not None]
         return None
@@ -83,7 +83,7 @@ def judge(item: pytest.Item, error: BaseException | None) -> BaseException | Non
 
 
 def _first_finding(watching: list[Recorder], error: BaseException | None) -> BaseException | None:
-    """The finding of the first handle that has one; a shared one not asked now is asked after the next test."""
+    """The finding of the first handle that has one; shared handles after it are asked again after the next test."""
     for recorder in watching:
         found = recorder.handle.to_raise(error) if recorder.own else recorder.handle.look()
         if found is not None:
@@ -92,7 +92,7 @@ def _first_finding(watching: list[Recorder], error: BaseException | None) -> Bas
 
 
 def _is_unexpected_success(item: pytest.Item, error: BaseException) -> bool:
-    """Whether ``unittest.expectedFailure`` was disappointed by the body; what it expects may be a violation."""
+    """Whether a test marked ``unittest.expectedFailure`` passed: the failure that it expects may be a violation."""
     marks = (getattr(item, name, None) for name in ("obj", "cls"))
     expecting = any(getattr(mark, "__unittest_expecting_failure__", False) for mark in marks)
     return expecting and type(error) is pytest.fail.Exception
@@ -108,12 +108,12 @@ def _raised(error: BaseException) -> pytest.ExceptionInfo[BaseException]:
     __tracebackhide__ = True
     try:
         raise error
-    except BaseException:  # noqa: BLE001 - it may be any, and is handed on
+    except BaseException:  # noqa: BLE001 - any exception may be passed in
         return pytest.ExceptionInfo.from_current()
 
 
 class _CallPhase:
-    """The judge that the hooks of the plugin ask (:class:`~pytest_claude_tokens.plugin.session.Judge`)."""
+    """The judge that the plugin's hooks call (:class:`~pytest_claude_tokens.plugin.session.Judge`)."""
 
     def judge(self, item: pytest.Item, error: BaseException | None) -> BaseException | None:
         return judge(item, error)

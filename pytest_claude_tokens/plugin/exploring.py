@@ -1,4 +1,4 @@
-"""The hooks around an explored test: they hand the search its settings, and its tally to the report."""
+"""The hooks around an explored test: they pass settings to the search, and its tally to the report."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["Search", "command"]
 
 
 class Search:
-    """Registered by the plugin."""
+    """The hooks, as an object that the plugin registers."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Refuse a fixture that would be made once for all schedules."""
+        """Refuse a fixture of function scope: it would be set up once for all schedules."""
         __tracebackhide__ = True
         if marker.is_explored(item):
             name = _made_once(item)
@@ -34,7 +34,7 @@ class Search:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Tell the search which test it is for."""
+        """Set the context in which the search finds this test's settings."""
         __tracebackhide__ = True
         if not marker.is_explored(item):
             return (yield)
@@ -52,7 +52,7 @@ _MADE_ONCE = (
 
 
 def _made_once(item: Any) -> str | None:
-    """The name of an argument of the test's that is a fixture of function scope."""
+    """The name of an argument of the test that is a fixture of function scope; ``None`` if there is none."""
     for name, scope in pytest_internals.fixture_scopes(item):
         if scope == "function" and name != "request" and not _is_parameter(item, name):
             return name
@@ -60,7 +60,7 @@ def _made_once(item: Any) -> str | None:
 
 
 def _is_parameter(item: Any, name: str) -> bool:
-    """Whether the value comes from ``parametrize``: it is the same in each schedule, and nothing is made."""
+    """Whether the value comes from ``parametrize``: then nothing is set up, and all schedules may share it."""
     return name in getattr(getattr(item, "callspec", None), "params", {})
 
 
@@ -92,7 +92,7 @@ def _context(item: Any) -> context.ExplorationContext:
 
 
 def command(item: pytest.Item) -> str:
-    """How to run this test again, as a line for a shell in the folder in which pytest was called."""
+    """The shell command that runs this test again, from the folder in which pytest was called."""
     start = item.config.invocation_params.dir
     name = item.nodeid.partition("::")[2]
     path = os.path.relpath(item.path, start)
@@ -105,5 +105,5 @@ def command(item: pytest.Item) -> str:
 
 
 def _quoted(text: str) -> str:
-    """In double quotes where that is safe: so people are used to see it."""
+    """``text`` in double quotes, the usual form, where they are safe; else quoted by ``shlex``."""
     return shlex.quote(text) if any(char in text for char in '"$`\\!') else f'"{text}"'

@@ -1,4 +1,4 @@
-"""The fixtures. What they give is made in modules that are imported when a test first asks for one."""
+"""The fixtures. The modules that create their values are imported when a test first requests one."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def fake_claude(claude_tokens: ClaudeTokens) -> Iterator[ClaudeTokens]:
 def make_claude_tokens(request: pytest.FixtureRequest) -> Callable[..., ClaudeTokens]:
     """Makes services that are context managers, safe inside `@given` too.
 
-    It takes the marker's keywords; what it isn't given comes from the marker of the test that runs.
+    It takes the marker's keywords; missing ones are taken from the marker of the running test.
     """
 
     @discreet_usage
@@ -64,7 +64,7 @@ def make_claude_tokens(request: pytest.FixtureRequest) -> Callable[..., ClaudeTo
         from pytest_claude_tokens.plugin import call_phase, pytest_internals, session
 
         def default() -> Any:
-            # A session's fixture can't ask for the override of one test; the test that runs can.
+            # Asked through the running test: a session's fixture would not see that test's override.
             return pytest_internals.fixture_value(session.current(request.config), "claude_tokens_policy")
 
         return call_phase.make(request, default, policy=policy, **settings)
@@ -79,7 +79,7 @@ _MANY_EXAMPLES = (
 
 
 def _runs_many_examples(request: pytest.FixtureRequest) -> bool:
-    """Whether the test is one of Hypothesis's, and its author hasn't said that this is meant."""
+    """Whether the test runs many Hypothesis examples, and does not suppress the health check on function scope."""
     if not getattr(request.function, "is_hypothesis_test", False):
         return False
     from pytest_claude_tokens.search.hypothesis_engine import decorations

@@ -1,4 +1,4 @@
-"""The hooks, and nothing else. What they do is in the modules that they import when they are called."""
+"""The hooks. They import the modules that do the work only when called, so that loading the plugin stays cheap."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ __all__ = [
 ]
 
 GUARD = "pytest_claude_tokens.guard.guard"
-"""The module whose audit hook is uninstalled when the session ends, if a handle has loaded it.
+"""The module whose guard is turned off when the session ends, if a handle has loaded it.
 
-By name, so that the plugin does not import it; a test checks that the module exists.
+A name, so that the plugin does not import it; a test checks that the module exists.
 """
 
 
@@ -54,14 +54,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Remember which test runs."""
+    """Record the running test."""
     item.config.stash[session.CURRENT] = item
     return (yield)
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Check as soon as the body has ended: as the innermost wrapper, so that all other plugins see one outcome."""
+    """Judge as soon as the body has ended: as the innermost wrapper, so that other plugins see the final outcome."""
     __tracebackhide__ = True
     try:
         result = yield
@@ -80,7 +80,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Put the findings into a section of the report."""
+    """Add the findings to the report."""
     report = yield
     judge = item.config.stash.get(session.JUDGE, None)
     if judge is not None:
@@ -89,7 +89,7 @@ def pytest_runtest_makereport(
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Say how many schedules each explored test ran."""
+    """Print how many schedules each explored test ran."""
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
     facts = [report.claude_tokens for report in reports if hasattr(report, "claude_tokens")]
     if facts:
@@ -100,7 +100,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Stop guarding the real service; a session inside a test (pytester's) leaves that to the outer one."""
+    """Turn the guard off; a session inside a test (pytester's) leaves that to the outer session."""
     guard = sys.modules.get(GUARD)
     if guard is not None and not config.stash.get(session.INSIDE, False):
         guard.uninstall()

@@ -1,4 +1,4 @@
-"""The marker ``claude_tokens``: its keywords, how several markers are joined, and which test is an explored one."""
+"""The marker ``claude_tokens``: reads its keywords and merges several markers. Also recognizes explored tests."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _TAKES = f"it takes {', '.join(KEYWORDS)}"
 
 @discreet_usage
 def marked(item: pytest.Item) -> dict[str, Any]:
-    """What the markers of ``item`` say, from module to function: lists are joined, other values replaced.
+    """The settings in the markers of ``item``, from module to function: lists are joined, other values replaced.
 
-    Raises :class:`pytest.UsageError` that names the test, the word that is wrong, and those that exist.
+    Raises :class:`pytest.UsageError` that names the test, the wrong keyword or value, and the valid ones.
     """
     merged: dict[str, Any] = {}
     for mark in reversed(list(item.iter_markers(MARKER))):
@@ -43,7 +43,7 @@ def marked(item: pytest.Item) -> dict[str, Any]:
 def merge(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of ``outer`` with those of ``inner``: lists are joined, other values replaced.
 
-    Raises ``ValueError`` that says which word of ``inner`` is wrong and which there are.
+    Raises ``ValueError`` that names the wrong keyword or value of ``inner`` and the valid ones.
     """
     merged = dict(outer)
     for name, value in inner.items():
@@ -62,13 +62,13 @@ def check_markers(items: Iterable[pytest.Item]) -> None:
 
 
 def is_explored(item: pytest.Item) -> bool:
-    """Whether the test is one of ``@explore``."""
+    """Whether the test is decorated by ``@explore``."""
     function = getattr(item, "obj", None)
     return bool(getattr(function, "is_claude_tokens_exploration", False))
 
 
 def _read(name: str, value: Any) -> Any:
-    """One setting's value, checked as the handle does that gets it."""
+    """One setting's value, checked in the same way as by the handle that gets it."""
     if name in _JOINED and not isinstance(value, list | tuple | set | frozenset):
         raise ValueError(f"{name}={shown(value)}: must be a list")
     if value is None:

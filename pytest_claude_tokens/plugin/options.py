@@ -1,6 +1,6 @@
-"""Options of the command line and the ini file, and which of them wins.
+"""Options of the command line and the ini file, and their precedence.
 
-One rule for all of them: command line, then marker, then ini file, then default (:func:`first_given`).
+One rule for all: command line, then marker, then ini file, then default (:func:`first_given`).
 A new option is one more row of :data:`OPTIONS`.
 """
 
@@ -31,7 +31,7 @@ __all__ = [
 class Option:
     """``--claude-tokens-NAME`` and the ini option ``claude_tokens_NAME``.
 
-    ``parse`` makes a value of the text that was given, and raises ``ValueError`` with the reason where it can't.
+    ``parse`` converts the text that was given, and raises ``ValueError`` with the reason if it can't.
     """
 
     name: str
@@ -42,12 +42,12 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """What is typed on the command line."""
+        """Its name on the command line."""
         return f"--claude-tokens-{self.name}"
 
     @property
     def dest(self) -> str:
-        """Its name in the ini file."""
+        """Its name in the ini file, and in pytest's namespace."""
         return "claude_tokens_" + self.name.replace("-", "_")
 
 
@@ -121,13 +121,13 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def first_given(command_line: Any = None, marker: Any = None, ini: Any = None, default: Any = None) -> Any:
-    """The precedence of every setting: the first that isn't ``None``."""
+    """The first argument that isn't ``None``: the precedence of every setting."""
     return next((value for value in (command_line, marker, ini, default) if value is not None), None)
 
 
 @discreet_usage
 def option(config: pytest.Config, name: str, marker: Any = None) -> Any:
-    """The value of an option of :data:`OPTIONS`. Raises :class:`pytest.UsageError` for one that can't be read."""
+    """The value of an option of :data:`OPTIONS`. Raises :class:`pytest.UsageError` for an invalid one."""
     row = _BY_NAME[name]
     values = []
     for source, given in ((row.flag, config.getoption(row.dest)), (row.dest, config.getini(row.dest))):
@@ -145,7 +145,7 @@ def check_options(config: pytest.Config) -> None:
 
 
 def report_folder(config: pytest.Config) -> Path:
-    """Where failures leave their folders; a relative one is below where pytest was called, or the root folder."""
+    """The folder for failures' folders; a relative path is below the folder where pytest was called, or the root."""
     base = config.rootpath if config.getoption(_BY_NAME["report-dir"].dest) is None else config.invocation_params.dir
     return base / str(option(config, "report-dir"))
 

@@ -1,7 +1,7 @@
-"""Every private name of pytest that this package uses, each with what it is for.
+"""Every private name of pytest that this package uses, with its purpose: pytest has no public equivalent.
 
-Pytest has no public way to ask for these. Each function has a test of its own in
-``tests/plugin/test_pytest_internals.py`` that fails when a new pytest no longer has the name, and says what to do then.
+Each function has a test in ``tests/plugin/test_pytest_internals.py``, which fails when a new pytest no longer has the
+name, and says what to do then.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ def fixture_scopes(item: pytest.Item) -> Iterator[tuple[str, str]]:
 
 
 def fixture_value(item: pytest.Item, name: str) -> Any:
-    """The value of a fixture as that test sees it, overrides included, asked from outside of it (``_request``)."""
+    """The value of a fixture as that test sees it, overrides included, read from outside the test (``_request``)."""
     return item._request.getfixturevalue(name)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def errors_of_unittest(item: pytest.Item) -> list[pytest.ExceptionInfo[BaseException]]:
-    """How the method of a ``unittest.TestCase`` ended: pytest raises it nowhere, and keeps it in ``_excinfo``.
+    """The errors of a ``unittest.TestCase``'s method: pytest does not raise them, but keeps them in ``_excinfo``.
 
-    The list itself: what is put into it is what the report will tell. Empty for any other test.
+    Returns the list itself: the report will show the errors that are put into it. Empty for any other test.
     """
     return getattr(item, "_excinfo", None) or []
 
 
 def redescribe(longrepr: Any, path: str, line: int, message: str, *, always: bool) -> None:
-    """Let a failure's report say ``message`` at ``path:line`` in place of its own last line, and show no code.
+    """Make a failure's report show ``message`` at ``path:line`` instead of its own last line, and no code.
 
-    ``always=False``: only where all the frames of the traceback are hidden, which pytest tells in ``extraline``. A
-    report that has no ``chain`` (``--tb=native``) stays as it is.
+    ``always=False``: only if all frames of the traceback are hidden, which pytest notes in ``extraline``. A report
+    without a ``chain`` (``--tb=native``) is left unchanged.
     """
     if not getattr(longrepr, "chain", None):
         return

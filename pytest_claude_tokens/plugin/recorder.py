@@ -1,4 +1,4 @@
-"""The recorder of a handle: keeps the evidence of what was found, for the report of the test that runs then."""
+"""The recorder of a handle: saves the evidence of its findings for the report of the running test."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _OPEN = pytest.StashKey[list["Recorder"]]()
 
 
 def recorders(config: pytest.Config) -> list[Recorder]:
-    """Those of the handles that are open, in the order in which they were opened."""
+    """The recorders of the open handles, in the order in which they were opened."""
     return list(config.stash.get(_OPEN, ()))
 
 
 class Recorder:
     """The plugin's :class:`~pytest_claude_tokens.handle.runtime.Recorder`, one for each handle.
 
-    While its handle is open, the call phase looks at it whenever a test's body has ended. ``own``: the handle is of one
-    test, and its history ends with that test's body.
+    While its handle is open, the call phase judges the handle whenever a test's body has ended. ``own``: the handle
+    belongs to one test, and its history ends with that test's body.
     """
 
     handle: ClaudeTokens
@@ -37,23 +37,23 @@ class Recorder:
         self._config = config
 
     def on_open(self) -> None:
-        """From now on the call phase asks the handle."""
+        """Register the handle with the call phase, which judges it whenever a test's body has ended."""
         self._config.stash.setdefault(_OPEN, []).append(self)
 
     def on_close(self) -> None:
-        """It asks no longer."""
+        """Unregister the handle: the call phase no longer judges it."""
         opened = self._config.stash.get(_OPEN, [])
         if self in opened:
             opened.remove(self)
 
     def on_finding(self, found: Violation | Unknown) -> None:
-        """Put the history on disk, before what was found in it is raised."""
+        """Save the history to disk before the finding is raised."""
         known = Evidence(history=self.handle.history.taken())
         reporting.save(session.current(self._config), known)
         attach(found, known)
 
     def secondary(self) -> Violation | None:
-        """What was broken, for the report of a test that has failed by something that must not be replaced."""
+        """The first violation, for the report of a test that failed by an error which must not be replaced."""
         found = next(iter(self.handle.finish().violations), None)
         if found is not None:
             self.on_finding(found)

@@ -15,16 +15,16 @@ from pytest_claude_tokens.report.section import SECTION, section
 __all__ = ["FACTS", "SECONDARY", "save", "tell"]
 
 FACTS = pytest.StashKey[dict[str, Any]]()
-"""In an item: what rides on the report of its call as ``report.claude_tokens``, as JSON would have it."""
+"""In an item: facts that travel with its call's report as ``report.claude_tokens``, in a form that JSON can hold."""
 
 SECONDARY = pytest.StashKey[list[Violation]]()
-"""In an item: secondary findings, for the report of a call that failed by an error which they must not replace."""
+"""In an item: secondary findings, for the report of a call that failed by an error that they must not replace."""
 
 _PROPERTY = "claude_tokens"
 
 
 def save(item: pytest.Item, known: Evidence) -> None:
-    """Write the folder of a failure of ``item``, and note in ``known`` where it is."""
+    """Write the folder of a failure of ``item``, and record its path in ``known``."""
     try:
         folder = report_folder.save(options.report_folder(item.config), item.nodeid, known)
     except OSError as error:
@@ -35,7 +35,7 @@ def save(item: pytest.Item, known: Evidence) -> None:
 
 
 def tell(item: pytest.Item, error: BaseException | None, made: pytest.TestReport) -> None:
-    """Put what was found into the report of a phase of ``item``, which ended with ``error``."""
+    """Add the findings to the report of a phase of ``item``, which ended with ``error``."""
     called = made.when == "call"
     found = [*findings(error), *(item.stash.get(SECONDARY, ()) if called else ())]
     for number, one in enumerate(found, 1):
@@ -55,20 +55,20 @@ def tell(item: pytest.Item, error: BaseException | None, made: pytest.TestReport
 def _add_section(
     item: pytest.Item, error: BaseException | None, finding: BaseException, number: int, made: pytest.TestReport
 ) -> None:
-    """Write the history of the finding, the ``number``-th of this report, and add its story as a section."""
+    """Write the history of finding ``number`` of this report, and add its story as a section."""
     known = evidence_of(finding)
     assert known is not None
     known.name = HISTORY if number == 1 else f"history-{number}.jsonl"
     save(item, known)
     text = section(finding)
     text = text if finding is error else f"{_headline(finding)}\n{text}"
-    # A section of the `longrepr` is shown whatever --show-capture says.
+    # A section of the `longrepr` is shown even under --show-capture=no.
     add = getattr(made.longrepr, "addsection", lambda *new: made.sections.append(new))
     add(SECTION, text)
 
 
 def _add_properties(item: pytest.Item, violations: list[str], made: pytest.TestReport) -> None:
-    """Name the violations in JUnit's file, which takes the properties from the report of the teardown."""
+    """Name the violations in the JUnit file, which takes the properties from the teardown's report."""
     if made.when == "setup":  # the item may run a second time (pytest-rerunfailures): drop the first run's
         item.user_properties[:] = [pair for pair in item.user_properties if pair[0] != _PROPERTY]
     properties = [(_PROPERTY, headline) for headline in violations]
@@ -79,7 +79,7 @@ def _add_properties(item: pytest.Item, violations: list[str], made: pytest.TestR
 def _is_violation(finding: BaseException) -> bool:
     """Whether an invariant was broken.
 
-    A search has findings that are none: the schedule in which the body failed by itself, or was refused the real
+    A search also reports findings that are no violations: a body that failed by itself, or was refused the real
     service.
     """
     return isinstance(finding, AssertionError) and type(finding).__module__ == "claude_tokens"
@@ -90,7 +90,7 @@ def _headline(finding: BaseException) -> str:
 
 
 def _shorten(item: pytest.Item, error: BaseException | None, first: BaseException, longrepr: Any) -> None:
-    """Show no line of our own code for what was raised here; a group's own message says nothing, the finding's does."""
+    """Show the finding's headline at the test, without our own code; a group's message would hide the headline."""
     group = isinstance(error, BaseExceptionGroup)
     if group or error is first:
         line = (item.location[1] or 0) + 1

@@ -1,4 +1,4 @@
-"""What one session of pytest keeps in ``config.stash``: the test that runs, and the judge that the hooks ask."""
+"""The state of one pytest session in ``config.stash``: the running test, and the judge that the hooks call."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import pytest
 __all__ = ["CURRENT", "INSIDE", "JUDGE", "Judge", "current"]
 
 CURRENT = pytest.StashKey[pytest.Item]()
-"""In the config: the test that runs now."""
+"""In the config: the running test."""
 
 INSIDE = pytest.StashKey[bool]()
-"""In the config: this session runs inside a test of another one."""
+"""In the config: this session runs inside a test of another session."""
 
 
 class Judge(Protocol):
-    """Judges a test when its body has ended, and puts what it found into the test's reports."""
+    """Judges a test when its body has ended, and adds its findings to the test's reports."""
 
     def judge(self, item: pytest.Item, error: BaseException | None) -> BaseException | None:
-        """What the body, which ended with ``error``, fails with instead; ``None``: it stays as it is."""
+        """The error that replaces ``error``, with which the body ended; ``None``: the result stays as it is."""
 
     def tell(self, item: pytest.Item, error: BaseException | None, made: pytest.TestReport) -> None:
-        """Put what was found into the report of a phase, which ended with ``error``."""
+        """Add the findings to the report of a phase, which ended with ``error``."""
 
 
 JUDGE = pytest.StashKey[Judge]()
@@ -34,7 +34,7 @@ The hooks take it from here and look for no module by its name: a module that wa
 
 
 def current(config: pytest.Config) -> pytest.Item:
-    """The test that runs now. Raises :class:`pytest.UsageError` where this is not the module that the hooks use."""
+    """The running test. Raises :class:`pytest.UsageError` if this is not the module object that the hooks use."""
     item = config.stash.get(CURRENT, None)
     if item is None:
         raise pytest.UsageError(

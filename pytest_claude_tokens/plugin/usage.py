@@ -1,6 +1,6 @@
-"""Usage errors of the plugin: their text says everything, and no frame under them shows a value that a user pasted.
+"""Usage errors of the plugin without frames, whose locals could show a secret that a user pasted.
 
-The service's rule for secrets is imported when it is first needed: loading the plugin stays cheap.
+The service's rule for secrets is imported when it is first needed, so that loading the plugin stays cheap.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ R = TypeVar("R")
 
 
 def discreet_usage(function: Callable[P, R]) -> Callable[P, R]:
-    """:func:`fake_server.secrecy.discreet`, where a :class:`pytest.UsageError` always loses its frames.
+    """:func:`fake_server.secrecy.discreet`, which also always takes the frames off a :class:`pytest.UsageError`.
 
-    ``pytest --showlocals`` would print them, and with them the values of a marker or of an option.
+    ``pytest --showlocals`` would print their locals, among them the values of a marker or an option.
     """
 
     @functools.wraps(function)
@@ -48,7 +48,7 @@ def shown(value: object) -> str:
 
 
 def told(text: str) -> str:
-    """A message without secrets."""
+    """``text`` with its secrets redacted."""
     from fake_server import secrecy
 
     return secrecy.told(text)

@@ -1,6 +1,6 @@
-"""What is different in a worker of pytest-xdist.
+"""The hooks that differ in a worker of pytest-xdist.
 
-Results ride on reports, and each worker has services of its own, so there is little.
+There is only one: results travel with the reports, and each worker has its own services.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def is_worker(config: pytest.Config) -> bool:
 
 
 class Worker:
-    """Hooks of a worker: a usage error during collection would crash it, so a bad marker fails its own test instead."""
+    """Hooks of a worker. A usage error during collection would crash it, so a bad marker fails its own test instead."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:

@@ -1,4 +1,4 @@
-"""The processes of one handle: those that it started, the programs that they find, the events that they wrote."""
+"""The child processes of one handle, the fake ``claude`` on their ``PATH``, and the telemetry that it writes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["Children"]
 
 
 class Children:
-    """Leaves no process behind: :meth:`close` ends those that still run, and the death of this process does, too.
+    """Leaves no process behind: :meth:`close` ends those that still run, and a reaper does so if this process dies.
 
-    ``folder`` gives the handle's own folder, which is made when it is first asked for.
+    ``folder`` returns the handle's own folder, which is created at the first call.
     """
 
     def __init__(self, server: Server, folder: Callable[[], Path]) -> None:
@@ -31,10 +31,10 @@ class Children:
         self._started: list[WorkerProcess] = []
         self._reaper = Reaper()
         self.claude: Path | None = None
-        """The folder with the fake ``claude``, once it is there."""
+        """The folder of the fake ``claude``, once it is installed."""
 
     def install_claude(self) -> Path:
-        """Put the fake ``claude`` into a folder for ``PATH``; the second time, the same one."""
+        """Install the fake ``claude`` into a folder for ``PATH``, once; returns that folder."""
         if self.claude is None:
             from pytest_claude_tokens.claude import install
 
@@ -56,7 +56,7 @@ class Children:
         return process
 
     def variables(self, worker: str | None, path: str) -> dict[str, str]:
-        """What is added to a child's environment for the fake ``claude``; ``path`` is its ``PATH`` so far."""
+        """Variables to add to a child's environment for the fake ``claude``; ``path`` is its ``PATH`` so far."""
         made = {"CLAUDE_TOKENS_TELEMETRY": self.telemetry_file}
         if worker is not None:
             made["CLAUDE_TOKENS_WORKER"] = worker
@@ -66,17 +66,17 @@ class Children:
 
     @property
     def telemetry_file(self) -> str:
-        """Where the fake ``claude`` writes its events."""
+        """The path of the file to which the fake ``claude`` writes its telemetry events."""
         return str(self._folder() / "telemetry.jsonl")
 
     def telemetry(self) -> list[Record]:
-        """The events that were written so far, in order."""
+        """The telemetry events written so far, in order."""
         from pytest_claude_tokens.claude import telemetry
 
         return telemetry.read(self.telemetry_file)
 
     def close(self) -> None:
-        """End what still runs."""
+        """End the processes that still run."""
         try:
             for process in self._started:
                 process.close()

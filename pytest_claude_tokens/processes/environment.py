@@ -1,4 +1,4 @@
-"""The environment of a process that is to meet the fake service and nothing else."""
+"""Builds the environment of a process that must reach the fake service and nothing else."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def build(
     token: str | None = None,
     config_dir: str | None = None,
 ) -> dict[str, str]:
-    """A full environment: ``base`` without what leads to the real service, and with what leads to the fake one.
+    """A full environment: ``base`` without the variables that lead to the real service, plus those for the fake one.
 
-    ``worker`` is named by a path prefix on the base URL and by the user name of the proxy. Without a proxy there is no
-    TLS: the service stands in for it, and the fake ``claude`` gets another address of the token endpoint.
+    ``worker`` is sent as a path prefix of the base URL and as the proxy's user name. Without a proxy there is no TLS:
+    the plain server is then the proxy, and the fake ``claude`` gets a plain-http address of the token endpoint.
     """
     base_url = url if worker is None else f"{url}/w/{quote(worker, safe='')}"
     made = {name: value for name, value in base.items() if not _dropped(name)}
@@ -75,7 +75,7 @@ def _as_user(url: str, worker: str) -> str:
 
 @contextmanager
 def environ(wanted: Mapping[str, str]) -> Iterator[None]:
-    """``os.environ`` is ``wanted`` in the block, and exactly what it was before after it."""
+    """In the block, ``os.environ`` is ``wanted``; afterwards it is exactly as before."""
     before = dict(os.environ)
     _become(wanted)
     try:
@@ -85,7 +85,7 @@ def environ(wanted: Mapping[str, str]) -> Iterator[None]:
 
 
 def _become(wanted: Mapping[str, str]) -> None:
-    """Change only what differs: clearing it first would leave other threads without a PATH for a moment."""
+    """Change only the variables that differ: clearing all first would leave other threads without PATH for a moment."""
     for name in set(os.environ) - set(wanted) - {_PYTEST}:
         del os.environ[name]
     for name, value in wanted.items():

@@ -1,4 +1,4 @@
-"""A process group: whether anything in it is alive, and its end."""
+"""Process groups: starts a program in one, tells whether anything in it is alive, and ends it."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 __all__ = ["ProcessGroup", "is_alive", "kill", "send", "terminate", "wait_until"]
 
 _POLL_INTERVAL_SECONDS = 0.02
-"""Between two looks at a group: no event tells when its last process ends."""
+"""Between two checks of a group: no event announces the end of its last process."""
 
 
 def is_alive(group: int) -> bool:
-    """Whether a process of the group runs. One that has ended doesn't, even if its parent has not waited for it yet."""
+    """Whether any process of the group runs. A zombie, whose parent has not waited for it yet, does not count."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # of another user by now: it can't be ended, and is not waited for
+    except PermissionError:  # the number now belongs to another user's group, which we can neither end nor wait for
         return False
     try:
         processes = procfs.process_ids()
-    except OSError:  # no Linux: what the signal says is all that can be known
+    except OSError:  # no Linux: only the signal's result is known
         return True
     return any(_is_of(process, group) for process in processes)
 
@@ -40,13 +40,13 @@ def is_alive(group: int) -> bool:
 def _is_of(process: int, group: int) -> bool:
     try:
         stat = procfs.read_stat(process)
-    except (OSError, IndexError):  # it has ended just now; its file may be empty by then
+    except (OSError, IndexError):  # it has just ended; its file may be empty then
         return False
     return stat.group == group and stat.state not in "ZX"
 
 
 def wait_until(done: Callable[[], bool], seconds: float) -> bool:
-    """Wait until something is done, but no longer than so many seconds. Says whether it is."""
+    """Wait until ``done()``, for at most ``seconds``. Returns whether it is."""
     until = time.monotonic() + seconds
     while not (finished := done()) and time.monotonic() < until:
         time.sleep(_POLL_INTERVAL_SECONDS)
@@ -54,7 +54,7 @@ def wait_until(done: Callable[[], bool], seconds: float) -> bool:
 
 
 def terminate(group: int, numbers: Iterable[int], seconds: float, done: Callable[[], bool]) -> None:
-    """Send each of these signals and wait so long until ``done``; then kill what is left of the group."""
+    """Send each signal and wait up to ``seconds`` for ``done()`` after it; then kill what is left of the group."""
     for number in numbers:
         send(group, number)
         if wait_until(done, seconds):
@@ -63,20 +63,20 @@ def terminate(group: int, numbers: Iterable[int], seconds: float, done: Callable
 
 
 def kill(group: int) -> None:
-    """End whatever is left in the group."""
+    """Send SIGKILL to the group."""
     send(group, signal.SIGKILL)
 
 
 def send(group: int, number: int) -> None:
-    """Send a signal to all of the group; nothing happens where it has ended, or is another user's by now."""
+    """Send a signal to the whole group; does nothing if it has ended, or its number now belongs to another user."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
 
 
 class ProcessGroup:
-    """A program in a session and a process group of its own, under the eyes of a reaper until :meth:`release`.
+    """A program in a session and a process group of its own, registered with a reaper until :meth:`release`.
 
-    ``options`` are those of ``subprocess.Popen``. Raises ``OSError`` where the program can't be started.
+    ``options`` are those of ``subprocess.Popen``. Raises ``OSError`` if the program can't be started.
     """
 
     def __init__(self, arguments: Sequence[str], reaper: Reaper, **options: Any) -> None:
@@ -91,25 +91,25 @@ class ProcessGroup:
         return self.process.pid
 
     def is_alive(self) -> bool:
-        """Whether the program, or anything that it has started in its group, still runs."""
+        """Whether the program, or any process of its group, still runs."""
         return is_alive(self.id)
 
     def has_ended(self) -> bool:
-        """Whether the program has ended, and all else in its group. Collects the program's exit status."""
+        """Whether the program and its whole group have ended. Collects the program's exit status."""
         return self.process.poll() is not None and not self.is_alive()
 
     def send(self, number: int) -> None:
-        """Send a signal to all of it."""
+        """Send a signal to the whole group."""
         send(self.id, number)
 
     def kill(self) -> None:
-        """End whatever is left of it."""
+        """Send SIGKILL to the whole group."""
         kill(self.id)
 
     def terminate(self, numbers: Iterable[int], seconds: float, done: Callable[[], bool]) -> None:
-        """Send each of these signals and wait so long until ``done``; then kill what is left."""
+        """Send each signal and wait up to ``seconds`` for ``done()`` after it; then kill what is left."""
         terminate(self.id, numbers, seconds, done)
 
     def release(self) -> None:
-        """Nothing of it is left: the reaper need not kill a group whose number may soon be another one's."""
+        """Unregister an ended group from the reaper, which might otherwise kill a later group with the same number."""
         self._reaper.ended(self.id)

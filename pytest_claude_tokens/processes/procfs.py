@@ -1,6 +1,6 @@
-"""What ``/proc`` tells of a process or a thread: its state, its group, and the time that it has used.
+"""Reads from ``/proc`` the state, the group and the CPU time of a process or a thread.
 
-Linux only: elsewhere there is no such file, and every reading raises ``OSError``, as it does for one that has ended.
+Linux only: elsewhere the files do not exist, and every function raises ``OSError``, as it does for an ended process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["Stat", "is_available", "process_ids", "read_stat", "thread_ids"]
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """Some fields of a ``stat`` file (``proc(5)``). ``state`` is one letter, ``ticks`` the time in user and kernel."""
+    """Some fields of a ``stat`` file (``proc(5)``). ``state``: one letter; ``ticks``: user plus kernel time."""
 
     state: str
     group: int
@@ -26,12 +26,12 @@ def is_available() -> bool:
 
 
 def process_ids() -> list[int]:
-    """All processes. Raises ``OSError`` where there is no ``/proc``."""
+    """The ids of all processes. Raises ``OSError`` where there is no ``/proc``."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
 def thread_ids(process: int) -> list[int]:
-    """The threads of a process. Raises ``OSError`` if it has ended."""
+    """The ids of a process's threads. Raises ``OSError`` if it has ended."""
     return [int(name) for name in os.listdir(f"/proc/{process}/task")]
 
 
@@ -39,6 +39,6 @@ def read_stat(process: int | str, thread: int | None = None) -> Stat:
     """The state of a process, or of one of its threads; ``"self"`` is this one. Raises ``OSError`` if it has ended."""
     folder = f"/proc/{process}" if thread is None else f"/proc/{process}/task/{thread}"
     with open(f"{folder}/stat", "rb") as file:
-        # The name, in parentheses, may have spaces and parentheses in it: the fields are what comes after the last one.
+        # The name, in parentheses, may itself contain spaces and parentheses: the fields follow the last parenthesis.
         fields = file.read().rpartition(b")")[2].split()
     return Stat(fields[0].decode(), int(fields[2]), int(fields[11]) + int(fields[12]))

@@ -1,9 +1,8 @@
 """Ends the process groups of a program that was killed, and so could not end them itself.
 
-A shell reads which groups there are from a pipe, and the program alone holds the pipe's other end (a fork of it closes
-its copy at once). When the pipe ends without the word that all is over, the program has died, however that came about,
-and the shell kills the groups that are left. Unlike ``PR_SET_PDEATHSIG`` this works beyond Linux and reaches
-grandchildren.
+A shell reads the numbers of the groups from a pipe whose other end only the program holds (a forked child closes its
+copy at once). If the pipe ends without the final message, the program has died, by whatever cause, and the shell kills
+the groups that are left. Unlike ``PR_SET_PDEATHSIG`` this works beyond Linux and reaches grandchildren.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ for group in $groups; do kill -s KILL -- "-$group"; done
 
 
 _SHELL_TIMEOUT_SECONDS = 2.0
-"""Real time that the shell gets to end in, once it was told that all is over."""
+"""Real seconds that the shell has to end after the final message."""
 _all: WeakSet[Reaper] = WeakSet()
 
 
 class Reaper:
-    """Watches over the groups between :meth:`begun` and :meth:`ended`. :meth:`start` it before the first is made."""
+    """Kills groups between their :meth:`begun` and :meth:`ended` if this process dies. Call :meth:`start` first."""
 
     def __init__(self) -> None:
         self._shell: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Start the shell, unless it runs."""
+        """Start the shell, unless it is running."""
         with self._lock, audit.muted():
             if self._shell is None:
                 _all.add(self)
@@ -54,19 +53,19 @@ class Reaper:
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     bufsize=0,
-                    start_new_session=True,  # what ends our own group spares it
+                    start_new_session=True,  # signals to our own group must not reach it
                 )
 
     def begun(self, group: int) -> None:
-        """A process group was made, just now."""
+        """Register a process group that was just created."""
         self._write(f"begun {group}")
 
     def ended(self, group: int) -> None:
-        """Nothing of the group is left: its number may become another one's."""
+        """Unregister a group that has ended: a later group may get its number."""
         self._write(f"ended {group}")
 
     def close(self) -> None:
-        """End those that have not ended, and the watch."""
+        """Kill the registered groups, and end the shell."""
         self._write("over")
         shell = self.release()
         if shell is not None:
@@ -79,8 +78,8 @@ class Reaper:
     def release(self) -> subprocess.Popen[bytes] | None:
         """Close this end of the pipe, and return the shell.
 
-        A forked child does so with its copy of the pipe: were that open, the shell would take the child for the
-        program, and kill nothing when the program dies.
+        A forked child calls this for its copy of the pipe: while that copy is open, the pipe does not end, and the
+        shell would kill nothing when the program dies.
         """
         shell, self._shell = self._shell, None
         if shell is not None and shell.stdin is not None:
@@ -90,7 +89,7 @@ class Reaper:
     def _write(self, line: str) -> None:
         with self._lock:
             if self._shell is not None and self._shell.stdin is not None:
-                with suppress(BrokenPipeError):  # the shell was ended from outside: nothing watches then
+                with suppress(BrokenPipeError):  # the shell was killed from outside: there is no reaper then
                     self._shell.stdin.write(f"{line}\n".encode())
 
 
@@ -98,7 +97,7 @@ def _after_fork() -> None:
     for watch in list(_all):
         shell = watch.release()
         if shell is not None:
-            shell.returncode = 0  # not a child of this process: without a status, `Popen` warns that it still runs
+            shell.returncode = 0  # not a child of this process: without a status, `Popen` would warn that it runs
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 __all__ = ["caught_signals", "end", "wait"]
 
 _POLL_INTERVAL_SECONDS = 0.1
-"""Between two looks at whether a signal has come."""
+"""Between two checks for a signal."""
 
 
 @contextmanager
 def caught_signals() -> Iterator[list[int]]:
-    """The signals to end that have come in the block; those that are ignored, or that others handle, stay so."""
+    """The termination signals received in the block. Signals that are ignored or have a handler are left alone."""
     caught: list[int] = []
     before = {}
     for number, usual in (
@@ -40,7 +40,7 @@ def caught_signals() -> Iterator[list[int]]:
 
 
 def wait(program: ProcessGroup, timeout: float | None, caught: Sequence[int]) -> str:
-    """Wait for the program's end; returns ``""``, or why it has to be ended.
+    """Wait for the program's end; returns ``""``, or the reason why it must be ended.
 
     ``timeout``: seconds of real time, ``None`` for no limit. ``caught``: see :func:`caught_signals`.
     """
@@ -58,9 +58,9 @@ def wait(program: ProcessGroup, timeout: float | None, caught: Sequence[int]) ->
 
 
 def end(program: ProcessGroup, grace_period: float, caught: Sequence[int]) -> None:
-    """Send the program the signal that has come, then SIGTERM, then SIGKILL, with so many seconds between them.
+    """Send the program the signal that was caught, then SIGTERM, then SIGKILL, ``grace_period`` seconds apart.
 
-    A further signal, from a user who does not want to wait, cuts that short.
+    A further caught signal, from a user who does not want to wait, cuts these waits short.
     """
     impatient = 2 if caught else 1
     numbers = dict.fromkeys((*caught[:1], signal.SIGTERM))

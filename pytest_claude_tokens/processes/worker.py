@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["WorkerProcess"]
 
 _KILL_TIMEOUT_SECONDS = 2.0
-"""Real time that a killed process gets to be gone."""
+"""Real seconds that a killed process has to end."""
 
 
 class WorkerProcess:
-    """One process of a worker's. Its standard input is empty; what it writes is kept in full.
+    """One process of a worker. Its standard input is empty; its output is kept in full.
 
-    Raises ``OSError`` where the program can't be started.
+    Raises ``OSError`` if the program can't be started.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class WorkerProcess:
         if not self.arguments:
             raise ValueError("spawn([]): name a program, and its arguments after it")
         self._server = server
-        # Files and not pipes: they are read when the process has ended, and it must never wait for a reader.
+        # Files and not pipes: output is read after the process has ended, and a full pipe would block it until then.
         self._out: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed in close()
         self._err: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - idem
         try:
@@ -67,7 +67,7 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id, which is the id of its group, too."""
+        """Its process id, which is also the id of its group."""
         return self._group.id
 
     @property
@@ -85,7 +85,7 @@ class WorkerProcess:
         return status
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit status, when it has ended. Raises ``subprocess.TimeoutExpired`` after ``timeout`` seconds."""
+        """Wait for its end; returns its exit status. Raises ``subprocess.TimeoutExpired`` after ``timeout`` seconds."""
         self._group.process.wait(timeout)
         status = self.returncode
         assert status is not None
@@ -93,18 +93,18 @@ class WorkerProcess:
 
     @property
     def stdout(self) -> str:
-        """What it has written to standard output so far."""
+        """Its standard output so far."""
         return self._texts[0] if self._texts else _text(self._out)
 
     @property
     def stderr(self) -> str:
-        """What it has written to standard error so far."""
+        """Its standard error so far."""
         return self._texts[1] if self._texts else _text(self._err)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send a signal to the process and all that it has started; nothing happens where it has ended.
+        """Send a signal to the process and its group; does nothing if it has ended.
 
-        Under SIGKILL, what it has asked for has an unknown outcome at once: its connections are not waited for.
+        With SIGKILL, its open requests get an unknown outcome at once, without waiting for their connections to close.
         """
         if self.returncode is None:
             with self._server.lock:
@@ -114,9 +114,9 @@ class WorkerProcess:
                     self._server.abandon(self.worker, "killed")
 
     def close(self) -> None:
-        """End it and all that it has started, and keep what it has written."""
+        """End the process and its group, and keep its output."""
         ended = self.returncode is not None
-        self._group.kill()  # even where it has ended: it may have left something behind in its group
+        self._group.kill()  # even if it has ended: it may have left processes behind in its group
         if not ended:
             self.wait(_KILL_TIMEOUT_SECONDS)
         self._group.release()

@@ -1,6 +1,6 @@
-"""Overlaps of calls on one bearer, one by one: who came when, how long each call took, how long it had waited.
+"""Lists overlaps of calls on one bearer: when each worker's call came, how long it took, how long it had waited.
 
-The script of anthropics/claude-code#54999 makes ten of them on one token, and ten times two calls on two tokens.
+The script of anthropics/claude-code#54999 makes ten pairs of calls on one token, and ten pairs on two tokens.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["contention"]
 
 _LISTED_OVERLAPS = 40
-"""Overlaps that are listed; further ones are counted."""
+"""Overlaps that are listed; further ones are only counted."""
 
 
 def contention(history: History) -> list[str]:
-    """A line for each overlap, in order of time, under one that counts them; no line where there was none."""
+    """A line that counts the overlaps, then one for each, in order of time; no lines if there were none."""
     found = sorted(overlaps(history), key=lambda calls: calls[0].opened)
     if not found:
         return []

@@ -1,4 +1,4 @@
-"""What is known beside a violation: attached where it is raised, found again through exception groups."""
+"""Evidence: facts attached to a finding where it is raised, and found again through exception groups."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 __all__ = ["HISTORY", "Evidence", "attach", "evidence_of", "findings"]
 
 HISTORY = "history.jsonl"
-"""The name of the history in the folder of a failure."""
+"""The name of the history file in the folder of a failure."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Evidence:
-    """What is known beside a violation.
+    """Facts about a finding, for its report.
 
-    ``replay``: a shell command. ``remarks``: how it was found, line by line. ``sources``: by an operation's number,
-    the user's line that sent it. ``files``: names and texts of further files for its folder. ``folder``: where they
-    were saved, as people are shown it; ``name``: that of the history there. ``trouble``: why they could not be saved.
+    ``replay``: a shell command. ``remarks``: how it was found, line by line. ``sources``: for an operation's number,
+    the line of the user's code that sent it. ``files``: names and texts of further files for the failure's folder.
+    ``folder``: its path as shown to people; ``name``: the history's file name in it. ``trouble``: why saving failed.
     """
 
     history: History
@@ -35,18 +35,18 @@ class Evidence:
 
 
 def attach(finding: BaseException, evidence: Evidence) -> None:
-    """Attach ``evidence`` to ``finding``, which is about to be raised."""
+    """Attach ``evidence`` to ``finding`` before it is raised."""
     finding.__dict__["evidence"] = evidence
 
 
 def evidence_of(finding: BaseException) -> Evidence | None:
-    """What was attached to ``finding`` as its ``evidence``, if anything was."""
+    """The evidence attached to ``finding``, if any."""
     found = getattr(finding, "evidence", None)
     return found if isinstance(found, Evidence) else None
 
 
 def findings(error: BaseException | None) -> Iterator[BaseException]:
-    """Those exceptions that have evidence: ``error``, the members of groups, and causes."""
+    """The exceptions with evidence among ``error``, the members of groups, and causes."""
     todo, seen = [error], set()
     while todo:
         one = todo.pop(0)

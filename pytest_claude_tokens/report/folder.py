@@ -1,4 +1,4 @@
-"""The folder of a failed test: its history, and what else helps to understand the failure."""
+"""The folder of a failed test: its history, and further files such as the schedule."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["folder_name", "save"]
 
 
 def folder_name(nodeid: str) -> str:
-    """A name for the folder of that test: one that any file system takes, and that no other test has."""
+    """A name for the folder of that test, valid on any file system and different for each test."""
     readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", nodeid.rpartition("::")[2]).strip("-.")[:60]
     return f"{readable}-{hashlib.sha256(nodeid.encode()).hexdigest()[:8]}"
 
 
 def save(root: Path, nodeid: str, evidence: Evidence) -> Path:
-    """Write the files of a failure into its folder below ``root``; each is there whole or not at all.
+    """Write the files of a failure into its folder below ``root``, each of them atomically.
 
-    Those from an earlier failure of that test are replaced. Raises ``OSError``.
+    Files of an earlier failure of that test are replaced. Raises ``OSError``.
     """
     folder = root / folder_name(nodeid)
     folder.mkdir(parents=True, exist_ok=True)
@@ -36,6 +36,6 @@ def save(root: Path, nodeid: str, evidence: Evidence) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}")  # of this process alone: workers of xdist share the root
+    part = path.with_name(f".{path.name}.{os.getpid()}")  # unique to this process: workers of xdist share the root
     part.write_text(text, encoding="utf-8")
     part.replace(path)

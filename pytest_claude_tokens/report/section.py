@@ -12,7 +12,7 @@ from pytest_claude_tokens.report.verdict import qualified_name
 __all__ = ["SECTION", "section"]
 
 SECTION = "claude-tokens history"
-"""Its title."""
+"""The section's title."""
 
 
 def section(finding: BaseException) -> str:
@@ -33,7 +33,7 @@ def section(finding: BaseException) -> str:
 
 
 def _headline(finding: BaseException) -> str:
-    """One line: the message of an exception of ours; the class and the message of one that the test's body raised."""
+    """One line: the message of a violation; class and message of an exception that the test's body raised."""
     if type(finding).__module__ == "claude_tokens":
         return str(finding)
     return f"{qualified_name(finding)}: {finding}".splitlines()[0]

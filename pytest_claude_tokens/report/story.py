@@ -1,7 +1,7 @@
-"""The story of a violation, for a terminal: who did what, why, what came of it, and the history as a table.
+"""The story of a violation, for a terminal: the workers' requests, the cause, the consequence, the history as a table.
 
-A pure function of a history and a violation. Plain ASCII, at most 100 columns (but for the command to replay it),
-labels and never a secret.
+A pure function of a history and a violation. Plain ASCII, at most 100 columns (except for the replay command), labels
+and never a secret.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ RULES: Mapping[str, str] = {
     "store-regression": "a store never goes from a refresh token that the service accepts to one that it doesn't",
     "token-leak": "no live token in arguments, logs, or files that others may read",
 }
-"""What each invariant asks for, in one sentence."""
+"""The rule of each invariant, in one sentence."""
 
 _MARGIN = " " * 8
 _LISTED_OTHERS = 10
-"""Other violations that are named; further ones are counted."""
+"""Other violations that are named; further ones are only counted."""
 
 
 def story(
@@ -55,7 +55,7 @@ def story(
 
     ``replay``: a shell command that shows the violation again. ``remarks``: how it was found. ``folder`` holds
     ``files``. ``sources``: for an operation's number, the line of the user's code that sent it (``dispatch.py:88``).
-    ``in_test``: say how a test allows it.
+    ``in_test``: add how a test can allow the violation.
     """
     blocks = [
         [
@@ -82,7 +82,7 @@ def plain_story(
     folder: str | None = None,
     files: Sequence[str] = (),
 ) -> str:
-    """The section for a finding that is no violation, such as the verdict UNKNOWN: its headline, and the history."""
+    """The section for a finding that is not a violation, such as the verdict UNKNOWN: its headline, and the history."""
     first = [*_labelled("verdict", headline), *([f"replay  {replay}"] if replay else [])]
     facts = [*_facts(history), *_remarks(remarks)]
     blocks = [first, facts, table(history, ()), [_kept(folder, files)] if folder else []]
@@ -90,7 +90,7 @@ def plain_story(
 
 
 def _labelled(word: str, text: str) -> list[str]:
-    """``text`` beside its ``word``, as a hanging paragraph."""
+    """``text`` as a hanging paragraph, with ``word`` in its margin."""
     return paragraph(text, word.ljust(8), _MARGIN) if text else []
 
 
@@ -98,7 +98,7 @@ def _labelled(word: str, text: str) -> list[str]:
 
 
 def _sides(history: History, violation: Violation, sources: Mapping[int, str]) -> list[str]:
-    """As a race detector has it: the later access first, then the one that it collides with."""
+    """The two sides as a race detector shows them: the later request first, then the one that it collides with."""
     operations = violation.operations
     if not operations:
         event = next((event for event in history if event.seq == violation.seq), None)
@@ -124,7 +124,7 @@ def _exchange(history: History, op: Operation) -> str:
     return f"{asked} -> {outcome(history, op.end)}" if op.end else f"{asked}, still open"
 
 
-# Why: the cause that the checker names, and what else the history shows.
+# Why: the cause that the checker names, and further facts from the history.
 
 
 def _why(history: History, violation: Violation) -> str:
@@ -157,7 +157,7 @@ def _where_the_new_one_was(history: History, first: Operation, again: Operation)
 
 
 def _idle(history: History, again: Operation) -> list[str]:
-    """The bearers that lived, and that no call was open on, when ``again`` was sent."""
+    """The live bearers without an open call at the time when ``again`` was sent."""
     before = [event for event in history if event.type == "note" and event.seq < again.opened]
     live: dict[tuple[str | None, str], bool] = {}
     for event in before:
@@ -175,7 +175,7 @@ def _idle(history: History, again: Operation) -> list[str]:
 
 
 def _after(history: History, violation: Violation) -> str:
-    """The consequence, in the user's world."""
+    """The consequence for the user."""
     if violation.invariant == "co-schedule":
         return _waits(history, violation.operations)
     ids = {op.op for op in violation.operations}
@@ -194,7 +194,7 @@ def _after(history: History, violation: Violation) -> str:
 
 
 def _left(history: History, commit: Event) -> str:
-    """What a refused request leaves of its grant."""
+    """What remains of the grant after a refused request."""
     live = {str(label): history.label(commit.grant, label) for label in commit.get("accepts") or ()}
     if not live:
         return "refused; no refresh token of this grant works any more"
@@ -241,12 +241,12 @@ def _plain(value: object) -> str:
 
 
 def _remarks(remarks: Sequence[str]) -> list[str]:
-    """How it was found, each remark wrapped."""
+    """The remarks on how it was found, each wrapped."""
     return [line for remark in remarks for line in paragraph(remark, rest="    ")]
 
 
 def _settings(entry: object, name: str) -> Mapping[str, object]:
-    """An entry of the header, in which a mere name may stand for the whole."""
+    """An entry of the header as a mapping; the header may hold only its name instead."""
     if isinstance(entry, Mapping):
         return entry
     return {name: entry} if isinstance(entry, str) else {}
@@ -262,7 +262,7 @@ def _overlap(violation: Violation) -> bool:
 
 
 def _numbers(violation: Violation) -> tuple[set[int], set[int]]:
-    """What the table marks, and what else it must not leave out."""
+    """The numbers of the events that the table marks, and of the others that it must not omit."""
     marked = {op.opened for op in violation.operations} or {violation.seq}
     return marked, {violation.seq, *(op.closed for op in violation.operations if op.closed)}
 

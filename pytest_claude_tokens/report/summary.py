@@ -10,13 +10,13 @@ from pytest_claude_tokens.judge.wording import count
 __all__ = ["summary"]
 
 _LISTED_TESTS = 10
-"""Explored tests that the summary names, unless asked for all: those with the fewest schedules."""
+"""Explored tests that the summary names by default: those with the fewest schedules."""
 
 
 def summary(facts: Iterable[Mapping[str, Any]], *, every: bool = False) -> Sequence[str]:
-    """The lines at the end of a run, from what rides on the reports; none unless something was explored.
+    """The lines at the end of a run, from the facts that travel with the reports; none unless a test was explored.
 
-    A test's ``explored`` has ``schedules``, their number, and ``summary``, the sentence that is shown for it.
+    A test's ``explored`` holds ``schedules``, their number, and ``summary``, the sentence shown for the test.
     """
     explored = [fact for fact in facts if "explored" in fact]
     if not explored:

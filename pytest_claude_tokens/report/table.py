@@ -1,6 +1,6 @@
 """A history as a table for people: one row for each event, one column for each actor, `*` on the operations at fault.
 
-Plain ASCII, no wider than :mod:`~pytest_claude_tokens.report.wording` says, labels only. What is left out is counted.
+Plain ASCII, at most :data:`~pytest_claude_tokens.report.wording.WIDTH` columns, labels only. Omitted rows are counted.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 __all__ = ["bars", "outcome", "request", "table"]
 
 _ROWS = 60
-"""Rows of a table; further ones are counted, and are in the file."""
+"""Rows of a table; further ones are only counted. The history file has them all."""
 _ACTORS = 5
-"""More actors than this share one column; with names as short as w0, a few more have their own."""
+"""Actors with a column of their own; further ones share one. With names as short as w0, a few more fit."""
 _FIRST_ACTOR_COLUMN = 20
-"""Columns before the first actor's: star, number, time."""
+"""Characters before the first actor's column: star, number, time."""
 _ACTOR_COLUMNS = 26
-"""Columns between two actors, where there is room."""
+"""Characters between two actors' columns, if there is room."""
 _LAST_ACTOR_COLUMNS = 34
-"""Columns that the last actor's text has at least."""
+"""Least width of the last actor's text, in characters."""
 _OTHERS = "others"
 
 
-# One event in a few words.
+# One event, in a few words.
 
 
 def request(history: History, event: Event) -> str:
@@ -130,7 +130,7 @@ _NOTES: dict[str, Callable[[History, Event], str]] = {
 
 
 def table(history: History, marked: Collection[int], important: Collection[int] = ()) -> list[str]:
-    """The events as rows. ``marked``: the numbers of the events with a `*`; ``important``: others never left out."""
+    """The events as rows. ``marked``: the numbers of events with a `*`; ``important``: others that are always shown."""
     shown = _choose([event.seq for event in history], {*marked, *important})
     columns = _columns([event for event in history if event.seq in shown], marked)
     step = min(_ACTOR_COLUMNS, (WIDTH - _FIRST_ACTOR_COLUMN - _LAST_ACTOR_COLUMNS) // max(1, len(columns) - 1))
@@ -161,7 +161,9 @@ def _place(event: Event, columns: Sequence[str]) -> int:
 
 
 def _columns(events: Sequence[Event], marked: Collection[int]) -> list[str]:
-    """The actors in order of their first event, the service last. Too many: only those of marked events, and others."""
+    """The actors in order of their first event, the service last. If there are too many, those without marked events
+    share the column of the others.
+    """
     actors = list(dict.fromkeys(event.actor for event in events if event.actor != SERVICE))
     room = _ACTORS if max(map(len, actors), default=0) > len("w99") else _ACTORS + 3
     if len(actors) > room:
@@ -172,7 +174,7 @@ def _columns(events: Sequence[Event], marked: Collection[int]) -> list[str]:
 
 
 def _choose(numbers: Sequence[int], important: Collection[int]) -> set[int]:
-    """The rows to show: the first two, the important ones, and what is next to those, as many as there is room for."""
+    """The rows to show, as many as there is room for: the first two, the important ones, and their neighbours."""
     if len(numbers) <= _ROWS:
         return set(numbers)
     chosen = set(numbers[:2]) | set(sorted(important)[:_ROWS])
@@ -181,13 +183,13 @@ def _choose(numbers: Sequence[int], important: Collection[int]) -> set[int]:
     return chosen | set(near[: max(0, _ROWS - len(chosen))])
 
 
-# Operations as bars, where intervals matter.
+# Operations as bars, for violations where intervals matter.
 
 _BAR_COLUMNS = 60
 
 
 def bars(history: History, operations: Sequence[Operation]) -> list[str]:
-    """One line for each operation, its length by the order of events, not time; the wait in the queue is dotted."""
+    """One line per operation. A bar's length follows the order of events, not time; the wait in the queue is dotted."""
     queued = {event.op: event.seq for event in history.noted("queue")}
     ends = [op.closed or len(history) + 1 for op in operations]
     points = sorted({*(op.opened for op in operations), *ends, *(queued[o.op] for o in operations if o.op in queued)})

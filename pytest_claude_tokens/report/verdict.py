@@ -18,7 +18,7 @@ __all__ = ["qualified_name", "verdict_data", "verdict_page", "verdict_text"]
 
 
 def verdict_text(history: History, verdict: Verdict) -> str:
-    """For the end of a process that served: the verdict first, then its story, then the notes that are no reason."""
+    """For the end of a process that served: the verdict first, then its story, then the notes that don't affect it."""
     first = f"claude-tokens: {verdict.state}, {count(len(history.operations), 'request')}"
     if verdict.violations:
         first = f"{first}: {_headline(verdict.violations[0])}"
@@ -28,7 +28,7 @@ def verdict_text(history: History, verdict: Verdict) -> str:
 
 
 def verdict_page(history: History, verdict: Verdict) -> str:
-    """For a command that was asked for it: the story of what was found, all notes, and the verdict as the last line."""
+    """For a command that prints a verdict: the story of the findings, all notes, and the verdict as the last line."""
     blocks = [_headline(verdict.violations[0])] if verdict.violations else []
     found = _story(history, verdict)
     blocks += [found] if found else []
@@ -40,7 +40,7 @@ def verdict_page(history: History, verdict: Verdict) -> str:
 
 
 def qualified_name(error: BaseException) -> str:
-    """The class of an exception as pytest prints it: ``claude_tokens.DoubleSpend``."""
+    """The name of an exception's class as pytest prints it: ``claude_tokens.DoubleSpend``."""
     kind = type(error)
     return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
 
@@ -50,13 +50,13 @@ def _headline(violation: Violation) -> str:
 
 
 def _story(history: History, verdict: Verdict) -> str:
-    """The story of the first violation, or of why the verdict is UNKNOWN; empty for VALID."""
+    """The story of the first violation, or the reason why the verdict is UNKNOWN; empty for VALID."""
     try:
         if verdict.violations:
             return story(history, verdict.violations[0])
         if verdict.state is State.UNKNOWN:
             return plain_story(history, "; ".join(map(str, verdict.reasons)))
-    except Exception as error:  # noqa: BLE001 - a file by another hand may hold anything; its verdict stands
+    except Exception as error:  # noqa: BLE001 - a file not written by us may hold anything; its verdict stands
         return f"The story can't be told: {type(error).__name__}: {error}"
     return ""
 
@@ -65,7 +65,7 @@ def _story(history: History, verdict: Verdict) -> str:
 
 
 def verdict_data(history: History, verdict: Verdict) -> dict[str, Any]:
-    """A verdict as JSON. The violations come in the order in which they would be raised."""
+    """A verdict as JSON. The violations are in the order in which they would be raised."""
     return {
         "verdict": str(verdict.state),
         "torn": history.torn,

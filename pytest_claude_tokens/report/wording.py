@@ -9,11 +9,11 @@ from pytest_claude_tokens.judge.wording import clip
 __all__ = ["WIDTH", "ascii_only", "one_line", "paragraph"]
 
 WIDTH = 100
-"""Columns that every line fits into."""
+"""Columns of the longest line."""
 
 
 def ascii_only(text: str) -> str:
-    """``text`` with an escape in place of each character that is not ASCII, since a terminal or a log may lack it."""
+    """``text`` with each non-ASCII character escaped, since a terminal or a log may not be able to show it."""
     return text.encode("ascii", "backslashreplace").decode()
 
 
@@ -23,7 +23,7 @@ def one_line(text: str, width: int = WIDTH) -> str:
 
 
 def paragraph(text: str, first: str = "", rest: str = "", *, break_on_hyphens: bool = True) -> list[str]:
-    """``text`` in plain ASCII, wrapped; ``first`` begins the first line, ``rest`` each further one."""
+    """``text`` in plain ASCII, wrapped; ``first`` begins the first line, ``rest`` each further line."""
     return textwrap.wrap(
         ascii_only(text), WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=break_on_hyphens
     )

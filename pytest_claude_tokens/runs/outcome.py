@@ -1,4 +1,4 @@
-"""What is explored, and what came of one run of it, as values; and what every runner does around a run."""
+"""The body that is explored and the outcome of one run, as values; and the steps that all runners share."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["Body", "Outcome", "conclude", "is_failure", "outranking", "plan_faul
 
 
 def is_failure(error: BaseException) -> bool:
-    """Whether it says that the body went wrong: any ``Exception``, and ``pytest.fail()``.
+    """Whether ``error`` means that the body failed: any ``Exception``, and ``pytest.fail()``.
 
-    Not what else ends a test (a skip, an interruption), nor the time-out of the plugin of that name, which is not to
-    be waited for again.
+    Skips and interruptions do not, nor does a time-out of pytest-timeout: repeating the run would only wait for the
+    same time-out again.
     """
     if isinstance(error, Exception):
         return True
@@ -37,7 +37,7 @@ def is_failure(error: BaseException) -> bool:
 
 
 def outranking(found: BaseException | None, error: BaseException | None) -> BaseException | None:
-    """What a run ends with: the violation, with what the body died of as its cause, else that alone."""
+    """The error that a run ends with: the violation ``found``, caused by the body's ``error``, else ``error`` alone."""
     if found is None:
         return error
     found.__cause__ = error
@@ -46,7 +46,7 @@ def outranking(found: BaseException | None, error: BaseException | None) -> Base
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """What is explored: the function, how many workers it has, and how each handle is made."""
+    """The function that is explored, its number of workers, and how each handle is made."""
 
     function: Callable[..., Any]
     workers: int
@@ -54,17 +54,17 @@ class Body:
 
     @property
     def kind(self) -> Literal["tasks", "threads"]:
-        """What its workers are."""
+        """What kind of workers it has."""
         return "tasks" if inspect.iscoroutinefunction(self.function) else "threads"
 
     def wanted(self) -> frozenset[str]:
-        """Which of the arguments that a run provides the function takes."""
+        """Those of the arguments that a run provides which the function has as parameters."""
         return frozenset({"claude_tokens", "workers"} & set(inspect.signature(self.function).parameters))
 
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What came of one run. ``error``: what the test would raise, or ``None``."""
+    """The outcome of one run. ``error``: the exception that the test would raise, or ``None``."""
 
     schedule: Schedule
     error: BaseException | None
@@ -75,11 +75,13 @@ class Outcome:
     options: tuple[tuple[tuple[DeviationKind, int], ...], ...] = ()
 
     def fingerprint(self) -> int:
-        """Equal for two runs with the same history, whatever their times."""
+        """A hash of the history, equal for two runs with the same events, whatever their times."""
         return hash(tuple(map(_facts, self.history.events)))
 
     def shape(self) -> int:
-        """Equal for two runs that differ by the order of independent steps only, and can go on in the same ways."""
+        """A hash that is equal for two runs which differ only in the order of independent steps and allow the same next
+        deviations.
+        """
         sequences: dict[str, list[Any]] = {}
         for event in self.history:
             for key in (event.actor, event.grant):
@@ -89,12 +91,12 @@ class Outcome:
         return hash((tuple((key, tuple(sequences[key])) for key in sorted(sequences)), self.options[after + 1 :]))
 
     def lines(self) -> list[str]:
-        """The history as the file has it."""
+        """The history as the lines of its file."""
         return [event.to_json() for event in self.history]
 
 
 def plan_faults(server: Server, schedule: Schedule) -> None:
-    """Have ``server`` do to its requests what the schedule plans."""
+    """Hand the schedule's planned faults to ``server``."""
     for planned in schedule.planned_faults:
         server.faults.add(planned.target, planned.fault, skip=planned.position)
 
@@ -108,7 +110,7 @@ def conclude(
     *,
     raced: bool,
 ) -> Outcome:
-    """What came of a run that has ended. ``error``: what the body died of."""
+    """The outcome of a run that has ended. ``error``: the exception that ended the body."""
     return Outcome(
         schedule=schedule,
         error=outranking(tokens.to_raise(error), error),

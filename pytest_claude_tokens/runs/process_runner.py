@@ -1,8 +1,8 @@
-"""One run with worker processes: real time, real sockets, and an order of releases that the schedule decides.
+"""One run with worker processes, in real time and over real sockets; the schedule decides the order of their requests.
 
-The server holds each request twice, before the check and after the commit. When every living process holds a request
-or sleeps, one of those held goes on. A failing run can't be repeated for sure, as the processes have a will of their
-own; but what was seen once is real.
+The server holds each request twice, before the check and after the commit. When every living process waits for a held
+request or sleeps, one held request is released. A failing run may not repeat, as the operating system schedules the
+processes; but a failure that was seen once is real.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ if TYPE_CHECKING:
 __all__ = ["RUN_TIMEOUT_SECONDS", "ProcessRunner", "ProcessWorkers", "default_signals"]
 
 RUN_TIMEOUT_SECONDS = 60.0
-"""Real seconds in which all workers of a run must end."""
+"""Real seconds within which all workers of a run must end."""
 _QUIESCENCE_TIMEOUT_SECONDS = 5.0
-"""Real seconds after which a worker that never sleeps is not waited for: it may poll for what a held one will do."""
+"""Real seconds after which a worker that never sleeps is no longer waited for: it may be polling for a worker whose
+request is held.
+"""
 _POLL_INTERVAL_SECONDS = 0.01
 
 
@@ -54,10 +56,10 @@ class ProcessWorkers:
     def __call__(
         self, *commands: Sequence[str], config_dir: Any = None, account: Any = None, env: Any = None
     ) -> list[WorkerProcess]:
-        """Run one command in every worker, or one in each, and return the processes when all have ended.
+        """Run one command in every worker, or one command for each, and return the processes when all have ended.
 
         ``config_dir``, ``account`` and ``env`` are one value for all, or a list with one for each. Exit statuses
-        prove nothing, and fail nothing.
+        are ignored: they don't fail the test.
         """
         if len(commands) not in (1, self._size) or not all(isinstance(command, list | tuple) for command in commands):
             raise TypeError(
@@ -102,13 +104,13 @@ class ProcessWorkers:
                 index = self._chooser.next(held, timer=False, worker_of=_worker_of)
                 gate.release(server, held[index])
             else:
-                time.sleep(_POLL_INTERVAL_SECONDS)  # they sleep by themselves: a lock, a retry
+                time.sleep(_POLL_INTERVAL_SECONDS)  # they sleep at a lock, or before a retry
 
     def _living(self) -> list[WorkerProcess]:
         return [process for process in self._processes if process.returncode is None]
 
     def _strike(self) -> None:
-        """Kill whom the schedule kills now; the length of that deviation is the number of the signal."""
+        """Kill the workers that the schedule kills now; such a deviation's length is the number of the signal."""
         deaths = self._chooser.deaths
         while deaths and deaths[0].position <= self._chooser.decision:
             deviation = deaths.pop(0)
@@ -120,7 +122,7 @@ class ProcessWorkers:
             self._look_for_a_race()
 
     def _look_for_a_race(self) -> None:
-        """Whether a request of one worker is open while another's process runs."""
+        """Set ``raced`` if a request of one worker is open while another worker's process runs."""
         server = self._tokens.server
         with server.lock:
             asking = {worker_number(exchange.actor) for exchange in server.open.values()}
@@ -166,7 +168,7 @@ class ProcessRunner:
 
 
 def default_signals(kills: Any) -> tuple[int, ...]:
-    """The signals that may strike: those named, or SIGKILL."""
+    """The signals that may kill a worker: those given, or SIGKILL."""
     if not kills:
         return ()
     return (int(signal.SIGKILL),) if kills is True else tuple(int(number) for number in kills)

@@ -1,7 +1,7 @@
 """Quiescence: nothing more will happen by itself, as every living client waits for a held request or sleeps.
 
-Read from ``/proc``: each thread of each process of a group, its state and the time that it has used. On a machine
-without it, quiescence is a while without a request.
+It is read from ``/proc``: the state and the CPU time of each thread of each process in a group. On a machine without
+``/proc``, a period without requests counts as quiescence.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 __all__ = ["ASLEEP", "groups_state", "wait_for_quiescence"]
 
 ASLEEP = frozenset("SIZXTt")
-"""States of a thread that doesn't run: asleep, idle, ended, stopped."""
+"""Letters (``proc(5)``) for states of a thread that doesn't run: asleep, idle, ended, stopped."""
 _SAMPLES = 4
-"""How often in a row all must look the same."""
+"""Consecutive samples that must be equal."""
 _POLL_INTERVAL_SECONDS = 0.004
 _BLIND_POLL_INTERVAL_SECONDS = 0.1
-"""Where there is no ``/proc``, and only what reaches the service shows that a process runs."""
+"""The interval without ``/proc``, where only requests to the service show that a process runs."""
 
 ThreadStates = tuple[tuple[int, str, int], ...]
 
 
 def groups_state(groups: Iterable[int]) -> ThreadStates:
-    """Thread, state and ticks used, of every thread of the process groups."""
+    """Id, state and used clock ticks of every thread in the process groups."""
     wanted = set(groups)
     found = []
     for process in procfs.process_ids():
@@ -45,9 +45,9 @@ def _thread(process: int, thread: int) -> tuple[int, str, int]:
 
 
 def wait_for_quiescence(groups: Callable[[], list[int]], events: Callable[[], int], deadline: float) -> bool:
-    """Wait until nothing changes any more; ``False`` where ``deadline`` (of ``time.monotonic``) comes first.
+    """Wait until nothing changes any more; ``False`` if ``deadline`` (of ``time.monotonic``) comes first.
 
-    ``groups``: the process groups that live; ``events``: a number that changes when anything happens.
+    ``groups``: the living process groups; ``events``: a number that changes when anything happens at the service.
     """
     last: tuple[ThreadStates, int] | None = None
     same = 0

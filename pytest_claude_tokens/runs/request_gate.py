@@ -1,4 +1,4 @@
-"""Holds every request of the worker processes, before the check and after the commit, and lets one go at a time."""
+"""Holds every request of the worker processes, before the check and after the commit, and releases one at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Held", "RequestGate"]
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """A request that waits: before the check (``request``) or after the commit (``reply``)."""
+    """A held request: before the check (``request``) or after the commit (``reply``)."""
 
     exchange: Exchange
     why: str
@@ -25,7 +25,7 @@ class Held:
 
 
 class RequestGate:
-    """What listeners ask at each wait. Holds nothing before :meth:`hold`. ``events`` counts arrivals and releases."""
+    """Called by listeners at each wait. Holds nothing before :meth:`hold`. ``events`` counts arrivals and releases."""
 
     def __init__(self) -> None:
         self.events: int = 0
@@ -34,12 +34,12 @@ class RequestGate:
         self._open = True
 
     def hold(self) -> None:
-        """From now on, hold."""
+        """Start to hold requests."""
         with self._lock:
             self._open = False
 
     def pace(self, exchange: Exchange, wait: Wait) -> Wait:
-        """Hold the exchange at its two network legs, while holding; other waits are as they are."""
+        """Between :meth:`hold` and :meth:`open`, hold the exchange at its network legs; other waits are unchanged."""
         if wait.why not in ("request", "reply"):
             return wait
         with self._lock:
@@ -51,13 +51,13 @@ class RequestGate:
             return Wait(wait.why, None, held.signal)
 
     def pending(self, server: Server) -> list[Held]:
-        """The requests that wait now, in the order in which they came; those whose client has gone are dropped."""
+        """The requests held now, in order of arrival; those whose client has disconnected are dropped."""
         with server.lock, self._lock:
             self._held = [held for held in self._held if held.exchange.op in server.open]
             return list(self._held)
 
     def release(self, server: Server, held: Held) -> None:
-        """Let one go on."""
+        """Let one request go on."""
         with self._lock:
             self.events += 1
             self._held.remove(held)
@@ -65,7 +65,7 @@ class RequestGate:
             held.signal.fire()
 
     def open(self, server: Server) -> None:
-        """Hold nothing any more."""
+        """Stop holding, and let all held requests go on."""
         with self._lock:
             self._open = True
             held, self._held = self._held, []

@@ -1,4 +1,4 @@
-"""One run of a body under one schedule: a world, a fresh service, the body, and what came of it."""
+"""One run of a body under one schedule, in a new world with a new service."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 __all__ = ["Body", "Outcome", "Runner"]
 
 GRACE_PERIOD_SECONDS = 60.0
-"""Simulated seconds that open operations have to end in when the body has ended."""
+"""Simulated seconds that open operations have to end after the body has ended."""
 _POLL_INTERVAL_SECONDS = 0.5
 
 
 class Runner:
-    """Runs one body under any schedule. ``current``: the service that answers right now, for the interceptor."""
+    """Runs one body under any schedule. ``current``: the service of the present run, for the interceptor."""
 
     def __init__(self, body: Body, *, record: bool = False) -> None:
         self.body = body
@@ -44,27 +44,27 @@ class Runner:
         self.current: Destination | None = None
 
     def resolve(self) -> Destination | None:
-        """For an interceptor that stands around all runs."""
+        """The service of the present run, for an interceptor that is shared by all runs."""
         return self.current
 
     def run(self, schedule: Schedule, arguments: Mapping[str, Any] | None = None) -> Outcome:
         """One run. Exceptions of the body and violations come back in the outcome; interruptions are raised."""
         collecting = gc.isenabled()
-        gc.disable()  # what it finds, and when, depends on all that was made before: two runs would differ
+        gc.disable()  # the moment of a collection depends on all earlier runs, and would make two runs differ
         try:
             return self._run(schedule, arguments)
         finally:
             if collecting:
-                gc.enable()  # now, when most of what the run has made is gone
+                gc.enable()  # when most objects of the run have been freed already
                 _collect_the_old()
 
     def _run(self, schedule: Schedule, arguments: Mapping[str, Any] | None) -> Outcome:
         run = _Run(self.body, schedule, record=self._record)
         random.seed(schedule.seed)
         with ExitStack() as stack:
-            # Undone in reverse. First all threads and tasks end, while there is still a world to end in and a service
-            # to answer them. Then nothing reaches the service, then nothing is simulated; only then is the service
-            # closed, in real time, since it deletes files. What refers to one another is taken apart last.
+            # Undone in reverse. First all threads and tasks end, while the world can still run them and the service can
+            # still answer. Then requests no longer reach the service, then nothing is simulated any more. Only then is
+            # the service closed, in real time, since it deletes files. References between the parts are broken last.
             stack.callback(run.take_apart)
             stack.callback(run.tokens.close)
             stack.callback(setattr, ACTIVE, "world", ACTIVE.world)
@@ -77,7 +77,7 @@ class Runner:
             ours = {"claude_tokens": run.tokens, "workers": run.workers}
             error = run.run_body({**(arguments or {}), **{name: ours[name] for name in self._wanted}})
             history = run.tokens.history.taken()
-        if isinstance(error, Stuck):  # the history says so, and the judge finds it there
+        if isinstance(error, Stuck):  # noted in the history, where the judge finds it
             error = None
         if error is not None and not is_failure(error):
             raise error
@@ -85,7 +85,7 @@ class Runner:
 
 
 class _Run:
-    """What one run is made of: a world, the service in it, and its workers."""
+    """The parts of one run: a world, the service in it, and its workers."""
 
     def __init__(self, body: Body, schedule: Schedule, *, record: bool) -> None:
         self._body = body
@@ -100,13 +100,13 @@ class _Run:
         self.workers = Workers(self.world, body.workers, server, simulated_loop=body.kind == "tasks")
 
     def take_apart(self) -> None:
-        """Break the references between its parts, so that they are freed without the collector."""
+        """Break the references between the parts, so that they are freed without the collector."""
         self.tokens.server.authority.forget()
         self.world.release()
         self.workers.detach()
 
     def run_body(self, arguments: dict[str, Any]) -> BaseException | None:
-        """Run the body, and let the service finish. Returns what the body died of."""
+        """Run the body, and let the service finish. Returns the exception that ended the body, if any."""
         error: BaseException | None = None
         try:
             if self._body.kind == "tasks":
@@ -157,10 +157,10 @@ class _Run:
 
 
 def _collect_the_old() -> None:
-    """Collect the older generations if they are due.
+    """Run the garbage collector on the older generations if their thresholds are passed.
 
-    The collector would do so by itself when it collects the youngest one, which it counts while it is on. Here it is
-    off during each run, so without this the older generations would grow for the whole search.
+    CPython does this by itself, but only while the collector is on. It is off during each run, so without this the
+    older generations would grow for the whole search.
     """
     for generation in (2, 1):
         if gc.get_count()[generation] > gc.get_threshold()[generation] > 0:
@@ -172,7 +172,7 @@ def _collect_the_old() -> None:
 def _noting_why(world: World, tokens: ClaudeTokens, pending: Callable[[], list[str]]) -> Iterator[None]:
     """Note in the journal why nothing could go on: starved, deadlocked, or stuck outside the simulation.
 
-    Before anything is cleared away: the journal is in the order in which things happened.
+    It must be noted before the world is stopped, whose cleanup adds events: the journal is in the order of events.
     """
     journal = tokens.server.journal
     try:

@@ -1,7 +1,7 @@
-"""Notices that the thread which should run sleeps somewhere that we do not see, so that nothing ever hangs.
+"""Detects that the holder of the baton is blocked outside the simulation, so that no run ever hangs.
 
-The others go on without it. When nobody can, the run is given up after :data:`STUCK_TIMEOUT_SECONDS`, with the stacks
-of those that are stuck.
+The other threads go on without it. When none can, the run is given up after :data:`STUCK_TIMEOUT_SECONDS`, and the
+stacks of the stuck threads are reported.
 """
 
 from __future__ import annotations
@@ -26,23 +26,25 @@ if TYPE_CHECKING:
 __all__ = ["STUCK_TIMEOUT_SECONDS", "Interrupted", "Watchdog", "where"]
 
 STUCK_TIMEOUT_SECONDS = 5.0
-"""Real seconds that a run in which no thread can go on gets, before it is given up."""
+"""Real seconds after which a run is given up in which no thread can go on."""
 _POLL_INTERVAL_SECONDS = 0.02
 _SAMPLES = 3
-"""How often in a row the holder must be found asleep at the same place before the others go on without it."""
+"""Consecutive samples that must find the holder asleep at the same place before the others go on without it."""
 _PLACES = 3
-"""How many of the innermost frames of a stuck thread are reported."""
+"""Innermost frames of a stuck thread that are reported."""
 
 _SIGNAL = getattr(signal, "SIGURG", None)
-"""A signal that programs do not use, and that is ignored by default; SIGINT may be ignored in a background process."""
+"""The signal that interrupts a stuck body. Programs rarely use it, and by default it is ignored; SIGINT would not do,
+as a background process may ignore it.
+"""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Raised in a body that is stuck outside the simulation; asyncio lets it through, as it does its base class."""
+    """Raised in a body that is stuck outside the simulation; asyncio re-raises it, as it is a KeyboardInterrupt."""
 
 
 class Watchdog:
-    """Watches whichever world is active, from a thread of its own."""
+    """Watches the active world from a thread of its own."""
 
     def __init__(self) -> None:
         self._over = threading.Event()
@@ -85,13 +87,13 @@ class Watchdog:
                 stuck_at = [(record.name, where(record)) for record in world.outsiders()]
                 alone = not world.give_up(stuck_at) and world.root.ident == threading.main_thread().ident
                 if alone and self._before is not None and _SIGNAL is not None:
-                    # The body itself is stuck, in a call that only a signal can end; those are for the main thread.
+                    # The body itself is stuck, in a call that only a signal can end; the main thread handles those.
                     world.give_up_root()
                     signal.pthread_kill(world.root.ident, _SIGNAL)
 
 
 def _wants_to_run(record: ThreadRecord | None) -> bool:
-    """Whether the thread waits for nothing but a processor, which others may keep from it for long."""
+    """Whether the thread is runnable and only waits for a processor, which may take long on a busy machine."""
     if record is None or not record.native:
         return False
     try:
@@ -101,10 +103,10 @@ def _wants_to_run(record: ThreadRecord | None) -> bool:
 
 
 def _cpu_seconds(record: ThreadRecord | None) -> float:
-    """How long the thread has computed so far.
+    """CPU seconds that the thread has used so far.
 
-    It stands still while the thread waits for something outside; one that waits for the interpreter's lock looks up
-    every few milliseconds, which shows.
+    The number does not grow while the thread waits for something outside. A thread that waits for the interpreter's
+    lock wakes every few milliseconds, so there it grows.
     """
     if record is None or not record.ident:
         return 0.0
@@ -116,12 +118,12 @@ def _cpu_seconds(record: ThreadRecord | None) -> float:
 
 
 def _raise(number: int, frame: object) -> None:
-    if ACTIVE.world is not None and ACTIVE.world.stuck:  # else: it has come back meanwhile
+    if ACTIVE.world is not None and ACTIVE.world.stuck:  # else the body has come back meanwhile
         raise Interrupted
 
 
 def where(record: ThreadRecord) -> str:
-    """Where a thread is, in the code that it runs: file, line and function of its innermost frames."""
+    """Where a thread is: file, line and function of its innermost frames."""
     frame = sys._current_frames().get(record.ident)
     places: list[str] = []
     while frame is not None and len(places) < _PLACES:

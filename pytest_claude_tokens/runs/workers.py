@@ -1,4 +1,4 @@
-"""The ``workers`` of one run: what they do, when their jobs begin and end, and whether anything raced."""
+"""The ``workers`` of one run: runs their jobs, cancels and kills them, and records whether anything raced."""
 
 from __future__ import annotations
 
@@ -39,9 +39,10 @@ class Workers:
         self._journal.observers.append(self._observe)
 
     def __call__(self, *functions: Callable[[], Any], per_worker: int = 1) -> Any:
-        """Run one function in every worker, or one in each; in an ``async def`` the result is awaited.
+        """Run one function in every worker, or one function for each; in an ``async def`` the result is awaited.
 
-        Returns what they returned, by worker. All run to their end; then the first exception, by worker, is raised.
+        Returns the results in order of worker. All jobs run to their end; then the first exception, in order of worker,
+        is raised.
         """
         if len(functions) not in (1, self.size):
             raise TypeError(f"workers() takes one function, or one for each of the {self.size} workers")
@@ -54,7 +55,7 @@ class Workers:
         return self.size
 
     def detach(self) -> None:
-        """The run is over: break the references between what refers to each other, so that it needs no collector."""
+        """Break the references to the world and its parts, so that they are freed without the collector."""
         self._journal.observers.remove(self._observe)
         self._tasks.clear()
         self._when_dead.clear()
@@ -80,7 +81,7 @@ class Workers:
         for task in tasks:
             task.add_done_callback(ended)
         self._when_dead.append(lambda number: ended(None))
-        ended(None)  # all of them may have died before
+        ended(None)  # all of them may have been killed before
         try:
             await waiting
         except asyncio.CancelledError:  # as gather does
@@ -141,7 +142,7 @@ class Workers:
         _raise_first(errors)
         return results
 
-    # What the schedule does to them.
+    # Cancelled or killed by the schedule.
 
     def strike(self, what: str, number: int) -> None:
         """Cancel or kill a worker. A killed one never runs again, not even its ``finally`` blocks."""
@@ -161,7 +162,7 @@ class Workers:
         for tell in self._when_dead:
             tell(number)
 
-    # What raced.
+    # Races.
 
     def _begin(self, number: int) -> None:
         self._working[number] += 1
@@ -181,9 +182,9 @@ class Workers:
 
 
 def is_race(asking: int, working: Sequence[object]) -> bool:
-    """Whether a request of worker ``asking`` meets another one's job, given which of them are at work.
+    """Whether a request of worker ``asking`` is open during another worker's job; ``working`` tells which have one.
 
-    A request of no worker (-1), such as one of a dispatcher's own task that serves all, does where two are at work.
+    A request of no worker (-1), such as that of a dispatcher's shared task, races where two workers have a job.
     """
     at_work = [number for number, works in enumerate(working) if works]
     return any(number != asking for number in at_work) if asking >= 0 else len(at_work) > 1

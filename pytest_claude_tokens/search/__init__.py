@@ -1,3 +1,6 @@
-"""The search: draws schedules, runs a body under each, shrinks what fails, and says how hard it looked."""
+"""The search: draws schedules, runs a body under each, shrinks a failing one, and reports how much was tried.
+
+It does not know pytest: the plugin hands it settings and callbacks in an ``ExplorationContext``.
+"""
 
 from __future__ import annotations

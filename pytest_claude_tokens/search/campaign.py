@@ -1,8 +1,8 @@
 """The two gears of a search.
 
-Gear one finds: it feeds random bytes to the property, without the engine's bookkeeping. Gear two is an ordinary
-Hypothesis run: it replays what the example database holds, generates a share of the schedules itself, shrinks the
-arguments and reports. The schedule itself is made shorter by :mod:`pytest_claude_tokens.search.shrink`.
+Gear one finds failures fast: it feeds random bytes to the property, without the engine's bookkeeping. Gear two is an
+ordinary Hypothesis run: it replays the example database, generates a share of the schedules itself, shrinks the
+arguments and reports. The schedule itself is shrunk by :mod:`pytest_claude_tokens.search.shrink`.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 __all__ = ["Campaign"]
 
 _REPLAYS_UNTIL_FAILURE = 5
-"""Runs of a replay whose processes may go another way each time."""
+"""Runs of a replay with processes, which may behave differently each time."""
 
 
 class Campaign:
     """One search of one plan. ``execute(schedule, arguments)`` is one run; it never raises the body's errors.
 
-    ``tally`` counts the runs. ``decorations`` are those of the test, and ``base`` the settings that hold for it. A plan
-    that is not repeatable is not shrunk by Hypothesis, which would take a run that goes another way for flaky.
+    ``tally`` counts the runs. ``decorations`` are those of the test, and ``base`` the settings that apply to it. A plan
+    that is not repeatable is not shrunk by Hypothesis, which would report a run that behaves differently as flaky.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Campaign:
         self._property.decorate(self._seed, self._blob, self._examples.scheduled())
 
     def search(self) -> Failure | None:
-        """Both gears. Returns the simplest failure that Hypothesis came to."""
+        """Run both gears. Returns the simplest failure that Hypothesis found."""
         base, total = self._base, self._base.max_examples
         generating = Phase.generate in base.phases
         share = max(1, total // 10) if generating else total
@@ -76,7 +76,7 @@ class Campaign:
         ordinary = _relaxed(base, max_examples=share, phases=phases)
         failed = self._drive(lambda body: self._property.run(body, ordinary))
         if failed is not None:
-            if not self._plan.repeatable:  # the search has ended at once, and Hypothesis has kept nothing
+            if not self._plan.repeatable:  # the search ended at once, before Hypothesis could save the failure
                 self._keep(failed, shrunk=False)
             return failed
         if not generating or self._blob is not None:
@@ -91,10 +91,10 @@ class Campaign:
         return failed
 
     def replay(self, schedule: Schedule, choices: bytes, example: int) -> Failure | None:
-        """Run ``schedule`` with the arguments behind ``choices`` or those of an explicit example; once is enough.
+        """Run ``schedule`` once with the arguments behind ``choices`` or those of an explicit example.
 
-        What is not repeatable is tried a few times until it fails. Raises ``DidNotReproduce`` where there are no such
-        arguments any more.
+        A plan that is not repeatable is tried a few times until it fails. Raises ``DidNotReproduce`` where these
+        arguments no longer exist.
         """
         for _ in range(1 if self._plan.repeatable else _REPLAYS_UNTIL_FAILURE):
             again = self.again(schedule, choices, example)
@@ -103,9 +103,9 @@ class Campaign:
         return None
 
     def again(self, schedule: Schedule, choices: bytes, example: int) -> Failure:
-        """Run ``schedule`` with the arguments of a failure, drawn anew: the body may have changed those it had.
+        """Run ``schedule`` with the arguments of a failure, drawn anew: the body may have mutated the first ones.
 
-        Counts nothing. Raises ``DidNotReproduce`` where they can't be drawn.
+        The run is not counted. Raises ``DidNotReproduce`` where the arguments can't be drawn.
         """
         if example or not self._plan.strategies:
             arguments = self._examples.arguments(example)
@@ -125,9 +125,9 @@ class Campaign:
         return runs[0]
 
     def _drive(self, drive: Callable[[Body], bool]) -> Failure | None:
-        """Let Hypothesis run. Returns what failed last, which is the simplest, unless it was expected to.
+        """Let Hypothesis run. Returns the last failure, which is the simplest, unless it was expected.
 
-        Hypothesis's own complaints (an unsatisfiable strategy …) are raised.
+        Hypothesis's own errors (an unsatisfiable strategy …) are raised.
         """
         failed: Failure | None = None
 
@@ -162,7 +162,7 @@ class Campaign:
         return None if passed else failed
 
     def _run(self, schedule: Schedule, arguments: Mapping[str, Any]) -> Outcome:
-        """One run within Hypothesis, which must not shrink an exit or a time-out as if it were a failure."""
+        """One run within Hypothesis, which must not shrink an exit or a time-out as a failure."""
         try:
             return self._execute(schedule, arguments)
         except failures_to_raise() as error:
@@ -184,19 +184,19 @@ class Campaign:
         return fuzzer.search(number, _relaxed(self._base, database=None))
 
     def _keep(self, failed: Failure, *, shrunk: bool) -> None:
-        """Let the next run begin with it; an explicit example is always tried."""
+        """Save the failure in the example database, for the next run to begin with; explicit examples always run."""
         if not failed.example:
             self._property.keep(self._base.database, failed.choices, shrunk=shrunk)
 
 
 def _relaxed(base: settings, **changes: Any) -> settings:
-    """Settings under which a run may take its time, and has one error: a group would hide the violation."""
+    """``base`` without deadline and with one error per run: a group of errors would hide the violation."""
     checks = {*base.suppress_health_check, HealthCheck.too_slow}
     return settings(base, deadline=None, report_multiple_bugs=False, suppress_health_check=list(checks), **changes)
 
 
 def _take_notes(outcome: Outcome, raised: BaseException) -> None:
-    """Give the run's error the notes by which Hypothesis says how to reproduce it."""
+    """Copy Hypothesis's notes, which say how to reproduce a failure, to the run's error."""
     notes = [note for note in getattr(raised, "__notes__", ()) if "reproduce_failure" in note]
     if notes and outcome.error is not None:
         outcome.error.__notes__ = notes

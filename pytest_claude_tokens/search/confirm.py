@@ -1,7 +1,8 @@
-"""From a failing run to the error that is raised: made shorter, reproduced, and described.
+"""From a failing run to the error that is raised: the failure is shrunk, reproduced and described.
 
-Tasks and threads obey a schedule to the byte: where a run of it differs, ``Nondeterministic`` names the first event
-that does. Processes have a will of their own: what was seen once is real, and is reported with how often it came again.
+With tasks and threads, two runs of a schedule must be the same to the byte; if they differ, ``Nondeterministic`` names
+the first event that does. Processes are scheduled by the operating system: a failure that was seen once is real, and is
+reported with the number of runs that reproduced it.
 """
 
 from __future__ import annotations
@@ -33,22 +34,22 @@ __all__ = ["Counterexample", "compare", "confirm", "evidence", "shown"]
 
 _OTHER_WORKER = re.compile(r"w\d+ raised ")
 _REPEATS = 3
-"""Further runs of the shortest failing schedule, which must all be the same."""
+"""Further runs of the shortest failing schedule; all must be the same."""
 _PROCESS_REPEATS = 5
-"""The same with processes, which need not be."""
+"""The same with processes; these runs may differ."""
 _PROCESS_SHRINK_RUNS = 12
-"""Runs in which a failure with processes is made shorter."""
+"""Runs that shrinking a failure with processes may take."""
 _PROCESS_TIMEOUT_SECONDS = 10.0
-"""Real time for that, and as much for repeating it."""
+"""Real seconds that shrinking with processes may take, and again as many for repeating."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counterexample:
-    """What a search knows of the failure that it raises.
+    """A failure that a search has found, shrunk and reproduced.
 
     ``best``: its shortest run. ``example``: the number of the schedule that failed first, whose run had
-    ``deviations_before`` deviations from default order. ``replayed``: how often it came again, of how many times.
-    ``token``, ``replay``: the replay token, and the shell command with it.
+    ``deviations_before`` deviations from default order. ``replayed``: how many of how many runs reproduced it.
+    ``token``, ``replay``: the replay token, and the shell command that uses it.
     """
 
     best: Failure
@@ -69,7 +70,7 @@ class Counterexample:
         return self.best.outcome.history
 
     def remarks(self) -> list[str]:
-        """How it was found, and how sure that is: a line or two for people."""
+        """How it was found and how reliably it reproduces, in a line or two."""
         left = len(self.schedule.deviations)
         shrunk = ""
         if self.schedule.kind == "deviations" and left < self.deviations_before:
@@ -86,11 +87,11 @@ class Counterexample:
 
 
 def confirm(first: Failure, run: Run, *, shrinking: bool, exactly: bool) -> tuple[Failure, tuple[int, int]]:
-    """The shortest failing run of the same kind, and how often it came again, of how many times.
+    """The shortest failing run of the same kind, and how many of how many runs reproduced it.
 
-    Raises ``Nondeterministic`` where two runs differ that must be the same, ``exactly``.
+    Raises ``Nondeterministic`` where two runs differ although they must be the same (``exactly``).
     """
-    if isinstance(first.outcome.error, Unknown):  # each run of it takes seconds, and none of them is judged
+    if isinstance(first.outcome.error, Unknown):  # a stuck run takes seconds each time, and is never judged
         return first, (0, 0)
     return (
         _repeated_exactly(first, run, shrinking=shrinking)
@@ -110,7 +111,7 @@ def _repeated_exactly(first: Failure, run: Run, *, shrinking: bool) -> tuple[Fai
 
 
 def _repeated_roughly(first: Failure, run: Run, *, shrinking: bool) -> tuple[Failure, tuple[int, int]]:
-    """As far as processes, and a few seconds, allow."""
+    """Shrink and repeat a failure with processes: runs may differ, and time is limited."""
     passed = replace(first.outcome, error=None)
     until = monotonic() + _PROCESS_TIMEOUT_SECONDS
 
@@ -127,11 +128,11 @@ def _repeated_roughly(first: Failure, run: Run, *, shrinking: bool) -> tuple[Fai
 
 
 def shown(found: Counterexample, noted: BaseException | None) -> BaseException:
-    """The error of the shortest run, with the evidence for its report. ``noted`` has the notes of Hypothesis."""
+    """The error of the shortest run, with the evidence for its report. ``noted`` carries Hypothesis's notes."""
     outcome = found.best.outcome
     error = outcome.error
     assert error is not None
-    # Of Hypothesis's notes the blob is kept; the schedule is told better by the story, the arguments are told here.
+    # Keep only the blob of Hypothesis's notes: the story shows the schedule better, and the arguments are added here.
     blobs = [note for note in getattr(noted, "__notes__", ()) if "reproduce_failure" in note]
     others = [note for note in getattr(error, "__notes__", ()) if _OTHER_WORKER.match(note)]
     drawn = ", ".join(f"{name}={text}" for name, text in sorted(found.best.arguments.items()))
@@ -139,20 +140,20 @@ def shown(found: Counterexample, noted: BaseException | None) -> BaseException:
     if not error.__notes__:
         del error.__notes__
     error.claude_tokens_found = found  # type: ignore[attr-defined]
-    if isinstance(error, Violation):  # no line of code says as much as its story
-        if error.__cause__ is not None:  # nor do the inner workings of the client that was refused
+    if isinstance(error, Violation):  # its story says more than a traceback
+        if error.__cause__ is not None:  # the refused client's inner frames say nothing
             error.__cause__ = error.__cause__.with_traceback(None)
         return error.with_traceback(None)
     return error.with_traceback(of_the_user(error.__traceback__))
 
 
 def evidence(found: Counterexample) -> Evidence:
-    """What the report shows of it."""
+    """The evidence for the report of ``found``."""
     return Evidence(history=found.history, replay=found.replay, remarks=found.remarks())
 
 
 def compare(first: Outcome, second: Outcome) -> None:
-    """Raise where two runs of one schedule differ, at the first event that does."""
+    """Raise ``Nondeterministic`` where two runs of one schedule differ; it names the first event that does."""
     __tracebackhide__ = True
     one, two = first.lines(), second.lines()
     for number, (a, b) in enumerate(zip_longest(one, two), start=1):

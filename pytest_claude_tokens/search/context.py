@@ -1,6 +1,6 @@
-"""What an explored test needs to know of the pytest run around it; without one, the defaults.
+"""The settings that a pytest run hands to an explored test; outside of pytest, the defaults apply.
 
-A module of its own, without heavy imports, so that the plugin can set it before anything is explored.
+A module of its own, without heavy imports, so that the plugin can set the context without importing the search.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["CONTEXT", "ExplorationContext", "Report"]
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """How hard one explored test was looked at. ``seen_once``: histories that came up in one schedule only."""
+    """How much one explored test was searched. ``seen_once``: histories that came up under one schedule only."""
 
     schedules: int = 0
     histories: int = 0
@@ -23,7 +23,7 @@ class Report:
     bound: int | None = None
 
     def text(self) -> str:
-        """The summary's words for it."""
+        """The report in words, for pytest's summary."""
         from pytest_claude_tokens.judge.wording import count
 
         schedules = count(self.schedules, "schedule")
@@ -39,8 +39,8 @@ class Report:
 class ExplorationContext:
     """The running test's settings.
 
-    ``handle``: keywords for each handle. ``command``: how to run this test again. ``reported`` is told how hard it was
-    looked, and ``failed`` gets the evidence before anything is raised.
+    ``handle``: keywords for each handle. ``command``: the shell command that runs this test again. ``reported`` is
+    called with the report, and ``failed`` with the evidence of a failure before it is raised.
     """
 
     handle: Mapping[str, Any] = field(default_factory=dict)

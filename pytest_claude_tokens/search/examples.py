@@ -19,21 +19,21 @@ __all__ = ["Examples"]
 
 
 class Examples:
-    """Those of one test, whose strategies have the ``names``, in the order of the body's arguments.
+    """The explicit examples of one test; ``names`` are its strategies, in the order of the body's arguments.
 
-    Raises ``InvalidArgument`` for one that doesn't name each of them.
+    Raises ``InvalidArgument`` for an example that doesn't give a value for each name.
     """
 
     def __init__(self, written: Sequence[ExplicitExample], names: Sequence[str]) -> None:
         self._named = [_named(example, names) for example in written]
-        self._schedules = [Schedule() for _ in written]  # equal, and each an object of its own: see `number`
+        self._schedules = [Schedule() for _ in written]  # equal but distinct: `number` compares by identity
 
     def number(self, schedule: Schedule) -> int:
-        """Of which example, counted from 1, this very object is the schedule; 0: of none, so it was drawn."""
+        """The number, from 1, of the example whose schedule is this very object; 0 for a schedule that was drawn."""
         return next((n for n, own in enumerate(self._schedules, 1) if own is schedule), 0)
 
     def arguments(self, number: int) -> dict[str, Any]:
-        """Copies of the example's arguments, as the body may change those that it gets; none for number 0.
+        """Copies of the example's arguments, as the body may mutate those that it gets; none for number 0.
 
         Raises ``DidNotReproduce`` where there is no such example.
         """
@@ -42,7 +42,7 @@ class Examples:
         return _copied(self._named[number - 1].kwargs) if number else {}
 
     def scheduled(self) -> list[tuple[Schedule, ExplicitExample]]:
-        """Each with its schedule and copied arguments, for Hypothesis to run."""
+        """Each example with its schedule and copies of its arguments, for Hypothesis to run."""
         return [
             (schedule, replace(example, kwargs=_copied(example.kwargs)))
             for schedule, example in zip(self._schedules, self._named, strict=True)
@@ -50,7 +50,7 @@ class Examples:
 
 
 def _named(example: ExplicitExample, names: Sequence[str]) -> ExplicitExample:
-    """With names for what it gives by position: as Hypothesis has it, from the last argument backwards."""
+    """The example with its positional values named. As in Hypothesis, they are for the last of the arguments."""
     given = dict(example.kwargs)
     if example.args and len(example.args) <= len(names):
         given = dict(zip(names[-len(example.args) :], example.args, strict=True))

@@ -1,8 +1,8 @@
 """Systematic search: every schedule with at most d deviations from default order, each once.
 
-Delay-bounded in the sense of Emmi, Qadeer and Rakamaric (POPL 2011): a deviation is one decision at which not the first
-in line goes, or a timer fires although somebody could run. A schedule whose history equals one already seen, up to
-the order of independent steps, is not taken further.
+Delay-bounded in the sense of Emmi, Qadeer and Rakamaric (POPL 2011): a deviation is one decision at which another than
+the first in the queue goes on, or a timer fires although something could run. A schedule whose history equals one
+already seen, up to the order of independent steps, is not extended.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["enumerate_schedules"]
 
 
 def enumerate_schedules(run: Callable[[Schedule], Outcome], tally: Tally, bound: int) -> Outcome | None:
-    """Run them all, or until one fails, which is returned; the tally counts them."""
+    """Run all schedules up to the bound, or until one fails; returns the failing outcome. The tally counts the runs."""
     queue: deque[Schedule] = deque([DEFAULT_ORDER])
     expanded: dict[int, int] = {}
     while queue:
@@ -39,7 +39,7 @@ def enumerate_schedules(run: Callable[[Schedule], Outcome], tally: Tally, bound:
 
 
 def _extensions(schedule: Schedule, outcome: Outcome) -> Iterator[Schedule]:
-    """One more deviation, after the last one."""
+    """The schedules with one more deviation, after the last one."""
     after = max((deviation.position for deviation in schedule.deviations), default=-1)
     for position, options in enumerate(outcome.options):
         if position > after:

@@ -61,20 +61,20 @@ def explore(
     exhaustive: int | None = None,
     **strategies: SearchStrategy[Any],
 ) -> Any:
-    """Search the interleavings of a test body until an invariant breaks, or say how hard it was looked.
+    """Search the interleavings of a test body until an invariant breaks, and report how much was searched.
 
     The body takes ``claude_tokens`` and ``workers`` (both fresh for each schedule), the names of ``strategies``, and
-    pytest fixtures of module or session scope. On an ``async def`` the workers are tasks of a simulated event loop, on
-    a ``def`` threads of which one runs at a time. Time is simulated in both. With ``processes``, ``workers(argv)``
-    starts a command in each worker, the service holds their requests, and the schedule says who goes on: in real time.
+    pytest fixtures of module or session scope. For an ``async def`` the workers are tasks of a simulated event loop,
+    for a ``def`` threads of which one runs at a time; both in simulated time. With ``processes``, in real time,
+    ``workers(argv)`` starts a command in each worker, and the service releases their requests in the schedule's order.
 
-    ``faults``: faults of :class:`fake_server.Fault`, or a strategy of them, that may strike. ``cancel``: workers may
-    be cancelled at an await. ``kills``: workers may die; for processes a list of signals, or SIGKILL. ``exhaustive``:
-    instead of drawing, run every schedule with at most that many deviations from default order. It is Hypothesis
-    underneath: ``@settings``, ``@example``, ``@reproduce_failure`` and the example database work.
+    ``faults``: a list of :class:`fake_server.Fault`, or a strategy of them, that may strike. ``cancel``: workers may
+    be cancelled at an await. ``kills``: workers may be killed; for processes a list of signals, or SIGKILL.
+    ``exhaustive``: run every schedule with at most that many deviations from default order, instead of drawing.
+    Hypothesis drives the search: ``@settings``, ``@example``, ``@reproduce_failure`` and the example database work.
 
-    Raises the first violation of the shortest failing schedule; ``NothingRaced`` where nothing was proved; and
-    ``Nondeterministic`` where two runs of one schedule differ.
+    Raises the first violation of the shortest failing schedule; ``NothingRaced`` where no two workers ever overlapped;
+    and ``Nondeterministic`` where two runs of one schedule differ.
     """
     if bare is not None or callable(workers):
         raise TypeError("write @explore(), or @explore(workers=4): it takes keywords only")
@@ -97,14 +97,14 @@ def explore(
 
 
 def _wrapper(plan: Plan) -> Callable[..., None]:
-    """What pytest collects."""
+    """The function that pytest collects."""
 
     @functools.wraps(plan.function)
     def test(*args: Any, **fixtures: Any) -> None:
         __tracebackhide__ = True
         Session(plan, CONTEXT.get() or ExplorationContext(), decorations(test), args, fixtures).run()
 
-    # A plain function to pytest, whatever the body is: asynchronous plugins must not touch it.
+    # Hide the body from pytest: plugins for asynchronous tests would run an `async def` body themselves.
     del test.__wrapped__
     collected: Any = test
     collected.__signature__ = plan.signature()
@@ -115,7 +115,7 @@ def _wrapper(plan: Plan) -> Callable[..., None]:
 
 
 def _run_by_fuzzer(plan: Plan) -> Callable[[Schedule, Mapping[str, Any]], None]:
-    """One run, for a fuzzer such as HypoFuzz that draws schedules and arguments itself: outside of any search."""
+    """One run outside of any search, for a fuzzer such as HypoFuzz that draws schedules and arguments itself."""
 
     def run(schedule: Schedule, arguments: Mapping[str, Any]) -> None:
         with stage(plan, ExplorationContext()) as execute:

@@ -1,8 +1,8 @@
-"""Gear one, which finds: schedules from a generator of random numbers, without the bookkeeping of Hypothesis's engine.
+"""Gear one: schedules from a random number generator, without the bookkeeping of Hypothesis's engine.
 
-Where the schedule is all that is drawn, many are run within one example of Hypothesis's: making an example takes half
-as long as running the body. Hypothesis seeds the generators that are registered with it once for each example, so this
-is done only where there are none but ``random``, which each run seeds by itself.
+Where only the schedule is drawn, many schedules run within one Hypothesis example, as creating an example takes half as
+long as running the body. Hypothesis seeds the generators that are registered with it once per example, so this is done
+only if ``random`` is the only one: each run seeds that itself.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 __all__ = ["Fuzzer", "IntegerSource"]
 
 _BYTES_PER_EXAMPLE = 2048
-"""Random bytes for the schedule and the arguments of one example; one that wants more is wasted."""
+"""Random bytes for the schedule and the arguments of one example; an example that needs more is wasted."""
 _MOST_WASTED = 10
-"""Examples that may come to nothing, for each schedule that is wanted, before the search gives up."""
+"""Examples per wanted schedule that may be rejected before the search gives up."""
 
 
 class IntegerSource:
-    """Draws integers as Hypothesis's data does, from a generator. ``choices`` are what Hypothesis would call so."""
+    """Draws integers from a generator, with the interface of Hypothesis's data. ``choices``: the integers drawn."""
 
     def __init__(self, source: Random) -> None:
         self.choices: list[int] = []
@@ -49,13 +49,13 @@ class IntegerSource:
             return choice
 
         self.draw_integer = draw_integer
-        """One of ``low`` to ``high``, each as likely. A closure: some twenty are drawn for each schedule."""
+        """An integer from ``low`` to ``high``, uniformly. A closure for speed: each schedule draws some twenty."""
 
 
 class Fuzzer:
     """Feeds one property from ``source``. ``execute`` is one run; its outcome is counted in ``tally``.
 
-    ``alone``: the strategy of schedules, where the property draws nothing else.
+    ``alone``: the strategy of schedules, if the property draws nothing else.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Fuzzer:
         self._alone = alone if alone is not None and alone.integers_only else None
 
     def search(self, number: int, chosen: settings) -> Failure | None:
-        """Run ``number`` schedules; fewer where one fails, or where the test's assumptions reject nearly all."""
+        """Run ``number`` schedules; fewer if one fails, or if the test's assumptions reject nearly all."""
         start = self.tally.schedules
         tried = 0
         failed: Failure | None = None
@@ -101,9 +101,9 @@ class Fuzzer:
         return failed
 
     def _run_many(self, until: int, most: int) -> tuple[Failure | None, int]:
-        """Run schedules until so many have been counted in all, ``most`` have been run, or one has failed.
+        """Run schedules until the tally has counted ``until`` in all, ``most`` have run, or one has failed.
 
-        Returns the failure, and how many were run.
+        Returns the failure, and the number of runs.
         """
         assert self._alone is not None
         draw, tried = self._alone.draw_from, 0

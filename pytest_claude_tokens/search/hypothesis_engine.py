@@ -1,8 +1,8 @@
-"""Hypothesis, as far as a search needs more of it than it documents. Its private names are used in this module only.
+"""The one module that uses private names of Hypothesis.
 
 Hypothesis documents its top level, ``strategies``, ``errors``, ``database``'s classes and ``stateful``; any other name
-may change with any of its releases, of which there is one every few days. Each such name that is used here has a canary
-in ``tests/unit/explore/test_hypothesis_engine.py``, which says what the name is for and what to do when it is gone.
+may change with any release, and there is one every few days. Each private name used here has a canary in
+``tests/unit/explore/test_hypothesis_engine.py``, which says what the name is for and what to do when it is gone.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ _EXAMPLES = "hypothesis_explicit_examples"
 _DIGEST = "_hypothesis_internal_add_digest"
 _DATABASE_KEY = "_hypothesis_internal_database_key"
 _SECONDARY = b".secondary"
-"""What Hypothesis adds to a test's key for failures that may become smaller."""
+"""Hypothesis's suffix of a test's key, for failures that may still shrink."""
 
 T = TypeVar("T")
 
 
 class Stop(BaseException):
-    """Ends a run of Hypothesis at once, as it takes no exception for a failure that is not an ``Exception``.
+    """Ends a run of Hypothesis at once: it does not shrink an exception that is not an ``Exception``.
 
     ``error`` is raised in its place; without one the run ends and nothing is raised.
     """
@@ -78,26 +78,26 @@ class Stop(BaseException):
 
 
 class IntegerStrategy(SearchStrategy[T]):
-    """Draws from the engine's integers directly, several times faster than a composite of strategies."""
+    """Draws integers directly from the engine, several times faster than a composite of strategies."""
 
     integers_only: bool
-    """Whether :meth:`draw_from` draws nothing but integers: any source of them will do then."""
+    """Whether :meth:`draw_from` draws only integers, so that any source of integers will do."""
 
     @abstractmethod
     def draw_from(self, integer: DrawInteger, value: DrawValue | None = None) -> T:
         """One value. ``integer(low, high)`` draws an integer, both ends included.
 
-        ``value(strategy)`` draws anything; it may be missing where ``integers_only``.
+        ``value(strategy)`` draws a value of any strategy; it may be ``None`` if ``integers_only``.
         """
 
     def do_draw(self, data: Any) -> T:
-        """As Hypothesis calls it."""
+        """Called by Hypothesis."""
         return self.draw_from(data.draw_integer, data.draw)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplicitExample:
-    """An ``@example`` as it was written, and how it is expected to fail (``.xfail()``)."""
+    """An ``@example`` as written, and how it is expected to fail (``.xfail()``)."""
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
@@ -107,7 +107,7 @@ class ExplicitExample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decorations:
-    """What Hypothesis's decorators have left on a function.
+    """What Hypothesis's decorators have stored on a function.
 
     ``settings`` are those of ``@settings`` (or of ``@given``, unless ``settings_applied``), ``blob`` the arguments of
     ``@reproduce_failure``; ``examples`` are in the order of the lines.
@@ -121,7 +121,7 @@ class Decorations:
 
 
 def decorations(function: Callable[..., Any]) -> Decorations:
-    """Those of ``function``."""
+    """Read what Hypothesis's decorators have stored on ``function``."""
     return Decorations(
         settings=getattr(function, _SETTINGS, None),
         settings_applied=hasattr(function, _SETTINGS_APPLIED),
@@ -135,11 +135,11 @@ def decorations(function: Callable[..., Any]) -> Decorations:
 
 
 class Property:
-    """One test of Hypothesis, which draws a schedule and the test's own arguments, in the order of ``strategies``.
+    """One Hypothesis test, which draws a schedule and the test's own arguments, in the order of ``strategies``.
 
-    Each method that drives it takes the body that gets them. ``body`` is for others that drive the test by its
-    ``handle``, such as fuzzers. ``identity``, the test's name, goes into the ``key`` under which Hypothesis's example
-    database files the test: without it all explored tests would have one key, as they share a function.
+    Each method that drives it takes the body to call with them. ``body`` is for external drivers that use ``handle``,
+    such as fuzzers. ``identity``, the test's name, goes into the ``key`` of Hypothesis's example database: without it
+    all explored tests would have one key, as they share a function.
     """
 
     def __init__(
@@ -162,13 +162,13 @@ class Property:
 
     @property
     def handle(self) -> Any:
-        """What Hypothesis documents as the attribute ``hypothesis`` of a test: for fuzzers and asynchronous plugins."""
+        """The test's documented attribute ``hypothesis``, for fuzzers and asynchronous plugins."""
         return self._test.hypothesis
 
     def decorate(
         self, seed: int | None, blob: tuple[str, bytes] | None, examples: Sequence[tuple[Schedule, ExplicitExample]]
     ) -> None:
-        """As ``@seed``, ``@reproduce_failure`` and ``@example`` would, with a schedule for each example."""
+        """Apply ``@seed``, ``@reproduce_failure`` and ``@example``, with a schedule for each example."""
         setattr(self._test, _SEED, seed)
         setattr(self._test, _BLOB, blob)
         marks = [
@@ -180,7 +180,7 @@ class Property:
     def run(self, body: Body, chosen: settings) -> bool:
         """An ordinary run of Hypothesis, without its printed reports; its errors are raised.
 
-        Returns whether it went to its end: not where the body raised :class:`Stop`.
+        Returns whether it ran to its end; ``False`` if the body raised :class:`Stop`.
         """
         setattr(self._test, _SETTINGS, chosen)
         with self._driven(body) as ended:
@@ -188,20 +188,20 @@ class Property:
         return not ended
 
     def shrink(self, body: Body, choices: bytes, chosen: settings) -> bool:
-        """Like :meth:`run`, which begins with the failure that ``choices`` stand for, and makes it smaller.
+        """Like :meth:`run`, but begins with the failure behind ``choices``, and shrinks it.
 
-        It comes from a database of its own, as the user's may be none that can be written to.
+        The failure is passed in a temporary database, as the user's may be missing or read-only.
         """
         database = InMemoryExampleDatabase()
         database.save(self.key + _SECONDARY, choices)
-        setattr(self._test, _DATABASE_KEY, self.key)  # with --hypothesis-seed Hypothesis would not look there
+        setattr(self._test, _DATABASE_KEY, self.key)  # with --hypothesis-seed Hypothesis would not read the database
         try:
             return self.run(body, settings(chosen, phases=[Phase.reuse, Phase.shrink], database=database))
         finally:
             delattr(self._test, _DATABASE_KEY)
 
     def reproduce(self, body: Body, choices: bytes, chosen: settings) -> None:
-        """Run ``body`` with the schedule and arguments of ``choices``; not at all if they can't be drawn any more."""
+        """Run ``body`` with the schedule and arguments of ``choices``; does nothing if they can't be drawn any more."""
         before = getattr(self._test, _BLOB)
         setattr(self._test, _BLOB, (hypothesis.__version__, core.encode_failure(choices_from_bytes(choices) or ())))
         try:
@@ -211,16 +211,16 @@ class Property:
             setattr(self._test, _BLOB, before)
 
     def fuzz(self, body: Body, data: bytes, chosen: settings) -> None:
-        """Run ``body`` with what is drawn from ``data``, not at all where that is too short.
+        """Run ``body`` with a schedule and arguments drawn from ``data``; does nothing if ``data`` is too short.
 
-        Hypothesis reads the settings ``chosen`` in the first call.
+        Hypothesis reads the settings ``chosen`` at the first call only.
         """
         setattr(self._test, _SETTINGS, chosen)
         with self._driven(body):
             self._test.hypothesis.fuzz_one_input(data)
 
     def keep(self, database: ExampleDatabase | None, choices: bytes, *, shrunk: bool) -> None:
-        """Let the next run begin with ``choices``, except where Hypothesis would not: under ``--hypothesis-seed``."""
+        """Save ``choices`` for the next run to begin with; like Hypothesis, not under ``--hypothesis-seed``."""
         if database is not None and core.global_force_seed is None:
             database.save(self.key if shrunk else self.key + _SECONDARY, choices)
 
@@ -241,7 +241,7 @@ class Property:
 
 @contextmanager
 def storing_in(folder: str) -> Iterator[None]:
-    """Let Hypothesis keep what it stores in ``folder``, in place of ``.hypothesis`` in the current one."""
+    """In the block, Hypothesis stores its files in ``folder``, instead of ``.hypothesis`` in the current folder."""
     configuration.set_hypothesis_home_dir(folder)
     try:
         yield
@@ -250,33 +250,33 @@ def storing_in(folder: str) -> Iterator[None]:
 
 
 def choices_of_this_run() -> bytes:
-    """What Hypothesis's engine chose for the example that runs now; empty for an explicit one."""
+    """The choices of Hypothesis's engine for the running example, encoded; empty for an explicit example."""
     data = current_build_context().data
     return b"" if data.status is Status.INVALID else choices_to_bytes(data.choices)
 
 
 def choices_of_integers(drawn: Sequence[int]) -> bytes:
-    """The same for integers that came from elsewhere."""
+    """Integers from another source, encoded like the engine's choices."""
     return choices_to_bytes(drawn)
 
 
 def forget_targets() -> None:
-    """Let ``hypothesis.target()`` be called again with a label that it knows: in one example it takes each once."""
+    """Let ``hypothesis.target()`` accept labels again that it has seen: it takes each only once per example."""
     current_build_context().data.target_observations.clear()
 
 
 def forced_seed() -> int | None:
-    """That of the option ``--hypothesis-seed``."""
+    """The seed of the option ``--hypothesis-seed``, if given."""
     seed: int | None = core.global_force_seed
     return seed
 
 
 def failures_to_raise() -> tuple[type[BaseException], ...]:
-    """Failures by which Hypothesis would shrink, and that end a search: an exit, a time-out, ``pytest.fail()``."""
+    """Exceptions that Hypothesis would shrink and that must end a search: an exit, a time-out, ``pytest.fail()``."""
     return tuple(kind for kind in core.failure_exceptions_to_catch() if not issubclass(kind, Exception))
 
 
 def has_other_generators() -> bool:
-    """Whether Hypothesis has to seed more than :mod:`random`, which each run seeds by itself, and one of its own."""
+    """Whether Hypothesis must seed generators beyond :mod:`random`, which each run seeds, and one of its own."""
     known = (random, core.threadlocal._hypothesis_global_random)
     return "numpy" in sys.modules or any(one not in known for one in entropy.RANDOMS_TO_MANAGE.values())

@@ -1,4 +1,4 @@
-"""What an explored test is, checked: the arguments of ``explore()``, and with the function that it decorates a plan."""
+"""Checks the arguments of ``explore()`` and makes a plan of them and the decorated function."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["GIVEN", "Options", "Plan", "WorkerKind", "checked", "planned"]
 
 GIVEN = ("claude_tokens", "workers")
-"""The arguments that a body gets for each schedule."""
+"""The arguments that a body receives anew for each schedule."""
 
 WorkerKind = Literal["tasks", "threads", "processes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The arguments of ``explore()``, which says what they mean."""
+    """The arguments of ``explore()``; its docstring explains them."""
 
     workers: int
     faults: Sequence[Fault] | SearchStrategy[Fault] | None
@@ -41,7 +41,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A body, and what is tried on it.
+    """A body, and the schedules and arguments to try on it.
 
     ``schedules`` draws schedules, ``strategies`` the body's own arguments, in the order of its parameters.
     ``exhaustive``: the bound of a systematic search, which draws nothing.
@@ -56,28 +56,28 @@ class Plan:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Those of the strategies, as a replay token has them."""
+        """The names of the strategies, as stored in a replay token."""
         return tuple(sorted(self.strategies))
 
     @property
     def identity(self) -> str:
-        """By which Hypothesis tells this test from others."""
+        """The name by which Hypothesis tells this test from others."""
         return f"{self.function.__module__}.{self.function.__qualname__}"
 
     @property
     def repeatable(self) -> bool:
-        """Whether a schedule decides everything: processes have a will of their own."""
+        """Whether a schedule decides everything. It does not with processes, which the operating system schedules."""
         return self.kind != "processes"
 
     def signature(self) -> inspect.Signature:
-        """What is left for pytest to give: the body's signature without what a search gives."""
+        """The body's signature without the arguments that a search provides: pytest must provide the rest."""
         signature = inspect.signature(self.function)
         given = {*GIVEN, *self.strategies}
         return signature.replace(parameters=[p for name, p in signature.parameters.items() if name not in given])
 
 
 def checked(options: Options) -> Options:
-    """The same, read. Raises ``TypeError`` or ``ValueError`` for what makes no sense, whatever the body is."""
+    """The options, validated and normalized. Raises ``TypeError`` or ``ValueError`` for values that fit no body."""
     workers, exhaustive = options.workers, options.exhaustive
     if type(workers) is not int or workers < 1:
         raise ValueError(f"explore(workers={shown(workers)}): must be a number of workers, 1 or more")
@@ -103,13 +103,13 @@ def checked(options: Options) -> Options:
         raise TypeError(f"explore(kills={shown(options.kills)}): must be True or False, or a list of signals")
     if not isinstance(options.kills, bool) and not options.processes:
         raise TypeError("explore(kills=[…]) names signals: it needs processes=True; elsewhere it is kills=True")
-    # Read now: what is refused when the function is decorated stands in the frames of `explore()`.
+    # Read now: an error raised at decoration would have frames of `explore()`, and show their locals.
     kills = default_signals(options.kills) if options.processes else options.kills
     return replace(options, faults=fault_strategy(options.faults), kills=kills)
 
 
 def planned(function: Callable[..., Any], options: Options) -> Plan:
-    """The plan for ``function``. Raises ``TypeError`` where the options don't fit it."""
+    """The plan for ``function``. Raises ``TypeError`` if the options don't fit it."""
     _check_body(function, options)
     deaths: list[DeviationKind] = []
     if options.cancel:
@@ -150,7 +150,7 @@ def _check_body(function: Callable[..., Any], options: Options) -> None:
 def _in_order(
     function: Callable[..., Any], strategies: Mapping[str, SearchStrategy[Any]]
 ) -> dict[str, SearchStrategy[Any]]:
-    """The strategies in the order of the function's parameters: so ``@example`` may give values by position."""
+    """The strategies in the order of the function's parameters, so that ``@example`` may give values by position."""
     order = list(inspect.signature(function).parameters)
     for name in sorted(strategies):
         if name not in order:

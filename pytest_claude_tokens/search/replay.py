@@ -1,8 +1,8 @@
-"""Replay tokens: ``ct1-…`` holds everything that a run depends on but the code.
+"""Replay tokens: ``ct1-…`` holds everything that a run depends on, except the code.
 
-Kind of test, number of workers, schedule with its seed and planned faults, the policy's knobs, and (where the test has
-strategies of its own) Hypothesis's choices for their values: JSON, compressed by zlib, whose checksum notices a line
-break or a lost letter, in the alphabet of base64url, which can be pasted into a shell.
+It holds the kind of test, the number of workers, the schedule with its seed and planned faults, the policy's knobs, and
+(if the test has strategies of its own) Hypothesis's choices for their values. These are JSON, compressed by zlib, whose
+checksum detects a line break or a lost letter, in the alphabet of base64url, which can be pasted into a shell.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ PREFIX = "ct1-"
 
 
 class BadToken(ValueError):
-    """The text is no replay token that this version can read; the message quotes it and says what is wrong."""
+    """The text is not a replay token that this version can read; the message quotes it and says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """What a token says. ``names``: the test's own strategies; ``choices``: what was drawn for them;
-    ``example``: or the explicit example that gave them, counted from 1.
+    """The content of a token. ``names``: the test's own strategies; ``choices``: Hypothesis's choices for their values;
+    ``example``: the number, from 1, of the explicit example that gave the values instead.
     """
 
     kind: str
@@ -42,7 +42,7 @@ class Replay:
     example: int = 0
 
     def token(self) -> str:
-        """The replay as text of ``[A-Za-z0-9_-]``."""
+        """The replay as text, of ``[A-Za-z0-9_-]``."""
         schedule = self.schedule
         value = [
             self.kind,
@@ -64,23 +64,23 @@ class Replay:
         return PREFIX + _encoded(zlib.compress(json.dumps(value, separators=(",", ":")).encode(), 9))
 
     def policy_again(self) -> Policy:
-        """The policy that its knobs make."""
+        """The policy, rebuilt from its knobs."""
         return Policy.from_dict(self.policy)
 
     @classmethod
     @discreet
     def read(cls, text: str) -> Replay:
-        """The replay behind ``text``. Raises :class:`BadToken`."""
+        """Decode ``text``. Raises :class:`BadToken`."""
         if not text.startswith(PREFIX):
             raise BadToken(f"{shown(text)} is not a replay token of this version, which begins with {PREFIX}")
         try:
             data = base64.b64decode(text[len(PREFIX) :] + "=" * (-len(text[len(PREFIX) :]) % 4), b"-_", validate=True)
             stream = zlib.decompressobj()
             value = json.loads(stream.decompress(data))
-            # zlib by itself takes a cut stream, and more behind its end; base64 takes any bits behind the last byte.
+            # zlib alone accepts a truncated stream and trailing data; base64 accepts any bits after the last byte.
             if not stream.eof or stream.unused_data or PREFIX + _encoded(data) != text:
                 raise ValueError("not one whole stream")
-            value += [0, [], [], {}, [], [], 0][len(value) - 3 :]  # what token() left off
+            value += [0, [], [], {}, [], [], 0][len(value) - 3 :]  # the defaults that token() omitted
             kind, workers, order, seed, deviations, planned_faults, policy, names, choices, example = value
             schedule = Schedule(
                 kind=order,

@@ -1,7 +1,7 @@
-"""One call of an explored test: it searches, or replays a token, and raises what was found.
+"""One call of an explored test: it searches, or replays a token, reports, and raises the failure that it found.
 
-All that is known during one call stands in its session, so that calls of one test (with other parameters, from other
-instances of its class) share nothing but its plan.
+All state of one call is in its session, so that calls of one test (with other parameters, from other instances of its
+class) share only the plan.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ if TYPE_CHECKING:
 __all__ = ["Session", "stage"]
 
 _DEFAULT_PROCESS_EXAMPLES = 20
-"""Schedules that a test with processes tries where no ``@settings`` say more: each takes about a second."""
+"""Schedules that a test with processes tries without ``@settings``: each takes about a second."""
 
 
 @contextmanager
 def stage(plan: Plan, context: ExplorationContext, args: tuple[Any, ...] = ()) -> Iterator[Execute]:
-    """Enter once everything that stands around the runs of one search; gives the function that makes one run.
+    """Enter the patches and servers that all runs of one search share; yields the function that makes one run.
 
-    ``args``: the instance, where the body is a method.
+    ``args``: the instance, if the body is a method.
     """
     function = types.MethodType(plan.function, *args) if args else plan.function
     body = Body(function=function, workers=plan.workers, settings=context.handle)
@@ -69,9 +69,9 @@ def stage(plan: Plan, context: ExplorationContext, args: tuple[Any, ...] = ()) -
 
 
 class Session:
-    """``args`` and ``fixtures`` are what pytest called the test with; ``decorations`` those of Hypothesis on it.
+    """One call. ``args`` and ``fixtures`` are pytest's arguments; ``decorations`` are Hypothesis's on the test.
 
-    Raises ``BadToken``, or ``ValueError`` for a token of another test, where the context has a replay token.
+    If the context has a replay token, raises ``BadToken``, or ``ValueError`` for a token of another test.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Session:
         self._tally = Tally()
 
     def run(self) -> None:
-        """Search, report, and raise the error of the shortest failing schedule, or what else there is to say."""
+        """Search, report, and raise the error of the shortest failing schedule, or that nothing raced."""
         __tracebackhide__ = True
         error: BaseException | None = None
         try:
@@ -116,7 +116,8 @@ class Session:
         failed = self._search(campaign, execute)
         if failed is not None:
             return self._explain(failed, campaign)
-        # Arguments would have to be drawn, and drawn again: a test that has some is only compared where it fails.
+        # Two runs are compared up front only without arguments, which would have to be drawn twice; a test that has
+        # some is compared when it fails.
         if self._replay is None and plan.repeatable and not plan.strategies:
             first, second = (execute(DEFAULT_ORDER, {}) for _ in range(2))
             compare(first, second)
@@ -132,7 +133,7 @@ class Session:
         return None if outcome is None else Failure(outcome=outcome)
 
     def _explain(self, first: Failure, campaign: Campaign) -> BaseException:
-        """Make the failing schedule as short as it goes, see that it can be repeated, and say how."""
+        """Shrink the failing schedule, check that it can be repeated, and describe how."""
         __tracebackhide__ = True
         plan, context, replaying = self._plan, self._context, self._replay is not None
         best, replayed = confirm(
@@ -168,7 +169,7 @@ class Session:
         self._context.reported(self._tally.report(self._plan.exhaustive))
 
     def _check_races(self) -> None:
-        """Refuse a pass that proves nothing; where nothing was drawn, nothing was to be proved."""
+        """Raise ``NothingRaced`` if workers never overlapped, unless no schedule was to be drawn."""
         __tracebackhide__ = True
         workers = self._plan.workers
         if workers < 2:
@@ -178,7 +179,7 @@ class Session:
 
 
 def _settings(plan: Plan, context: ExplorationContext, decorations: Decorations) -> settings:
-    """Those of the test, else the profile's; but a run with processes takes a thousand times as long as others."""
+    """The test's settings, else the profile's; with processes, whose runs take about a second, fewer examples."""
     base = decorations.settings or settings()
     if context.examples is not None:
         return settings(base, max_examples=context.examples)
@@ -188,7 +189,7 @@ def _settings(plan: Plan, context: ExplorationContext, decorations: Decorations)
 
 
 def _read(token: str, plan: Plan) -> Replay:
-    """The replay behind ``token``. Raises ``ValueError`` where it was made for another test."""
+    """Decode ``token``. Raises ``ValueError`` if it was made for another test."""
     __tracebackhide__ = True
     replay = Replay.read(token)
     mine = _described(plan.kind, plan.workers, plan.names)
@@ -202,7 +203,7 @@ def _read(token: str, plan: Plan) -> Replay:
 
 
 def _with_policy_of(replay: Replay, context: ExplorationContext) -> ExplorationContext:
-    """With the policy that the failure met, wherever that came from."""
+    """The context with the policy under which the failure was found, wherever that policy was set."""
     handle = {name: value for name, value in context.handle.items() if name not in ("policy", "latency")}
     return replace(context, handle={**handle, "policy": replay.policy_again()})
 

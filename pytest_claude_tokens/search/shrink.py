@@ -1,8 +1,8 @@
-"""From a failing schedule to the shortest one: fewer deviations, then shorter and earlier ones.
+"""Shrinks a failing schedule: to fewer deviations, then to shorter and earlier ones.
 
-A run under ``pct`` or ``walk`` is first told again as its deviations from default order. Then deviations are left out
-as long as the same thing still goes wrong (delta debugging: Zeller and Hildebrandt, Simplifying and Isolating
-Failure-Inducing Input, 2002), and what is left is made shorter.
+A run under ``pct`` or ``walk`` is first rewritten as its recorded deviations from default order. Then deviations are
+removed as long as the run still fails in the same way (delta debugging: Zeller and Hildebrandt, Simplifying and
+Isolating Failure-Inducing Input, 2002), and the remaining ones are shortened.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ __all__ = ["as_deviations", "merge", "shrink"]
 MOST_RUNS = 800
 """Runs that shrinking one schedule may take."""
 _READABLE = 3
-"""Deviations that a person can still follow: where more are left, a schedule with fewer is looked for."""
+"""Deviations that a person can still follow: if more remain, another schedule with fewer is searched for."""
 _FRESH_SCHEDULES = 150
-"""How many are drawn for that."""
+"""Schedules that are drawn for that search."""
 _ORDER: tuple[DeviationKind, ...] = ("freeze", "freeze", "alone", "clock")
 
 
 def shrink(first: Outcome, run: Callable[[Schedule], Outcome], most_runs: int = MOST_RUNS) -> tuple[Outcome, int]:
-    """The simplest failing outcome of the same kind that was found in ``most_runs`` runs, and how many it took."""
+    """The simplest outcome found in ``most_runs`` runs that fails in the same way, and the number of runs it took."""
     search = _Search(first, run, most_runs)
     search.attempt(as_deviations(first))
     search.shorten()
@@ -39,7 +39,7 @@ def shrink(first: Outcome, run: Callable[[Schedule], Outcome], most_runs: int = 
 
 
 def as_deviations(outcome: Outcome) -> Schedule:
-    """The schedule of a run as its deviations from default order: of ``pct`` and ``walk`` those that were recorded."""
+    """The schedule of a run as deviations from default order: those recorded, under ``pct`` and ``walk``."""
     schedule = outcome.schedule
     if schedule.kind == "deviations":
         return schedule
@@ -48,7 +48,7 @@ def as_deviations(outcome: Outcome) -> Schedule:
 
 
 def merge(taken: Sequence[Deviation]) -> tuple[Deviation, ...]:
-    """Deviations of length 1, with neighbours of one kind and target made into one deviation."""
+    """Join adjacent deviations of length 1 that have the same kind and target into one."""
     merged: list[Deviation] = []
     for deviation in taken:
         last = merged[-1] if merged else None
@@ -73,7 +73,7 @@ class _Search:
         self._seen = {first.schedule}
 
     def attempt(self, schedule: Schedule) -> bool:
-        """Whether ``schedule`` fails in the same way; then it is the best so far."""
+        """Run ``schedule``; if it fails in the same way, it becomes the best so far. Returns whether it does."""
         if schedule in self._seen or self.runs >= self._most_runs:
             return False
         self._seen.add(schedule)
@@ -85,7 +85,7 @@ class _Search:
         return True
 
     def shorten(self) -> None:
-        """Try simpler schedules until none of them fails."""
+        """Try simpler schedules until none of them fails in the same way."""
         self._descend()
         while len(self.best.schedule.deviations) > _READABLE and self.runs < self._most_runs and self._start_over():
             self._descend()
@@ -100,7 +100,7 @@ class _Search:
             )
 
     def _join(self) -> bool:
-        """One deviation in place of two of a kind; or one less, and those after it a little earlier or later."""
+        """Replace two deviations of a kind by one; or drop one, and shift those after it a little."""
         deviations = sorted(self.best.schedule.deviations)
         for first, second in itertools.combinations(range(len(deviations)), 2):
             one, two = deviations[first], deviations[second]
@@ -122,9 +122,9 @@ class _Search:
         return self.attempt(replace(self.best.schedule, deviations=tuple(deviations)))
 
     def _start_over(self) -> bool:
-        """Look for another schedule, of fewer deviations, where this one was found: a walk's are short and many.
+        """Search for another failing schedule with fewer deviations: those recorded from a walk are short and many.
 
-        One long deviation (a worker that is frozen for a while) often says what many short ones do.
+        One long deviation (a worker frozen for a while) often causes the same failure as many short ones.
         """
         schedule = self.best.schedule
         random = Random(0)
@@ -169,9 +169,9 @@ class _Search:
 
 
 def _simpler(deviation: Deviation) -> Iterator[Deviation]:
-    """The deviation with smaller numbers, the boldest step first."""
+    """The deviation with smaller numbers, the largest step first."""
     for length in sorted({1, deviation.length // 2, deviation.length - 1} - {0}):
-        if length < deviation.length and deviation.what not in ("cancel", "kill"):  # there it is the number of a signal
+        if length < deviation.length and deviation.what not in ("cancel", "kill"):  # there: a signal number
             yield replace(deviation, length=length)
     for position in sorted({0, deviation.position // 2, deviation.position - 1} - {-1}):
         if position < deviation.position:

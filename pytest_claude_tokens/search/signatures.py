@@ -1,4 +1,4 @@
-"""Types for a type checker: what ``workers`` is, and what ``@explore()`` makes of a function."""
+"""Types for a type checker: the argument ``workers``, and the decorator that ``explore()`` returns."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ First = TypeVar("First")
 
 
 class Workers(Protocol):
-    """The argument ``workers`` of an explored test; ``len(workers)`` is how many there are.
+    """The argument ``workers`` of an explored test; ``len(workers)`` is the number of workers.
 
     Called with one function, it runs that in every worker, ``per_worker`` times at once; with several, one in each. It
-    returns what they returned, by worker, and is awaited in an ``async def``. With ``processes=True`` it takes
+    returns the results in order of worker, and is awaited in an ``async def``. With ``processes=True`` it takes
     commands, and returns the processes when all have ended.
     """
 
@@ -35,11 +35,11 @@ class Workers(Protocol):
 
 
 class Decorator(Protocol):
-    """What ``explore()`` returns: the test keeps its own parameters, less those that a search gives.
+    """The decorator that ``explore()`` returns: the test keeps its parameters, except those that a search provides.
 
-    A type can say so where the body is annotated, and takes ``claude_tokens`` and then ``workers``, first or after one
-    other parameter (``self``). Any other test, and one that has strategies, may be called with anything: ``ParamSpec``
-    takes no parameter off by its name. pytest goes by the signature at run time, which is always exact.
+    A type can express this only if the body is annotated and takes ``claude_tokens`` and then ``workers``, first or
+    after one other parameter (``self``). Any other test, and one with strategies, is typed as callable with anything:
+    ``ParamSpec`` can't remove a parameter by name. pytest uses the signature at run time, which is always exact.
     """
 
     @overload

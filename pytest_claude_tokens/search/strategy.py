@@ -1,7 +1,7 @@
-"""How Hypothesis draws a schedule: a fixed, small number of small numbers, all of them up front.
+"""How Hypothesis draws a schedule: a fixed, small number of small integers, all up front.
 
-Zero is default order, so that shrinking ends at the shortest deviation from it. The first draw picks the kind, as each
-of the three finds bugs that another one misses.
+All zeros mean default order, so that shrinking moves toward it. The first draw picks the kind, as each of the three
+kinds finds bugs that the others miss.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ __all__ = ["schedules"]
 _SCHEDULE_KINDS: tuple[ScheduleKind, ...] = ("deviations",) * 7 + ("pct",) * 2 + ("walk",)
 _DEVIATION_KINDS: tuple[DeviationKind, ...] = ("freeze",) * 4 + ("slow",) * 3 + ("alone",) * 2 + ("clock",)
 _PROCESS_DEATH_REACH = (2, 4, 8)
-"""When a process dies: a run has two decisions for each of its few requests, and a later death never strikes."""
+"""The decision numbers before which a process is killed: a run has two decisions per request, and few requests."""
 _PROCESS_DEVIATION_KINDS: tuple[DeviationKind, ...] = ("freeze",) * 2 + ("alone",)
 _FAULTY_REQUESTS: tuple[RequestKind, ...] = ("token", "token", "token", "call")
 _REACH = (15, 15, 40, 120)
-"""How far into a run deviations may begin: mostly early, as most runs are short."""
+"""The decision numbers before which deviations begin: mostly small, as most runs are short."""
 
 
 class _Schedules(IntegerStrategy[Schedule]):
@@ -62,7 +62,7 @@ class _Schedules(IntegerStrategy[Schedule]):
         self.integers_only = faults is None
 
     def draw_from(self, integer: DrawInteger, value: DrawValue | None = None) -> Schedule:
-        """A schedule. Zero is default order in each draw."""
+        """A schedule. In each draw, zero stands for default order."""
         kind = _SCHEDULE_KINDS[integer(0, len(_SCHEDULE_KINDS) - 1)]
         deviations = [self._deviation(integer) for _ in range(integer(0, 6))]
         deviations += [
@@ -104,7 +104,7 @@ def schedules(
     signals: Sequence[int] = (),
     processes: bool = False,
 ) -> IntegerStrategy[Schedule]:
-    """Schedules for so many workers; faults and deaths only where they were asked for.
+    """Schedules for so many workers, with faults, cancellations and kills only if requested.
 
     With ``processes`` time is real: there are no slow legs and no early timers. ``signals`` are those that kill.
     """
@@ -112,7 +112,7 @@ def schedules(
 
 
 def fault_strategy(faults: Sequence[Fault] | SearchStrategy[Fault] | None) -> SearchStrategy[Fault] | None:
-    """What ``explore(faults=…)`` was given, as a strategy. Raises ``TypeError`` for what is no fault."""
+    """The argument ``explore(faults=…)`` as a strategy. Raises ``TypeError`` for anything but faults."""
     if faults is None or isinstance(faults, SearchStrategy):
         return faults
     for fault in faults:

@@ -1,4 +1,4 @@
-"""What one search has seen: how many schedules and histories, and the failure it found."""
+"""Counts of one search: schedules, distinct histories, and the first failure."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["Failure", "Tally"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A run that failed, and where its arguments came from: Hypothesis's ``choices``, or explicit ``example`` n (1 …).
+    """A run that failed, and the source of its arguments: Hypothesis's ``choices``, or ``example`` number n (from 1).
 
-    ``arguments``: their values as text, as they were before the run.
+    ``arguments``: the ``repr`` of their values, taken before the run.
     """
 
     outcome: Outcome
@@ -32,7 +32,7 @@ class Failure:
 
 @dataclass(slots=True)
 class Tally:
-    """The counts. ``raced``: a request was under way while another worker's job was, in one schedule at least;
+    """The counts. ``raced``: in at least one schedule, a request was open during another worker's job;
     ``found_at``: the number of the first schedule that failed, 0 as long as none has.
     """
 
@@ -42,9 +42,9 @@ class Tally:
     _seen: Counter[int] = field(default_factory=Counter)
 
     def count(self, outcome: Outcome) -> bool:
-        """Take a run into the counts; returns whether it failed.
+        """Count a run; returns whether it failed.
 
-        One that its own assumptions gave up (``hypothesis.assume``) is neither counted nor a failure.
+        A run that its own assumptions rejected (``hypothesis.assume``) is neither counted nor a failure.
         """
         if isinstance(outcome.error, UnsatisfiedAssumption):
             return False
@@ -54,10 +54,10 @@ class Tally:
         if outcome.error is None:
             return False
         if not self.found_at:
-            self.found_at = self.schedules  # what comes after it makes the failure smaller
+            self.found_at = self.schedules  # later runs only shrink the failure
         return True
 
     def report(self, bound: int | None = None) -> Report:
-        """How hard it was looked so far; ``bound``: that of a systematic search."""
+        """The counts so far as a report; ``bound``: the bound of a systematic search."""
         once = sum(1 for number in self._seen.values() if number == 1)
         return Report(schedules=self.schedules, histories=len(self._seen), seen_once=once, bound=bound)

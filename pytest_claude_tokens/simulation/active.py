@@ -1,4 +1,4 @@
-"""The world that is running now, and the calling thread's place in it."""
+"""The world that is running now, and the calling thread's record in it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ACTIVE = _Active()
 
 
 def here() -> tuple[World, ThreadRecord] | None:
-    """The running world and the calling thread's place in it; ``None`` for any other thread and time."""
+    """The running world and the calling thread's record in it; ``None`` if no world runs or the thread is not in it."""
     world = ACTIVE.world
     if world is None:
         return None

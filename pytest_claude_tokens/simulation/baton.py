@@ -1,4 +1,4 @@
-"""The baton: of all threads of a world one runs at a time.
+"""The baton: of all threads of a world, only the one that holds it runs.
 
 Who holds it
 ------------
@@ -6,56 +6,56 @@ The *holder* of the baton is the one thread that may run code of the test, or to
 records. It hands the baton on at a *switch point* only: where it yields (:meth:`Baton.pause`), waits
 (:meth:`Baton.block`), ends (:meth:`Baton.finish`) or, as the thread of the one event loop, wants its next handle
 (:meth:`Baton.loop_next`). There the holder itself asks the scheduler who goes on, and wakes that thread by releasing
-its ``run_lock``; then it parks, by acquiring its own. There is no thread of a scheduler: where the answer is the holder
-itself, nothing is switched at all. A run lock is released once for each time that its thread goes on, so the order of
+its ``run_lock``; then it parks, by acquiring its own. The scheduler has no thread: where it chooses the holder again,
+nothing is switched at all. A run lock is released once for each time that its thread goes on, so the order of
 release and acquire does not matter, and no wake-up is lost.
 
-The *root* is the thread that runs the body. It is the one that learns of the end of all (:class:`Stuck`), and the one
-that ends all others (:meth:`Baton.stop`).
+The *root* is the thread that runs the body. It is told when nothing can run any more (:class:`Stuck`), and it ends all
+other threads (:meth:`Baton.stop`).
 
 Outside
 -------
-A holder may block on something that the simulation does not see: a lock of the interpreter's, a read from a pipe. Then
-all would wait for it. So the watchdog looks, and takes the baton from a holder that sleeps (:meth:`Baton.rescue`): its
-state is OUTSIDE, and another one is the holder, or nobody is until somebody comes back. Everything that one outside
-does until its next switch point runs beside the holder; it is code of the test's, and nothing of the world's is touched
-by it. At that switch point it queues up, or takes a baton that nobody holds (``_return``).
+A holder may block on something that the simulation does not see: a lock of the interpreter's, a read from a pipe. Every
+other thread would then wait for it. So the watchdog takes the baton from a holder that sleeps (:meth:`Baton.rescue`):
+that thread's state becomes OUTSIDE, and another thread holds the baton, or none until one returns from outside. A
+thread outside runs beside the holder until its next switch point; what it runs until then is the test's code, which
+does not touch the world. At that switch point it queues up, or takes the baton if no thread holds it (``_return``).
 
 Inside
 ------
-A thread is *inside* from the entry of a switch point to its end, parked or not. There it is in the middle of changing
-the world, or asleep because it does not have the baton, and the watchdog must not take it for one that is blocked: the
-baton would be handed on twice, and two threads would run at once.
+A thread is *inside* from the entry of a switch point to its end, parked or not. There it is changing the world, or
+asleep because it does not have the baton. The watchdog must not mistake it for a blocked thread: the baton would be
+handed on twice, and two threads would run at once.
 
-Two threads decide here at the same time: the holder says "I am inside", the watchdog says "this one is outside". A lock
-around each switch point would settle that, at the price of a lock for millions of steps. Instead each writes its own
-word first and reads the other's second:
+Two threads decide here at the same time: the holder declares itself inside, the watchdog declares it outside. A lock
+around each switch point would settle that, but it would be taken at each of millions of steps. Instead each of the two
+writes its own flag first and reads the other's second:
 
-* ``_enter``: sets ``inside``, *then* looks at ``suspect`` and at its state. Where there is a suspect, or it runs no
-  more as far as the others know, it takes the mutex, and so waits for the end of the rescue.
-* ``rescue``: under the mutex, sets ``suspect``, *then* looks at ``inside``. If that is set, the holder is at a switch
-  point after all, and nothing is done. If not, the state is OUTSIDE, and only then the baton goes on.
+* ``_enter``: sets ``inside``, *then* reads ``suspect`` and its own state. If there is a suspect, or the state is no
+  longer RUNNING, it takes the mutex, and so waits for the end of the rescue.
+* ``rescue``: under the mutex, sets ``suspect``, *then* reads ``inside``. If that is set, the holder is at a switch
+  point after all, and nothing is done. If not, the state becomes OUTSIDE, and only then is the baton handed on.
 
-Whatever the interleaving, one of the two sees the other; both may, and then the rescue gives way. With either order
-reversed both could miss it. The state itself is never the signal: the holder writes it all the time without the mutex,
-and a rescue that put it back might put back one that is older than what the holder has just written.
+Whatever the interleaving, at least one of the two sees the other's flag; if both do, the rescue gives way. With either
+order reversed, both could miss it. The state itself can't be the flag: the holder writes it without the mutex, and a
+rescue that restored it might overwrite a newer state with an older one.
 
 What each transition guarantees
 -------------------------------
-* to RUNNING: the thread is the holder, and was made so by the one before it, under no lock: there was no other thread
-  to exclude. Exceptions: it takes the baton that nobody holds (under the mutex), and the end of the world, below.
+* to RUNNING: the thread is the holder. The previous holder made it so, without a lock, as no other thread could run.
+  Exceptions: it takes a baton that no thread holds (under the mutex), and the end of the world, below.
 * to READY: it is in the queue, once. One that yields is in the queue as well, but RUNNING until the baton leaves it.
-* to WAITING: it is not in the queue; ``wake``, or its timer, puts it there, and that happens once, as it is READY then.
+* to WAITING: it is not in the queue; ``wake`` or its timer puts it there, only once, since it is READY afterwards.
 * to OUTSIDE and back: under the mutex.
 * to KILLED: it is in no queue, neither of the world nor of a lock, and gets the baton once more: from
   :meth:`Baton.stop`, to end.
-* to DONE: it has left ``records``, and all who join it are awake.
+* to DONE: it has left ``records``, and all threads that join it are awake.
 
 The end
 -------
-:meth:`Baton.stop` gives the baton to each thread that is left, one by one, and waits for it: the next switch point of
-each raises :class:`Stopped`, so that it unwinds. One that does not end, or is outside, is left behind; its ``Stopped``
-comes when it returns, and by then it must not touch the baton, nor wake the root for a second time.
+:meth:`Baton.stop` gives the baton to each remaining thread, one by one, and waits for it: the next switch point of
+each raises :class:`Stopped`, so that it unwinds. A thread that does not end, or is outside, is left behind; it gets its
+``Stopped`` when it returns, and must then neither touch the baton nor wake the root for a second time.
 """
 
 from __future__ import annotations
@@ -78,17 +78,17 @@ if TYPE_CHECKING:
 __all__ = ["END_TIMEOUT_SECONDS", "Baton"]
 
 END_TIMEOUT_SECONDS = 2.0
-"""Real seconds that a thread gets to end in when its world has ended."""
+"""Real seconds that a thread has to end after its world has ended."""
 _RUNNING, _OUTSIDE = ThreadState.RUNNING, ThreadState.OUTSIDE
 
 
 class Baton(Scheduler):
-    """Lets one of the threads run at a time, as the scheduler decides. The thread that makes it is the root."""
+    """Lets one thread run at a time, as the scheduler decides. The thread that creates it is the root."""
 
     def __init__(self, chooser: Chooser, on_death: Callable[[str, int], None] | None = None) -> None:
         super().__init__(chooser, on_death)
         self.records: dict[int, ThreadRecord] = {}
-        """By the identity of the thread: those that have started and not ended."""
+        """The threads that have started and not ended, by the thread's identity."""
         self.all: list[ThreadRecord] = []
         self.root: ThreadRecord = self.register("main", -1)
         self.root.bind()
@@ -97,15 +97,15 @@ class Baton(Scheduler):
         self.records[self.root.ident] = self.root
         self.holder: ThreadRecord | None = self.root
         self.suspect: ThreadRecord | None = None
-        """The holder, while the watchdog finds out whether it may take the baton from it."""
+        """The holder, while the watchdog finds out whether it may take the baton away."""
         self.handovers: int = 0
         self.mutex: threading.RLock = allocate_rlock()
         self.stopping: bool = False
         self.stuck: bool = False
         self.stuck_at: list[tuple[str, str]] = []
-        """Names and places of those that were outside when the run was given up."""
+        """Names and places of the threads that were outside when the run was given up."""
         self.asking: bool = False
-        """Whether a callable of the user's is asked what is in a store: it must not wait, and nobody switches."""
+        """Whether a user's callable is being asked for a store's content: it must not wait, and no thread switches."""
 
     def register(self, name: str, number: int) -> ThreadRecord:
         """A new record, which is not ready yet."""
@@ -114,11 +114,11 @@ class Baton(Scheduler):
         return record
 
     def me(self) -> ThreadRecord | None:
-        """The calling thread's record, if it is of this world."""
+        """The calling thread's record, if it belongs to this world."""
         return self.records.get(get_ident())
 
     def ask(self, call: Callable[[], object]) -> object:
-        """Call ``call`` without any switch; one that would have to wait raises :class:`WouldWait`."""
+        """Call ``call`` without any switch; where it would have to wait, :class:`WouldWait` is raised in it."""
         before, self.asking = self.asking, True
         try:
             return call()
@@ -128,7 +128,7 @@ class Baton(Scheduler):
     # Switch points.
 
     def pause(self, record: ThreadRecord, *, rotate: bool = False) -> None:
-        """A switch point of the holder, which can go on. ``rotate``: the others come first in default order."""
+        """A switch point of a holder that can go on. ``rotate``: in default order the other threads go first."""
         if self.asking:
             return
         self._enter(record)
@@ -147,8 +147,8 @@ class Baton(Scheduler):
     def block(self, record: ThreadRecord, why: Callable[[], str] | str, timeout: float | None = None) -> bool:
         """Park the holder until :meth:`wake` or until ``timeout`` simulated seconds have passed (then ``False``).
 
-        Raises :class:`Stuck` in the root where nobody can ever run again, and :class:`Stopped` in a thread that is
-        to end.
+        Raises :class:`Stuck` in the root where nothing can ever run again, and :class:`Stopped` in a thread that must
+        end.
         """
         if self.asking:
             raise WouldWait(f"a callable that stands for a store waits for {why() if callable(why) else why}")
@@ -165,14 +165,14 @@ class Baton(Scheduler):
             record.inside = False
 
     def sleep(self, record: ThreadRecord, seconds: float) -> None:
-        """``time.sleep`` in simulated time. On an event loop's thread it stops all tasks, as it really would."""
+        """``time.sleep`` in simulated time. On an event loop's thread it blocks all tasks, as it does in real time."""
         if seconds <= 0:
             self.pause(record, rotate=True)
         else:
             self.block(record, f"time.sleep({seconds:g})", seconds)
 
     def start(self, record: ThreadRecord) -> None:
-        """A new thread waits for the baton for the first time."""
+        """A new thread waits for its first turn with the baton."""
         record.bind()
         self.records[record.ident] = record
         record.run_lock.acquire()
@@ -186,7 +186,7 @@ class Baton(Scheduler):
         with suppress(Stopped):
             self._return(record)
         with self.mutex:
-            outside = record.outside  # still: the world has ended, and does not wait for it
+            outside = record.outside  # still outside: the world has ended without waiting for it
             record.end()
         self.records.pop(record.ident, None)
         for joiner in record.joiners:
@@ -199,7 +199,7 @@ class Baton(Scheduler):
     def loop_next(self) -> Handle | None:
         """For the thread of the event loop: run threads until one of the loop's own handles is chosen.
 
-        ``None``: nobody can ever run again.
+        ``None``: nothing can ever run again.
         """
         record = self.loop_record
         assert record is not None
@@ -216,7 +216,7 @@ class Baton(Scheduler):
                 item = record.inbox
         record.run()
         record.inside = False
-        return item  # type: ignore[no-any-return]  # what is no record is a handle
+        return item  # type: ignore[no-any-return]  # anything but a record is a handle
 
     def _enter(self, record: ThreadRecord) -> None:
         """``record`` is at a switch point. The order matters: see the top of the module."""
@@ -228,7 +228,7 @@ class Baton(Scheduler):
             raise Stopped
 
     def _pass_on(self, record: ThreadRecord) -> None:
-        """The holder hands the baton on, and comes back with it."""
+        """Hand the baton on; returns when ``record`` has it again."""
         item = self.decide()
         if item is record:
             if record.state is not _RUNNING:
@@ -266,10 +266,10 @@ class Baton(Scheduler):
         record.run()
         record.run_lock.release()
 
-    # Those outside.
+    # Threads outside.
 
     def rescue(self, record: ThreadRecord) -> None:
-        """The watchdog has seen that the holder sleeps outside the simulation: the others go on without it."""
+        """Called by the watchdog when the holder sleeps outside the simulation: the other threads go on without it."""
         with self.mutex:
             if self.holder is not record or self.stopping:
                 return
@@ -283,9 +283,9 @@ class Baton(Scheduler):
             self._deliver(self.decide())
 
     def give_up(self, stuck_at: list[tuple[str, str]]) -> bool:
-        """The watchdog has waited long enough for those outside: the root goes on, to say so; ``False``: it can't.
+        """Called by the watchdog when the threads outside have timed out: the root runs and reports it.
 
-        ``stuck_at``: names and places of those outside.
+        ``stuck_at``: names and places of the threads outside. ``False`` if the root can't run, as it is outside itself.
         """
         with self.mutex:
             self.stuck_at = stuck_at
@@ -297,20 +297,20 @@ class Baton(Scheduler):
             return True
 
     def give_up_root(self) -> None:
-        """The root itself is stuck outside, and is about to be interrupted."""
+        """Called when the root itself is stuck outside, before a signal interrupts it."""
         self.stuck = True
 
     def outsiders(self) -> list[ThreadRecord]:
-        """Those that are blocked where the simulation does not see, and that may come back."""
+        """The threads that are blocked outside the simulation and may come back."""
         return [record for record in self.all if record.state is _OUTSIDE]
 
     def _is_over(self) -> bool:
-        """Whether nobody can ever run again. One of those outside may have come back since nobody was found."""
+        """Whether nothing can ever run again. A thread may have come back from outside since ``decide`` found none."""
         with self.mutex:
             return not self.ready and not self.outsiders()
 
     def _leave_idle(self) -> bool:
-        """Nobody holds the baton until one of those outside comes back; ``False`` where nobody is outside."""
+        """Leave the baton without a holder until a thread comes back from outside; ``False`` where none is outside."""
         with self.mutex:
             if any(isinstance(item, ThreadRecord) for item in self.ready):  # it has just come back
                 self._deliver(self.decide())
@@ -321,7 +321,7 @@ class Baton(Scheduler):
             return True
 
     def _return(self, record: ThreadRecord) -> None:
-        """A thread that was outside, or has been killed meanwhile, is at a switch point: see who has the baton."""
+        """At a switch point of a thread that was outside or has been killed: wait for the baton, or take a free one."""
         with self.mutex:
             if record.state is _RUNNING:
                 return
@@ -345,7 +345,7 @@ class Baton(Scheduler):
     # The end.
 
     def stop(self) -> list[ThreadRecord]:
-        """End every thread that is left, one by one; returns those that could not be ended."""
+        """End every remaining thread, one by one; returns those that could not be ended."""
         with self.mutex:
             self.stopping = True
         left = [
@@ -357,7 +357,7 @@ class Baton(Scheduler):
         return left
 
     def _end(self, record: ThreadRecord) -> bool:
-        """Give the baton to a thread that must end, and wait until it comes back; ``False``: it does not."""
+        """Give the baton to a thread that must end, and wait until it is back; ``False`` if the thread does not end."""
         self._give(record)
         if self.root.run_lock.acquire(timeout=END_TIMEOUT_SECONDS):
             return True
@@ -369,7 +369,7 @@ class Baton(Scheduler):
         return True
 
     def waits(self) -> list[str]:
-        """Who waits for what: for the report of a deadlock."""
+        """What each thread waits for, for the report of a deadlock."""
         return [
             f"{record.name} waits for {record.why() if callable(record.why) else record.why}"
             for record in self.all

@@ -1,4 +1,4 @@
-"""What obeys a schedule: the scheduling strategy of one run.
+"""The scheduling strategy of one run: it obeys a schedule.
 
 Every runner asks the same thing: these can run, in the order in which they became ready; this is decision number n;
 who goes?
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 __all__ = ["CLOCK", "Chooser"]
 
 CLOCK = -2
-"""The answer of a chooser that lets the next timer fire although something could run."""
+"""The answer of a chooser: the next timer fires, although something could run."""
 _ORDER = ("freeze", "alone", "clock")
-"""The kinds of deviation that are about who goes on."""
+"""The kinds of deviation that change the order in which workers go on."""
 _NEVER = 1 << 60
-"""A decision that no run comes to."""
+"""A decision number that no run reaches."""
 _PCT_DECISIONS = 60
 """Change points of ``pct`` lie before this decision. It stands for the length of a run, which is not known yet."""
 _CLOCK_PROBABILITY = 0.05
-"""How often a random kind lets the next timer fire early where it may."""
+"""The probability with which the random kinds let a timer fire early, at each decision where that is allowed."""
 
 _T = TypeVar("_T")
 
@@ -35,7 +35,7 @@ _T = TypeVar("_T")
 class Chooser:
     """Obeys one schedule during one run. ``taken`` records each deviation from default order, with length 1.
 
-    Before the decision ``default_until`` nothing deviates from default order. With ``record``, ``options`` are the
+    No decision before number ``default_until`` deviates from default order. With ``record``, ``options`` collects the
     deviations that were possible at each decision.
     """
 
@@ -74,15 +74,15 @@ class Chooser:
             self.default_until = 0
 
     def end(self) -> None:
-        """From now on nothing deviates from default order."""
+        """Follow default order from now on."""
         self.default_until = _NEVER
         self.deaths.clear()
 
     def next(self, candidates: Sequence[_T], timer: bool, worker_of: Callable[[_T], int]) -> int:
-        """Make one decision: the index into ``candidates`` of who goes, or :data:`CLOCK`, if ``timer`` allows it.
+        """Make one decision: the index of the chosen one of ``candidates``, or :data:`CLOCK` if ``timer`` allows it.
 
-        ``worker_of`` gives the number of a candidate's worker. It is asked only where something may deviate from
-        default order, since that is not so at most decisions of a search.
+        ``worker_of`` gives the number of a candidate's worker. It is called only where a deviation is possible: most
+        decisions of a search have none, and the calls would cost time.
         """
         if self.decision < self.default_until:
             index = 0
@@ -92,7 +92,7 @@ class Chooser:
         return index
 
     def choose(self, ready: Sequence[int], timer: bool) -> int:
-        """The index into ``ready`` of who goes, or :data:`CLOCK`. ``ready`` are targets (-1: not a worker)."""
+        """The index of the chosen one of ``ready``, or :data:`CLOCK`. ``ready``: worker numbers (-1: not a worker)."""
         if self.options is not None:
             others: list[tuple[DeviationKind, int]] = [
                 ("alone", target) for target in dict.fromkeys(ready) if target != ready[0]
@@ -122,7 +122,7 @@ class Chooser:
         return _first_but(frozen, ready, timer) if frozen else 0
 
     def _in_force(self) -> list[Deviation]:
-        """The deviations that hold at this decision. Where there is none, the next ones need not be asked for."""
+        """The deviations in force at this decision. If there are none, ``default_until`` moves to the next one."""
         decision, next_one = self.decision, _NEVER
         in_force = []
         for deviation in self._deviations:
@@ -151,7 +151,7 @@ class Chooser:
 
 
 def _index_of(worker: int, ready: Sequence[int]) -> int | None:
-    """Where ``worker`` is in the queue; -1, the body, is itself or else the first that works for no worker."""
+    """The index of ``worker`` in the queue; for -1, the body, that of -1 itself, else of the first negative number."""
     if worker in ready:
         return ready.index(worker)
     if worker == -1:
@@ -160,7 +160,7 @@ def _index_of(worker: int, ready: Sequence[int]) -> int | None:
 
 
 def _first_but(frozen: set[int], ready: Sequence[int], timer: bool) -> int:
-    """Who goes first of those that are not frozen, else the clock, else one that is frozen."""
+    """The first that is not frozen; if all are, the clock where it may move; else the first one."""
     for index, worker in enumerate(ready):
         if worker not in frozen and not (worker < 0 and -1 in frozen):
             return index

@@ -1,6 +1,6 @@
-"""File operations of threads in a world are switch points; a lock on a file is waited for without stopping the others.
+"""Makes file operations in a world's threads switch points; a thread that waits for a file lock lets the others run.
 
-Audit events come just before the operations, from any code that asks for them, and without a patch.
+It uses audit events (PEP 578): they come just before each operation, whatever code performs it, without a patch.
 """
 
 from __future__ import annotations
@@ -29,16 +29,20 @@ __all__ = ["switching_at_files"]
 _EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.utime",
            "os.listdir", "os.scandir", "fcntl.flock", "fcntl.lockf")  # fmt: skip
 _FIRST_POLL_SECONDS, _LAST_POLL_SECONDS = 0.01, 5.0
-"""Simulated seconds between two tries of a lock on a file, as nothing tells when it is free: more and more."""
+"""Simulated seconds between two tries of a file lock, from the first try to the longest pause: no event reports its
+release.
+"""
 _BACKOFF = 1.5
 _CODE = (".py", ".pyc", ".so", ".pth")
 _SYSTEM = (sys.prefix, sys.base_prefix, "/dev/", "/etc/", "/proc/", "/sys/", "/usr/")
-"""Where no store is, but much that libraries read once in a process: the first run would differ from all others."""
+"""Folders without stores, where libraries read files once per process: a switch there would make the first run differ
+from all others.
+"""
 
 
 @contextmanager
 def switching_at_files() -> Iterator[None]:
-    """Switch threads at file operations, inside."""
+    """In the block, threads may switch at file operations."""
     audit.subscribe(_EVENTS, _switch)
     try:
         yield
@@ -59,9 +63,7 @@ def _switch(event: str, args: tuple[Any, ...]) -> None:
 
 
 def _importing() -> bool:
-    """Whether an import is under way in this thread: another one that imports the same would block on a lock of the
-    interpreter's.
-    """
+    """Whether this thread is importing. After a switch, another thread could block on the interpreter's import lock."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
@@ -71,16 +73,16 @@ def _importing() -> bool:
 
 
 def _is_ours(path: object) -> bool:
-    """Whether the interpreter opens this for itself."""
+    """Whether ``path`` belongs to the interpreter or the system, so that opening it is no switch point."""
     text = path if isinstance(path, str) else ""
-    # Temporary files may be there, and a store there is a store.
+    # Temporary files may be there, a test's store among them.
     if text.startswith("/dev/shm/"):  # noqa: S108 - nothing is made there
         return False
     return text.endswith(_CODE) or text.startswith(_SYSTEM)
 
 
 def _wait_for_lock(world: World, record: ThreadRecord, event: str, args: tuple[Any, ...]) -> None:
-    """Take the lock here, without blocking, as often as others have run; the call that follows finds it taken."""
+    """Try the lock without blocking, again and again while other threads run; the real call then finds it taken."""
     fd, operation = args[:2]
     if operation & fcntl.LOCK_NB or operation & fcntl.LOCK_UN:
         return

@@ -1,4 +1,4 @@
-"""Which frames are worth showing to the author of a test, and how a place in the code is written."""
+"""Selects the frames that the author of a test wants to see, and formats a place in the code."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["coroutine_frames", "innermost_place", "is_ours", "of_the_user", "place"]
 
 _OURS = tuple(os.path.dirname(path) + os.sep for path in (os.path.dirname(__file__), fake_server.__file__))
-"""Both packages, all rooms of them."""
+"""Path prefixes of both packages."""
 _BETWEEN = (*_OURS, os.path.dirname(asyncio.__file__) + os.sep, threading.__file__)
-"""What stands between a test, its workers and what they call."""
+"""Paths of the code that lies between a test, its workers and what they call."""
 
 
 def is_ours(frame: FrameType) -> bool:
@@ -27,13 +27,13 @@ def is_ours(frame: FrameType) -> bool:
 
 
 def place(frame: FrameType) -> str:
-    """Where a frame is, as people read it: file, line and function."""
+    """Where a frame is, in words: file, line and function."""
     code = frame.f_code
     return f"{code.co_filename.rpartition('/')[2]}:{frame.f_lineno} in {code.co_name}"
 
 
 def of_the_user(traceback: TracebackType | None) -> TracebackType | None:
-    """``traceback`` without what stands between a test, its workers and what they call."""
+    """``traceback`` without the frames of this project, asyncio and threading between a test and what it calls."""
     kept = []
     while traceback is not None:
         if not traceback.tb_frame.f_code.co_filename.startswith(_BETWEEN):
@@ -46,7 +46,7 @@ def of_the_user(traceback: TracebackType | None) -> TracebackType | None:
 
 
 def coroutine_frames(coro: Any) -> Iterator[FrameType]:
-    """Where a suspended coroutine is, from the outside in."""
+    """The frames of a suspended coroutine, from the outermost to the innermost."""
     while coro is not None:
         frame = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None) or getattr(coro, "ag_frame", None)
         if frame is not None:
@@ -55,7 +55,7 @@ def coroutine_frames(coro: Any) -> Iterator[FrameType]:
 
 
 def innermost_place(coro: Any) -> str:
-    """The innermost line of the test's own code at which a suspended coroutine waits; empty where there is none."""
+    """The innermost line of the test's own code at which a suspended coroutine waits; ``""`` where there is none."""
     found = ""
     for frame in coroutine_frames(coro):
         if not frame.f_code.co_filename.startswith(_BETWEEN):

@@ -1,7 +1,7 @@
-"""Every private name of the standard library that the simulation rests on: asyncio, threading, futures and queue.
+"""Every private name of the standard library that the simulation needs: asyncio, threading, futures and queue.
 
-No other module of the package uses one. ``tests/unit/simulation/test_internals.py`` has a canary for each, which says
-what to do when a new Python has it no more.
+No other module of the package uses one. ``tests/unit/simulation/test_internals.py`` has a canary for each name, which
+says what to do when a new Python no longer has it.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ run_handle: Callable[[Handle], None] = events.Handle._run
 
 
 def pop_timer(timers: list[TimerHandle]) -> TimerHandle:
-    """Take the first timer off a loop's heap. It must know: a cancel would count it as one that is still there."""
+    """Take the first timer off a loop's heap, and mark it so: a later cancel would count it as still on the heap."""
     handle = heapq.heappop(timers)
     handle._scheduled = False  # type: ignore[attr-defined]
     return handle
@@ -74,7 +74,7 @@ _LOCK_ACQUIRE = asyncio.Lock.acquire.__code__
 
 
 def exception_of(task: Any) -> BaseException | None:
-    """The exception that a task has ended with, without its counting as retrieved."""
+    """The exception that a task has ended with; reading it here does not mark it as retrieved."""
     error: BaseException | None = task._exception
     return error
 
@@ -85,19 +85,19 @@ def unreported(task: Any) -> bool:
 
 
 def ignore_exception(task: Any) -> None:
-    """Its exception is not logged when the task is collected."""
+    """Keep ``asyncio`` from logging the task's exception when the task is collected."""
     task._log_traceback = False
 
 
 def ignore_destruction(task: Any) -> None:
-    """That it had not ended is not logged when the task is collected."""
+    """Keep ``asyncio`` from logging, when the task is collected, that it was still pending."""
     task._log_destroy_pending = False
 
 
 def leave_lock(frames: Iterable[FrameType]) -> None:
     """Take a suspended coroutine, given its frames, out of the queue of an ``asyncio.Lock``.
 
-    Had its turn come already, it is the next one's.
+    If the lock was already handed to it, the next waiter gets the lock.
     """
     for frame in frames:
         if frame.f_code is _LOCK_ACQUIRE:
@@ -111,7 +111,7 @@ def leave_lock(frames: Iterable[FrameType]) -> None:
 
 
 class _Ordered(WeakKeyDictionary[Any, None]):
-    """A weak set that keeps the order: generators are closed in the order in which they were begun."""
+    """A weak set that keeps insertion order: generators are closed in the order in which they were started."""
 
     def add(self, item: Any) -> None:
         self[item] = None
@@ -121,7 +121,7 @@ class _Ordered(WeakKeyDictionary[Any, None]):
 
 
 class BareLoop(base_events.BaseEventLoop):
-    """The base class of asyncio's own loops, without a selector, and with what the simulation needs of its insides."""
+    """The base class of asyncio's own loops, without a selector; gives access to the internals that we need."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,30 +130,30 @@ class BareLoop(base_events.BaseEventLoop):
     # For subclasses.
 
     def wake_up(self) -> None:
-        """Another thread has given the loop something to do."""
+        """Called when another thread has scheduled a callback on this loop."""
 
     def use_queues(self, ready: Any, timers: list[Any]) -> None:
-        """Put handles that can run into ``ready``, and timers into the heap ``timers``."""
+        """Have the loop put runnable handles into ``ready``, and timers into the heap ``timers``."""
         self._ready = ready
         self._scheduled = timers
 
     def use_selector(self, selector: Any) -> None:
-        """Ask ``selector.select(timeout)`` between two rounds of handles."""
+        """Have the loop call ``selector.select(timeout)`` between two rounds of handles."""
         self._selector = selector
 
     @property
     def is_in_thread(self) -> bool:
-        """Whether a thread is in the middle of running it."""
+        """Whether a thread is running the loop."""
         return self._thread_id is not None
 
     @property
     def default_executor(self) -> Any:
-        """The executor that jobs go to which name none."""
+        """The executor of jobs that name none."""
         return self._default_executor  # type: ignore[attr-defined]
 
     @property
     def has_generators(self) -> bool:
-        """Whether there are asynchronous generators that have begun and not ended."""
+        """Whether there are asynchronous generators that have started and not ended."""
         return bool(self._asyncgens)
 
     def check_open(self) -> None:
@@ -162,7 +162,7 @@ class BareLoop(base_events.BaseEventLoop):
 
     @contextmanager
     def as_running(self) -> Iterator[None]:
-        """It is the calling thread's running loop, as ``run_forever`` would make it."""
+        """In the block it is the calling thread's running loop, as ``run_forever`` would make it."""
         before = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(
             firstiter=self._asyncgen_firstiter_hook,  # type: ignore[attr-defined]
@@ -179,7 +179,7 @@ class BareLoop(base_events.BaseEventLoop):
 
     @contextmanager
     def as_open(self) -> Iterator[None]:
-        """To code that runs inside it is the running loop, and not closed."""
+        """In the block it appears as the running loop, and not closed."""
         before, closed = events._get_running_loop(), self.is_closed()
         self._closed = False
         events._set_running_loop(self)
@@ -189,7 +189,7 @@ class BareLoop(base_events.BaseEventLoop):
             events._set_running_loop(before)
             self._closed = closed
 
-    # In one step: this is done for each step of each task of each run.
+    # In one function, for speed: it is called for each step of each task of each run.
 
     def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:  # type: ignore[override]
         """As usual."""
@@ -203,10 +203,10 @@ class BareLoop(base_events.BaseEventLoop):
     # What BaseEventLoop leaves to its subclasses.
 
     def _check_thread(self) -> None:
-        """In debug mode any thread may call: under the baton only one runs."""
+        """In debug mode any thread may call: under the baton only one thread runs."""
 
     def _process_events(self, event_list: Any) -> None:
-        """There are no events."""
+        """Do nothing: without a selector there are no events."""
 
     def _write_to_self(self) -> None:
         self.wake_up()
@@ -216,7 +216,7 @@ class BareLoop(base_events.BaseEventLoop):
 
 
 def wake_up(loop: Any) -> None:
-    """Have ``loop``, which may be another thread's and idle, look for something to do."""
+    """Have ``loop``, which may belong to another thread and be idle, check for callbacks."""
     loop._write_to_self()
 
 
@@ -238,7 +238,7 @@ def is_started(thread: Thread) -> bool:
 
 @contextmanager
 def started_as_daemon(thread: Thread) -> Iterator[None]:
-    """Inside ``thread`` is to be started: as a daemon, whatever it says later, and with a real event for its start."""
+    """In the block, ``thread`` starts as a daemon, with a real start event; afterwards ``daemon`` is as before."""
     daemon = thread.daemon
     thread._started = type(thread._started)()  # type: ignore[attr-defined]
     thread.daemon = True
@@ -252,19 +252,19 @@ PurePythonSimpleQueue: Any = queue._PySimpleQueue  # type: ignore[attr-defined] 
 
 
 def was_shut_down(executor: Any) -> bool:
-    """Whether ``executor`` takes no jobs any more."""
+    """Whether ``executor`` refuses new jobs."""
     return bool(executor._shutdown)
 
 
 def like(executor: Any) -> ThreadPoolExecutor:
-    """A new pool of threads with the settings of ``executor``."""
+    """A new thread pool with the settings of ``executor``."""
     initializer, initargs = getattr(executor, "_initializer", None), getattr(executor, "_initargs", ())
     return ThreadPoolExecutor(executor._max_workers, "", initializer, initargs)
 
 
 @contextmanager
 def shutdown_lock_replaced(lock: Any) -> Iterator[None]:
-    """``lock`` stands for the one that all pools take when a job is submitted."""
+    """In the block, ``lock`` replaces the global lock that every pool takes when a job is submitted."""
     module = concurrent.futures.thread
     before = module._global_shutdown_lock
     module._global_shutdown_lock = lock

@@ -1,7 +1,7 @@
 """Locks for threads under the baton.
 
-``threading.Condition``, ``Event``, ``Semaphore``, ``Barrier`` and ``queue.Queue`` are Python code over ``Lock``; so one
-simulated lock brings them all. Switch points: before a lock is taken and after it is released.
+``threading.Condition``, ``Event``, ``Semaphore``, ``Barrier`` and ``queue.Queue`` are Python code on top of ``Lock``,
+so simulating the lock simulates them all. Switch points: before a lock is taken and after it is released.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["SimulatedLock", "SimulatedRLock"]
 
 
 class SimulatedLock:
-    """``threading.Lock`` for threads of a world, over a real one that excludes threads from elsewhere as well."""
+    """``threading.Lock`` for threads of a world, over a real lock that also excludes threads outside the world."""
 
     __slots__ = ("__weakref__", "_owner", "_real", "_waiters")
 
@@ -64,14 +64,14 @@ class SimulatedLock:
         return True
 
     def _queue(self, world: World, record: ThreadRecord, timeout: float | None) -> bool:
-        """Wait for it; whether it was taken."""
+        """Wait for the lock; returns whether it was taken."""
         until = None if timeout is None else world.now + timeout
         why = "a condition, event or queue" if sys._getframe(2).f_code is CONDITION_WAIT else self._why
         while True:
             left = None if until is None else until - world.now
             if left is not None and left <= 0:
                 return bool(self._real.acquire(blocking=False))
-            if self._owner is None:  # a thread from elsewhere holds it, and its release wakes no thread here
+            if self._owner is None:  # held by a thread outside the world, whose release wakes no thread here
                 return bool(self._real.acquire(True, -1 if left is None else left))
             self._waiters.append(record)
             record.leave = self._leave
@@ -95,12 +95,12 @@ class SimulatedLock:
             self._real.release()
         except RuntimeError:
             place = here()
-            if place is not None and place[0].stopping:  # a condition could not take it again
+            if place is not None and place[0].stopping:  # `Condition.wait` was stopped before it had the lock again
                 raise Stopped from None
             raise
 
     def _pass_on(self) -> None:
-        """It is free: wake the next, and see who goes on."""
+        """The lock is free: wake the next waiter, then yield."""
         place = here()
         world = ACTIVE.world if place is None else place[0]
         if world is not None:
@@ -113,7 +113,7 @@ class SimulatedLock:
             world.wake(self._waiters.popleft())
 
     def _leave(self, record: ThreadRecord) -> None:
-        """``record`` has died in the queue. If its turn had come, it is the next one's."""
+        """``record`` died while it waited. If the lock was already handed to it, the next waiter gets the lock."""
         if record in self._waiters:
             self._waiters.remove(record)
         elif ACTIVE.world is not None and not self.locked():
@@ -136,14 +136,14 @@ class SimulatedLock:
         return f"<SimulatedLock {'held by ' + self._owner.name if self._owner else 'free'}>"
 
     def _at_fork_reinit(self) -> None:
-        self.__init__()  # type: ignore[misc]  # as new: no thread of the child holds it, or waits for it
+        self.__init__()  # type: ignore[misc]  # a new lock: no thread of the child process holds it or waits for it
 
     def _why(self) -> str:
         return f"a lock that {self._owner.name if self._owner else 'nobody'} holds"
 
 
 class SimulatedRLock(SimulatedLock):
-    """``threading.RLock``, in the same way. The threads are real ones, so the real lock knows its owner."""
+    """``threading.RLock``, simulated in the same way. Threads are real ones, so the real lock knows its owner."""
 
     __slots__ = ()
 
@@ -165,7 +165,7 @@ class SimulatedRLock(SimulatedLock):
         self._real.release()
         return False
 
-    # What a condition asks of its lock.
+    # Called by `threading.Condition`.
 
     def _is_owned(self) -> bool:
         return bool(rlock_is_owned(self._real))
@@ -182,5 +182,5 @@ class SimulatedRLock(SimulatedLock):
         rlock_acquire_restore(self._real, state)
 
     def _recursion_count(self) -> int:
-        """For ``multiprocessing``'s resource tracker, which may be imported first, and make its lock, in a body."""
+        """For ``multiprocessing``'s resource tracker: if a body is the first to import it, its lock is simulated."""
         return int(rlock_recursion_count(self._real))

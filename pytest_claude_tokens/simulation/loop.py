@@ -1,4 +1,4 @@
-"""An asyncio event loop in simulated time, whose every choice is the schedule's.
+"""An asyncio event loop in simulated time: the schedule makes its every choice.
 
 It has no selector: nothing outside the process can wake it. Tasks and futures are numbered in the order of their
 creation, and that number is their hash, so that sets of them (``asyncio.wait``, cancellation) have the same order in
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 __all__ = ["NumberedLoop", "SimulatedLoop"]
 
 _MAX_LAST_STEPS = 10_000
-"""How many decisions the tasks that are left get to end in when they have been cancelled."""
+"""Decisions within which the remaining tasks must end once they have been cancelled."""
 _EAGER = getattr(asyncio, "eager_task_factory", None)  # new in Python 3.12
 
 
 class NumberedLoop(BareLoop):
-    """What all loops of a world have in common: its clock, its threads, its network, and numbers for names."""
+    """The base of all loops of a world: its clock, threads and network; tasks and futures are numbered."""
 
     def __init__(self, world: World, network: Network | None = None) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class NumberedLoop(BareLoop):
         self._network = network
         if network is not None:
             network.loop = self
-        self._numbers = itertools.count(2)  # -1 is no hash
+        self._numbers = itertools.count(2)  # -1 is not a valid hash
         self._made: list[asyncio.Task[Any]] = []
         self._kept: list[asyncio.Task[Any]] = []
         """Keeps tasks made by a user's own factory alive, so that the garbage collector does not finalize them at an
@@ -64,27 +64,27 @@ class NumberedLoop(BareLoop):
         return self.world.now
 
     def left(self) -> list[asyncio.Task[Any]]:
-        """The tasks that have not ended, in the order of their creation."""
+        """The tasks that have not ended, in creation order."""
         others = asyncio.all_tasks(self).difference(self._made)  # a user's own task factory made them
         return [task for task in self._made if not task.done()] + sorted(others, key=lambda task: task.get_name())
 
     def drop(self, worker: int) -> None:
-        """The tasks of ``worker`` have died. One that queues for a lock must not be handed it."""
+        """Take the tasks of ``worker``, which was killed, out of lock queues: a dead task must not be handed a lock."""
         for task in self._made:
             if not task.done() and worker_of(task) == worker:
                 leave_lock(coroutine_frames(task.get_coro()))
 
     @property
     def unfinished(self) -> bool:
-        """Whether there are tasks that have not ended, or that the end of the world has ended."""
+        """Whether there are tasks that have not ended, or that ended only because the world did."""
         return not all(map(has_ended, self._made))
 
     def close_pending_tasks(self) -> None:
-        """The world has ended: close the coroutines of tasks that have not; the collector would, some time."""
-        if self.is_in_thread:  # its thread has been given up, and is still in it
+        """Close the coroutines of tasks that have not ended. Otherwise the collector would, at an arbitrary moment."""
+        if self.is_in_thread:  # a thread that was given up is still running the loop
             return
         self.set_exception_handler(lambda loop, context: None)
-        # To those that are closed here the loop is as ever: one that did not wait any more might spin for ever.
+        # The loop must seem open to the coroutines closed here: if their waits failed at once, one might spin for ever.
         with self.as_open():
             for task in self._made:
                 if not task.done():
@@ -92,30 +92,30 @@ class NumberedLoop(BareLoop):
                 else:
                     ignore_exception(task)
         self._kept.clear()
-        self._made.clear()  # what they hold is freed here, while the exception handler says nothing
+        self._made.clear()  # frees what they hold now, while the exception handler is silent
         if self._network is not None:
             self._network.close()
 
     def disconnect(self) -> None:
-        """No connection is made any more. The network knows its loop: without this only the collector frees the two."""
+        """Let go of the network. It refers back to its loop: without this only the collector would free the two."""
         self._network = None
 
     def close(self) -> None:
-        """As usual; and tasks that have ended leave the sets of all tasks, that of ``asyncio`` and the one here.
+        """As usual; also drops tasks that have ended from ``asyncio``'s set of all tasks and from the list here.
 
-        There they would stay until they are collected, under the same few hashes in each run, so that the sets become
-        slower with each of them.
+        Otherwise they would stay until they are collected. Each run's tasks have the same few hashes, so the set would
+        become slower with every run.
         """
         super().close()
         for task in self._made:
-            asyncio._unregister_task(task)  # documented, for those who extend asyncio
+            asyncio._unregister_task(task)  # documented, for extending asyncio
         self._made = [task for task in self._made if not has_ended(task)]
         self._kept.clear()
 
     # Tasks and futures.
 
     def set_task_factory(self, factory: Any) -> None:
-        """As usual; with none, or the eager one of ``asyncio``, tasks still have numbers."""
+        """As usual; with no factory, or the eager one of ``asyncio``, tasks are still numbered."""
         super().set_task_factory(factory)
         self._factory = factory
 
@@ -131,7 +131,7 @@ class NumberedLoop(BareLoop):
         return task
 
     def create_future(self) -> asyncio.Future[Any]:
-        """A future with a number."""
+        """A numbered future."""
         future = SimulatedFuture(loop=self)
         future.number = -next(self._numbers)
         return future
@@ -141,14 +141,14 @@ class NumberedLoop(BareLoop):
         if options.get("name") is None:
             options["name"] = f"task-{number}"
         task = SimulatedTask.__new__(SimulatedTask)
-        self._made.append(task)  # before its first step, which is taken at once if it is an eager one
+        self._made.append(task)  # before its first step: an eager task takes it at once
         task.__init__(coro, loop=self, number=number, **options)  # type: ignore[misc]
         return task
 
     # Threads.
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
-        """A job in the given pool of threads, else in a thread of its own: it yields at its requests and locks."""
+        """A job in the given thread pool, else in a thread of its own; its requests and locks are switch points."""
         self.check_open()
         executor = executor or self.default_executor
         future = self.create_future()
@@ -183,23 +183,23 @@ class NumberedLoop(BareLoop):
         return future
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        """Nothing to do: threads that are left end with the world."""
+        """Do nothing: remaining threads end with the world."""
 
     # The network.
 
     async def getaddrinfo(self, host: Any, port: Any, **hints: Any) -> list[Any]:
-        """The served hosts only."""
+        """Look a name up in the simulated network, which knows the served hosts only."""
         address = self._net().look_up(host)
         return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, int(port or 0)))]
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
-        """Connect in memory: the socket itself stays where it is."""
+        """Connect in memory; the socket itself stays unconnected."""
         self._net().bind(sock, address)
 
     async def create_connection(  # type: ignore[override]
         self, protocol_factory: Any, host: Any = None, port: Any = None, *, ssl: Any = None, **options: Any
     ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
-        """A connection with the fake, by name or over a socket that was connected with :meth:`sock_connect`."""
+        """A connection to the fake, by name or over a socket that was connected with :meth:`sock_connect`."""
         network = self._net()
         sock = options.get("sock")
         if sock is None:
@@ -213,7 +213,7 @@ class NumberedLoop(BareLoop):
 
 
 class SimulatedLoop(NumberedLoop):
-    """The loop of one run, whose handles queue up in one line with the threads. :meth:`run`, then :meth:`shut`."""
+    """The loop of one run; its handles share one ready queue with the threads. Call :meth:`run`, then :meth:`shut`."""
 
     def __init__(self, world: World, network: Network | None = None) -> None:
         super().__init__(world, network)
@@ -227,7 +227,7 @@ class SimulatedLoop(NumberedLoop):
         return task.result()
 
     def pending(self) -> list[str]:
-        """Which tasks have not ended, and where each of them waits."""
+        """The tasks that have not ended, with the place where each waits."""
         waits = []
         for task in self.left():
             place = innermost_place(task.get_coro())
@@ -236,7 +236,7 @@ class SimulatedLoop(NumberedLoop):
         return waits
 
     def shut(self) -> None:
-        """Cancel what is left, let it end in default order, and close. Whatever does not end is dropped."""
+        """Cancel the remaining tasks, let them end in default order, and close. Tasks that do not end are dropped."""
         world = self.world
         world.drain()
         left = [task for task in self.left() if worker_of(task) not in world.dead]
@@ -270,7 +270,7 @@ class SimulatedLoop(NumberedLoop):
                     run_handle(handle)
 
     def _log_unretrieved(self) -> None:
-        """Exceptions that nothing has asked for are logged now, in order, and not when the collector comes."""
+        """Log exceptions that were never retrieved, in order; the collector would do so at arbitrary moments."""
         for task in self._made:
             if task.done() and unreported(task):
                 ignore_exception(task)
@@ -278,5 +278,5 @@ class SimulatedLoop(NumberedLoop):
                 self.call_exception_handler({"message": message, "exception": exception_of(task), "task": task})
 
     def call_soon_threadsafe(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:  # type: ignore[override]
-        """As :meth:`call_soon`: under the baton only one thread runs."""
+        """As :meth:`call_soon`, which is safe here: under the baton only one thread runs."""
         return self.call_soon(callback, *args, context=context)

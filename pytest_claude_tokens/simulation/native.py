@@ -1,4 +1,4 @@
-"""The real primitives, taken before anything is simulated: what the machinery itself runs on."""
+"""The real time, lock and thread functions, saved before any are simulated: the simulation itself runs on them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ NATIVE = _Native()
 
 @contextmanager
 def native() -> Iterator[None]:
-    """Locks that this thread makes inside are real ones."""
+    """Locks that this thread creates in the block are real ones."""
     NATIVE.depth += 1
     try:
         yield

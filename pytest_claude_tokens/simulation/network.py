@@ -1,6 +1,6 @@
-"""A network in memory, so that any asyncio client works as it is; in it are the token hosts, and nothing else.
+"""A network in memory, so that any asyncio client works unchanged. Only the service's hosts exist in it.
 
-TLS is not spoken: whether a connection is encrypted is the event loop's business, and this loop takes it as read.
+TLS is not spoken: encryption is the event loop's job, and this loop only pretends that it has taken place.
 Name look-ups of the served hosts and of loopback give an address of TEST-NET-1 (RFC 5737); all others fail.
 """
 
@@ -34,7 +34,7 @@ _PREFIX = "192.0.2."
 
 
 class Network:
-    """The other end of every connection of one run: a listener without sockets."""
+    """The server's side of every connection of one run: a listener without sockets."""
 
     draining = False
 
@@ -49,35 +49,35 @@ class Network:
         self._count = 0
         self.loop: asyncio.AbstractEventLoop
 
-    # What a connection asks of its host.
+    # Called by connections.
 
     def answers(self, host: str) -> bool:
         """Whether requests for ``host`` are served."""
         return canonical(host) in self._hosts or is_loopback(host)
 
     def wait_hook(self, exchange: Exchange, wait: Wait) -> Wait:
-        """The wait as the schedule has it."""
+        """The wait, with the duration that the schedule gives it."""
         del exchange
         seconds = self._waiter.seconds(wait)
         return wait if wait.signal is not None else Wait(wait.why, seconds or None)
 
     def local(self, request: Request) -> None:
-        """Nothing is answered beside the service."""
+        """``None``: every request is for the service."""
         del request
 
     def call(self, function: Callable[..., object], *args: object) -> None:
         """Call ``function`` in the loop, on behalf of the worker whose connection it belongs to.
 
-        Whoever has caused the call may be frozen, or die, without a bearing on this one.
+        In the caller's context the call would count as the caller's, and be lost when that worker is frozen or killed.
         """
         context = contextvars.copy_context()
         context.run(WORKER.set, getattr(getattr(function, "__self__", None), "worker", None))
         self.loop.call_soon_threadsafe(function, *args, context=context)
 
-    # What the loop asks.
+    # Called by the loop.
 
     def look_up(self, host: str) -> str:
-        """The address that stands for ``host``. Raises ``socket.gaierror``."""
+        """The simulated address of ``host``. Raises ``socket.gaierror``."""
         name = host.decode() if isinstance(host, bytes) else str(host)
         if name.startswith(_PREFIX) and name in self._addresses.values():
             return name
@@ -87,7 +87,7 @@ class Network:
         return self._addresses.setdefault(name, f"{_PREFIX}{len(self._addresses) + 1}")
 
     def bind(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
-        """From now on ``sock`` counts as connected. Raises ``ConnectionRefusedError``."""
+        """Treat ``sock`` as connected from now on. Raises ``ConnectionRefusedError``."""
         try:
             self._connected[sock] = self.look_up(address[0])
         except socket.gaierror as error:
@@ -96,7 +96,7 @@ class Network:
     def connect(
         self, factory: Callable[[], asyncio.BaseProtocol], *, sock: socket.socket | None, secure: Any
     ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
-        """A connection of a client with the fake. ``secure``: what the client asked for as TLS, or ``None``."""
+        """Connect a client to the fake. ``secure``: the TLS settings that the client asked for, or ``None``."""
         if sock is not None and self._connected.pop(sock, None) is None:
             raise OSError("this socket was not connected in the simulated network")
         self._count += 1
@@ -112,16 +112,16 @@ class Network:
         return near, protocol
 
     def close(self) -> None:
-        """Close the sockets that clients brought along: a worker that has died closes nothing."""
+        """Close the sockets that clients have passed in: a killed worker did not close its own."""
         for sock in (*self._sockets, *self._connected):
             sock.close()
 
 
 class _Socket:
-    """What a server does to a socket before it resets the connection."""
+    """The socket that a server's connection sees. It has only what a server calls before it resets a connection."""
 
     def setsockopt(self, *options: object) -> None:
-        """Nothing: an abort resets the connection here."""
+        """Do nothing: here an abort already resets the connection."""
 
     def getpeername(self) -> tuple[str, int]:
         """The address of the other end."""
@@ -129,7 +129,7 @@ class _Socket:
 
 
 class _End(asyncio.Transport):
-    """One end of a connection in memory. What comes from the other end queues up here: it arrives in order."""
+    """One end of a connection in memory. Data from the other end is queued here, so that it arrives in order."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket | None, secure: Any) -> None:
         extra = {"peername": (f"{_PREFIX}1", 443), "sockname": ("127.0.0.1", 0), "socket": sock or _Socket()}
@@ -145,7 +145,7 @@ class _End(asyncio.Transport):
         self._protocol: Any
 
     def join(self, peer: _End, protocol: asyncio.BaseProtocol) -> None:
-        """Connect this end with ``peer``; ``protocol`` is served by it."""
+        """Connect this end with ``peer``; ``protocol`` receives its data."""
         self._peer = peer
         self._protocol = protocol
 
@@ -161,7 +161,7 @@ class _End(asyncio.Transport):
             self._peer.post(bytes(data))
 
     def post(self, item: bytes | Exception | None) -> None:
-        """The other end sends data, an error (it has reset the connection) or ``None`` (it sends no more)."""
+        """Take from the other end data, an error (it has reset the connection) or ``None`` (it sends no more)."""
         self._inbox.append((item, WORKER.get()))
         self._loop.call_soon(self._take)
 
@@ -189,7 +189,7 @@ class _End(asyncio.Transport):
             self._end(None)
 
     def _lose(self, error: Exception | None) -> None:
-        """The other end has closed, or reset."""
+        """Called when the other end has closed or reset the connection."""
         if error is None and not self._eof:
             self._eof = True
             if self._protocol.eof_received():
@@ -232,4 +232,4 @@ class _End(asyncio.Transport):
         return (0, 0)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Nothing is ever buffered."""
+        """Do nothing: no data is ever buffered."""

@@ -1,7 +1,7 @@
-"""What code under test sees while a body runs: simulated time, locks, threads and randomness.
+"""Replaces time, locks, threads and randomness by simulated ones while a body runs.
 
-Patched once around a whole property, not once a run. Every replacement looks first whether the calling thread belongs
-to a running world and is the real thing otherwise, so that Hypothesis, pytest and any other thread keep real time.
+Patched once around a whole property, not once per run. Every replacement checks whether the calling thread belongs to
+a running world, and behaves as the original if not, so that Hypothesis, pytest and all other threads keep real time.
 Names imported with ``from time import …`` are found by a scan of the loaded modules.
 """
 
@@ -103,8 +103,8 @@ def _simple_queue() -> Any:
     return _SimpleQueue()
 
 
-class _SimpleQueue(PurePythonSimpleQueue):  # type: ignore[misc]  # no type is known of it
-    """A queue into which something can be put even when its world has ended: a pool does so when it is collected."""
+class _SimpleQueue(PurePythonSimpleQueue):  # type: ignore[misc]  # it has no known type
+    """A queue whose ``put`` works even after its world has ended: a thread pool calls it when it is collected."""
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         with suppress(Stopped):
@@ -132,7 +132,7 @@ def _executor_init(executor: Any, *args: Any, **kwargs: Any) -> None:
 
 
 def _submit(executor: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """A pool's job works for the worker that submitted it, not for the one that happened to start the thread."""
+    """Run a pool's job for the worker that submitted it, not for the one that happened to start the thread."""
     place = here()
     if place is None:
         return _REAL_SUBMIT(executor, fn, *args, **kwargs)
@@ -140,7 +140,7 @@ def _submit(executor: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any)
 
     def job() -> Any:
         place = here()
-        if place is None:  # its world has ended while the pool's thread was blocked outside
+        if place is None:  # the world ended while the pool's thread was blocked outside
             return None
         record = place[1]
         before, record.worker = record.worker, worker_number(worker)
@@ -155,7 +155,7 @@ def _submit(executor: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any)
 
 
 def _double(world: World, executor: Any) -> Any:
-    """What stands in this world for a pool from before it, whose threads are not of this world: one like it."""
+    """A pool with the same settings in place of one from before this world, whose threads don't belong to the world."""
     if was_shut_down(executor) or getattr(executor, "_claude_tokens", None) == world.serial:
         return executor
     found = world.doubles.get(id(executor))
@@ -165,7 +165,7 @@ def _double(world: World, executor: Any) -> Any:
 
 
 def _is_not_about_the_end(record: logging.LogRecord) -> bool:
-    """Whether a pool's complaint is about anything but the end of its world."""
+    """Whether a log record of a thread pool is about anything but the end of its world."""
     return record.exc_info is None or record.exc_info[0] is not Stopped
 
 
@@ -180,7 +180,7 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
 
 
 class _MeansTheReal(type):
-    """Makes the stand-in for ``datetime`` mean the real class, wherever the two are compared."""
+    """Makes the stand-in for ``datetime`` mean the real class in ``isinstance``, ``issubclass`` and comparisons."""
 
     def __instancecheck__(cls, instance: object) -> bool:
         return isinstance(instance, REAL_DATETIME) if cls is _Datetime else type.__instancecheck__(cls, instance)
@@ -196,7 +196,7 @@ class _MeansTheReal(type):
 
 
 class _Datetime(REAL_DATETIME, metaclass=_MeansTheReal):  # type: ignore[misc,valid-type]  # mypy takes it for a variable
-    """``datetime`` whose ``now`` is simulated. What it makes are real ones."""
+    """``datetime`` whose ``now`` is simulated. Its instances are of the real class."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         return REAL_DATETIME.__new__(REAL_DATETIME if cls is _Datetime else cls, *args, **kwargs)
@@ -219,14 +219,12 @@ _Datetime.__module__, _Datetime.__name__, _Datetime.__qualname__ = "datetime", "
 
 
 def _reduce_datetime(value: dt.datetime) -> tuple[Any, ...]:
-    """By the name that the class has now; outside it is the name of the real one."""
+    """Pickle by the public name, which means the stand-in while patched, and the real class otherwise."""
     return _Datetime, value.__reduce_ex__(4)[1]
 
 
 def _replacements() -> dict[int, Any]:
-    """By the identity of the real thing: what stands for it. Where freezegun has been here, its things are replaced,
-    too.
-    """
+    """The replacement of each real object, by the identity of that object. freezegun's fakes are replaced, too."""
     pairs: list[tuple[Any, Any]] = [
         (time.sleep, _sleep),
         (REAL_DATETIME, _Datetime),
@@ -256,7 +254,7 @@ _TIMES: dict[str, Callable[[World], Any]] = {
 
 
 def _scan(replacements: dict[int, Any]) -> list[tuple[dict[str, Any], str, Any]]:
-    """Every global of a loaded module that is one of the real things: its namespace, its name, and it."""
+    """Every global of a loaded module that is to be replaced, as namespace, name and value."""
     found = []
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in _OURS:
@@ -270,7 +268,7 @@ def _scan(replacements: dict[int, Any]) -> list[tuple[dict[str, Any], str, Any]]
 
 @contextmanager
 def patched() -> Iterator[None]:
-    """Simulated time, locks, threads and randomness for the threads of whichever world is active."""
+    """In the block, threads of the active world see simulated time, locks, threads and randomness."""
     replacements = _replacements()
     found = _scan(replacements)
     with ExitStack() as stack:

@@ -1,7 +1,7 @@
-"""Locks that were made before any world: a dispatcher's own at module level, above all.
+"""Locks created before any world, above all those that a dispatcher keeps at module level.
 
-A real lock would stop its thread where the baton can't see it. So, while bodies run, a simulated one stands in its
-place, over the real one: code that has kept the real one is excluded as before.
+A real lock would block its thread where the baton can't see it. So a simulated lock takes its place while bodies run.
+It wraps the real one, so that code which still holds a reference to the real lock is excluded as before.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _Place = tuple[Any, str, Any]
 def preexisting_locks(spared: Iterable[str]) -> Iterator[None]:
     """Simulate the locks in globals of modules, in their classes, and in objects that are such globals.
 
-    Not those of the standard library, of the packages in ``spared``, and of what is installed: many of those guard
-    what is done once in a process, and a switch there would make the first run differ from all others.
+    Locks of the standard library, of the packages in ``spared`` and of installed packages stay real: many guard work
+    that is done once per process, and a switch there would make the first run differ from all others.
     """
     places = list(_places(frozenset(spared)))
     made: dict[int, SimulatedLock] = {}
     for owner, name, lock in places:
-        if id(lock) not in made:  # several names for one lock stay that
+        if id(lock) not in made:  # several names of one lock get the same replacement
             made[id(lock)] = _KINDS[type(lock)](lock)
         _put(owner, name, made[id(lock)])
     try:
@@ -53,7 +53,7 @@ def _put(owner: Any, name: str, lock: Any) -> None:
     if isinstance(owner, type):
         setattr(owner, name, lock)
     else:
-        vars(owner)[name] = lock  # it may be frozen
+        vars(owner)[name] = lock  # a frozen dataclass would refuse `setattr`
 
 
 def _places(spared: frozenset[str]) -> Iterator[_Place]:

@@ -1,7 +1,7 @@
-"""The choices that produce a history, as one frozen value; :mod:`.chooser` obeys it.
+"""The choices that produce a history, as one frozen value; :mod:`pytest_claude_tokens.simulation.chooser` obeys it.
 
-In default order the first one that became ready goes on. A *deviation* chooses another for a while, and a schedule is
-a handful of deviations, so that the shortest failing schedule reads as a sentence: "w1 is frozen for 5 decisions".
+In default order the first that became ready goes on. A *deviation* prefers another for a while. A schedule is a handful
+of deviations, so that the shortest failing schedule reads as a sentence: "w1 is frozen for 5 decisions".
 
 Three kinds: ``deviations``; ``pct``, random priorities with a few change points (Burckhardt et al., A Randomized
 Scheduler with Probabilistic Guarantees of Finding Bugs, ASPLOS 2010); and ``walk``, a uniform choice each time. The
@@ -32,10 +32,10 @@ DeviationKind = Literal["freeze", "alone", "clock", "slow", "cancel", "kill"]
 ScheduleKind = Literal["deviations", "pct", "walk"]
 
 LENGTHS = (1, 2, 3, 5, 8, 13, 21, 34)
-"""For how many decisions a deviation may hold."""
+"""Numbers of decisions for which a deviation may hold."""
 
 DELAYS = (0.0, 0.05, 1.0, 4.0, 12.0, 25.0, 50.0)
-"""Seconds that a slow leg of a request may take; 50 is under the minute that a search may move time by."""
+"""Seconds of network delay that a slow leg of a request may take; less than ``MAX_SECONDS_EARLY`` of the scheduler."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -44,8 +44,8 @@ class Deviation:
 
     ``freeze``: from decision ``position`` on, for ``length`` decisions, ``target`` is not chosen while others can run
     or a timer can fire. ``alone``: only ``target`` is chosen while it can run. ``clock``: timers fire although
-    something could run. ``slow``: network leg number ``position`` takes ``DELAYS[length]``. ``cancel`` and ``kill``:
-    ``target`` is cancelled, or dies, at decision ``position``; a process by the signal of number ``length``.
+    something could run. ``slow``: network leg number ``position`` takes ``DELAYS[length]`` seconds. ``cancel`` and
+    ``kill``: ``target`` is cancelled or killed at decision ``position``; a process by signal number ``length``.
     """
 
     position: int
@@ -54,7 +54,7 @@ class Deviation:
     length: int
 
     def text(self) -> str:
-        """The deviation as a person would say it."""
+        """The deviation in words."""
         who = f"w{self.target}" if self.target >= 0 else "the body"
         if self.what == "freeze":
             return f"{who} is frozen for {_decisions(self.length)} from decision {self.position}"
@@ -75,20 +75,20 @@ def _decisions(number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PlannedFault:
-    """Request number ``position`` of those of kind ``target`` (``"token"`` or ``"call"``) meets ``fault``."""
+    """``fault`` strikes request number ``position`` among those of kind ``target`` (``"token"`` or ``"call"``)."""
 
     position: int
     target: RequestKind
     fault: Fault
 
     def text(self) -> str:
-        """The fault as a person would say it."""
+        """The fault in words."""
         return f"{'token request' if self.target == 'token' else 'call'} {self.position + 1} meets {self.fault}"
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What deviates from default order in one run. ``seed`` also feeds the jitter that the code under test draws."""
+    """How one run deviates from default order. ``seed`` also seeds the random numbers of the code under test."""
 
     kind: ScheduleKind = "deviations"
     deviations: tuple[Deviation, ...] = ()
@@ -96,7 +96,7 @@ class Schedule:
     planned_faults: tuple[PlannedFault, ...] = ()
 
     def text(self) -> str:
-        """One line."""
+        """The schedule in words, on one line."""
         parts = [deviation.text() for deviation in self.deviations] + [
             planned.text() for planned in self.planned_faults
         ]

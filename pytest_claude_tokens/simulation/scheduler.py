@@ -1,7 +1,7 @@
-"""Who goes on, and what time it is: the part of a world that starts no thread and stops none.
+"""The scheduler: the ready queue, the timers and the clock of a world. It starts and stops no thread.
 
-In default order this is ``asyncio``'s own: first come, first served, in rounds. At the start of a round timers that
-are due queue up at its end; time stands still while anything can run, and jumps to the next timer when nothing can (or
+Default order is ``asyncio``'s own: first come, first served, in rounds. Timers that are due at the start of a round
+join the end of the queue. Time stands still while anything can run, and jumps to the next timer when nothing can (or
 when the schedule says so).
 """
 
@@ -26,20 +26,20 @@ __all__ = ["EPOCH", "MAX_DECISIONS", "MAX_SECONDS", "Scheduler"]
 EPOCH = 1767225600.0
 """The simulated time at which each run begins: 2026-01-01 in UTC, as POSIX seconds."""
 MAX_SECONDS_EARLY = 60.0
-"""Simulated seconds by which early timers and slow network legs may move time in one run, together."""
+"""Simulated seconds by which early timers and slow network legs may move time in one run, in total."""
 MAX_DECISIONS = 100_000
-"""After so many a run that does not end is cut short."""
+"""Decisions after which a run that does not end is cut short."""
 MAX_SECONDS = 86_400.0
-"""After so many simulated seconds a run that does not end is cut short."""
+"""Simulated seconds after which a run that does not end is cut short."""
 _RESOLUTION_SECONDS = 1e-9
-"""By so much a timer may fire before its time, as in ``asyncio``."""
+"""Simulated seconds by which a timer may fire before its time, as in ``asyncio``."""
 _AT_LOOP, _WAITING = ThreadState.AT_LOOP, ThreadState.WAITING
 
 
 class Scheduler:
-    """The queue of those that can run (records, and handles of event loops), the timers, and the clock.
+    """The queue of what can run (thread records, and handles of event loops), the timers, and the clock.
 
-    ``on_death`` is called with what the schedule does to a worker now ("cancel" or "kill"), and with its number.
+    ``on_death`` is called when the schedule ends a worker, with "cancel" or "kill" and the worker's number.
     """
 
     def __init__(self, chooser: Chooser, on_death: Callable[[str, int], None] | None = None) -> None:
@@ -66,16 +66,16 @@ class Scheduler:
         return EPOCH + self.now
 
     def spend(self, seconds: float) -> float:
-        """As much of ``seconds`` as the search may still move time by; it is used up by that."""
+        """Deduct up to ``seconds`` from what the search may still move time by; returns how much was granted."""
         given = min(seconds, self.early)
         self.early -= given
         return given
 
     def next_timer(self, *, purge: bool = True) -> float | None:
-        """When the next timer is due. ``purge``: take those that were cancelled off the top of the heap.
+        """When the next timer is due. ``purge``: take cancelled timers off the top of the heap.
 
-        Where timers are due at the same time their order is that of the heap, and so depends on when that is done:
-        at the start of a round, as in ``asyncio``.
+        Timers that are due at the same time fire in heap order, which depends on when the heap was purged: only at the
+        start of a round, as in ``asyncio``.
         """
         loop_timers = self.loop_timers
         if purge:
@@ -92,7 +92,7 @@ class Scheduler:
         return min(when, timers[0][0]) if timers else when
 
     def fire(self, when: float) -> None:
-        """Move the clock to ``when``, and make ready what is due."""
+        """Move the clock to ``when``, and make the timers ready that are due."""
         self.now = max(self.now, when)
         due = self.now + _RESOLUTION_SECONDS
         loop_timers = self.loop_timers
@@ -104,17 +104,17 @@ class Scheduler:
         while timers and timers[0][0] <= due:
             _, number, record = heapq.heappop(timers)
             if record.timer == number and record.state is _WAITING:
-                record.wake()  # its timer stays set: that is how it learns that the time was up
+                record.wake()  # its timer stays set, which tells the thread that it timed out
                 self.ready.append(record)
 
     def set_timer(self, record: ThreadRecord, seconds: float) -> None:
-        """Wake ``record`` after ``seconds``, unless something else does before."""
+        """Wake ``record`` after ``seconds``, unless something else wakes it before."""
         self._timer_count += 1
         record.timer = self._timer_count
         heapq.heappush(self._timers, (self.now + max(0.0, seconds), record.timer, record))
 
     def wake(self, record: ThreadRecord) -> None:
-        """Make a blocked record ready, if it has not died."""
+        """Make a blocked record ready, unless its worker was killed."""
         if record.state is _WAITING:
             record.wake()
             record.timer = 0
@@ -125,7 +125,7 @@ class Scheduler:
     def decide(self) -> Any:
         """Take the next runnable from the ready queue: a record or a loop's handle; ``None``: nothing can run."""
         while True:
-            # In the middle of a handle the loop can't run another one: threads only, its own one too.
+            # In the middle of a handle the loop can't run another one: only threads, the loop's own included, can.
             threads_only = self.loop_record is not None and self.loop_record.state is not _AT_LOOP
             candidates = self._threads() if threads_only else self.ready
             if not candidates:
@@ -140,7 +140,7 @@ class Scheduler:
         return [item for item in self.ready if isinstance(item, ThreadRecord)]
 
     def _jump(self, threads_only: bool) -> bool:
-        """Nothing can run: move time to the next timer; ``False`` where there is none."""
+        """Move time to the next timer, as nothing can run; ``False`` where there is none."""
         when = self.next_timer()
         if when is None:
             return False
@@ -151,7 +151,7 @@ class Scheduler:
         return True
 
     def _next_of(self, candidates: Sequence[Any], threads_only: bool) -> Any:
-        """Choose and take one of them; ``None``: all has changed, as time has moved or the run is cut short."""
+        """Choose and take one; ``None``: time has moved or the run was cut short, so ``candidates`` are outdated."""
         when = None
         if not threads_only and (self._timers or self.loop_timers or self._round <= 0):
             when = self._next_round()
@@ -161,7 +161,7 @@ class Scheduler:
             self._check_limits()
             return None
         if len(candidates) == 1 and when is None:
-            index = 0  # that is no decision
+            index = 0  # a single candidate is no decision
         else:
             timer = when is not None and when - self.now <= self.early
             index = self.chooser.next(candidates, timer, self.worker_of)
@@ -178,7 +178,7 @@ class Scheduler:
         return item
 
     def _next_round(self) -> float | None:
-        """At the start of a round let the timers fire that are due. Returns when the next one is."""
+        """At the start of a round, fire the timers that are due. Returns when the next one is due."""
         starts = self._round <= 0
         when = self.next_timer(purge=starts) if self.loop_timers or self._timers else None
         if starts:
@@ -189,13 +189,13 @@ class Scheduler:
         return when
 
     def drain(self) -> None:
-        """The body is over: from now on default order, and a run that takes too long is cut short without a word."""
+        """The body has ended: use default order from now on, and end a run that takes too long without an error."""
         self._ending = True
         self.steps = 0
         self.chooser.end()
 
     def worker_of(self, item: Any) -> int:
-        """Which worker a runnable belongs to; a negative number for none: the task's own where it is one."""
+        """The number of the worker that a runnable belongs to; a negative number for none."""
         if isinstance(item, ThreadRecord):
             return item.worker
         name = context_of(item).get(WORKER)
@@ -204,7 +204,7 @@ class Scheduler:
         return -1 - getattr(getattr(callback_of(item), "__self__", None), "number", 0)
 
     def _strike(self) -> bool:
-        """Cancel or kill the next worker, if its hour has come; ``False`` if not."""
+        """Cancel or kill the next worker if the schedule does so at this decision; ``False`` if not."""
         deaths = self.chooser.deaths
         if deaths[0].position > self.chooser.decision:
             return False

@@ -1,4 +1,4 @@
-"""Tasks and futures whose order does not depend on the process, and how the coroutine of one is closed."""
+"""Tasks and futures that hash by number, so that their order is the same in every process; and how one is closed."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["MAX_CLOSES", "SimulatedFuture", "SimulatedTask", "close_task", "has_ended", "worker_of"]
 
 MAX_CLOSES = 100
-"""How often a coroutine is closed that awaits in its ``finally`` blocks, before it is left alone."""
+"""How often to close a coroutine that awaits in its ``finally`` blocks, before giving up on it."""
 
 
 class SimulatedTask(asyncio.Task[Any]):
-    """A task whose hash is its number: sets of tasks have the same order in every run."""
+    """A task whose hash is its number, so that sets of tasks have the same order in every run."""
 
     def __init__(self, coro: Coroutine[Any, Any, Any], *, number: int, **options: Any) -> None:
         self.number = number
@@ -43,27 +43,27 @@ class SimulatedFuture(asyncio.Future[Any]):
 
 
 def worker_of(task: asyncio.Task[Any]) -> int:
-    """The number of the worker that a task belongs to; -1 for none, and for one of a user's own factory."""
+    """The number of the worker that a task belongs to; -1 for none, and for a task made by a user's own factory."""
     worker: int = getattr(task, "worker", -1)
     return worker
 
 
 def has_ended(task: Any) -> bool:
-    """Whether a task is over, and not just because its world is."""
+    """Whether a task has ended by itself, and not because its world did."""
     return task.done() and (task.cancelled() or not isinstance(exception_of(task), Stopped))
 
 
 def close_task(task: Any) -> None:
     """Close the coroutine of a task that its world, or the schedule, has ended, and keep ``asyncio`` from logging it.
 
-    The user's code did not abandon the task, so neither "Task was destroyed but it is pending" nor what its ``finally``
-    blocks raise says anything about it.
+    The user's code did not abandon the task, so "Task was destroyed but it is pending" and the errors of its
+    ``finally`` blocks would be false alarms.
     """
     ignore_destruction(task)
     coroutine = task.get_coro()
     for _ in range(MAX_CLOSES):
-        with suppress(BaseException):  # one that awaits in a ``finally`` block refuses
+        with suppress(BaseException):  # a coroutine that awaits in a ``finally`` block raises RuntimeError
             coroutine.close()
             return
-    # Python would close it once more when it is deleted, at exit at the latest, where it might spin for ever.
+    # Leaked on purpose: Python would close it again when it is deleted, at the latest at exit, and might loop for ever.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(coroutine))

@@ -1,7 +1,7 @@
-"""A loop for a thread that runs one of its own, as dispatchers made of threads do (``asyncio.run`` in each).
+"""An event loop for a thread that runs its own, as threaded dispatchers do (``asyncio.run`` in each thread).
 
-It is ``asyncio``'s, but for its selector: where a real one would wait for the operating system, this one gives the
-baton away, and comes back for its next timer or for a call from another thread.
+It is ``asyncio``'s loop with another selector: where a real selector would wait for the operating system, this one
+hands the baton on, and gets it back for the loop's next timer or for a call from another thread.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class ThreadLoop(NumberedLoop):
         self._idle: ThreadRecord | None = None
 
     def select(self, timeout: float | None) -> list[Any]:
-        """What the base class asks of its selector: wait so many seconds, or until something happens."""
+        """Called by the base class as its selector: wait ``timeout`` simulated seconds, or until :meth:`wake_up`."""
         record = self.world.me()
-        if record is None:  # its world has ended while it was blocked outside
+        if record is None:  # the world ended while the thread was blocked outside
             raise Stopped
         if timeout is not None and timeout <= 0:
             self.world.pause(record, rotate=True)
@@ -43,11 +43,11 @@ class ThreadLoop(NumberedLoop):
         return []
 
     def close(self) -> None:
-        """As usual; tasks that are left, as the world has ended, are closed and not logged."""
+        """As usual; tasks that remain because the world has ended are closed and not logged."""
         super().close()
         self.close_pending_tasks()
 
     def wake_up(self) -> None:
-        """Another thread has something to do for it."""
+        """Called when another thread has scheduled a callback on this loop."""
         if self._idle is not None:
             self.world.wake(self._idle)

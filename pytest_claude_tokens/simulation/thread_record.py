@@ -1,12 +1,13 @@
-"""The life of a thread under the baton, as one table, and what is raised in such a thread by the machinery.
+"""The life of a thread under the baton, as one table, and the exceptions that the simulation raises in it.
 
 Two rules, as in :mod:`fake_server.core.states`:
 
 1. The table is the specification: ``(state, event) -> state``. A pair that is not in it never happens.
-2. Who may fire which event, and why the order matters, is explained at the top of :mod:`.baton`.
+2. Which thread may fire which event, and why the order matters, is explained at the top of
+   :mod:`pytest_claude_tokens.simulation.baton`.
 
-An event is a method of :class:`ThreadRecord`, and no more than an assignment, as each switch point of each thread of
-each run fires two of them. The tests of the simulation hold every event that they fire against the table.
+An event is a method of :class:`ThreadRecord` that only assigns the state and does not consult the table: each switch
+point of each thread of each run fires two. The simulation's tests check every event that they fire against the table.
 """
 
 from __future__ import annotations
@@ -36,15 +37,17 @@ __all__ = [
 
 
 class Stopped(BaseException):
-    """Raised at the switch points of threads that outlive their world, so that they end."""
+    """Raised at the switch points of a thread that outlives its world, so that it ends."""
 
 
 class WouldWait(RuntimeError):
-    """Raised where a callable that is asked for a store's content would have to wait: it can't be asked now."""
+    """Raised where a callable that is asked for a store's content would have to wait: the store can't be read now."""
 
 
 class Stuck(BaseException):
-    """Raised in the root: nobody can ever run again. A body that catches every ``Exception`` does not hide it."""
+    """Raised in the root when nothing can ever run again. A ``BaseException``, so that ``except Exception`` in a body
+    does not hide it.
+    """
 
 
 class ThreadState(Enum):
@@ -55,8 +58,8 @@ class ThreadState(Enum):
     RUNNING = "running"  # it has the baton
     WAITING = "waiting"  # until something wakes it, or its time is up
     AT_LOOP = "at_loop"  # the event loop's thread, between two handles: its handles are in the queue, not it
-    OUTSIDE = "outside"  # blocked somewhere that the simulation does not see
-    KILLED = "killed"  # its worker has died: it gets the baton once more, to end
+    OUTSIDE = "outside"  # blocked in a call that the simulation does not control
+    KILLED = "killed"  # its worker was killed: it gets the baton once more, to end
     LOST = "lost"  # killed while it was outside
     DONE = "done"
 
@@ -65,12 +68,12 @@ class ThreadEvent(Enum):
     """What can happen to a thread; the value is the name of the method."""
 
     QUEUE = "queue"  # it can run: it has started, yields, or comes back from outside while another has the baton
-    RUN = "run"  # it is given the baton, or takes the one that nobody holds
+    RUN = "run"  # it is given the baton, or takes it when no thread holds it
     WAIT = "wait"  # it blocks, in simulated time
-    WAKE = "wake"  # what it waits for has come, or its time is up
-    IDLE = "idle"  # the loop's thread has nothing to run but what is chosen
-    LOSE = "lose"  # the watchdog sees that it sleeps, or it does not end when it should
-    COME_BACK = "come_back"  # one that was killed while it ran, or outside, reaches a switch point
+    WAKE = "wake"  # the event that it waits for has come, or its time is up
+    IDLE = "idle"  # the loop's thread waits for the handle that the scheduler chooses
+    LOSE = "lose"  # the watchdog finds it asleep outside, or it does not end when it should
+    COME_BACK = "come_back"  # killed while it ran or was outside, it reaches a switch point
     KILL = "kill"
     END = "end"
 
@@ -109,13 +112,13 @@ TABLE: dict[tuple[ThreadState, ThreadEvent], ThreadState] = {
 class ThreadRecord:
     """A real thread that runs under the baton.
 
-    ``why``: what it waits for, for people. ``leave``: takes it out of the queue that it waits in. ``timer``: the number
-    of its timer while it waits with a time-out. A wake sets it to 0, so that one which is still set at the end of the
-    wait says that the time was up.
+    ``why``: what it waits for, in words. ``leave``: takes it out of the queue in which it waits. ``timer``: the number
+    of its timer while it waits with a time-out. A wake sets it to 0, so a timer that is still set at the end of the
+    wait means that the time was up.
 
-    ``inside``: it is in the machinery, where the watchdog must not touch it. That is no state, as it may be so in any
-    of them; and it is a flag of its own since two threads write here at once: the thread says ``inside``, the watchdog
-    names its suspect, and each looks at the other's word before it touches ``state``.
+    ``inside``: it is at a switch point, where the watchdog must not touch it. This is a flag and not a state, as it can
+    be set in any state, and as two threads write at once: the thread sets ``inside``, the watchdog sets its suspect,
+    and each reads the other's flag before it touches ``state``.
     """
 
     __slots__ = (
@@ -139,7 +142,7 @@ class ThreadRecord:
         self.worker: int = number
         self.index: int = index
         self.run_lock: _thread.LockType = allocate_lock()
-        """Held while the thread must not run: who gives it the baton releases it."""
+        """Held while the thread must not run; the thread that hands it the baton releases it."""
         self.run_lock.acquire()
         self.state: ThreadState = ThreadState.NEW
         self.ident: int = 0
@@ -152,18 +155,18 @@ class ThreadRecord:
         self.why: Callable[[], str] | str = ""
 
     def bind(self) -> None:
-        """The calling thread is this record's."""
+        """Make this the record of the calling thread."""
         self.ident = get_ident()
         self.native = get_native_id()
 
-    # The events. An alias for a member of an enum is read in half the time of the member.
+    # The events. They use aliases, as reading an alias takes half the time of reading the enum's member.
 
     def queue(self) -> None:
         """It can run."""
         self.state = _READY
 
     def run(self) -> None:
-        """It gets the baton; one that was killed does so only to end."""
+        """It gets the baton; a killed thread gets it only to end."""
         if self.state is not _KILLED:
             self.state = _RUNNING
 
@@ -176,35 +179,35 @@ class ThreadRecord:
         self.state = _READY
 
     def idle(self) -> None:
-        """It is the loop's thread, and runs what is chosen."""
+        """It is the loop's thread, and waits for the handle that is chosen next."""
         self.state = _AT_LOOP
 
     def lose(self) -> None:
-        """It is blocked where the simulation does not see."""
+        """It is blocked outside the simulation."""
         self.state = ThreadState.LOST if self.state is _KILLED else _OUTSIDE
 
     def come_back(self) -> None:
-        """Its worker has died meanwhile, and it is at a switch point: it runs on only to end."""
+        """It was killed meanwhile, and is now at a switch point: it goes on only to end."""
         self.state = _KILLED
 
     def kill(self) -> None:
-        """Its worker has died."""
+        """Its worker was killed."""
         self.state = ThreadState.LOST if self.state is _OUTSIDE else _KILLED
 
     def end(self) -> None:
-        """It runs no more."""
+        """It has ended."""
         self.state = ThreadState.DONE
 
-    # What is asked of the state.
+    # Questions about the state.
 
     @property
     def outside(self) -> bool:
-        """Whether it is blocked where the simulation does not see."""
+        """Whether it is blocked outside the simulation."""
         return self.state is _OUTSIDE or self.state is ThreadState.LOST
 
     @property
     def killed(self) -> bool:
-        """Whether its worker has died before its end."""
+        """Whether its worker was killed before the thread ended."""
         return self.state is _KILLED or self.state is ThreadState.LOST
 
     @property

@@ -1,4 +1,4 @@
-"""Threads of a world: how one is started, and joined, under the baton. Both are switch points."""
+"""Starts and joins threads of a world under the baton. Both are switch points."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["bind_thread", "join_thread", "start_thread"]
 
 _COUNTED = re.compile(r"(Thread|ThreadPoolExecutor)-\d+")
-"""Names with a number that the process counts: it would differ from run to run."""
+"""Default names of threads: their number counts up through the whole process, so it would differ from run to run."""
 
 
 @contextmanager
 def _undisturbed(world: World) -> Iterator[None]:
-    """What the calling thread waits for inside is the machinery's business, and may take long on a busy machine."""
+    """In the block the watchdog ignores the calling thread, which may wait long for a real thread to start or end."""
     me = world.me()
     if me is None or me.inside:
         yield
@@ -40,7 +40,7 @@ def _undisturbed(world: World) -> Iterator[None]:
 
 
 def bind_thread(world: World, thread: Thread, name: str, worker: str | None) -> ThreadRecord:
-    """Start ``thread`` as one of ``world``'s, working for ``worker``: ready, but it runs only when it is chosen."""
+    """Start ``thread`` in ``world`` for ``worker``. It is ready at once, but runs only when it is chosen."""
     record = world.register(name, worker_number(worker))
     run = thread.run
 
@@ -52,7 +52,7 @@ def bind_thread(world: World, thread: Thread, name: str, worker: str | None) -> 
         except Stopped:
             pass
         except BaseException:
-            if not world.stopping:  # else it fails since it can't wait any more, which is no error of the test's
+            if not world.stopping:  # else the end of the world made it fail, and not the test's code
                 raise
         finally:
             world.finish(record)
@@ -61,8 +61,8 @@ def bind_thread(world: World, thread: Thread, name: str, worker: str | None) -> 
     thread._claude_tokens = record  # type: ignore[attr-defined]
     record.queue()
     world.ready.append(record)
-    # The start-up handshake is the interpreter's business, and happens before the thread has the baton. To the
-    # interpreter it is a daemon: the end of the process must not wait for one that is stuck.
+    # The interpreter's start-up handshake takes place before the thread has the baton. The interpreter sees a daemon:
+    # at exit, it must not wait for a thread that is stuck.
     with native(), _undisturbed(world), started_as_daemon(thread):
         REAL_START(thread)
     return record

@@ -1,4 +1,4 @@
-"""How a transport waits in a world: in simulated time, and as the schedule wants."""
+"""How a transport waits in a world: in simulated time, for as long as the schedule says."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["SimulatedWaiter"]
 
 
 class SimulatedWaiter:
-    """Waits of one run. Network legs are numbered as they come; some of them are slow, as the schedule says."""
+    """Waits in one run. Network legs are numbered as they come; the schedule makes some of them slow."""
 
     def __init__(self, world: World, schedule: Schedule) -> None:
         self._world = world
@@ -41,7 +41,7 @@ class SimulatedWaiter:
         """For a synchronous client in a thread of the world."""
         world = self._world
         record = world.me()
-        if record is None:  # its world has ended while it was blocked outside
+        if record is None:  # the world ended while the thread was blocked outside
             raise Stopped
         if wait.signal is None:
             world.sleep(record, self.seconds(wait))
@@ -64,7 +64,7 @@ class SimulatedWaiter:
             def wake() -> None:
                 if not future.done():
                     future.set_result(None)
-                    wake_up(loop)  # it may be another thread's, and idle
+                    wake_up(loop)  # the loop may belong to another thread, and be idle
 
             wait.signal.subscribe(wake)
             timer = None if wait.seconds is None else loop.call_later(wait.seconds, wake)

@@ -1,7 +1,8 @@
-"""A world: everything that can run in one run of a body, its time, and who lives in it.
+"""A world: everything that can run in one run of a body, and its time.
 
-:mod:`.scheduler` says who goes on, :mod:`.baton` sees to it that only that one does. Here is what belongs to the run
-besides: its event loops, its randomness, its doubles of things from before it.
+:mod:`pytest_claude_tokens.simulation.scheduler` chooses what runs next, and
+:mod:`pytest_claude_tokens.simulation.baton` keeps all other threads from running. This module adds the rest of a run:
+its event loops, its random numbers, and its doubles of thread pools that existed before it.
 """
 
 from __future__ import annotations
@@ -37,17 +38,17 @@ class Guest(Protocol):
         """Whether there are tasks that have not ended, or that the end of the world has ended."""
 
     def drop(self, worker: int) -> None:
-        """The tasks of ``worker`` never run again."""
+        """Take the tasks of ``worker`` out of all queues: they never run again."""
 
     def close_pending_tasks(self) -> None:
-        """The world has ended: close the coroutines of tasks that have not."""
+        """Close the coroutines of tasks that have not ended, when the world has."""
 
     def disconnect(self) -> None:
-        """No connection is made any more."""
+        """Let go of the network: no more connections are made."""
 
 
 class World(Baton):
-    """One world. ``new_loop`` makes an event loop in it, for a thread that runs one of its own."""
+    """One world. ``new_loop`` makes an event loop in it, for a thread that runs its own."""
 
     def __init__(
         self,
@@ -65,22 +66,22 @@ class World(Baton):
         self._new_loop = new_loop
         self.loops: list[Guest] = []
         self.doubles: dict[int, tuple[Any, Any]] = {}
-        """By the identity of an executor from before the world: it, and what does its jobs in the world."""
+        """For each executor from before the world, by identity: it, and the double that runs its jobs here."""
 
     @cached_property
     def entropy(self) -> Random:
-        """What stands for the machine's own randomness."""
+        """The seeded generator in place of the machine's own randomness."""
         return Random(self._seed)
 
     def new_loop(self) -> AbstractEventLoop:
-        """An event loop for the calling thread. Raises ``RuntimeError`` where none was provided for."""
+        """An event loop for the calling thread. Raises ``RuntimeError`` in a world without ``new_loop``."""
         if self._new_loop is None:
             raise RuntimeError("this world makes no event loops")
         return self._new_loop(self)
 
     def drop(self, dead: int) -> None:
-        """Worker number ``dead`` never runs again: what of it is ready leaves the queue."""
-        with self.mutex:  # one that comes back from outside meanwhile must not queue up
+        """Worker number ``dead`` never runs again: take its threads and handles out of the ready queue."""
+        with self.mutex:  # a thread that comes back from outside meanwhile must not queue up
             self.dead.add(dead)
             for item in [item for item in self.ready if self.worker_of(item) == dead]:
                 self.ready.remove(item)
@@ -93,18 +94,21 @@ class World(Baton):
                         record.leave(record)
 
     def stop(self) -> list[ThreadRecord]:
-        """End what is left: threads, then tasks. Returns the threads that could not be ended."""
+        """End the remaining threads, then the remaining tasks. Returns the threads that could not be ended."""
         left = super().stop()
         if self.dead or any(loop.unfinished for loop in self.loops):
-            with warnings.catch_warnings():  # workers that were killed have closed nothing, which is no fault of theirs
+            with warnings.catch_warnings():  # killed workers could not close their resources
                 warnings.simplefilter("ignore")
                 for loop in self.loops:
                     self.ask(loop.close_pending_tasks)
-                gc.collect(0)  # the youngest generation: what was made in this run, and has no owner any more
+                gc.collect(0)  # the youngest generation: unreachable objects made in this run
         return left
 
     def release(self) -> None:
-        """From now on only the time is asked for: take all else apart, so that it is freed without the collector."""
+        """Break the references between the world's parts, so that they are freed without the collector.
+
+        Only the time can be read afterwards: the service still needs it.
+        """
         for loop in self.loops:
             loop.disconnect()
         self.loops.clear()

@@ -32,9 +32,10 @@ class Journal:
         self._ops = 0
         self._aliases: dict[str, str] = {}
         self.observers: list[Callable[[Event], None]] = []
+        # The header is made of checked values (a policy, names of invariants), once for each run of a search: not cleaned.
         clock_facts = {"kind": clock.kind, "start": round(self._start, 6)}
         self.header: Event = Event(
-            seq=0, t=0.0, actor=SERVICE, type="header", f="header", data={"clock": clock_facts, **clean(header)}
+            seq=0, t=0.0, actor=SERVICE, type="header", f="header", data={"clock": clock_facts, **header}
         )
         self.events: list[Event] = []
         if sink is not None:

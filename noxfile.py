@@ -218,7 +218,7 @@ def readme(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """Run the suite with each requirement at its declared floor, on the oldest Python."""
     have(session, OLDEST)
-    floors = Path(session.create_tmp(), "floors.txt")
+    floors = session.cache_dir / "floors.txt"  # not in `create_tmp()`, which would be the tests' TMPDIR from then on
     floors.write_text(helper(session, "floors.py"), encoding="utf-8")
     constrained = ("--constraint", str(floors))
     session.install("hatchling", *constrained)  # the build has a floor, too
@@ -266,5 +266,5 @@ for _version in PROMISED:
 def lint(session: nox.Session) -> None:
     """Run the linters: style, types, layers, the length of files."""
     session.install("-e", ".[all,test,dev]")
-    caches = Path(session.create_tmp())
+    caches = session.cache_dir
     run_all(session, *LINTERS, env={"RUFF_CACHE_DIR": str(caches / "ruff"), "MYPY_CACHE_DIR": str(caches / "mypy")})

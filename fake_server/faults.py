@@ -64,21 +64,21 @@ class Fault:
     def status(cls, code: int, retry_after: float | None = None) -> Fault:
         """Answer with HTTP ``code``, uncommitted, with ``Retry-After`` in seconds where given."""
         if not 400 <= code <= 599:
-            raise ValueError(f"Fault.status({code}): an error status is 400 to 599")
+            raise ValueError(f"Fault.status({code}): must be an error status, 400 to 599")
         return cls(kind="status", code=code, seconds=retry_after)
 
     @classmethod
     def delay(cls, seconds: float, after_commit: bool = False) -> Fault:
         """Take ``seconds`` longer, before the commit or after it."""
         if not seconds >= 0:
-            raise ValueError(f"Fault.delay({seconds}): seconds, 0 or more")
+            raise ValueError(f"Fault.delay({seconds}): must be seconds, 0 or more")
         return cls(kind="delay", seconds=seconds, after_commit=after_commit)
 
     @classmethod
     def quota(cls, window: Window = "five_hour") -> Fault:
         """429 with the usage headers of a used-up ``window``."""
         if window not in ("five_hour", "seven_day"):
-            raise ValueError(f"Fault.quota({shown(window)}): five_hour or seven_day")
+            raise ValueError(f"Fault.quota({shown(window)}): must be five_hour or seven_day")
         return cls(kind="quota", code=429, window=window)
 
     @classmethod

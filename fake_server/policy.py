@@ -187,13 +187,13 @@ def _is_a(kind: type, value: object) -> bool:
 
 def _name(value: Any) -> Any:
     if not (isinstance(value, str) and value and is_name(value)):
-        raise _Refused("a name")
+        raise _Refused("must be a name")
     return value
 
 
 def _truth(value: Any) -> Any:
     if not isinstance(value, bool):
-        raise _Refused("True or False")
+        raise _Refused("must be True or False")
     return value
 
 
@@ -202,7 +202,7 @@ def _scopes(value: Any) -> Any:
         return None
     scopes = frozenset(value) if isinstance(value, Iterable) else {value}
     if isinstance(value, str) or not all(isinstance(scope, str) and is_name(scope) for scope in scopes):
-        raise _Refused("a set such as {'user:inference'}, or None for any")
+        raise _Refused("must be a set such as {'user:inference'}, or None for any")
     return scopes
 
 
@@ -218,7 +218,7 @@ def _one_of(*allowed: str) -> Callable[[Any], Any]:
 def _count_from(least: int) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
         if value is not None and not (_is_a(Integral, value) and value >= least):
-            raise _Refused(f"a whole number, {least} or more, or None for no limit")
+            raise _Refused(f"must be a whole number, {least} or more, or None for no limit")
         return value
 
     return check
@@ -226,13 +226,13 @@ def _count_from(least: int) -> Callable[[Any], Any]:
 
 def _seconds(value: Any, instead: str = "") -> Any:
     if not (_is_a(Real, value) and 0 <= value < math.inf):
-        raise _Refused(f"seconds, 0 or more, and not infinite{instead}")
+        raise _Refused(f"must be seconds, 0 or more, and not infinite{instead}")
     return value
 
 
 def _seconds_or_infinite(value: Any) -> Any:
     if not (_is_a(Real, value) and value >= 0):
-        raise _Refused("seconds, 0 or more")
+        raise _Refused("must be seconds, 0 or more")
     return value
 
 

@@ -35,7 +35,7 @@ class FaultPlan:
         if target not in ("token", "call"):
             raise ValueError(f'a fault strikes a "token" or a "call" request, not {shown(target)}')
         if count < 1:
-            raise ValueError(f"count={count}: at least 1")
+            raise ValueError(f"count={count}: must be at least 1")
         self._planned.append(_Planned(target, fault, count, account, skip))
 
     def take(self, target: str, account: str | None) -> Fault | None:

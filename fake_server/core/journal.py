@@ -37,8 +37,9 @@ class Journal:
             seq=0, t=0.0, actor=SERVICE, type="header", f="header", data={"clock": clock_facts, **clean(header)}
         )
         self.events: list[Event] = []
-        # In the file only: a reader that finds no note `end` knows that the writer was killed, or still writes.
-        self._write(replace(self.header, data={**self.header.data, "ends": True}))
+        if sink is not None:
+            # In the file only: a reader that finds no note `end` knows that its writer was killed, or still writes.
+            self._write(replace(self.header, data={**self.header.data, "ends": True}))
 
     def time(self, posix: float) -> float:
         """Convert POSIX seconds of the service's clock to the journal's: seconds since the journal was opened."""

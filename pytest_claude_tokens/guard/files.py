@@ -10,7 +10,6 @@ from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from fake_server.secrecy import redact
 from pytest_claude_tokens.guard.hosts import RealServiceRefused
 
 if TYPE_CHECKING:
@@ -29,6 +28,8 @@ def check_path(path: object) -> None:
     protected, exempt = _guarded_places(os.environ.get("TMPDIR", ""), sys.prefix, tuple(sys.path))
     for place in _spellings(path):
         if _below(place, protected) and not _below(place, exempt):
+            from fake_server.secrecy import redact  # late: the guard is loaded without the service
+
             raise RealServiceRefused(
                 f"refused to touch {redact(place)}: the user's real Claude login is not for tests; give the code under "
                 "test tokens.config_dir(account), or run it inside tokens.environ()"

@@ -264,7 +264,7 @@ class ClaudeTokens:
         """
         login = self._accounts.of_login(account)
         if not name or name.startswith(".") or os.path.basename(name) != name or not is_name(name):
-            raise ValueError(f"config_dir(name={shown(name)}): the name of a folder, such as shared")
+            raise ValueError(f"config_dir(name={shown(name)}): must be the name of a folder, such as shared")
         with self.server.lock, audit.muted():
             folder = self.tmp_path / "config" / login.name / name
             if not folder.exists():

@@ -113,7 +113,7 @@ class Stores:
     def watch(self, source: Source, account: str, name: str | None = None) -> Store:
         """Watch another store, and read it for the first time."""
         if not callable(source) and not is_path(os.fspath(source)):
-            raise ValueError(f"watch_store({shown(source)}): a path, or a callable that returns what is stored")
+            raise ValueError(f"watch_store({shown(source)}): must be a path, or a callable that returns what is stored")
         name = redact(name or _name_of(source))
         taken = {store.name for store in self._stores}
         names = (name, f"{account}/{name}", *(f"{account}/{name}-{n}" for n in range(2, len(taken) + 3)))

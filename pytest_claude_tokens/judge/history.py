@@ -229,7 +229,7 @@ def _read_event(path: str | os.PathLike[str], number: int, line: bytes, *, first
             return None
         raise ValueError(_unreadable(path, number, "is not JSON", begun=not first)) from None
     except ValueError as error:
-        raise ValueError(_unreadable(path, number, f"is no event: {error}", begun=not first)) from None
+        raise ValueError(_unreadable(path, number, f"is not an event: {error}", begun=not first)) from None
     if first and event.type != "header":
         raise ValueError(_unreadable(path, number, "is not the header", begun=False))
     return event

@@ -23,19 +23,19 @@ def discreet_usage(function: Callable[P, R]) -> Callable[P, R]:
     ``pytest --showlocals`` would print their locals, among them the values of a marker or an option.
     """
 
-    @functools.cache
-    def discreet() -> Callable[P, R]:
-        from fake_server import secrecy
-
-        return secrecy.discreet(function, always=(pytest.UsageError,))
-
     @functools.wraps(function)
     def entry(*args: P.args, **kwargs: P.kwargs) -> R:
         __tracebackhide__ = True
         try:
-            return discreet()(*args, **kwargs)
-        finally:
-            del args, kwargs  # this frame stays in the traceback, so its locals must not show them either
+            return function(*args, **kwargs)
+        except Exception as error:
+            from fake_server.secrecy import cleaned
+
+            refused = cleaned(error, [*args, kwargs], (pytest.UsageError,))
+            if refused is None:
+                raise
+        del args, kwargs
+        raise refused from None
 
     return entry
 

@@ -84,7 +84,7 @@ class ProcessWorkers:
         if not isinstance(value, list | tuple):
             return [value] * self._size
         if len(value) != self._size:
-            raise TypeError(f"a list with one value for each of the {self._size} workers is wanted, not {len(value)}")
+            raise TypeError(f"must be a list with one value for each of the {self._size} workers, not {len(value)}")
         return list(value)
 
     def _wait_for_all(self) -> None:

@@ -47,7 +47,7 @@ class Workers:
         if len(functions) not in (1, self.size):
             raise TypeError(f"workers() takes one function, or one for each of the {self.size} workers")
         if per_worker < 1:
-            raise ValueError("per_worker is 1 or more")
+            raise ValueError("per_worker must be 1 or more")
         jobs = list(functions) * (self.size if len(functions) == 1 else 1)
         return self._run_tasks(jobs, per_worker) if self._loop else self._run_threads(jobs, per_worker)
 

@@ -80,14 +80,14 @@ def checked(options: Options) -> Options:
     """The options, validated and normalized. Raises ``TypeError`` or ``ValueError`` for values that fit no body."""
     workers, exhaustive = options.workers, options.exhaustive
     if type(workers) is not int or workers < 1:
-        raise ValueError(f"explore(workers={shown(workers)}): a number of workers, 1 or more")
+        raise ValueError(f"explore(workers={shown(workers)}): must be a number of workers, 1 or more")
     if exhaustive is not None:
         if options.processes or options.strategies or options.faults is not None or options.kills or options.cancel:
             raise TypeError(
                 "explore(exhaustive=…) is systematic: it takes no strategies, faults, cancel, kills or processes"
             )
         if type(exhaustive) is not int or exhaustive < 0:
-            raise ValueError(f"explore(exhaustive={shown(exhaustive)}): a number of deviations, 0 or more")
+            raise ValueError(f"explore(exhaustive={shown(exhaustive)}): must be a number of deviations, 0 or more")
     for name, strategy in options.strategies.items():
         if not isinstance(strategy, SearchStrategy):
             raise TypeError(

@@ -143,7 +143,7 @@ def test_no_marker_repeats_it(pytester: pytest.Pytester, keyword: str) -> None:
         "from pytest_claude_tokens.plugin import options\noptions.check_markers = lambda items: None\n"
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pytest_claude_tokens.plugin.options.check_markers", lambda items: None)
+        patch.setattr("pytest_claude_tokens.plugin.marker.check_markers", lambda items: None)
         late = pytester.runpytest("--tb=long", "--showlocals", "--full-trace", "--junitxml=junit.xml")
     late.assert_outcomes(errors=1)
     junit = (pytester.path / "junit.xml").read_text()

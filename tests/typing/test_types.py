@@ -40,10 +40,11 @@ def test_types_are_those_that_are_asserted(pyright, tmp_path):
     """``assert_type`` holds, what is marked as wrong is wrong, and no mark is idle."""
     config = tmp_path / "pyrightconfig.json"
     text = json.dumps({"enableTypeIgnoreComments": False, "reportUnnecessaryTypeIgnoreComment": True})
-    (tmp_path / "explored.py").write_text((ROOT / "tests/typing/explored.py").read_text())
+    for name in ("explored.py", "history.py"):
+        (tmp_path / name).write_text((ROOT / "tests/typing" / name).read_text())
     config.write_text(text)
     said = pyright("--pythonpath", sys.executable, "-p", str(config), cwd=tmp_path)
-    assert said["summary"]["filesAnalyzed"] == 1
+    assert said["summary"]["filesAnalyzed"] == 2
     assert [(one["range"]["start"]["line"] + 1, one["message"]) for one in said["generalDiagnostics"]] == []
 
 

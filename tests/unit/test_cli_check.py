@@ -175,9 +175,9 @@ def test_a_file_that_may_not_be_read_is_told_in_one_sentence(capsys, tmp_path, m
         (b"", "is empty"),
         (b"hello\n", "line 1 is not JSON"),
         (b"\xff\xfe\x00\n", "line 1 is not JSON"),
-        (b"[1]\n", "line 1 is no event"),
-        (b'{"v":2}\n', "line 1 is no event"),
-        (b"[" * 100_000, "line 1 is no event"),
+        (b"[1]\n", "line 1 is not an event"),
+        (b'{"v":2}\n', "line 1 is not an event"),
+        (b"[" * 100_000, "line 1 is not an event"),
         (b'{"v":1,"seq":1,"t":0,"actor":"w0","type":"note","f":"x"}\n', "line 1 is not the header"),
     ],
 )

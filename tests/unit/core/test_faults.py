@@ -229,8 +229,8 @@ def test_a_malformed_token_request_meets_a_fault_too() -> None:
 @pytest.mark.parametrize(
     ("attempt", "message"),
     [
-        (lambda: Fault.status(200), "an error status is 400 to 599"),
-        (lambda: Fault.status(600), "an error status is 400 to 599"),
+        (lambda: Fault.status(200), "must be an error status, 400 to 599"),
+        (lambda: Fault.status(600), "must be an error status, 400 to 599"),
         (lambda: Fault.delay(-1), "seconds, 0 or more"),
         (lambda: Fault.quota(WRONG), "five_hour or seven_day"),
         (lambda: FaultPlan().add(WRONG, Fault.RESET), 'a "token" or a "call" request'),

@@ -117,10 +117,10 @@ def test_a_value_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"serialize": "4"}, "Policy(serialize='4'): seconds, 0 or more, and not infinite, or None to wait for *"),
-        ({"queue_limit": None}, "Policy(queue_limit=None): seconds, 0 or more, and not infinite"),
-        ({"latency": "x"}, "Policy(latency='x'): seconds, 0 or more, and not infinite, or a mapping of token, *"),
-        ({"slots": 1.5}, "Policy(slots=1.5): a whole number, 1 or more, or None for no limit"),
+        ({"serialize": "4"}, "Policy(serialize='4'): must be seconds, 0 or more, and not infinite, or None *"),
+        ({"queue_limit": None}, "Policy(queue_limit=None): must be seconds, 0 or more, and not infinite"),
+        ({"latency": "x"}, "Policy(latency='x'): must be seconds, 0 or more, and not infinite, or a mapping *"),
+        ({"slots": 1.5}, "Policy(slots=1.5): must be a whole number, 1 or more, or None for no limit"),
     ],
     ids=str,
 )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fake_server.faults import Fault
 from fake_server.policy import Policy
+from fake_server.secrecy import shown
 from pytest_claude_tokens.search.replay import PREFIX, BadToken, Replay
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, PlannedFault, Schedule
 
@@ -72,11 +73,11 @@ def test_token_of_a_short_schedule_is_short():
 
 
 def refused(text):
-    """Whether ``text`` is refused, in one sentence that quotes it."""
+    """Whether ``text`` is refused, in one sentence that quotes it, unless it may be a secret."""
     with pytest.raises(BadToken) as caught:
         Replay.read(text)
     message = str(caught.value)
-    return repr(text) in message and "\n" not in message.replace(repr(text), "")
+    return shown(text) in message and "\n" not in message.replace(shown(text), "")
 
 
 def never_mistaken(text):

@@ -35,11 +35,11 @@ DRAWN: list[dict[str, Any]] = [
     ("options", "error", "says"),
     [
         ({"workers": task_body}, TypeError, "write @explore(), or @explore(workers=4): it takes keywords only"),
-        ({"workers": 0}, ValueError, "explore(workers=0): a number of workers, 1 or more"),
-        ({"workers": True}, ValueError, "explore(workers=True): a number of workers, 1 or more"),
-        ({"workers": 2.0}, ValueError, "explore(workers=2.0): a number of workers, 1 or more"),
-        ({"exhaustive": -1}, ValueError, "explore(exhaustive=-1): a number of deviations, 0 or more"),
-        ({"exhaustive": True}, ValueError, "explore(exhaustive=True): a number of deviations, 0 or more"),
+        ({"workers": 0}, ValueError, "explore(workers=0): must be a number of workers, 1 or more"),
+        ({"workers": True}, ValueError, "explore(workers=True): must be a number of workers, 1 or more"),
+        ({"workers": 2.0}, ValueError, "explore(workers=2.0): must be a number of workers, 1 or more"),
+        ({"exhaustive": -1}, ValueError, "explore(exhaustive=-1): must be a number of deviations, 0 or more"),
+        ({"exhaustive": True}, ValueError, "explore(exhaustive=True): must be a number of deviations, 0 or more"),
         ({"n": 5}, TypeError, "explore(n=5): a further keyword is an argument's strategy, such as n=st.just(5)"),
         ({"kills": [9]}, TypeError, "explore(kills=[…]) names signals: it needs processes=True; elsewhere it is kills"),
         *(

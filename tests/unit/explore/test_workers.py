@@ -107,7 +107,7 @@ def test_the_body_knows_how_many_workers_it_has():
         (2, {}, "workers() takes one function, or one for each of the 3 workers"),
         (4, {}, "workers() takes one function, or one for each of the 3 workers"),
         (0, {}, "workers() takes one function, or one for each of the 3 workers"),
-        (1, {"per_worker": 0}, "per_worker is 1 or more"),
+        (1, {"per_worker": 0}, "per_worker must be 1 or more"),
     ],
 )
 def test_wrong_numbers_are_refused(search_in, jobs, options, says):

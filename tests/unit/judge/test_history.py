@@ -231,13 +231,13 @@ def test_a_character_cut_in_half_is_a_tear(tmp_path):
         (lambda it: [it[0][:60], *it[1:]], "line 1 is not JSON.*begins with a header"),
         (lambda it: it[1:], "line 1 is not the header"),
         (lambda it: [it[0], "oops", *it[1:]], "line 2 is not JSON.*only a last line may be torn"),
-        (lambda it: [*it, '{"v":2}'], 'line 8 is no event: an event of format 1 has "v": 1'),
-        (lambda it: [*it, "[]"], "line 8 is no event: an event is a JSON object"),
+        (lambda it: [*it, '{"v":2}'], 'line 8 is not an event: an event of format 1 has "v": 1'),
+        (lambda it: [*it, "[]"], "line 8 is not an event: an event is a JSON object"),
         (lambda it: [it[0], it[2], it[1]], r"line 3 \(#1\) comes after #2"),
         (lambda it: [it[0], it[4]], r"line 2 \(#4\) ends operation 1"),
         (
             lambda it: [it[0], it[1].replace('"t":0.0', '"t":"now"')],
-            "line 2 is no event: not an event: its .t. is .now.",
+            "line 2 is not an event: not an event: its .t. is .now.",
         ),
     ],
 )

@@ -62,8 +62,8 @@ def test_exit_statuses_prove_nothing():
         ([["true"]] * 3, {}, "or one for each of the 2 workers"),
         (["true"], {}, "workers() takes one command as a list"),
         ([print], {}, "workers() takes one command as a list"),
-        ([["true"]], {"env": [{}]}, "a list with one value for each of the 2 workers is wanted, not 1"),
-        ([["true"]], {"config_dir": [None] * 3}, "a list with one value for each of the 2 workers is wanted, not 3"),
+        ([["true"]], {"env": [{}]}, "must be a list with one value for each of the 2 workers, not 1"),
+        ([["true"]], {"config_dir": [None] * 3}, "must be a list with one value for each of the 2 workers, not 3"),
     ],
 )
 def test_wrong_numbers_are_refused(commands, options, says):

@@ -1,4 +1,4 @@
-"""``python -m fake_server``: the service as a process, judged where an installed package offers a judge."""
+"""``python -m fake_server``: the service as a process, judged if an installed package provides a judge."""
 
 from __future__ import annotations
 

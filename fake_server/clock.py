@@ -1,7 +1,7 @@
-"""The service's idea of time: the clock of the test or of the machine, plus an offset.
+"""The service's time: the clock of the test or of the machine, plus an offset.
 
-The core never reads a clock by itself: it is handed the reading function, so that real, frozen and simulated time
-are one class. Nothing here sleeps. All that this project knows of freezegun is here, too.
+The core never reads a clock by itself: the reading function is passed in, so that real, frozen and simulated time are
+one class. Nothing here sleeps. This is also the only module that knows freezegun.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ClockKind = Literal["system", "virtual"]
 
 
 class Clock:
-    """POSIX seconds from ``read``, moved by :meth:`advance`. Without ``read`` they are the system's (:func:`now`)."""
+    """POSIX seconds from ``read``, by default the system's (:func:`now`), plus the offset of :meth:`advance`."""
 
     def __init__(self, read: Callable[[], float] | None = None, *, kind: ClockKind = "system") -> None:
         self._read = now if read is None else read
@@ -41,16 +41,15 @@ class Clock:
 
 
 def now() -> float:
-    """The system's time in POSIX seconds, or where a test has frozen it with freezegun that one, in every thread.
+    """The system's time in POSIX seconds; if freezegun has frozen it, the frozen time, in every thread.
 
-    ``time.time`` is looked up at each call, so that a tool that replaces it is followed, backwards too. freezegun's own
-    one tells the real time to callers that it finds on its ignore list, ``threading`` among them; so a server's thread
-    would have a time of its own. And its ticking clock ticks at each reading, which a look of the service's must not
-    cause.
+    ``time.time`` is looked up at each call, so that any tool that replaces it is followed. freezegun's replacement is
+    not called: it returns the real time to modules on its ignore list, ``threading`` among them, so that a server's
+    thread would see another time than the test; and with ``auto_tick_seconds`` each reading would advance its clock.
     """
     factories: list[Any] = getattr(_freezegun(), "freeze_factories", [])
     try:
-        factory = factories[-1]  # another thread may end the freezing at any time
+        factory = factories[-1]  # another thread may unfreeze at any moment
     except IndexError:
         return time.time()
     frozen: dt.datetime = factory.time_to_freeze if hasattr(factory, "step_width") else factory()
@@ -58,25 +57,25 @@ def now() -> float:
 
 
 def real_time(name: str) -> Callable[..., Any]:
-    """The function ``time.<name>``, as it was before freezegun replaced it where it has."""
+    """The real function ``time.<name>``, even while freezegun has replaced it."""
     real: Callable[..., Any] = getattr(_freezegun(), f"real_{name}", None) or getattr(time, name)
     return real
 
 
 def real_datetime() -> type[dt.datetime]:
-    """The class ``datetime.datetime``, as it was before freezegun replaced it where it has."""
+    """The real class ``datetime.datetime``, even while freezegun has replaced it."""
     real: type[dt.datetime] = getattr(_freezegun(), "real_datetime", None) or dt.datetime
     return real
 
 
 def stopwatch() -> Callable[[], float]:
-    """A reader of real, monotonic seconds that no time-freezing tool has replaced: it measures waits.
+    """A reader of real, monotonic seconds that no time-freezing tool has replaced, for measuring waits.
 
-    A frozen clock must not freeze the queue in front of a bearer.
+    Under a frozen clock the queue of a bearer must still move.
     """
     return real_time("monotonic")
 
 
 def _freezegun() -> Any:
-    """Its module, if the test suite has imported it; it is never imported here."""
+    """The module of freezegun, if the test suite has imported it; it is never imported here."""
     return sys.modules.get("freezegun.api")

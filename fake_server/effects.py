@@ -1,4 +1,4 @@
-"""What the core asks of a transport, as values.
+"""The requests of the core to a transport, as values.
 
 The core never waits and never sends. An exchange yields one of these and is resumed when the transport has done it:
 :class:`Wait` with an event loop, a condition or a simulated clock; :class:`Start` and :class:`Piece` on a socket or
@@ -17,7 +17,7 @@ __all__ = ["Break", "BreakHow", "Effect", "Piece", "Signal", "Start", "Wait", "W
 
 
 class Signal:
-    """A one-shot event without a loop or a lock: transports subscribe with the call that wakes their own waiter.
+    """A one-shot event without a loop or a lock: a transport subscribes a callback that wakes its waiter.
 
     Fired under the server's lock, so a callback must neither block nor call back into the server.
     """
@@ -37,7 +37,7 @@ class Signal:
                 callback()
 
     def subscribe(self, callback: Callable[[], object]) -> None:
-        """Call ``callback`` when fired; at once where that has already happened."""
+        """Call ``callback`` when fired; at once if it has already fired."""
         if self.fired:
             callback()
         else:
@@ -51,8 +51,8 @@ WaitWhy = Literal["request", "reply", "piece", "hold", "gate", "latency", "delay
 class Wait:
     """Wait until ``signal`` fires or ``seconds`` have passed, whichever comes first.
 
-    ``request``, ``reply`` and ``piece`` are the moments in which a real network would take its time: no duration is
-    asked for, and a transport that has no schedule to obey goes on at once.
+    ``request``, ``reply`` and ``piece`` mark the moments in which a real network would take time: they have no
+    duration, and a transport without a schedule goes on at once.
     """
 
     why: WaitWhy
@@ -62,7 +62,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Send the status and the headers. ``streamed``: the pieces that follow are to be taken one by one."""
+    """Send the status and the headers. ``streamed``: the pieces that follow must be sent one by one."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -71,7 +71,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Send a part of the body; the exchange is over after the ``last`` one."""
+    """Send a part of the body; ``last`` ends the exchange."""
 
     data: bytes = field(repr=False)
     last: bool
@@ -84,9 +84,9 @@ BreakHow = Literal["reset", "lost", "hang", "garbage", "truncated"]
 class Break:
     """End the exchange without a complete reply.
 
-    ``reset``: the connection is reset. ``lost``: it is closed before any byte of the reply. ``hang``: nothing is ever
-    sent; it ends when the client gives up. ``garbage``: ``data``, which is not HTTP, then closed. ``truncated``: the
-    status, the headers and a part of the body were or are sent, then closed.
+    ``reset``: reset the connection. ``lost``: close it before any byte of the reply. ``hang``: send nothing until the
+    client gives up. ``garbage``: send ``data``, which is not HTTP, then close. ``truncated``: send the status, the
+    headers and a part of the body, if not sent already, then close.
     """
 
     how: BreakHow

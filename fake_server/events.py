@@ -1,8 +1,8 @@
 """One line of the journal, as a value.
 
-The order of events is that of ``seq`` and of nothing else: under simulated time many events share one instant.
-An operation has exactly two events, its ``invoke`` and one of ``ok``, ``fail`` and ``info`` (outcome unknown: the
-reply was lost); everything else that is worth knowing is a ``note``. No event ever holds a secret, only labels.
+Only ``seq`` orders events: under simulated time many events share one instant. An operation has exactly two events,
+its ``invoke`` and one of ``ok``, ``fail`` and ``info`` (outcome unknown: the reply was lost); any other fact is a
+``note``. No event ever holds a secret, only labels.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ EventType = Literal["header", "invoke", "ok", "fail", "info", "note"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """What happened, to whom, at which place in the order.
+    """One event: its type, its actor and its place in the order.
 
     ``t`` is in seconds of the service's clock since the journal was opened (it may go backwards when that clock
     does). ``grant`` is ``g#1``; ``refresh``, ``bearer`` and the values of ``issued`` are labels within that grant
-    (``rt#1``, ``at#2``). ``data`` holds what only some kinds of event have, and becomes top-level keys in the file.
+    (``rt#1``, ``at#2``). ``data`` holds fields that only some kinds of event have; they are top-level keys in the file.
     """
 
     seq: int
@@ -50,7 +50,7 @@ class Event:
     data: Mapping[str, Any] = field(default_factory=dict)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The extra field ``name``, or ``default`` where this event has none."""
+        """The extra field ``name``, or ``default`` if this event lacks it."""
         return self.data.get(name, default)
 
     def to_json(self) -> str:
@@ -59,14 +59,14 @@ class Event:
         for name in _ORDER:
             line[name] = getattr(self, name)
         line.update(self.data)
-        # ASCII only: no name that a client has sent can then split a line, or fail to encode.
+        # ASCII only, so that no name sent by a client can split a line or fail to encode.
         return json.dumps(line, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Event:
-        """Read one line back. Raises ``ValueError`` for anything that is not an event of this format."""
+        """Parse one line. Raises ``ValueError`` for anything that is not an event of this format."""
         try:
-            line = clean(json.loads(text))  # a file by another hand may hold secrets
+            line = clean(json.loads(text))  # a file that we did not write may hold secrets
         except RecursionError:
             raise ValueError("an event is not nested so deeply") from None
         if not isinstance(line, dict):

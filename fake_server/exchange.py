@@ -1,9 +1,9 @@
 """One request's way through the service.
 
-Three steps, and only these. *Arrive*: the request is read and journalled as ``invoke``. *Commit*: the authority's
+It has three steps. *Arrive*: the request is read and journalled as ``invoke``. *Commit*: the authority's
 transition, or the bearer's check in the call's turn at the gate. *Deliver*: the reply, or its loss, journalled as
 ``ok``, ``fail`` or ``info``. Between them lie the waits, as values (:mod:`fake_server.effects`); a transport runs
-:meth:`Exchange.step` until it returns ``None``, and :meth:`Exchange.abandon` when its client has gone.
+:meth:`Exchange.step` until it returns ``None``, and :meth:`Exchange.abandon` when the client has disconnected.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _BREAKS: dict[str, BreakHow] = {"lost-reply": "lost", "garbage": "garbage", "tru
 
 
 class _Gone(Exception):
-    """Thrown into an exchange when its client has gone."""
+    """Thrown into an exchange when its client has disconnected."""
 
 
 class Exchange:
@@ -74,11 +74,11 @@ class Exchange:
         with self._server.lock:
             effect = next(self._steps, None)
             if isinstance(effect, Piece) and effect.last:
-                self._steps.close()  # nothing comes after it, and it would refer to itself until the collector comes
+                self._steps.close()  # it is the last effect; an open generator would be a reference cycle
             return effect
 
     def abandon(self, error: str) -> None:
-        """The client has gone (or will never be answered): the outcome is unknown, ``error`` says how."""
+        """End the exchange with an unknown outcome: the client has disconnected or gets no reply; ``error``: why."""
         with self._server.lock, suppress(StopIteration, _Gone):
             self._steps.throw(_Gone(error))
 
@@ -113,7 +113,7 @@ class Exchange:
         return intent
 
     def _identify(self, intent: Intent) -> None:
-        """Find whose token is presented; one that was not minted here is never journalled."""
+        """Find the grant of the presented token. A token that was not minted here is never journalled."""
         grant: Grant | None = None
         secret = bearer_of(self._request)
         if secret is not None:
@@ -131,7 +131,7 @@ class Exchange:
     # Commit.
 
     def _commit(self, intent: Intent) -> Generator[Effect, None, Reply | None]:
-        """The reply, or ``None`` where a fault has ended the exchange before the commit."""
+        """The reply, or ``None`` if a fault has ended the exchange before the commit."""
         server, fault = self._server, self._fault
         yield Wait("request")
         yield from self._held()
@@ -139,7 +139,7 @@ class Exchange:
             yield self._break("reset", "connection reset")
             return None
         if fault is not None and fault.kind == "timeout":
-            yield Break("hang")  # open until the client gives up: the transport abandons it, or just goes on
+            yield Break("hang")  # the transport abandons the exchange when the client gives up, or steps on
             self._end("info", error="timeout")
             return None
         assert self.op is not None
@@ -161,10 +161,10 @@ class Exchange:
         return reply
 
     def _tell_really(self, reply: Reply) -> None:
-        """Journal why the bearer is dead where an injected 401 meets one that has expired or was revoked.
+        """Journal the reason if an injected 401 answers a bearer that has in fact expired or was revoked.
 
-        Its worker has been told the truth, even if by a fault. Without the reason in the journal, the judge would take
-        the same bearer, presented again, for the first that the worker was to know of it.
+        From then on its worker knows that the bearer has ended. Without the reason in the journal, the judge would take
+        the 401 for a mere fault, and not report the worker for presenting the bearer again.
         """
         secret = bearer_of(self._request)
         if reply.status == 401 and secret is not None:
@@ -203,14 +203,14 @@ class Exchange:
         return None if grant is None else f"{grant} {bearer}"
 
     def _pass(self, seconds: float, why: WaitWhy) -> Generator[Effect, None, None]:
-        """Let ``seconds`` pass by the stopwatch, however often the transport wakes up before."""
+        """Wait until ``seconds`` have passed on the stopwatch, however often the transport wakes up before."""
         read = self._server.stopwatch
         until = read() + seconds
         while (left := until - read()) > 0:
             yield Wait(why, left)
 
     def _answer(self, intent: Intent, op: int) -> Reply:
-        """The service's decision. What it changes is changed here, at once."""
+        """The service's decision; all its changes of state are made here, at once."""
         if isinstance(intent, Malformed):
             return self._server.replies.oauth_error(op, intent.error)
         if isinstance(intent, TokenRequest):
@@ -245,7 +245,7 @@ class Exchange:
         if done.outcome not in _SUCCESS or done.access is None or done.token is None:
             return server.replies.invalid_grant(op, done.reason, server.policy.dialect)
         secret = None if done.refresh is None else done.refresh.secret
-        if done.outcome is Outcome.REPLAYED:  # an idempotent replay brings a pair that is not new
+        if done.outcome is Outcome.REPLAYED:  # an idempotent replay returns a pair issued before
             life = max(0, int(round(done.access.expires_at - now, 6)))
         scope = request.scope or done.token.grant.scope
         return server.replies.token(op, done.access, secret, scope=scope, life=life, deadline=None)
@@ -265,7 +265,7 @@ class Exchange:
         server.journal.note("commit", op=op, **known, **facts)
 
     def _with_bearer(self, intent: Call | Other, op: int) -> Reply:
-        """A request that presents a bearer (RFC 6750 section 3.1 for what is wrong with it)."""
+        """The reply to a request that presents a bearer (RFC 6750 section 3.1 for the errors)."""
         server = self._server
         replies, now = server.replies, server.clock.now()
         if isinstance(intent, Other) and intent.name in _OPEN_TO_ALL:
@@ -311,7 +311,7 @@ class Exchange:
         return Break(how, data, start)
 
     def _end(self, how: EventType, **known: Any) -> None:
-        """Journal the operation's end, once, and give up its place at the gate."""
+        """Journal the operation's end, once, and leave the bearer's queue."""
         server = self._server
         if self.op is None or server.open.pop(self.op, None) is None:
             return

@@ -1,4 +1,4 @@
-"""What goes wrong, as values. Sans-IO."""
+"""Injected faults, as values. Sans-IO."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _KINDS = get_args(FaultKind)
 _WINDOWS = get_args(Window)
 
 COMMITTED: frozenset[FaultKind] = frozenset(("lost-reply", "garbage", "truncated"))
-"""Faults that strike after the service has committed; ``delay(after_commit=True)`` is the other one."""
+"""Kinds of faults that strike after the service has committed, besides ``delay(after_commit=True)``."""
 
 
 @discreet_class
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One thing that can go wrong with a request.
+    """A fault that strikes a request.
 
     ``LOST_REPLY``: committed, then the connection drops. ``RESET``: reset before the commit. ``TIMEOUT``: never
     committed, never answered. ``GARBAGE``: committed, the reply is not HTTP. ``TRUNCATED``: committed, the body is
@@ -52,7 +52,7 @@ class Fault:
             if not (number is None or isinstance(number, int | float)):
                 raise TypeError(f"Fault({name}={shown(number)}): must be a number")
 
-    if TYPE_CHECKING:  # at run time Hypothesis takes annotated constants for fields, and prints them in one another
+    if TYPE_CHECKING:  # at run time Hypothesis would take annotated constants for fields, and print them
         LOST_REPLY: ClassVar[Fault]
         RESET: ClassVar[Fault]
         TIMEOUT: ClassVar[Fault]
@@ -88,21 +88,21 @@ class Fault:
 
     @classmethod
     def moved(cls) -> Fault:
-        """404: the endpoint has moved (anthropics/claude-code#27933)."""
+        """404, as if the endpoint had moved (anthropics/claude-code#27933)."""
         return cls(kind="moved", code=404)
 
     @property
     def commits(self) -> bool:
-        """Whether the service has committed when this strikes."""
+        """Whether the service has committed when this fault strikes."""
         return self.kind in COMMITTED or self.after_commit
 
     @property
     def answers(self) -> bool:
-        """Whether this is a complete reply of its own, in place of the service's."""
+        """Whether this fault replaces the service's reply by a complete reply of its own."""
         return self.kind in ("burst", "status", "quota", "html", "moved")
 
     def to_dict(self) -> dict[str, Any]:
-        """The fault as JSON has it: its ``kind``, and the arguments of that kind that are not the usual ones."""
+        """The fault as a JSON object: its ``kind``, and the arguments that differ from their defaults."""
         _, takes = _FORMS[self.kind]
         given = {name: getattr(self, field) for name, field in takes.items()}
         changed = {name: value for name, value in given.items() if name not in _USUAL or value != _USUAL[name]}
@@ -112,8 +112,8 @@ class Fault:
     def from_dict(cls, value: Mapping[str, Any]) -> Fault:
         """The fault that :meth:`to_dict` has written.
 
-        Raises ``ValueError`` for a kind that there is not, for arguments that the kind doesn't have, and for values
-        that an argument can't have; ``TypeError`` where one is missing.
+        Raises ``ValueError`` for an unknown kind, for arguments that the kind doesn't have, and for invalid values;
+        ``TypeError`` for a missing argument.
         """
         arguments = dict(value)
         kind = arguments.pop("kind", "")
@@ -152,7 +152,7 @@ _FORMS: dict[str, tuple[Callable[..., Fault], dict[str, str]]] = {
     "quota": (Fault.quota, {"window": "window"}),
     "html": (Fault.html, {"code": "code"}),
 }
-"""How a fault of each kind is made: by which function, and which field holds each of its arguments."""
+"""For each kind of fault, the function that creates it, and the field that holds each of its arguments."""
 
 _USUAL = {"retry_after": None, "after_commit": False, "window": "five_hour"}
-"""The arguments that are left out where they have these values."""
+"""The defaults of arguments, which :meth:`Fault.to_dict` omits."""

@@ -1,7 +1,7 @@
-"""How a token service behaves, as one frozen value.
+"""The behaviour of a token service, as one frozen value.
 
 The defaults are those of the preset ``anthropic``. Whether the real service revokes anything after a reuse, and
-whether it serializes by bearer or by account, is not proven in public; so each is a knob, and a preset is a name for
+whether it serializes by bearer or by account, is not publicly proven; so each is a knob, and a preset is a name for
 a set of knobs.
 """
 
@@ -38,17 +38,17 @@ class Policy:
 
     name: str = "anthropic"
     rotate: bool = True
-    """A refresh token is spent by its use, and a new one comes with the reply (RFC 9700 section 4.14.2)."""
+    """Whether a refresh token is spent by its use, and the reply brings a new one (RFC 9700 section 4.14.2)."""
     reuse: Reuse = "refuse"
-    """What else dies when a spent token is presented: nothing, the active refresh token (the floor of RFC 9700), or
+    """What is revoked when a spent token is presented: nothing, the active refresh token (the minimum of RFC 9700), or
     the whole family, access tokens included (RFC 6819 section 5.2.2.3)."""
     grace_seconds: float = 0.0
-    """How long after its first use a spent refresh token is still accepted."""
+    """Seconds after its first use for which a spent refresh token is still accepted."""
     grace_mode: GraceMode = "sibling"
-    """``sibling``: each replay mints one more pair (Ory Hydra); ``idempotent``: the same successor pair comes again;
+    """``sibling``: each replay mints another pair (Ory Hydra); ``idempotent``: each returns the same successor pair;
     ``previous-only``: only the immediately previous token is accepted, each time for a new pair (Auth0)."""
     grace_count: int | None = None
-    """How many replays a token is good for inside its window; ``None``: any number."""
+    """Replays of a token that are accepted within its grace period; ``None``: any number."""
     dialect: Dialect = "json"
     """``gateway`` answers a dead refresh token with 401 and the bare ``{"error":"invalid_grant"}``."""
     expires_in: float = 28800
@@ -56,20 +56,19 @@ class Policy:
     refresh_expires_in: float = 2592000
     """Seconds from the login to the refresh deadline, which does not slide on rotation."""
     scopes: frozenset[str] | None = None
-    """The scopes that the service knows: a token request for another one is answered ``invalid_scope``, and changes
-    nothing. ``None``: any."""
+    """The scopes that the service knows: a token request for any other is refused with ``invalid_scope``, and changes
+    nothing. ``None``: any scope."""
     key: Key = "bearer"
-    """What calls are serialized by."""
+    """The key of a call's queue: calls with the same key are serialized."""
     slots: int | None = 1
-    """How many calls of one key are served at a time; ``None``: any number."""
+    """Calls of one key that are served at a time; ``None``: any number."""
     serialize: float | None = None
-    """``None``: the next call is served when the body of the one before has ended. A number: that many seconds after
-    the one before was started."""
+    """``None``: the next call is served when the body of the previous one has ended. A number: that many seconds after
+    the previous one was started."""
     queue_limit: float = 10.0
-    """A wait in the gate ends after so many seconds, served or not (the worst delay in
-    anthropics/claude-code#54999)."""
+    """Seconds after which a waiting call is served in any case (the longest in anthropics/claude-code#54999)."""
     latency: float | Mapping[str, float] = field(default=0.0)
-    """Seconds that a request takes, or ``{"token": …, "call": …}``."""
+    """Seconds that a request takes, or ``{"token": …, "call": …}`` by kind."""
 
     def __post_init__(self) -> None:
         for name, check in _CHECKS.items():
@@ -86,7 +85,7 @@ class Policy:
     def but(self, **changes: Any) -> Self:
         """A copy with some fields changed.
 
-        Raises ``TypeError`` for a name that no policy has, ``ValueError`` for a value that its field can't have.
+        Raises ``TypeError`` for an unknown field, ``ValueError`` for a value that is invalid for its field.
         """
         unknown = set(changes) - _FIELDS
         if unknown:
@@ -97,7 +96,7 @@ class Policy:
 
     @classmethod
     def preset(cls, name: str) -> Policy:
-        """The policy of that name. Raises ``ValueError`` that lists the names."""
+        """The preset ``name``. Raises ``ValueError`` that lists the presets."""
         try:
             return PRESETS[name]
         except KeyError:
@@ -114,7 +113,7 @@ class Policy:
 
     @classmethod
     def keycloak(cls, max_reuse: int = 0) -> Policy:
-        """Keycloak's ``refreshTokenMaxReuse``: the current token may be replayed so often, then the session dies."""
+        """Keycloak's ``refreshTokenMaxReuse``: after so many replays of the current token, the session is revoked."""
         window = math.inf if max_reuse else 0.0
         return cls(
             name="keycloak",
@@ -135,34 +134,34 @@ class Policy:
         return scope is None or self.scopes is None or self.scopes.issuperset(scope.split())
 
     def to_dict(self) -> dict[str, Any]:
-        """The policy as JSON has it: its name, and the fields that differ from the defaults.
+        """The policy as a JSON object: its name, and the fields that differ from the defaults.
 
-        The header of a history and a replay token say it so; :meth:`from_dict` reads it.
+        The header of a history and a replay token use this form; :meth:`from_dict` reads it.
         """
         changed = {name: _plain(value) for name, default in _DEFAULTS if (value := getattr(self, name)) != default}
         if set(changed) <= {"name"} and PRESETS.get(self.name, self) != self:
-            changed = {"rotate": self.rotate}  # a mere name would be read as the preset of that name
+            changed = {"rotate": self.rotate}  # a name alone would be read as the preset of that name
         return {"name": self.name, **changed}
 
     @classmethod
     def from_dict(cls, value: str | Mapping[str, Any]) -> Policy:
-        """The policy that :meth:`to_dict` has written; a mere name, where a preset has it, is that preset.
+        """The policy that :meth:`to_dict` has written; the name of a preset alone is that preset.
 
-        Raises ``TypeError`` for a name that no policy has, ``ValueError`` for a value that its field can't have.
+        Raises ``TypeError`` for an unknown field, ``ValueError`` for a value that is invalid for its field.
         """
         knobs = {name: math.inf if knob == "inf" else knob for name, knob in settings_of(value).items()}
         return cls().but(**knobs)
 
 
 def settings_of(value: str | Mapping[str, Any]) -> dict[str, Any]:
-    """The settings in a policy's JSON form: of a mere name those of the preset. Unknown ones are kept."""
+    """The settings in a policy's JSON form; for a name alone, those of that preset. Unknown settings are kept."""
     settings = {"name": value} if isinstance(value, str) else dict(value)
     preset = PRESETS.get(settings["name"]) if set(settings) == {"name"} else None
     return settings if preset is None else preset.to_dict()
 
 
 def _plain(value: Any) -> Any:
-    """``value`` as JSON has it."""
+    """``value`` in a form that JSON can hold."""
     if isinstance(value, frozenset):
         return sorted(value)
     if isinstance(value, Mapping):
@@ -170,11 +169,11 @@ def _plain(value: Any) -> Any:
     return "inf" if value == math.inf else value
 
 
-# What a field may hold: each check returns the value in the form in which it is kept.
+# Checks of fields: each returns the value in the form in which it is stored.
 
 
 class _Refused(Exception):
-    """A value that its field can't have; the text says which it can. ``inside``: it is wrong in a part of it."""
+    """An invalid value of a field; the text says which values are valid. ``inside``: a part of the value is invalid."""
 
     def __init__(self, allowed: str, *, inside: bool = False) -> None:
         super().__init__(allowed)
@@ -182,7 +181,7 @@ class _Refused(Exception):
 
 
 def _is_a(kind: type, value: object) -> bool:
-    """Whether it is a number of that kind, which a truth value is not meant to be."""
+    """Whether ``value`` is a number of that kind, and not a ``bool``."""
     return isinstance(value, kind) and not isinstance(value, bool)
 
 

@@ -1,21 +1,20 @@
-"""What is a name, and what is a secret that was pasted where a name is wanted. Decided here, and nowhere else.
+"""Tells names from secrets that were pasted in place of a name. No other module decides this.
 
 A *secret* is, anywhere in a text:
 
-* what begins with ``sk-``: Anthropic's tokens and keys, and those of others;
-* a JWT (RFC 7519): ``eyJ…``, a dot, and more of the kind;
+* a text that begins with ``sk-``: tokens and keys of Anthropic and others;
+* a JWT (RFC 7519): ``eyJ…``, a dot, and more base64url;
 * 20 or more characters in a row of hex, or of base64 (RFC 4648, either alphabet), without a word in them.
 
 *A word* is four or more letters in one case (the first may be a capital), with a vowel and a consonant and no five
-consonants in a row; what is not such a letter ends it, so that ``testPool_neverSpends`` has four. Random letters hold a
-word by chance, and a name holds more than words. So each 20 characters in a row are looked at: they are taken for
-random where words make up less than three quarters of their letters and digits, and outside of words they change three
-times or more between small letter, capital and digit, which names rarely do; and where words make up less than two
-fifths, and nothing separates their parts. Random base64 is missed about once in 100 at 20 characters, in 1,000 at 28,
-in 10,000 at 40; hex never.
+consonants in a row; any other character ends it, so that ``testPool_neverSpends`` has four. Random letters contain a
+word by chance, and names contain more than words. So every 20 consecutive characters are examined. They count as random
+if words make up less than three quarters of their letters and digits, and the rest changes three times or more between
+lower case, capital and digit, which names rarely do; and also if words make up less than two fifths, and no separator
+is among them. Random base64 is missed about once in 100 at 20 characters, in 1,000 at 28, in 10,000 at 40; hex never.
 
-Names in spite of that: a UUID (an identifier, in sessions and requests), and a replay token ``ct1-…``, which holds a
-schedule and no secret.
+Exceptions, which count as names: a UUID (an identifier of sessions and requests), and a replay token ``ct1-…``, which
+holds a schedule and no secret.
 """
 
 from __future__ import annotations
@@ -33,15 +32,15 @@ R = TypeVar("R")
 C = TypeVar("C")
 
 SHORTEST = 20
-"""Characters of the shortest stretch of hex or base64 that is taken for a secret."""
+"""Characters of the shortest run of hex or base64 that counts as a secret."""
 
 _WORDS_SHARE = 0.75
 _FEW_WORDS = 0.4
 _SEAMS = 3
 _SHOWN_LENGTH = 500
-"""Characters of one value that an error repeats."""
+"""Characters of one value that an error quotes."""
 _TOLD_LENGTH = 2000
-"""Characters of a whole message, whatever it repeats."""
+"""Characters of a whole message."""
 
 _TOKEN = re.compile(r"(?:(?<![A-Za-z0-9])sk-|sk-ant-(?=[a-z]{3}\d\d-))[\w+=-]+")
 _JWT = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*){1,4}")
@@ -68,9 +67,9 @@ _KINDS = (
 
 
 def redact(text: str) -> str:
-    """``text`` with the kind and the length of each secret in its place: ``[a refresh token of 108 characters]``."""
+    """``text`` with each secret replaced by its kind and length: ``[a refresh token of 108 characters]``."""
     if len(text) < SHORTEST and "sk-" not in text and "eyJ" not in text:
-        return text  # most texts, such as labels and names of workers: the journal asks for each
+        return text  # fast path for labels and workers' names, which the journal checks for each event
     if _SUSPICIOUS.search(text) is None:
         return text
     text = _TOKEN.sub(_named, text)
@@ -80,31 +79,31 @@ def redact(text: str) -> str:
 
 
 def is_name(text: str) -> bool:
-    """Whether no secret is in ``text``: it may be repeated, and stand in a history."""
+    """Whether ``text`` contains no secret, so that it may be printed and journalled."""
     return redact(text) == text
 
 
 def is_path(text: str) -> bool:
-    """Whether ``text`` may be a file's: no token is in it, and it is more than one secret.
+    """Whether ``text`` may be a file's path: it contains no token, and does not consist of a single secret.
 
-    Folders that are named by a checksum are usual, so that hex or base64 within a longer path is no reason to refuse
-    it, only not to print it.
+    Folders are often named by a checksum. So hex or base64 within a longer path is not refused, but it is not printed
+    either.
     """
     return not (_TOKEN.search(text) or _JWT.search(text) or _TOLD.fullmatch(redact(text)))
 
 
 def shown(value: object) -> str:
-    """``value`` as an error quotes it: its ``repr``, at most 500 characters, or a secret's kind and length."""
+    """``value`` for quoting in an error: its ``repr``, at most 500 characters, or a secret's kind and length."""
     return _clipped(_unquoted(redact(_text(value))), _SHOWN_LENGTH)
 
 
 def told(text: str) -> str:
-    """A message without secrets, of at most 2,000 characters: its beginning and its end."""
+    """``text`` with its secrets redacted; of more than 2,000 characters, the beginning and the end."""
     return _clipped(_unquoted(redact(text)), _TOLD_LENGTH)
 
 
 def clean(value: Any) -> Any:
-    """``value``, as JSON has it, with every text in it redacted, names of members too."""
+    """A JSON ``value`` with every string in it redacted, names of members included."""
     if value is None or isinstance(value, int | float):
         return value
     if isinstance(value, str):
@@ -131,7 +130,7 @@ def _clipped(text: str, length: int) -> str:
 
 
 def _unquoted(text: str) -> str:
-    """Kind and length are no quotation."""
+    """Remove the quotes around a redacted secret: kind and length are no quotation."""
     return _QUOTED.sub(r"\2", text)
 
 
@@ -149,12 +148,14 @@ def _without_opaque(found: re.Match[str]) -> str:
 
 
 def _without_slashed(found: re.Match[str]) -> str:
-    """Base64 itself has a slash, once in 64 signs: what lies beside a piece of it, and is no name, belongs to it."""
+    """Redact base64 with slashes: one character in 64 is a slash, so neighbours of a secret part belong to it, unless
+    they are names.
+    """
     safe: list[str] = []
     for named, group in itertools.groupby(found.group().split("/"), _is_folder):
         parts = list(group)
         joined = "/".join(parts)
-        dense = len(joined) > 6 * (len(parts) - 1)  # many slashes are a path's
+        dense = len(joined) > 6 * (len(parts) - 1)  # a path has more slashes
         if named or any(map(_HEX.fullmatch, parts)) or not (dense or any(map(_opaque, parts))):
             safe.append(joined)
         else:
@@ -168,7 +169,7 @@ def _is_folder(part: str) -> bool:
 
 @functools.lru_cache(maxsize=512)
 def _opaque(text: str) -> str:
-    """Kind and length of ``text``, where it is hex or base64 without a word; else nothing."""
+    """Kind and length of ``text`` if it is hex or base64 without a word; else ``""``."""
     if len(text) < SHORTEST:
         return ""
     if _HEX.search(text) is None and not _wordless(text):
@@ -192,7 +193,7 @@ def _wordless(text: str) -> bool:
 
 
 def _worded(text: str) -> bytearray:
-    """For each character of ``text``, whether it is in a word."""
+    """For each character of ``text``, whether it is part of a word."""
     worded = bytearray(len(text))
     for piece in _PIECE.finditer(text):
         letters = piece.group()
@@ -201,16 +202,17 @@ def _worded(text: str) -> bytearray:
     return worded
 
 
-# Entries.
+# Entry points.
 
 
 def discreet(function: Callable[P, R], *, always: tuple[type[Exception], ...] = ()) -> Callable[P, R]:
-    """An entry that a person calls: where it was given a secret, no error repeats it, and no frame shows it.
+    """Wrap a public entry point: if it is passed a secret, no error text and no frame of a traceback shows the secret.
 
-    ``pytest --showlocals`` prints the arguments and locals of every frame of a traceback. Where an argument holds a
-    secret (or is so long that it would be clipped), or the error tells of one, the frames below the entry are taken
-    off the error, its text is redacted, and the entry's own frame has forgotten its arguments. Any other error passes
-    as it is; but those in ``always`` lose their frames always, as those hold what nobody handed over as an argument.
+    ``pytest --showlocals`` prints the arguments and locals of every frame of a traceback. If an argument holds a
+    secret (or is so long that it would be clipped), or the error's text does, the frames below the entry point are
+    removed from the error, its text is redacted, and the entry point's own frame has deleted its arguments. Other
+    errors pass unchanged, except those in ``always``: they lose their frames in any case, as these may hold secrets
+    that were not passed as arguments.
     """
 
     @functools.wraps(function)
@@ -229,14 +231,14 @@ def discreet(function: Callable[P, R], *, always: tuple[type[Exception], ...] = 
 
 
 def cleaned(error: Exception, arguments: list[object], always: tuple[type[Exception], ...] = ()) -> Exception | None:
-    """What :func:`discreet` raises in place of ``error``; ``None``: it may pass as it is."""
+    """The error that :func:`discreet` raises in place of ``error``; ``None``: it passes unchanged."""
     if isinstance(error, always) or _delicate(arguments) or _TOLD.search(str(error)):
         return _without_secrets(error)
     return None
 
 
 def discreet_class(cls: type[C]) -> type[C]:
-    """Make each public method of a class, and its ``__init__``, :func:`discreet`."""
+    """Apply :func:`discreet` to ``__init__`` and each public method of a class."""
     for name, member in list(vars(cls).items()):
         if name.startswith("_") and name != "__init__":
             continue
@@ -248,7 +250,7 @@ def discreet_class(cls: type[C]) -> type[C]:
 
 
 def _delicate(value: object, depth: int = 3) -> bool:
-    """Whether ``value`` is, or holds, a secret or a text that is too long to be repeated."""
+    """Whether ``value`` is or contains a secret, or a text that is too long to be quoted."""
     if hasattr(value, "__fspath__"):
         value = value.__fspath__()
     if isinstance(value, bytes):
@@ -263,13 +265,13 @@ def _delicate(value: object, depth: int = 3) -> bool:
 
 
 def _without_secrets(error: Exception) -> Exception:
-    """The same error without frames, without what it came from, and with a text that may be printed."""
+    """The same error without frames, cause and context, and with a text that may be printed."""
     error.args = tuple(told(value) if isinstance(value, str) else value for value in error.args)
     if isinstance(error, OSError):
         for name in ("filename", "filename2"):
             if isinstance(value := getattr(error, name), str):
                 setattr(error, name, told(value))
-    if not is_name(str(error)):  # it makes its text of something else
+    if not is_name(str(error)):  # its `__str__` uses more than its arguments
         error = ValueError(told(str(error)))
     notes = getattr(error, "__notes__", None)
     if notes is not None:

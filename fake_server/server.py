@@ -1,7 +1,7 @@
-"""The façade that every transport calls: one fake service.
+"""One fake service: the façade that every transport calls.
 
-One lock makes each stretch of an exchange between two waits atomic, so that the order of the journal is the order of
-the facts. How a request goes through is told in :mod:`fake_server.exchange`.
+One lock makes each step of an exchange between two waits atomic, so that the order of the journal is the order in which
+things happened. :mod:`fake_server.exchange` describes a request's way through the service.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
 __all__ = ["GRACE_PERIOD_SECONDS", "Open", "Server"]
 
 GRACE_PERIOD_SECONDS = 5.0
-"""Real time that open requests get to end by themselves, when a service or a test that uses it ends."""
+"""Real seconds that open requests have to end by themselves when a service, or a test that uses it, ends."""
 
 
 class Open(Protocol):
-    """A request that has arrived and has not ended, as far as the service must know it: an exchange."""
+    """A request that has arrived and not ended: the part of an exchange that the service uses."""
 
     actor: str
 
     def abandon(self, error: str) -> None:
-        """Its client has gone, or will never be answered: ``error`` says how."""
+        """End it, as its client has disconnected or will never be answered; ``error`` is the journal's reason."""
         ...
 
 
 class Server:
-    """One fake service: its grants, its gate, its journal, and what is to go wrong.
+    """One fake service: its grants, its queues, its journal, its planned faults and holds.
 
-    ``stopwatch`` reads the seconds that waits are measured by; it runs when ``clock`` is frozen.
+    ``stopwatch`` reads the seconds that measure waits; it runs even while ``clock`` is frozen.
     """
 
     def __init__(
@@ -72,10 +72,10 @@ class Server:
         self.codes: set[str] = set()
 
     def login(self, name: str | None = None, *, expires_in: float | None = None, setup_token: bool = False) -> Grant:
-        """Log an account in: the first grant of ``name``; without a name it is the next free of ``a1``, ``a2``, …
+        """Log an account in: the first grant of ``name``, by default the next free one of ``a1``, ``a2``, …
 
-        ``expires_in``: seconds that its access token lives, by default what the policy says (a setup-token: a year).
-        Raises ``ValueError`` for what is no account's name, and for an account that is logged in already.
+        ``expires_in``: lifetime of its access token in seconds, by default the policy's (a setup-token: a year). Raises
+        ``ValueError`` for an invalid name, and for an account that is already logged in.
         """
         with self.lock:
             if name is None:
@@ -101,7 +101,7 @@ class Server:
         actor: str = "service",
         op: int | None = None,
     ) -> Grant:
-        """A new grant for ``account``, which may have others, journalled as the note ``login``."""
+        """A new grant for ``account``, which may already have some; journalled as the note ``login``."""
         with self.lock:
             now = self.clock.now()
             life = SETUP_LIFE if setup_token and expires_in is None else expires_in
@@ -122,25 +122,25 @@ class Server:
             return grant
 
     def expire(self, account: str) -> None:
-        """End the account's access tokens as if their time had passed."""
+        """Expire the account's access tokens before their time."""
         self._end_grants(self.authority.grants_of(account), "expire", self.authority.expire)
 
     def revoke(self, account: str) -> None:
-        """End every token of the account, as an administrator would."""
+        """Revoke every token of the account, as an administrator would."""
         self.revoke_grants(self.authority.grants_of(account))
 
     def revoke_grants(self, grants: Sequence[Grant]) -> None:
-        """End every token of these grants."""
+        """Revoke every token of these grants."""
         self._end_grants(grants, "revoke", self.authority.revoke)
 
     def advance(self, seconds: float) -> None:
-        """Move the service's clock."""
+        """Move the service's clock by ``seconds``."""
         with self.lock:
             self.clock.advance(seconds)
             self.journal.note("advance", seconds=seconds)
 
     def abandon(self, actor: str | None, error: str) -> None:
-        """Give up the open requests of ``actor`` (``None``: of every actor): no client will read their replies."""
+        """Abandon the open requests of ``actor`` (``None``: of all actors), as no client will read their replies."""
         with self.lock:
             for request in [request for request in self.open.values() if actor in (None, request.actor)]:
                 request.abandon(error)

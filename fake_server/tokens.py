@@ -1,8 +1,8 @@
-"""Made-up tokens, and the labels that stand for them wherever a person or a log can see.
+"""Made-up tokens, and the labels that replace them in all output.
 
-The only module in which a secret and its label meet. A minted token has the prefix, length and alphabet of a real
-one, and the word FAKE where no real one has it: nobody can mistake it, in a log or on the wire. It stays the same
-length whatever its number, ends in ``AA`` as published samples do, and is the same again for the same namespace.
+A minted token has the prefix, length and alphabet of a real one, and the word FAKE where no real one has it, so that it
+can't be mistaken for one in a log or on the wire. Its length does not depend on its number, it ends in ``AA`` as
+published samples do, and the same namespace and number give the same token.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _PREFIX: dict[TokenKind, str] = {"access": "sk-ant-oat01-FAKE-", "refresh": "sk-
 _LABEL: dict[TokenKind, str] = {"access": "at", "refresh": "rt"}
 
 TOKEN = re.compile(r"sk-ant-o[ar]t01-FAKE-[A-Za-z0-9_-]{90}")
-"""Matches any whole token of ours in a text."""
+"""Matches any complete fake token in a text."""
 
 
 def mint(kind: TokenKind, namespace: str, number: int) -> str:
     """A fake token: unique by ``namespace`` and ``number``, 108 characters of ``[A-Za-z0-9_-]``."""
     head = f"{_PREFIX[kind]}{number}-"
     digest = hashlib.blake2b(f"{kind} {namespace} {number}".encode()).digest()
-    tail = base64.urlsafe_b64encode(digest).decode()  # 86 letters, and two signs of padding that are cut off
+    tail = base64.urlsafe_b64encode(digest).decode()  # 86 characters, and two of padding that are cut off
     return head + tail[: LENGTH - len(head) - 2] + "AA"
 
 
 def label(kind: TokenKind, generation: int) -> str:
-    """What stands for a token in every output: ``at#1``, ``rt#2``."""
+    """The label that replaces a token in all output: ``at#1``, ``rt#2``."""
     return f"{_LABEL[kind]}#{generation}"

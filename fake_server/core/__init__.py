@@ -1,3 +1,6 @@
-"""The sans-IO core: who may refresh, who may call now, what goes wrong, what happened. It waits for nothing."""
+"""The sans-IO core: grants and tokens, the queues of bearers, planned faults and holds, and the journal.
+
+It never waits, sends or locks, and knows nothing of HTTP: the time is passed in, and the server holds the lock.
+"""
 
 from __future__ import annotations

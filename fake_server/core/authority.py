@@ -1,4 +1,4 @@
-"""Grants and their chains of tokens: who may be given what. Sans-IO; time and the namespace are passed in.
+"""Grants and their chains of tokens: decides which tokens are accepted and issued. Sans-IO; the time is passed in.
 
 A *grant* is one login and all tokens that descend from it. Every change of a refresh token's state goes through
 :data:`fake_server.core.states.TABLE`; an event that the table calls illegal raises :class:`IllegalTransition` and
@@ -28,7 +28,7 @@ class IllegalTransition(RuntimeError):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class RefreshToken:
-    """One refresh token and where it is in its life. ``parent`` is the one that it was exchanged for."""
+    """One refresh token and its state. ``parent`` is the token that was exchanged for it."""
 
     secret: str = field(repr=False)
     label: str
@@ -40,7 +40,7 @@ class RefreshToken:
     successor: RefreshToken | None = None
 
     def apply(self, event: RefreshEvent) -> Outcome:
-        """Go through the table. Raises :class:`IllegalTransition` and stays as it is where the table forbids it."""
+        """Make the table's transition. Raises :class:`IllegalTransition`, without a change, if the table forbids it."""
         after, outcome = transition(self.state, event)
         if outcome is Outcome.ILLEGAL:
             raise IllegalTransition(f"{event.value} of {self.label}, which is {self.state.value}")
@@ -50,7 +50,7 @@ class RefreshToken:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class AccessToken:
-    """One access token. It expires by the clock, or is ended before."""
+    """One access token. It expires by the clock, unless it is ended before."""
 
     secret: str = field(repr=False)
     label: str
@@ -59,14 +59,14 @@ class AccessToken:
     ended: Literal["expired", "revoked"] | None = None
 
     def state(self, now: float) -> BearerState:
-        """What the service thinks of it at ``now``."""
+        """Its state at ``now``."""
         return self.ended or ("expired" if now >= self.expires_at else "live")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Grant:
-    """One login. ``deadline``: when its refresh tokens end, whatever happens (a setup-token's: its access token);
-    ``death``: what ended it early.
+    """One login. ``deadline``: the time at which its refresh tokens expire (for a setup-token, its access token);
+    ``death``: the cause of an earlier end.
     """
 
     name: str
@@ -77,17 +77,17 @@ class Grant:
     access: list[AccessToken] = field(default_factory=list)
     refresh: list[RefreshToken] = field(default_factory=list)
     unfinished: list[RefreshToken] = field(default_factory=list)
-    """Those of ``refresh`` that may still be accepted, now or later: few, however long the chain is."""
+    """The refresh tokens that may still be accepted, now or later: few, however long the chain is."""
     death: Death | None = None
 
     def died(self, now: float) -> Death | None:
-        """What ended this grant, or ``None`` while it lives."""
+        """The cause of this grant's end, or ``None`` while it lives."""
         return self.death or ("expiry" if now >= self.deadline else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redemption:
-    """What came of a refresh token that was presented. ``revoked``: the labels that this ended."""
+    """The result of presenting a refresh token. ``revoked``: the labels of tokens that this ended."""
 
     outcome: Outcome
     token: RefreshToken | None = None
@@ -99,7 +99,7 @@ class Redemption:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bearer:
-    """What the service thinks of a presented access token."""
+    """A presented access token and its state."""
 
     state: BearerState
     token: AccessToken | None = None
@@ -131,7 +131,7 @@ class Authority:
         return grant
 
     def redeem(self, secret: str, now: float, *, expires_in: float | None = None) -> Redemption:
-        """The transition of a refresh token that was presented in a token request (RFC 6749 section 6)."""
+        """Exchange a refresh token that was presented in a token request (RFC 6749 section 6)."""
         token = self._refresh.get(secret)
         if token is None:
             return Redemption(outcome=transition(RefreshState.UNKNOWN, self._presented())[1])
@@ -161,12 +161,12 @@ class Authority:
         return Redemption(outcome=outcome, token=token, access=access, refresh=refresh)
 
     def bearer(self, secret: str, now: float) -> Bearer:
-        """What a presented access token is worth at ``now``."""
+        """The presented access token and its state at ``now``."""
         token = self._access.get(secret)
         return Bearer(state="unknown") if token is None else Bearer(state=token.state(now), token=token)
 
     def refresh_token(self, secret: str) -> RefreshToken | None:
-        """The refresh token of that secret, or ``None`` where it was not minted here."""
+        """The refresh token of that secret, or ``None`` if it was not minted here."""
         return self._refresh.get(secret)
 
     def accepts(self, token: RefreshToken, now: float) -> bool:
@@ -182,23 +182,23 @@ class Authority:
         return tuple(token.label for token in grant.unfinished if self.accepts(token, now))
 
     def _is_finished(self, token: RefreshToken) -> bool:
-        """Whether ``token`` is never accepted again, even if the clock goes back."""
+        """Whether ``token`` can never be accepted again, even if the clock goes back."""
         if token.state is RefreshState.SPENT:
             return not self.policy.grace_seconds
         return token.state in (RefreshState.REVOKED, RefreshState.EXPIRED)
 
     def expire(self, grant: Grant, now: float) -> tuple[str, ...]:
-        """End the access tokens of ``grant`` as if their time had passed; returns the labels that this ended."""
+        """Expire the access tokens of ``grant`` before their time; returns the labels of those that this ended."""
         return self._end_access(grant, "expired", now)
 
     def revoke(self, grant: Grant, now: float, death: Death = "revoke") -> tuple[str, ...]:
-        """End every token of ``grant``; returns the labels that this ended."""
+        """Revoke every token of ``grant``; returns the labels of those that this ended."""
         if grant.died(now) is None:
             grant.death = death
         return self._revoke_refresh(grant, now) + self._end_access(grant, "revoked", now)
 
     def forget(self) -> None:
-        """No request comes any more: let go of grants and tokens, which refer to each other."""
+        """Drop all grants and tokens after the last request: their reference cycles would wait for the collector."""
         for grant in self.grants:
             for token in grant.refresh:
                 token.successor = None
@@ -223,7 +223,7 @@ class Authority:
 
     def _in_grace(self, token: RefreshToken, now: float) -> bool:
         policy = self.policy
-        if not policy.grace_seconds:  # no window, even for a clock that goes back
+        if not policy.grace_seconds:  # no grace period, even if the clock goes back
             return False
         if token.first_used is None or not now < token.first_used + policy.grace_seconds:
             return False
@@ -244,7 +244,7 @@ class Authority:
         return self._revoke_refresh(grant, now)
 
     def _revoke_refresh(self, grant: Grant, now: float) -> tuple[str, ...]:
-        """Returns the labels of those that were live until now."""
+        """Revoke the grant's refresh tokens; returns the labels of those that were live until now."""
         in_time = now < grant.deadline
         live = tuple(token.label for token in grant.refresh if in_time and token.state is RefreshState.LIVE)
         for token in grant.refresh:

@@ -1,4 +1,4 @@
-"""The list of what is to go wrong next. Not thread-safe: the server holds the lock."""
+"""The faults that are planned for the next requests. Not thread-safe: the server holds the lock."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Planned:
 
 
 class FaultPlan:
-    """The faults that are still to come, in the order in which they were asked for."""
+    """The faults that have not struck yet, in the order in which they were added."""
 
     def __init__(self) -> None:
         self._planned: list[_Planned] = []
@@ -31,7 +31,7 @@ class FaultPlan:
     def add(
         self, target: RequestKind, fault: Fault, *, count: int = 1, account: str | None = None, skip: int = 0
     ) -> None:
-        """The next ``count`` requests of that kind (after ``skip`` of them) meet ``fault``."""
+        """Plan ``fault`` for ``count`` requests of kind ``target``, after the next ``skip`` of them."""
         if target not in ("token", "call"):
             raise ValueError(f'a fault strikes a "token" or a "call" request, not {shown(target)}')
         if count < 1:
@@ -39,7 +39,7 @@ class FaultPlan:
         self._planned.append(_Planned(target, fault, count, account, skip))
 
     def take(self, target: str, account: str | None) -> Fault | None:
-        """The fault that the request which has just arrived meets, if any."""
+        """The fault that strikes the request that has just arrived, or ``None``; a plan is used up by it."""
         for planned in self._planned:
             if planned.target != target or planned.account not in (None, account):
                 continue

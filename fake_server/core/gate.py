@@ -1,7 +1,7 @@
-"""Who may be served on a bearer, and who waits: first come, first served. Sans-IO.
+"""The queue of calls on each bearer: first come, first served. Sans-IO.
 
 Modelled on the report in anthropics/claude-code#54999: calls on one bearer are served one after the other, calls on
-different bearers do not meet. Not thread-safe: the server holds the lock.
+different bearers do not delay each other. Not thread-safe: the server holds the lock.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Gate", "Ticket"]
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """One call's place at the gate. ``started``: when it was served; ``overdue``: served because its wait was long."""
+    """One call's place in its queue. ``started``: when it was served; ``overdue``: served as it had waited too long."""
 
     key: str
     arrived: float
@@ -31,7 +31,7 @@ class Ticket:
 
 @dataclass(slots=True)
 class _Queue:
-    """The calls of one key: those served now, when the last one started, and those that wait."""
+    """The calls of one key: those being served, the times of the last starts, and those that wait."""
 
     serving: list[Ticket] = field(default_factory=list)
     starts: deque[float] = field(default_factory=deque)
@@ -39,7 +39,7 @@ class _Queue:
 
 
 class Gate:
-    """The queues of every key under one policy. Times are seconds of any one clock that does not go backwards."""
+    """The queues of all keys under one policy. Times are seconds of one monotonic clock."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -52,7 +52,7 @@ class Gate:
         return ticket
 
     def poll(self, ticket: Ticket, now: float) -> Wait | None:
-        """``None`` when ``ticket`` is served from ``now`` on; else what to wait for before asking again."""
+        """``None`` if ``ticket`` is served from ``now`` on; else the wait before the next :meth:`poll`."""
         queue = self._queues[ticket.key]
         if ticket.started is not None:
             return None
@@ -68,7 +68,7 @@ class Gate:
         return Wait("gate", until - now, ticket.signal)
 
     def leave(self, ticket: Ticket) -> None:
-        """The call has ended, or its client has gone while it waited."""
+        """Remove a call that has ended, or whose client has disconnected while it waited."""
         queue = self._queues[ticket.key]
         if ticket.started is None:
             queue.waiting.remove(ticket)
@@ -77,7 +77,7 @@ class Gate:
         self._wake(queue)
 
     def _turn(self, queue: _Queue, ticket: Ticket, now: float) -> float | None:
-        """When it is this ticket's turn; ``None``: not known before another one leaves."""
+        """The time of this ticket's turn; ``None``: unknown until another call leaves."""
         slots = self.policy.slots
         if slots is None:
             return now
@@ -95,7 +95,7 @@ class Gate:
         ticket.started = now
         queue.serving.append(ticket)
         queue.starts.append(now)
-        # Only to bound memory: `_turn` counts back from the newest start, and never beyond so many.
+        # Only to bound memory: `_turn` never looks back further than `slots` starts.
         while self.policy.slots is not None and len(queue.starts) > self.policy.slots:
             queue.starts.popleft()
         self._wake(queue)

@@ -1,4 +1,4 @@
-"""Requests that are kept waiting until enough of them have come: the shortest way to force an overlap. Sans-IO."""
+"""Holds requests until enough of them have come: the simplest way to force an overlap. Sans-IO."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from fake_server.effects import Signal, Wait
 __all__ = ["HOLD_LIMIT", "Hold"]
 
 HOLD_LIMIT = 30.0
-"""Seconds after which a held request goes on although too few have come."""
+"""Seconds after which a held request goes on, although too few have come."""
 
 
 class Hold:
-    """Holds requests of one kind before the gate until ``count`` wait; ``waited`` are their workers, in order."""
+    """Holds requests of one kind before the bearer's queue until ``count`` wait; ``waited``: their workers."""
 
     def __init__(self, target: str, count: int) -> None:
         self.target = target
@@ -23,11 +23,11 @@ class Hold:
 
     @property
     def open(self) -> bool:
-        """Whether requests are still kept."""
+        """Whether requests are still held."""
         return not self._signal.fired
 
     def join(self, actor: str, now: float) -> None:
-        """A request has come; the last one that was waited for releases them all."""
+        """Add a request that has come; number ``count`` releases them all."""
         self.waited.append(actor)
         if self._deadline is None:
             self._deadline = now + HOLD_LIMIT
@@ -35,12 +35,12 @@ class Hold:
             self.release()
 
     def leave(self, actor: str) -> None:
-        """The client of a held request has gone: it waits no longer, and no longer counts."""
+        """Remove a held request whose client has disconnected."""
         if self.open:
             self.waited.remove(actor)
 
     def poll(self, now: float) -> Wait | None:
-        """``None`` when released, else what to wait for before asking again."""
+        """``None`` when released, else the wait before the next :meth:`poll`."""
         if self._signal.fired or self._deadline is None:
             return None
         if now >= self._deadline:
@@ -50,5 +50,5 @@ class Hold:
         return Wait("hold", self._deadline - now, self._signal)
 
     def release(self) -> None:
-        """Let all of them go on."""
+        """Let all held requests go on."""
         self._signal.fire()

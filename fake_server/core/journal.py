@@ -1,6 +1,6 @@
-"""What happened, in order: append-only, numbered, on disk before the reply leaves where a sink is given.
+"""The journal: events in order, append-only and numbered; with a sink, each is on disk before the reply leaves.
 
-Not thread-safe: the server holds the lock, and that lock is what makes the order of ``seq`` the order of the facts.
+Not thread-safe: the server holds the lock, which makes the order of ``seq`` the order in which the events happened.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["SERVICE", "Journal"]
 
 SERVICE = "service"
-"""The actor of what the service does by itself."""
+"""The actor of the service's own events."""
 
 
 class Journal:
-    """The events so far. ``sink``: a text file that gets each line, flushed, before :meth:`add` returns."""
+    """The events so far. ``sink``: a text file to which each line is written and flushed before :meth:`add` returns."""
 
     def __init__(self, clock: Clock, header: dict[str, Any], sink: IO[str] | None = None) -> None:
         self._clock = clock
@@ -39,11 +39,11 @@ class Journal:
         )
         self.events: list[Event] = []
         if sink is not None:
-            # A reader of the file that misses the note `end` knows that its writer was killed, or is still at work.
+            # In the file only: a reader that finds no note `end` knows that its writer was killed, or still writes.
             self._write(replace(self.header, data={**self.header.data, "ends": True}))
 
     def time(self, posix: float) -> float:
-        """A time of the service's clock as the journal tells it: seconds since the journal was opened."""
+        """Convert POSIX seconds of the service's clock to the journal's: seconds since the journal was opened."""
         return round(posix - self._start, 6)
 
     def operation(self) -> int:
@@ -52,9 +52,9 @@ class Journal:
         return self._ops
 
     def alias(self, actor: str) -> str:
-        """What stands for ``actor`` here: its name, or, where a secret was put in the name's place, what kind it is.
+        """The journal's name for ``actor``: its own name, or the kind of secret that was passed in place of a name.
 
-        Two that differ stay two: the judge would see one worker in them.
+        Different secrets get different names: otherwise the judge would take them for one worker.
         """
         shown = redact(actor)
         if shown != actor and actor not in self._aliases:
@@ -65,7 +65,7 @@ class Journal:
     def add(
         self, kind: EventType, f: str, *, actor: str = SERVICE, data: dict[str, Any] | None = None, **known: Any
     ) -> Event:
-        """Append one event, and write it out before anything that follows from it can happen."""
+        """Append one event, and write it to the sink before any consequence of it can happen."""
         event = Event(
             seq=len(self.events) + 1,
             t=self.time(self._clock.now()),
@@ -82,7 +82,7 @@ class Journal:
         return event
 
     def note(self, f: str, *, actor: str = SERVICE, op: int | None = None, **data: Any) -> Event:
-        """Append a fact that is not the start or the end of an operation. What looks like a secret is redacted."""
+        """Append a fact that is neither start nor end of an operation. Texts that look like secrets are redacted."""
         known = {name: data.pop(name) for name in _KNOWN if name in data}
         return self.add("note", f, actor=self.alias(actor), op=op, data=clean(data), **known)
 

@@ -1,4 +1,4 @@
-"""The life of a refresh token, as one table.
+"""The states of a refresh token, as one table.
 
 Two rules:
 
@@ -18,7 +18,7 @@ __all__ = ["TABLE", "Outcome", "RefreshEvent", "RefreshState", "diagram", "trans
 
 
 class RefreshState(Enum):
-    """Where a refresh token is in its life."""
+    """The state of a refresh token."""
 
     UNKNOWN = "unknown"  # never minted here
     LIVE = "live"
@@ -28,7 +28,7 @@ class RefreshState(Enum):
 
 
 class RefreshEvent(Enum):
-    """What can happen to a refresh token."""
+    """The events of a refresh token."""
 
     ISSUE = "issue"
     REDEEM = "redeem"  # presented in a token request
@@ -39,7 +39,7 @@ class RefreshEvent(Enum):
 
 
 class Outcome(Enum):
-    """What the table answers."""
+    """The result of a transition."""
 
     ISSUED = "issued"
     ROTATED = "rotated"  # success, with a new refresh token
@@ -94,7 +94,7 @@ def transition(state: RefreshState, event: RefreshEvent) -> tuple[RefreshState, 
 
 
 def diagram() -> str:
-    """The table as a Mermaid state diagram; pairs that change nothing and are illegal are left out."""
+    """The table as a Mermaid state diagram; illegal pairs are left out."""
     lines = ["stateDiagram-v2", "    [*] --> unknown"]
     for (state, event), (after, outcome) in TABLE.items():
         if outcome is not Outcome.ILLEGAL:

@@ -1,4 +1,4 @@
-"""Whose request is it? The name of the worker behind a request, by the strongest sign there is."""
+"""Finds the name of the worker that sent a request, by the most reliable sign in it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 __all__ = ["WORKER", "actor_of"]
 
 WORKER: ContextVar[str | None] = ContextVar("claude_tokens_worker", default=None)
-"""The worker in whose context the code runs: tasks inherit it, and threads started with a copied context."""
+"""The worker of the running code; tasks inherit it, and so do threads that are started with a copied context."""
 
 _SESSION = "x-claude-code-session-id"
 
 
 def actor_of(request: Request, fallback: str) -> str:
-    """The path prefix, else the user name given to the proxy, else the CLI's session id, else ``fallback``."""
+    """The name from the path prefix, else the proxy's user name, else the CLI's session id, else ``fallback``."""
     if request.worker is not None:
         return request.worker
     session = request.header(_SESSION)
     if not session:
         return fallback
-    # All tokens begin alike: the journal, which never shows one, has to tell them apart.
+    # A token, unlike a session id, is not cut: all tokens begin alike, and the journal must tell them apart.
     return f"session-{session if session.startswith(('sk-', 'eyJ')) else session[:8]}"

@@ -1,4 +1,4 @@
-"""The envelope in which the service says that something is wrong; the token endpoint's OAuth errors have none."""
+"""The envelope of the service's errors. The token endpoint's OAuth errors have none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["error_envelope"]
 
 
 def error_envelope(kind: str, message: str, details: dict[str, Any] | None = None, **beside: Any) -> dict[str, Any]:
-    """The body of an error, as JSON: ``kind`` such as ``not_found_error``; ``beside`` are members beside ``error``."""
+    """The body of an error. ``kind``: such as ``not_found_error``; ``beside``: members beside ``error``."""
     error: dict[str, Any] = {"type": kind, "message": message}
     if details:
         error["details"] = details

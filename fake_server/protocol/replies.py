@@ -1,7 +1,7 @@
-"""The replies of the service, byte for byte where the public record has them.
+"""The replies of the service, byte for byte where public records show them.
 
-Sources: the error catalogue and headers that users and clients have recorded in public (the issue that shows each one
-is named beside it), RFC 6749 sections 5.1 and 5.2 for the token endpoint, and the SSE events of the Messages API.
+Sources: errors and headers that users and clients have published (each has its issue beside it), RFC 6749 sections 5.1
+and 5.2 for the token endpoint, and the SSE events of the Messages API.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ _BEARER_MESSAGES = {
     "unknown": "Invalid bearer token",
 }
 _WINDOWS = {"five_hour": 18000, "seven_day": 604800}
-"""Seconds until each window of usage starts anew."""
+"""Seconds after which each usage window restarts."""
 _HTML = b"<!DOCTYPE html><html><head><title>Just a moment...</title></head><body>Checking your browser</body></html>"
 
 
 def _dump(value: object) -> bytes:
-    # A lone surrogate, which JSON can smuggle into a model's name, has no bytes.
+    # A lone surrogate, which JSON allows in a model's name, can't be encoded.
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
 
 
@@ -65,13 +65,13 @@ def _uuid(*words: str) -> str:
 
 
 class Replies:
-    """Builds replies; ``namespace`` makes its ids stable and distinct."""
+    """Builds replies; ``namespace`` makes their ids stable, and distinct from those of other services."""
 
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
 
     def request_id(self, op: int) -> str:
-        """``req_011C…`` for the operation of that number."""
+        """The request id, ``req_011C…``, of operation ``op``."""
         digest = hashlib.blake2b(f"{self._namespace} {op}".encode(), digest_size=10).hexdigest()
         return f"req_011C{digest[:20]}"
 
@@ -83,7 +83,7 @@ class Replies:
     def error(
         self, op: int, status: int, message: str | None = None, *headers: tuple[str, str], **details: Any
     ) -> Reply:
-        """An error in the envelope that all endpoints but the token endpoint use."""
+        """An error in the envelope that all endpoints except the token endpoint use."""
         kind = _TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
         text = (
             message or _MESSAGES.get(status) or ("Internal server error" if status >= 500 else "Invalid request format")
@@ -113,7 +113,7 @@ class Replies:
         return self.json(op, body, 200, *_NO_STORE)
 
     def invalid_grant(self, op: int, reason: str, dialect: str) -> Reply:
-        """The loser's reply: 400 and 85 bytes (charmbracelet/crush#1776), 401 and the bare code from a gateway."""
+        """The reply to a dead token: 400 and 85 bytes (charmbracelet/crush#1776); a gateway: 401 and the bare code."""
         if dialect == "gateway":
             return self.json(op, _GATEWAY_INVALID_GRANT, 401, *_NO_STORE)
         text = _REASONS.get(reason)
@@ -129,10 +129,10 @@ class Replies:
         return self.json(op, {"error": error}, 400, *_NO_STORE)
 
     def _bare(self, op: int, status: int, message: str, *headers: tuple[str, str]) -> Reply:
-        """The envelope as the token endpoint has it: without ``request_id``."""
+        """The envelope of the token endpoint, without ``request_id``."""
         return self.json(op, error_envelope(_TYPES[status], message), status, *headers)
 
-    # The Messages API and its neighbours.
+    # The Messages API and other endpoints.
 
     def message(self, op: int, call: Call, now: float) -> Reply:
         """The model's answer, streamed as SSE in two pieces or whole, with the usage headers of a subscription."""
@@ -166,7 +166,7 @@ class Replies:
         return Reply(200, (_sse(first), _sse(rest)), (("content-type", "text/event-stream; charset=utf-8"), *headers))
 
     def bad_bearer(self, op: int, state: str, *, presented: bool) -> Reply:
-        """401 in the words that users have seen for each state of a bearer."""
+        """401, with the message that users have seen for each state of a bearer."""
         return self.error(op, 401, _BEARER_MESSAGES[state] if presented else None)
 
     def missing_scope(self, op: int, scope: str) -> Reply:
@@ -175,7 +175,7 @@ class Replies:
         return self.error(op, 403, message, error_visibility="user_facing")
 
     def other(self, op: int, name: str, grant: Grant | None, now: float) -> Reply:
-        """The small endpoints around the two that matter."""
+        """The replies of the minor endpoints."""
         if name == "profile" and grant is not None:
             return self.json(op, self._profile(grant.account))
         if name == "usage":
@@ -188,10 +188,10 @@ class Replies:
             return self.json(op, _CONSTANT[name])
         return self.error(op, 404)
 
-    # What goes wrong on purpose.
+    # Injected faults.
 
     def fault(self, op: int, fault: Fault, f: str, now: float) -> Reply:
-        """The reply of a fault that answers by itself."""
+        """The reply of a fault that replaces the service's."""
         if fault.kind == "html":
             return Reply(fault.code or 403, (_HTML,), (("content-type", "text/html; charset=UTF-8"),))
         if fault.kind == "quota":
@@ -251,12 +251,12 @@ class Replies:
 
 
 def _sse(events: tuple[dict[str, Any], ...]) -> bytes:
-    """Each event with its ``event:`` line, without which the CLI falls back to a second request."""
+    """The events as SSE, each with its ``event:`` line: without it the CLI falls back to a second request."""
     return b"".join(b"event: %b\ndata: %b\n\n" % (event["type"].encode(), _dump(event)) for event in events)
 
 
 def _usage(now: float) -> dict[str, Any]:
-    """Shares are per cent here, and fractions of 1 in the headers."""
+    """The reply of the usage endpoint. Its shares are in per cent; those in the headers are fractions of 1."""
     windows = {name: _iso(now + seconds) for name, seconds in _WINDOWS.items()}
     nothing = {"limit_dollars": None, "used_dollars": None, "locked_reason": None}
     usage: dict[str, Any] = {name: {"utilization": 10.0, "resets_at": at, **nothing} for name, at in windows.items()}

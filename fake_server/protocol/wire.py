@@ -1,4 +1,4 @@
-"""HTTP messages and what they mean: a request becomes an intent, a decision becomes a reply. Sans-IO."""
+"""HTTP messages as values: parses a request into an intent. Sans-IO."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request. Header names are lower case; ``worker`` is the name that the address carried, if any."""
+    """One HTTP request. Header names are lower case; ``worker`` is the worker's name in the path, if any."""
 
     method: str
     path: str
@@ -44,7 +44,7 @@ class Request:
     def parse(
         cls, method: str, target: str, headers: tuple[tuple[str, str], ...], body: bytes, host: str = ""
     ) -> Request:
-        """A request from its target (``/w/w0/v1/messages?beta=true``): the prefix of a worker and the query go."""
+        """A request from its target (``/w/w0/v1/messages?beta=true``), without the worker's prefix and the query."""
         worker, path = split_prefix(target.partition("?")[0])
         return cls(method, path, headers, body, host, worker)
 
@@ -54,7 +54,7 @@ class Request:
 
 
 def split_prefix(path: str) -> tuple[str | None, str]:
-    """``/w/w0/v1/messages`` -> ``("w0", "/v1/messages")``; any other path has no worker in it."""
+    """``/w/w0/v1/messages`` -> ``("w0", "/v1/messages")``; for any other path the worker is ``None``."""
     if path.startswith("/w/"):
         name, slash, rest = path[3:].partition("/")
         if name:
@@ -64,7 +64,7 @@ def split_prefix(path: str) -> tuple[str | None, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRequest:
-    """RFC 6749 sections 4.1.3 and 6. ``encoding`` records how the body came: both are in use, JSON is usual."""
+    """A token request (RFC 6749 sections 4.1.3 and 6). ``encoding``: the body's; clients use both, mostly JSON."""
 
     grant_type: str
     client_id: str
@@ -78,7 +78,7 @@ class TokenRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Malformed:
-    """A token request that is refused by its form alone."""
+    """A token request that is refused for its form."""
 
     error: Literal["format", "invalid_client", "invalid_scope", "unsupported_grant_type"]
     refresh_token: str = field(default="", repr=False)
@@ -87,7 +87,7 @@ class Malformed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """``POST /v1/messages``. ``text`` is what the model would answer."""
+    """``POST /v1/messages``. ``text`` is the text of the model's answer."""
 
     model: str
     text: str
@@ -100,7 +100,7 @@ OtherName = Literal["profile", "usage", "models", "count_tokens", "roles", "clie
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Other:
-    """Any other endpoint, known or not."""
+    """A request to any other endpoint, known or not."""
 
     name: OtherName
     refresh_token: str = field(default="", repr=False)
@@ -112,7 +112,7 @@ Intent = TokenRequest | Malformed | Call | Other
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A complete answer. More than one piece means that it is streamed."""
+    """A complete reply. It is streamed if it has more than one piece."""
 
     status: int
     pieces: tuple[bytes, ...] = field(repr=False)
@@ -120,7 +120,7 @@ class Reply:
 
     @property
     def streamed(self) -> bool:
-        """Whether the pieces leave one by one."""
+        """Whether the pieces are sent one by one."""
         return len(self.pieces) > 1
 
 
@@ -141,7 +141,7 @@ _TOKEN_PATHS = ("/v1/oauth/token", "/oauth/token")
 
 
 def read(request: Request) -> Intent:
-    """What the request asks for. Never raises: what cannot be read is an intent, too."""
+    """Parse a request. Never raises: an unreadable request is an intent, too."""
     if request.method == "POST":
         if request.path == "/v1/messages":
             return _read_call(request.body)
@@ -171,15 +171,15 @@ def account_of(code: str) -> str | None:
 
 
 def check_account_name(name: object) -> None:
-    """Raises ``ValueError`` for what is no account's name; the text shows no token that was pasted in its place."""
+    """Raises ``ValueError`` for an invalid account name; the text does not show a token pasted in its place."""
     if not isinstance(name, str) or account_of(name) != name:
         raise ValueError(f"{shown(name)}: an account's name is 1 to 32 letters, digits and . _ @ + -")
 
 
 def _fields(request: Request) -> tuple[dict[str, Any], Literal["json", "form"] | None]:
-    """The parameters in the body, and its encoding; ``None`` where it is neither JSON nor a form.
+    """The parameters in the body, and its encoding; ``None`` if it is neither JSON nor a form.
 
-    RFC 6749 section 3.2: one without a value is as one that is absent, and none may come twice.
+    RFC 6749 section 3.2: a parameter without a value counts as absent, and none may be repeated.
     """
     content_type = (request.header("content-type") or "").lower()
     if "x-www-form-urlencoded" in content_type:
@@ -264,7 +264,7 @@ def _is_scope(value: object) -> bool:
 
 
 def _read_call(body: bytes) -> Call:
-    """Lenient, as the fake tests token traffic and not the Messages API: what it cannot read, it answers with OK."""
+    """Parse a call, leniently: an unreadable body is accepted, as the fake is not for testing the Messages API."""
     message = _object(body) or {}
     prompt = _last_prompt(message.get("messages"))
     text = prompt.partition("Reply: ")[2].strip() if "Reply: " in prompt else "OK"

@@ -1,16 +1,16 @@
-"""What the owner of a running service may ask it, under ``/_claude_tokens/``, on loopback only.
+"""The admin endpoints of a running service, under ``/_claude_tokens/``, on loopback only.
 
 * ``GET /_claude_tokens/history``: the history so far, as JSON lines.
 * ``GET /_claude_tokens/verdict``: the verdict so far.
 * ``POST /_claude_tokens/accounts``: log an account in. All members are optional: ``name``, ``expired``,
-  ``expires_in`` (seconds), ``setup_token``. Answers with its name, credentials and environment.
-* ``POST /_claude_tokens/faults``: what goes wrong next. ``target`` (``token`` or ``call``) and ``fault``
+  ``expires_in`` (seconds), ``setup_token``. The reply has its name, credentials and environment.
+* ``POST /_claude_tokens/faults``: plan a fault. ``target`` (``token`` or ``call``) and ``fault``
   (``lost-reply``, ``reset``, ``timeout``, ``garbage``, ``truncated``, ``burst``, ``moved``; ``status`` and ``html``
   with ``code``, ``status`` also with ``retry_after``; ``delay`` with ``seconds`` and ``after_commit``; ``quota`` with
   ``window``), and optionally ``count`` and ``account``.
 
-None of these requests is an operation of the service: the journal has their effects, such as a login, and not the
-requests.
+These requests are not operations of the service: the journal has their effects, such as a login, but not the requests
+themselves.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ _FAULT = {
 
 
 class Admin:
-    """Answers the owner's requests, and no others.
+    """Answers admin requests.
 
-    ``verdict`` judges the history so far; ``login`` logs an account in and says what its client needs. Both give
-    JSON, and ``login`` raises ``ValueError`` for what it won't do.
+    ``verdict`` judges the history so far; ``login`` logs an account in and returns what its client needs. Both return
+    JSON, and ``login`` raises ``ValueError`` for invalid arguments.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class Admin:
         }
 
     def __call__(self, request: Request) -> Local | None:
-        """The answer, or ``None`` where the request is for the service."""
+        """The reply, or ``None`` if the request is for the service."""
         if not request.path.startswith(PREFIX):
             return None
-        if not is_loopback(request.host):  # a web page that has bound its own name to this address
+        if not is_loopback(request.host):  # DNS rebinding: a web page's own host name points to this address
             return _error(403, "this is answered on loopback only")
         method, answer = self._answers.get(request.path.removeprefix(PREFIX), ("", None))
         if answer is None:
@@ -96,7 +96,7 @@ class Admin:
     def _fault(self, request: Request) -> Local:
         asked = _members(request.body, _FAULT)
         planned = {name: asked.pop(name) for name in ("target", "count", "account") if name in asked}
-        kind = asked.pop("fault", "").lower().replace("_", "-")  # LOST_REPLY, as Python has it, is lost-reply
+        kind = asked.pop("fault", "").lower().replace("_", "-")  # also accept the Python name: LOST_REPLY is lost-reply
         fault = Fault.from_dict({"kind": kind, **asked})
         with self._server.lock:
             self._server.faults.add(planned.pop("target", "token"), fault, **planned)
@@ -104,7 +104,7 @@ class Admin:
 
 
 def _members(body: bytes, known: Mapping[str, Any]) -> dict[str, Any]:
-    """The members of a JSON object, all known and each of its type; no body is as an empty object."""
+    """The members of a JSON object, checked for known names and types; an empty body counts as an empty object."""
     value = json.loads(body or b"{}")
     if not isinstance(value, dict):
         raise ValueError("a JSON object is expected")

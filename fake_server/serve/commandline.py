@@ -1,4 +1,4 @@
-"""What commands that serve have in common: how they complain, and the file of the history."""
+"""Shared by the commands that serve: usage errors without secrets, and the history file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["HistoryFile", "Parser", "PlainParser", "Usage", "path"]
 
 
 class Usage(Exception):
-    """What the user can mend, in one sentence, without the secret that was pasted in the wrong place."""
+    """An error that the user can correct, in one sentence, with pasted secrets redacted."""
 
     def __init__(self, text: str) -> None:
         super().__init__(told(text))
@@ -26,23 +26,23 @@ class Parser(argparse.ArgumentParser):
 
 
 class PlainParser(argparse.ArgumentParser):
-    """As argparse's own, but repeats no secret."""
+    """``argparse.ArgumentParser``, with secrets in its error messages redacted."""
 
     def error(self, message: str) -> NoReturn:
         super().error(told(message))
 
 
 def path(text: str) -> str:
-    """For ``type=``: the name of a file, and not a secret."""
+    """For ``type=``: the path of a file. Refuses a secret."""
     if not is_path(text):
         raise argparse.ArgumentTypeError(f"{shown(text)} is not the name of a file")
     return text
 
 
 class HistoryFile:
-    """A text file for the history, each line written at once. Until it is opened it holds what is written.
+    """A text file for the history; each line is written at once, or buffered until the file is opened.
 
-    A disk that is full must not stop the service: ``error`` says what went wrong.
+    A full disk must not stop the service: a failed write sets ``error`` instead of raising.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class HistoryFile:
         self.error: str = ""
 
     def open(self, path: str) -> None:
-        """Overwrite ``path``. Raises ``OSError`` where it can't be opened."""
+        """Open ``path``, overwriting it, and write the buffered lines. Raises ``OSError`` if it can't be opened."""
         self._file = open(path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115 - `close` closes it
         self.write("".join(self._held))
 
@@ -66,9 +66,9 @@ class HistoryFile:
                 self.error = error.strerror or str(error)
 
     def flush(self) -> None:
-        """Each line is written at once anyway."""
+        """Do nothing: each line is written at once."""
 
     def close(self) -> None:
         if self._file is not None:
-            with suppress(OSError):  # it was told before
+            with suppress(OSError):  # the error of the write is kept
                 self._file.close()

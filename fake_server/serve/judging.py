@@ -1,4 +1,4 @@
-"""Which judge a service gets that is started by itself: the one that an installed package offers, if any does."""
+"""Finds the judge of a service that runs on its own: the one that an installed package provides, if any."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 __all__ = ["GROUP", "Unjudged", "find_judge"]
 
 GROUP = "fake_server.judge"
-"""The group of entry points in which a package offers a judge: an object that is called without arguments for one."""
+"""The entry-point group in which a package provides a judge: a callable without arguments that returns one."""
 
 _UNKNOWN = 3
 """The exit status of the verdict UNKNOWN."""
 
 
 def find_judge() -> Judge:
-    """The judge that is installed; without one a service is served all the same, and ends with UNKNOWN.
+    """The installed judge; if there is none, a stand-in whose verdict is always UNKNOWN.
 
-    Raises ``Usage`` where several are installed, or the one can't be loaded: a user who has installed a judge must
-    not get a service that is unjudged in silence.
+    Raises ``Usage`` if several are installed, or the judge can't be loaded: a user who has installed a judge must not
+    get a service that is silently unjudged.
     """
     offers = {entry.value: entry for entry in entry_points(group=GROUP)}
     if not offers:
@@ -44,7 +44,7 @@ def find_judge() -> Judge:
 
 
 class Unjudged:
-    """Stands in where no judge is installed. A client gets its tokens and the service's address, and no more."""
+    """The stand-in without a judge. A client gets only its tokens and the service's address."""
 
     def header(self) -> dict[str, Any]:
         return {}

@@ -1,6 +1,6 @@
 """``serve``: the service as a process of its own, for programs in any language.
 
-The service does not judge, and does not know how a client is set up: its caller brings a :class:`Judge`.
+The service does not judge, and does not know how a client is set up: its caller passes a :class:`Judge`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _ENDINGS = (signal.SIGTERM, signal.SIGINT)
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A verdict for a program to end with: its exit status, what people are told, and the same as JSON."""
+    """A verdict as a program reports it: exit status, text for people, and the same as JSON."""
 
     exit_status: int
     text: str
@@ -49,20 +49,20 @@ class Judged:
 
 
 class Judge(Protocol):
-    """What the service leaves to its caller."""
+    """The tasks that the service leaves to its caller."""
 
     def header(self) -> dict[str, Any]:
-        """What the history's header is to say beside policy and clock."""
+        """Fields for the history's header besides policy and clock."""
         ...
 
     def credentials(self, grant: Grant) -> Mapping[str, Any]:
-        """What a client would have stored after that login."""
+        """The credentials that a client would have stored after that login."""
         ...
 
     def environment(
         self, grant: Grant, *, home: str, url: str, proxy: str | None, ca_file: str | None
     ) -> Mapping[str, str]:
-        """The variables that lead a client, logged in so, to the service and nowhere else."""
+        """The environment variables that lead a client with this login to the service and nowhere else."""
         ...
 
     def look(self, server: Server) -> Judged:
@@ -70,7 +70,7 @@ class Judge(Protocol):
         ...
 
     def finish(self, server: Server) -> Judged:
-        """End the history, and judge it. Nothing is open any more."""
+        """End the history and judge it, when no request is open any more."""
         ...
 
 
@@ -95,16 +95,16 @@ def build_parser(prog: str = "claude-tokens serve") -> argparse.ArgumentParser:
 
 
 def serve(argv: Sequence[str] | None, judge: Judge, *, prog: str = "claude-tokens serve") -> int:
-    """Serve until a signal, in the main thread. Returns the exit status; only ``--help`` exits by itself."""
+    """Serve until a signal, in the main thread. Returns the exit status; only ``--help`` raises ``SystemExit``."""
     with ExitStack() as undo:
-        undo.enter_context(_signals_held())  # before any thread starts, so that all inherit it
+        undo.enter_context(_signals_held())  # before any thread starts, so that all threads inherit the mask
         try:
             options = build_parser(prog).parse_args(argv)
             if sys.stdout is None:
                 raise Usage("standard output can't be written: it is closed")
             history = None if options.history is None else HistoryFile()
             if history is not None:
-                undo.callback(history.close)  # after all that may write to it
+                undo.callback(history.close)  # undone after everything that may write to it
             service, facts = _start_service(options, judge, history, undo)
             _announce(facts)
         except Usage as usage:
@@ -123,13 +123,13 @@ def _announce(facts: Mapping[str, Any]) -> None:
     try:
         print(json.dumps(facts, separators=(",", ":")), flush=True)
     except OSError as error:
-        with suppress(OSError):  # what could not be written must not complain at exit
+        with suppress(OSError):  # flushing the unwritten rest must not fail at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise Usage(f"standard output can't be written: {error.strerror or error}") from None
 
 
 class _Service:
-    """The service while it runs, as its owner sees it. Made and started by :func:`_start_service`."""
+    """The running service, for its owner. Created and started by :func:`_start_service`."""
 
     def __init__(self, server: Server, judge: Judge, folder: Path, host: str, port: int) -> None:
         self.server = server
@@ -147,7 +147,7 @@ class _Service:
         expires_in: float | None = None,
         setup_token: bool = False,
     ) -> dict[str, Any]:
-        """Log an account in; without a name it is ``a1``, ``a2``, … Raises ``ValueError`` for a bad name."""
+        """Log an account in; without a name it is ``a1``, ``a2``, … Raises ``ValueError`` for an invalid name."""
         grant = self.server.login(name, expires_in=-1.0 if expired else expires_in, setup_token=setup_token)
         proxy, ca_file = self._proxied()
         home = self.folder / "home" / grant.account
@@ -156,7 +156,7 @@ class _Service:
         return {"name": grant.account, "credentials": self._judge.credentials(grant), "env": variables}
 
     def facts(self, history: str | None, accounts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The first line: where the service is, where its history goes, and who is logged in."""
+        """The first line of output: the service's addresses, its history file, and the accounts."""
         proxy, ca_file = self._proxied()
         return {
             "url": self.own.url,
@@ -167,7 +167,7 @@ class _Service:
         }
 
     def stop(self, grace: float) -> None:
-        """Take on nothing new, and give what is open ``grace`` seconds in all."""
+        """Accept no new requests, and give open ones ``grace`` seconds in all."""
         watch = self.server.stopwatch
         until = watch() + grace
         self.own.stop(grace)
@@ -181,9 +181,9 @@ class _Service:
 def _start_service(
     options: argparse.Namespace, judge: Judge, history: HistoryFile | None, undo: ExitStack
 ) -> tuple[_Service, dict[str, Any]]:
-    """The service and its first line. ``undo`` stops it and removes what was made.
+    """Start the service; returns it and its first line. ``undo`` stops it and removes its files.
 
-    Raises :class:`Usage`; the file of the history is then as it was.
+    Raises :class:`Usage`; the history file is then untouched.
     """
     policy, host = _checked(options)
     clock = Clock()
@@ -201,7 +201,7 @@ def _start_service(
         _listen(service.proxy, undo)
     with _telling("a folder for an account can't be made"):
         accounts = [service.login(name, expired=options.expired) for name in options.account or (None,)]
-    if history is not None:  # last, so that the file is not touched where anything else is wrong
+    if history is not None:  # last, so that any other error leaves the file untouched
         with _telling(f"the history can't be written to {options.history}"), server.lock:
             history.open(options.history)
     return service, service.facts(options.history, accounts)
@@ -218,7 +218,7 @@ def _listen(listener: Listener, undo: ExitStack) -> None:
 
 @contextmanager
 def _telling(what: str) -> Iterator[None]:
-    """An ``OSError`` in the block is for the user to mend: it is told as ``what`` went wrong, and why."""
+    """Turn an ``OSError`` in the block into :class:`Usage`, with ``what`` failed and the reason."""
     try:
         yield
     except OSError as error:
@@ -226,7 +226,7 @@ def _telling(what: str) -> Iterator[None]:
 
 
 def _checked(options: argparse.Namespace) -> tuple[Policy, str]:
-    """What can be known to be wrong before anything is touched."""
+    """The policy and the host of the options, checked before any file or socket is touched."""
     try:
         policy, host = Policy.preset(options.policy), check_host(options.host)
         probe = Server(policy, Clock(), stopwatch(), namespace="probe")
@@ -241,7 +241,7 @@ def _checked(options: argparse.Namespace) -> tuple[Policy, str]:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Signals to end wait until they are asked for; those that came too late are forgotten."""
+    """In the block, termination signals stay pending until the main thread waits for them; later ones are discarded."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
     try:
         yield

@@ -1,8 +1,8 @@
-"""The service behind the real host names, over TLS, for clients that insist on them.
+"""The service under the real host names, over TLS, for clients that insist on them.
 
-A client that is told so by ``HTTPS_PROXY``, and to trust the certificate in ``ca_file``, asks for a tunnel to a known
-host and finds the fake at its other end: the tunnel ends here, and nothing is ever forwarded. The certificate is made
-for one proxy, lies in a folder, and is installed nowhere.
+A client whose ``HTTPS_PROXY`` points here, and which trusts the certificate in ``ca_file``, asks for a tunnel to a
+known host. The tunnel ends at the fake, and nothing is ever forwarded. The certificate is created for one proxy, kept
+in a folder, and never installed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["ProxyServer", "available"]
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _TLS_HANDSHAKE_TIMEOUT_SECONDS = 10.0
 _TLS_SHUTDOWN_TIMEOUT_SECONDS = 1.0
-"""In which a client answers the end of its TLS session."""
+"""Seconds within which a client must answer the end of its TLS session."""
 
 
 def available() -> bool:
@@ -39,11 +39,11 @@ def available() -> bool:
 
 
 class ProxyServer(Listener):
-    """A ``CONNECT`` proxy that is the other end of each tunnel.
+    """A ``CONNECT`` proxy that terminates each tunnel itself.
 
-    ``folder`` gets the certificate that clients are to trust, as ``ca.pem``. ``own`` is the plain server of the same
-    service: the one loopback address to which a tunnel is granted. Every other tunnel is refused. Raises
-    ``ModuleNotFoundError`` where the extra ``proxy`` is missing.
+    The certificate that clients must trust is written to ``folder`` as ``ca.pem``. ``own`` is the plain server of the
+    same service, the only loopback address to which a tunnel is granted. All other tunnels, except to known hosts, are
+    refused. Raises ``ModuleNotFoundError`` without the extra ``proxy``.
     """
 
     prefix = "p"
@@ -75,14 +75,14 @@ class ProxyServer(Listener):
         return _ProxyConnection(self, self.next_name())
 
     def grants(self, host: str, port: int | None) -> bool:
-        """Whether a tunnel to there is granted: to a known host, as that is ourselves, and to our own server."""
+        """Whether a tunnel to that address is granted: to a known host, which this proxy answers for, or to ``own``."""
         if is_loopback(host):
             return self.own is not None and port == self.own.port
         return host in self.hosts and port in (80, 443)
 
 
 class _ProxyConnection(Connection):
-    """A connection to the proxy: plain requests, until it becomes a tunnel."""
+    """A connection to the proxy: it serves plain requests until it becomes a tunnel."""
 
     listener: ProxyServer
     _securing: asyncio.Task[None]
@@ -104,7 +104,7 @@ class _ProxyConnection(Connection):
             self.parser = Parser()
 
     async def _secure(self) -> None:
-        """Hand the connection over to the TLS session inside the tunnel. A handshake that fails has ended it."""
+        """Hand the connection over to the TLS session inside the tunnel; a failed handshake ends the connection."""
         inside = _TunnelConnection(self.listener, self.name, self.worker)
         try:
             transport = await self.listener.loop.start_tls(
@@ -124,7 +124,7 @@ class _ProxyConnection(Connection):
 
 
 class _TunnelConnection(Connection):
-    """A connection inside a tunnel. What comes before :meth:`connection_made` is kept for it."""
+    """A connection inside a tunnel. Data received before :meth:`connection_made` is buffered."""
 
     def __init__(self, listener: Host, name: str, worker: str | None) -> None:
         super().__init__(listener, name, worker)

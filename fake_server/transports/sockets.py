@@ -11,6 +11,6 @@ __all__ = ["Local", "SocketServer"]
 class SocketServer(Listener):
     """The service at ``http://127.0.0.1:PORT``.
 
-    It answers requests in origin form, and in absolute form where a client takes it for its proxy; each ``CONNECT``
-    is refused, so that nothing slips out.
+    It answers requests in origin form, and in absolute form from clients that use it as their proxy; each ``CONNECT``
+    is refused, so that no request leaves the machine.
     """

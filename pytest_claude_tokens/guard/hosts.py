@@ -45,7 +45,7 @@ class RealServiceRefused(RuntimeError):
     __module__ = "claude_tokens"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, self.args  # by name, as no module `claude_tokens` can be imported
+        return _rebuild, self.args  # by name: there is no importable module `claude_tokens`
 
 
 def _rebuild(*args: object) -> RealServiceRefused:

@@ -70,7 +70,7 @@ def _content(stored: object) -> Content:
 def _asked(source: Callable[[], object], ask: Ask) -> Content:
     try:
         return _content(ask(source))
-    except Exception:  # noqa: BLE001 - whatever it is, the store can't be read
+    except Exception:  # noqa: BLE001 - any error means that the store can't be read
         return UNREADABLE
 
 
@@ -104,7 +104,7 @@ class _Asked:
         """Call it in this thread at the end, when no request is under way: sqlite3, for one, is bound to a thread."""
         try:
             return _content(self._ask())
-        except Exception:  # noqa: BLE001 - whatever it is, the store can't be read
+        except Exception:  # noqa: BLE001 - any error means that the store can't be read
             return UNREADABLE
 
 

@@ -189,7 +189,7 @@ def _refresh_storm(history: History, grant: str | None, refreshes: _Refreshes) -
     assert refreshes.too_many is not None
     requests, ends = refreshes.too_many
     *_, last = until_then = refreshes.ended[:requests]
-    ops = sorted(until_then, key=lambda op: op.opened)  # as they were sent
+    ops = sorted(until_then, key=lambda op: op.opened)  # in the order in which they were sent
     tokens = count(ends, "access token")
     return RefreshStorm(
         f"{history.label(grant, grant)}: {requests} refreshes, {tokens} ended",

@@ -35,5 +35,8 @@ def node_options(before: str | None = None) -> str:
 
 
 def added(environment: Mapping[str, str]) -> dict[str, str]:
-    """Variables for :meth:`ClaudeTokens.env`: Node programs reach the fake even if they set another base URL."""
+    """Variables that :meth:`pytest_claude_tokens.handle.claude_tokens.ClaudeTokens.env` adds for Node programs.
+
+    With them, Node programs reach the fake even if they set another base URL.
+    """
     return {_OPTIONS: node_options(environment.get(_OPTIONS, "")), _URL: environment[_BASE_URL]}

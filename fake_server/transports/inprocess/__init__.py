@@ -1,8 +1,8 @@
-"""The service in the same process: httpx and httpx2 traffic to its hosts is answered here, through respx.
+"""The service in the same process: answers httpx and httpx2 requests to its hosts through respx, without sockets.
 
-:class:`Interceptor` patches, :mod:`~fake_server.transports.inprocess.routing` decides who answers,
-:mod:`~fake_server.transports.inprocess.driving` takes one request through its exchange, and a
-:class:`~fake_server.transports.inprocess.waiting.Waiter` knows how to wait.
+:class:`Interceptor` installs the router, :mod:`~fake_server.transports.inprocess.routing` decides whether the user's
+respx route, the service or the network answers, :mod:`~fake_server.transports.inprocess.driving` takes one request
+through its exchange, and a :class:`~fake_server.transports.inprocess.waiting.Waiter` knows how to wait.
 """
 
 from __future__ import annotations

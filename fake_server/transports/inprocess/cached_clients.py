@@ -1,8 +1,7 @@
-"""What a client works out anew each time, with the same result: worked out once.
+"""Caches parts of a client's set-up that have the same result each time.
 
-Code that is run a thousand times a second makes a client for each call, as real code does, and most of what that costs
-is none of the code's business: imports that fail again, the environment read and parsed again, cookies looked for
-where there are none.
+Code under test runs a thousand times a second and creates a client for each call, as real code does. Most of that cost
+is repeated work: imports that fail again, the environment parsed again, cookies searched for where there are none.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ __all__ = ["cached_client_setup"]
 
 @contextmanager
 def cached_client_setup() -> Iterator[None]:
-    """Make clients of httpx and httpx2, and their requests, cheaper; nothing that they do is different.
+    """In the block, clients of httpx and httpx2 and their requests cost less time; their behaviour is the same.
 
-    For code that makes clients by the thousand, as :func:`~fake_server.transports.inprocess.shared_ssl_context` is.
+    Like :func:`~fake_server.transports.inprocess.shared_ssl_context`, for code that creates clients by the thousand.
     """
     with ExitStack() as patches:
         for one in sniffio_patch():
@@ -39,13 +38,13 @@ def cached_client_setup() -> Iterator[None]:
 
 
 def _once(read: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
-    """Read the environment again only when it has changed."""
+    """Call ``read`` again only when the environment has changed."""
     known: dict[Any, Any] | None = None
     result: dict[str, Any] = {}
 
     def reading() -> dict[str, Any]:
         nonlocal known, result
-        # Compared as it is stored: to decode it costs as much as what is to be saved.
+        # Compared undecoded: decoding it costs as much time as the cache saves.
         now = getattr(os.environ, "_data", os.environ)
         if now != known:
             known, result = dict(now), read()
@@ -55,7 +54,7 @@ def _once(read: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
 
 
 def _if_any(extract: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
-    """Look for cookies in a response that has some."""
+    """Call ``extract`` only for a response that has cookies."""
 
     def extracting(self: Any, response: Any) -> None:
         if "set-cookie" in response.headers or "set-cookie2" in response.headers:

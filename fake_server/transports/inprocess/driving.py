@@ -1,4 +1,4 @@
-"""One in-process request: from the client library's request, through the exchange, to its response."""
+"""Takes one in-process request from the client library's request, through its exchange, to the response."""
 
 from __future__ import annotations
 
@@ -26,22 +26,24 @@ if TYPE_CHECKING:
 __all__ = ["HANG_TIMEOUT_SECONDS", "Destination", "Drive"]
 
 HANG_TIMEOUT_SECONDS = 60.0
-"""Seconds after which a request that is never answered fails although its client would wait for ever."""
+"""Seconds after which a request that is never answered fails, although its client would wait for ever."""
 
 _CLOCK_RESOLUTION_SECONDS = 1e-9
-"""Less than this counts as no time left: added to a simulated clock it might be lost to rounding, and wait for ever."""
+"""Seconds that count as no time left: added to a simulated clock they might be lost to rounding, and the wait would
+never end.
+"""
 
 _T = TypeVar("_T")
 
 _ORPHANS: deque[tuple[Drive, str]] = deque()
-"""Abandoned streams that were collected while their thread was inside the core: ended at the next step."""
+"""Abandoned streams that were collected while their thread was inside the core; they are ended at the next step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """The service that answers, and how its requests wait.
+    """The service that answers, and the waiter of its requests.
 
-    Without ``timeouts`` the client's own time-outs do not strike (but in a request that is never answered).
+    Without ``timeouts`` the client's own time-outs are ignored, except in a request that is never answered.
     """
 
     server: Server
@@ -50,7 +52,7 @@ class Destination:
 
 
 class Drive:
-    """A request on its way. ``library`` is the transport library whose exceptions its client knows (httpcore)."""
+    """A request on its way. ``library`` is the transport library whose exceptions the client expects (httpcore)."""
 
     def __init__(self, target: Destination, request: httpx.Request, library: Any) -> None:
         self._waiter = target.waiter
@@ -66,29 +68,29 @@ class Drive:
         self._exchange = _begin(target.server, request)
 
     def send(self) -> httpx.Response:
-        """The response, waiting in this thread."""
+        """Return the response, waiting in this thread."""
         return self._run(self._reply())
 
     async def send_async(self) -> httpx.Response:
-        """The response, waiting in this task."""
+        """Return the response, waiting in this task."""
         return await self._run_async(self._reply())
 
     def pull(self) -> bytes | None:
-        """The next piece of a streamed body, or ``None`` after the last one, waiting in this thread."""
+        """Return the next piece of a streamed body, or ``None`` after the last one, waiting in this thread."""
         return self._run(self._piece())
 
     async def pull_async(self) -> bytes | None:
-        """The next piece of a streamed body, or ``None`` after the last one, waiting in this task."""
+        """Return the next piece of a streamed body, or ``None`` after the last one, waiting in this task."""
         return await self._run_async(self._piece())
 
     def abandon(self, error: str) -> None:
-        """The client will not take what is left, if anything is."""
+        """Abandon the exchange, if it is not over: the client will not read the rest."""
         if not self._over:
             self._over = True
             self._exchange.abandon(error)
 
     def orphan(self) -> None:
-        """The client has dropped the response without closing it. Called by the collector, in any thread, anywhere."""
+        """Abandon a response that the client has dropped without closing it. The collector calls this in any thread."""
         if self._over:
             return
         if self._lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 - private, and there is no other way to ask
@@ -97,7 +99,7 @@ class Drive:
             self.abandon("abandoned")
 
     def _run(self, steps: Generator[Wait, None, _T]) -> _T:
-        """What ``steps`` return, after each wait that they yield was waited in this thread."""
+        """Run ``steps``, performing each yielded wait in this thread; returns their result."""
         try:
             while True:
                 try:
@@ -110,7 +112,7 @@ class Drive:
             raise
 
     async def _run_async(self, steps: Generator[Wait, None, _T]) -> _T:
-        """What ``steps`` return, after each wait that they yield was waited in this task."""
+        """Run ``steps``, performing each yielded wait in this task; returns their result."""
         try:
             while True:
                 try:
@@ -147,7 +149,7 @@ class Drive:
         return piece.data
 
     def _next(self) -> Generator[Wait, None, Effect]:
-        """Return the next effect that is no wait."""
+        """Return the next effect that is not a wait."""
         while isinstance(effect := self._step(), Wait):
             yield from self._within(effect)
         if effect is None:  # another task closed the response or ended the exchange meanwhile
@@ -163,7 +165,7 @@ class Drive:
         return effect
 
     def _within(self, wait: Wait) -> Iterator[Wait]:
-        """Wait no longer than the client would."""
+        """Limit ``wait`` to the client's own time-out."""
         if not self._limited:
             yield wait
             return
@@ -177,9 +179,9 @@ class Drive:
         raise self._library.ReadTimeout("The read operation timed out")
 
     def _break(self, effect: Break) -> Generator[Wait, None, httpx.Response]:
-        """End as that transport would see it: by an exception, or with a response that breaks off.
+        """Fail as the transport library would: with an exception, or with a response that breaks off.
 
-        The end of the exchange is journalled already, except that of a hang.
+        The end of the exchange is already journalled, except that of a hang.
         """
         library = self._library
         if effect.how == "hang":
@@ -218,7 +220,7 @@ class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
         while (data := self._drive.pull()) is not None:
             yield data
 
-    def __aiter__(self) -> _Body:  # an iterator without a generator's finalizer
+    def __aiter__(self) -> _Body:  # no generator: its finalizer would run at an arbitrary time
         return self
 
     async def __anext__(self) -> bytes:
@@ -237,7 +239,7 @@ class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
 
 
 class _CutShort(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A body that ends too early."""
+    """A body that breaks off with an error."""
 
     def __init__(self, data: bytes, error: Exception) -> None:
         self._data = data
@@ -260,7 +262,7 @@ def _begin(server: Server, request: httpx.Request) -> Exchange:
 
 
 def _here() -> str:
-    """Where the code runs, for want of a better name of the worker: the task, else the thread."""
+    """The fallback name of the worker: the task's name, else the thread's."""
     try:
         task = asyncio.current_task()
     except RuntimeError:  # no loop runs in this thread
@@ -271,7 +273,7 @@ def _here() -> str:
 def _response(
     start: Start, data: bytes = b"", *, stream: httpx.SyncByteStream | None = None, head: bool = False
 ) -> httpx.Response:
-    """The response in the form that a connection would give it: complete headers, a raw body."""
+    """The response in the form of a connection's: complete headers, a raw body."""
     framing = ("content-length", str(len(data))) if stream is None else ("transfer-encoding", "chunked")
     return httpx.Response(
         start.status,
@@ -286,7 +288,7 @@ def _truncated(start: Start, data: bytes, library: Any) -> httpx.Response:
     if start.streamed:
         stream = _CutShort(data, library.RemoteProtocolError(f"{message} (incomplete chunked read)"))
         return _response(start, stream=stream)
-    whole = 2 * len(data) + 1  # how long it would have been: all that matters is that it is longer
+    whole = 2 * len(data) + 1  # the announced length: any number larger than the data
     error = library.RemoteProtocolError(f"{message} (received {len(data)} bytes, expected {whole})")
     response = _response(start, stream=_CutShort(data, error))
     del response.headers["transfer-encoding"]

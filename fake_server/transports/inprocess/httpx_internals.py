@@ -1,8 +1,8 @@
-"""Every name of httpx, httpx2 and httpcore that is patched and is not theirs to promise, each with what it is for.
+"""Every private name of httpx, httpx2 and httpcore that is patched, with its purpose.
 
-They all make clients cheaper to set up, and nothing else: a name that a release no longer has is left alone, and that
-release's clients are as slow as they are by themselves. Each has a test in
-``tests/unit/transports/test_httpx_internals.py`` that fails then, and says what to do.
+The patches only make clients cheaper to set up. A name that a release no longer has is skipped, and that release's
+clients keep their normal speed. Each has a test in ``tests/unit/transports/test_httpx_internals.py`` that fails then,
+and says what to do.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["LIBRARIES", "cookie_patch", "sniffio_patch", "ssl_context_patches", "url_patches"]
 
 LIBRARIES = ("httpx", "httpx2")
-"""Releases of the same client under two names: what is private in one is private in the other."""
+"""The same client under two names, with the same private names."""
 
 _SSL = "create_ssl_context"
 
@@ -29,7 +29,7 @@ _SSL = "create_ssl_context"
 def url_patches(
     library: str, *, proxies: Callable[[Any], Any], pattern: Callable[[Any], Any]
 ) -> Iterator[AbstractContextManager[Any]]:
-    """Replace what a client's constructor calls, in ``_client``.
+    """Patch functions in ``_client`` that a client's constructor calls.
 
     ``get_environment_proxies`` reads the environment for proxies, and ``URLPattern`` parses the address of each.
     """
@@ -40,14 +40,14 @@ def url_patches(
 
 
 def cookie_patch(library: str, cheaper: Callable[[Any], Any]) -> Iterator[AbstractContextManager[Any]]:
-    """Replace ``Cookies.extract_cookies``, which a client calls for each response with two objects of ``urllib``."""
+    """Patch ``Cookies.extract_cookies``, which a client calls for each response with two ``urllib`` objects."""
     cookies = importlib.import_module(library).Cookies
     if hasattr(cookies, "extract_cookies"):
         yield patch.object(cookies, "extract_cookies", cheaper(cookies.extract_cookies))
 
 
 def ssl_context_patches(library: str, cached: Callable[[Any], Any]) -> Iterator[AbstractContextManager[Any]]:
-    """Replace ``create_ssl_context`` in each module of the library that has imported it by name."""
+    """Patch ``create_ssl_context`` in each module of the library that has imported it by name."""
     original = vars(importlib.import_module(library))[_SSL]
     replacement = cached(original)
     for module in [module for name, module in sys.modules.items() if name.partition(".")[0] == library]:
@@ -56,6 +56,6 @@ def ssl_context_patches(library: str, cached: Callable[[Any], Any]) -> Iterator[
 
 
 def sniffio_patch() -> Iterator[AbstractContextManager[Any]]:
-    """Where ``sniffio`` is missing, say so at once: httpcore imports it for each wait, through all of ``sys.path``."""
+    """If ``sniffio`` is missing, make its import fail at once: httpcore searches ``sys.path`` for it at each wait."""
     if not importable("sniffio"):
         yield patch.dict(sys.modules, {"sniffio": None})

@@ -1,8 +1,8 @@
-"""Every name of respx that is not in its documentation, each with what it is for.
+"""Every undocumented name of respx that is used, with its purpose.
 
-The service has to be asked before any router of the user's, and respx has no public way to enter one router in front
-of the others. Each name has a test in ``tests/unit/transports/test_respx_internals.py`` that fails when a release no
-longer has it, and says what to do.
+The service must be asked before the user's routers, and respx has no public way to put one router in front of the
+others. Each name has a test in ``tests/unit/transports/test_respx_internals.py`` that fails when a release no longer
+has it, and says what to do.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ __all__ = [
 ]
 
 Level = type[Mocker]
-"""Where respx patches: above in httpx's transports (``httpx``), or below in a connection pool (``httpcore``)."""
+"""A level at which respx patches: above, httpx's transports (``httpx``), or below, a connection pool (``httpcore``)."""
 
 
 def is_defined(name: str) -> bool:
-    """Whether respx, or a plugin of it, has a level of that name (``Mocker.registry``)."""
+    """Whether respx or a plugin of it defines a level of that name (``Mocker.registry``)."""
     return name in Mocker.registry
 
 
@@ -50,38 +50,38 @@ def level(name: str) -> Level:
 
 
 def ask_first(where: Level, router: Router) -> None:
-    """Have ``router`` asked before all others of its level (``Mocker.routers``, which are asked in their order)."""
+    """Put ``router`` in front of all others of its level (``Mocker.routers``, which are asked in order)."""
     where.routers.insert(0, router)
 
 
 def others(where: Level, router: Router) -> list[Router]:
-    """The routers of that level but one: those of the user."""
+    """The user's routers of that level: all except ``router``."""
     return [one for one in where.routers if one is not router]
 
 
 def is_alone(where: Level) -> bool:
-    """Whether only one router is asked there."""
+    """Whether that level has only one router."""
     return len(where.routers) == 1
 
 
 def reader_patch(where: Level, reader: Callable[[Callable[..., httpx.Request]], Callable[..., httpx.Request]]) -> Any:
-    """Replace how a level reads a transport's request (``Mocker.to_httpx_request``)."""
+    """Replace a level's conversion of a transport's request (``Mocker.to_httpx_request``)."""
     mocker: Any = where  # the subclass of each level has the method; Mocker itself does not
     return patch.object(mocker, "to_httpx_request", reader(mocker.to_httpx_request))
 
 
 def matches(route: Route, request: httpx.Request) -> bool:
-    """Whether a route is for that request, which is not counted as a call of it (``Route.pattern``)."""
+    """Whether a route matches the request; does not count as a call of the route (``Route.pattern``)."""
     return not route.pattern or bool(route.pattern.match(request))
 
 
 def explicit(resolved: ResolvedRoute) -> httpx.Response | None:
-    """The answer of a route, and not the automatic one of a router without one (``ResolvedRoute``)."""
+    """The response of a matching route; ``None`` for the automatic one of a router without (``ResolvedRoute``)."""
     return None if resolved.route is None else cast("httpx.Response", resolved.response)
 
 
 def passed_on(request: httpx.Request) -> PassThrough:
-    """What a router raises to leave a request to the level below, or to the network (``PassThrough``)."""
+    """The exception by which a router leaves a request to the level below, or to the network (``PassThrough``)."""
     return PassThrough("not a request to the service", request=request, origin=_NO_ROUTE)
 
 

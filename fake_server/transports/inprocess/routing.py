@@ -47,15 +47,15 @@ __all__ = ["Interceptor", "MissingExtra"]
 
 
 class MissingExtra(ImportError):
-    """httpx2 is installed, and what is needed to answer for it is not."""
+    """httpx2 is installed, but not the extra that is needed to answer its requests."""
 
 
 class Interceptor:
-    """Answers for the service's hosts (and ``hosts``) while it is entered.
+    """Answers requests to the service's hosts (and ``hosts``) while it is entered.
 
-    ``resolve`` is asked for each request, so that one interceptor can serve a new service for each example; where it
-    returns ``None``, the next interceptor is asked, and in the end the network. The innermost one is asked first.
-    It may be entered again while it is entered.
+    ``resolve`` is called for each request, so that one interceptor can serve a new service for each example. If it
+    returns ``None``, the next outer interceptor is asked, and finally the network. The innermost one is asked first.
+    It is reentrant.
     """
 
     def __init__(self, resolve: Callable[[], Destination | None], *, hosts: Iterable[str] = ()) -> None:
@@ -63,14 +63,14 @@ class Interceptor:
         self.hosts: frozenset[str] = frozenset((*KNOWN_HOSTS, *map(canonical, hosts)))
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start to answer requests."""
         with _lock:
             if not _active:
                 _patch()
             _active.append(self)
 
     def stop(self) -> None:
-        """End what the last :meth:`start` began; respx is left as it was found."""
+        """Undo the last :meth:`start`; respx is then as before it."""
         with _lock:
             place = len(_active) - 1 - _active[::-1].index(self)
             del _active[place]
@@ -93,8 +93,8 @@ _routers: list[_FirstRouter] = []
 class _FirstRouter(Router):
     """The router that respx asks first, for one of the levels at which it patches.
 
-    ``library`` is the transport library of that level. Without one (respx's ``httpx``, which sits above) a request
-    that is ours is passed through to the level below.
+    ``library`` is the transport library of that level. Without one (respx's upper level ``httpx``) a request to the
+    service is passed through to the level below.
     """
 
     def __init__(self, where: Level, library: Any) -> None:
@@ -117,7 +117,7 @@ class _FirstRouter(Router):
             self._reading.stop()
 
     def handler(self, request: httpx.Request) -> httpx.Response:
-        """Answer, or tell respx where to go on."""
+        """Answer, or raise an exception that makes respx ask the next router or level."""
         target, users = self._find(request)
         for router in users:
             try:
@@ -129,7 +129,7 @@ class _FirstRouter(Router):
         return self._drive(target, request).send()
 
     async def async_handler(self, request: httpx.Request) -> httpx.Response:
-        """Answer, or tell respx where to go on."""
+        """Answer, or raise an exception that makes respx ask the next router or level."""
         target, users = self._find(request)
         for router in users:
             try:
@@ -141,7 +141,7 @@ class _FirstRouter(Router):
         return await self._drive(target, request).send_async()
 
     def _find(self, request: httpx.Request) -> tuple[Destination | None, list[Router]]:
-        """The service that is to answer, and the user's routers that have a route for the request."""
+        """The service that must answer, if any, and the user's routers that have a route for the request."""
         if isinstance(request, _Relayed):
             return None, []
         host = request.url.host.rstrip(".")
@@ -149,7 +149,7 @@ class _FirstRouter(Router):
         if is_alone(self._level):
             return target, []
         if target is None and not is_loopback(host):
-            raise AllMockedAssertionError(f"RESPX: {request!r} not mocked!")  # go on
+            raise AllMockedAssertionError(f"RESPX: {request!r} not mocked!")  # respx asks the next router
         users = others(self._level, self)
         return target, [router for router in users if any(matches(route, request) for route in router.routes)]
 
@@ -160,13 +160,14 @@ class _FirstRouter(Router):
 
 
 class _Relayed(httpx.Request):
-    """What a pool sends on to a forward proxy. The proxy's is the only address that respx's form of it can have."""
+    """A request that a pool relays to a forward proxy. In respx's form its address is always the proxy's."""
 
 
 def _reader(original: Callable[..., httpx.Request]) -> Callable[..., httpx.Request]:
-    """A reader like respx's ``original`` of a transport's request, for all but those to a forward proxy.
+    """A conversion of a transport's request like respx's ``original``, which also works for a forward proxy.
 
-    It joins host and target to an address, and there the target is an address itself: it would be refused as invalid.
+    The original joins host and target to a URL. In a request to a proxy the target is a URL itself, so the result would
+    be invalid.
     """
 
     def read(*, request: Any, **more: Any) -> httpx.Request:
@@ -179,7 +180,7 @@ def _reader(original: Callable[..., httpx.Request]) -> Callable[..., httpx.Reque
 
 
 def _is_relayed(request: Any) -> bool:
-    """Whether the target is an address (RFC 9112 section 3.2.2) or that of a tunnel (section 3.2.3)."""
+    """Whether the target is in absolute form (RFC 9112 section 3.2.2) or in a tunnel's authority form (3.2.3)."""
     target = request.url.target
     return not target.startswith(b"/") and (request.method == b"CONNECT" or b"://" in target)
 
@@ -209,7 +210,7 @@ def _unpatch() -> None:
 
 
 def _register_httpx2() -> None:
-    """Have pytest-httpx2 define respx's mocker: a name is taken once, so one of our own would be in its way."""
+    """Have pytest-httpx2 define its respx mocker: names are unique, so a mocker of our own would conflict with it."""
     try:
         importlib.import_module("pytest_httpx2")
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""One TLS context for all clients, where no TLS is spoken anyway."""
+"""One TLS context for all clients, as in-process requests use no TLS."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _ready: dict[tuple[str, object, str | None, str | None], ssl.SSLContext] = {}
 
 @contextmanager
 def shared_ssl_context() -> Iterator[None]:
-    """Give every client with default settings one ready context instead of a new one (15 to 25 ms each).
+    """In the block, clients with default settings share one context instead of creating one each (15 to 25 ms).
 
-    It is a real one, so a client that does speak TLS verifies as before. Only for code that makes clients by the
-    thousand: a program that changed its context would change everybody's.
+    It is a real context, so a client that does use TLS verifies certificates as before. Only for code that creates
+    clients by the thousand: a program that modified its context would modify that of all clients.
     """
     with ExitStack() as patches:
         for library in filter(importable, LIBRARIES):

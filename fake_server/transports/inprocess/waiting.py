@@ -19,7 +19,7 @@ __all__ = ["RealWaiter", "Waiter"]
 
 
 class Waiter(Protocol):
-    """Waits for what the core asks for. Returning early is allowed: the caller asks the exchange again."""
+    """Performs the waits of the core. It may return early: the caller then asks the exchange again."""
 
     def wait(self, wait: Wait) -> None:
         """Wait in the thread of a synchronous client."""
@@ -33,7 +33,7 @@ class Waiter(Protocol):
 class RealWaiter:
     """Waits in real seconds, under a frozen clock too.
 
-    A moment without a duration is none for a thread; a task gives way once, as it would for a real network.
+    A wait without a duration returns at once in a thread; a task yields once to its loop, as for a real network.
     """
 
     def wait(self, wait: Wait) -> None:
@@ -43,7 +43,7 @@ class RealWaiter:
         woken = Event()
         if wait.signal is not None:
             wait.signal.subscribe(woken.set)
-            if wait.signal.fired:  # it may have fired while we subscribed, in another thread
+            if wait.signal.fired:  # another thread may have fired it while we subscribed
                 return
         woken.wait(wait.seconds)
 
@@ -60,7 +60,7 @@ class RealWaiter:
                 woken.set_result(None)
 
         def wake() -> None:
-            with suppress(RuntimeError):  # the loop is closed, and the future of this wait with it
+            with suppress(RuntimeError):  # the loop is closed, and this wait is over with it
                 loop.call_soon_threadsafe(finish)
 
         if wait.signal is not None:
@@ -76,7 +76,7 @@ class RealWaiter:
 
 
 def _timer(loop: asyncio.AbstractEventLoop, seconds: float, wake: Callable[[], None]) -> asyncio.TimerHandle | Timer:
-    """Something that calls ``wake`` after ``seconds`` of real time. The loop's timers follow ``time.monotonic``."""
+    """A timer that calls ``wake`` after ``seconds`` of real time; a loop's own timers would freeze with the clock."""
     if time.monotonic is real_time("monotonic"):
         return loop.call_later(seconds, wake)
     timer = Timer(seconds, wake)

@@ -1,7 +1,7 @@
 """One connection of a client: its requests, one after the other, each through its exchange.
 
-The event loop's thread only. What may follow what is in :mod:`fake_server.transports.loopback.states`. An exchange is
-abandoned exactly once, when its client has gone before its end.
+Used in the event loop's thread only. Its transitions are in :mod:`fake_server.transports.loopback.states`. An exchange
+is abandoned exactly once, if its client disconnects before its end.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ if TYPE_CHECKING:
 __all__ = ["Connection"]
 
 _PIPELINED_LIMIT = 64
-"""Requests that may wait behind the one that is served, before reading pauses."""
+"""Pipelined requests that may wait behind the one being served, before reading pauses."""
 _REFUSED_LINGER_SECONDS = 2.0
-"""For how long a refused client may go on sending, so that it reads why before its connection ends."""
+"""Seconds for which a refused client may go on sending, so that it can read the refusal before the connection closes.
+"""
 _RESET_TIMEOUT_MILLISECONDS = 20
-"""In which the reset of a client that has closed arrives; on loopback it is there at once."""
+"""Milliseconds within which the reset of a closed client arrives; on loopback it arrives at once."""
 
 _S, _E = ConnectionState, ConnectionEvent
 
@@ -48,12 +49,12 @@ _S, _E = ConnectionState, ConnectionEvent
 class Connection(asyncio.Protocol):
     """A client's connection.
 
-    ``worker`` is the actor of requests that carry no name of a worker, and ``name`` that of requests for which there
-    is no sign at all.
+    ``worker`` is the actor of requests that don't name a worker, and ``name`` the actor of those without any sign of
+    one.
     """
 
     transport: asyncio.Transport
-    _message: Message  # the request that is served now, or was last
+    _message: Message  # the request being served, or the last one
 
     def __init__(self, listener: Host, name: str, worker: str | None = None) -> None:
         self.name = name
@@ -65,13 +66,13 @@ class Connection(asyncio.Protocol):
         self.state: ConnectionState = ConnectionState.IDLE
         self._exchange: Exchange | None = None
         self._start: Start | None = None
-        self._keep = self._chunked = False  # of the reply that is under way: how it ends, and how it is framed
+        self._keep = self._chunked = False  # of the current reply: keep-alive, and chunked framing
         self._turn = 0
         self._timer: asyncio.TimerHandle | None = None
-        # A flag beside the state: a client may end its sending side in any of them, and is served all the same.
+        # A flag and not a state: a client may shut down its sending side in any state, and is still served.
         self._half_closed = False
 
-    # What asyncio calls.
+    # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -85,7 +86,7 @@ class Connection(asyncio.Protocol):
             self._pump()
 
     def eof_received(self) -> bool:
-        """Whether to stay: a client that only shut down its sending side still gets its answer."""
+        """Whether to keep the transport open: a client that only shut down its sending side still gets its reply."""
         if self.state not in BUSY or self._has_left():
             return False
         self._half_closed = True
@@ -96,7 +97,7 @@ class Connection(asyncio.Protocol):
         self.leave()
 
     def leave(self, error: str | None = None) -> None:
-        """The client has gone, or will get no answer: ``error`` says why, if it is not the client's doing."""
+        """Abandon the exchange: the client has disconnected, or (with ``error``, the reason) will get no reply."""
         hung = self.state is _S.HANGING
         self._go(_E.LOSE)
         self._queue.clear()
@@ -112,7 +113,7 @@ class Connection(asyncio.Protocol):
         HTTP/1.1 skips (RFC 9110 section 15.2).
         """
         transport = self.transport
-        if self.state is _S.HANGING or not transport.can_write_eof():  # it waits for nothing; TLS has no half-close
+        if self.state is _S.HANGING or not transport.can_write_eof():  # expects no reply; TLS has no half-close
             return True
         if self.state is not _S.SERVING or self._message.old or transport.get_write_buffer_size():
             return False
@@ -176,11 +177,11 @@ class Connection(asyncio.Protocol):
             self._advance()
 
     def connect(self, message: Message) -> None:
-        """``CONNECT``: nothing leaves this machine."""
+        """Refuse ``CONNECT``: no request leaves this machine."""
         self.refuse(Refusal(403, f"no tunnel to {message.target}: nothing is forwarded"))
 
     def refuse(self, refusal: Refusal) -> None:
-        """Say why, and end the connection; what the client still sends is thrown away."""
+        """Send the refusal, and end the connection; further data from the client is discarded."""
         self._go(_E.REFUSE)
         self.transport.write(refusal_reply(refusal))
         if self._half_closed or not self.transport.can_write_eof():
@@ -195,7 +196,7 @@ class Connection(asyncio.Protocol):
         self._end()
 
     def _end(self) -> None:
-        """The exchange is over: with its reply, or because it was abandoned elsewhere, and no reply will come."""
+        """The exchange is over: it was answered, or abandoned elsewhere without a reply."""
         self._exchange = None
         self._go(_E.END)
         if self.state is _S.CLOSED:
@@ -210,11 +211,11 @@ class Connection(asyncio.Protocol):
     # One exchange.
 
     def _advance(self) -> None:
-        """Go on until there is something to wait for."""
+        """Run the exchange until it must wait."""
         while self._exchange is not None:
             try:
                 effect = self._exchange.step()
-            except BaseException:  # a fault of ours, or of an observer of the journal: the client must not hang
+            except BaseException:  # a bug of ours, or of a journal's observer: the client must not hang
                 self.transport.abort()
                 raise
             if isinstance(effect, Wait):
@@ -231,16 +232,16 @@ class Connection(asyncio.Protocol):
                 self._end()
 
     def _wait(self, wait: Wait) -> None:
-        """Be woken once, by the signal or by the time, whichever comes first."""
+        """Arrange to be woken once, by the signal or by the timer, whichever comes first."""
         self._turn += 1
         turn = self._turn
         if wait.seconds is not None:
             self._timer = self._loop.call_later(wait.seconds, self._wake, turn)
         if wait.signal is not None:
-            with self.listener.server.lock:  # a signal fires under it, in any thread
+            with self.listener.server.lock:  # signals fire under this lock, in any thread
                 wait.signal.subscribe(lambda: self.listener.call(self._wake, turn))
         elif wait.seconds is None:
-            # Let requests that have come meanwhile arrive, so that those sent at one time are open at one time.
+            # Let other requests arrive first, so that requests sent at the same time are open at the same time.
             self._loop.call_soon(self._wake, turn)
 
     def _wake(self, turn: int) -> None:
@@ -264,7 +265,7 @@ class Connection(asyncio.Protocol):
         self.transport.write(head + self._framed(piece.data, last=piece.last))
 
     def _head(self, start: Start, length: int | None) -> bytes:
-        """The head of a reply of ``length`` bytes; ``None``: not known yet, so in chunks, or until the close."""
+        """The head of a reply of ``length`` bytes; ``None``: unknown, so chunked, or until the connection closes."""
         self._chunked = length is None and not self._message.old
         if length is not None:
             framing: tuple[tuple[str, str], ...] = (("content-length", str(length)),)
@@ -287,12 +288,12 @@ class Connection(asyncio.Protocol):
         return (("connection", "keep-alive"),) if self._message.old else ()
 
     def _break(self, effect: Break) -> None:
-        """Let the connection go wrong as real ones do."""
+        """Break the connection in the way that the fault says."""
         if effect.how == "hang":
             self._go(_E.HANG)
             return
         self._go(_E.BREAK)
-        self._exchange = None  # its end is journalled
+        self._exchange = None  # its end is already journalled
         if effect.how == "reset":
             sock = self.transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

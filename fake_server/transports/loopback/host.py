@@ -1,4 +1,4 @@
-"""What a connection asks of the one that accepted it: a listener on a socket, or a network in memory."""
+"""The interface between a connection and its host, which accepted it: a listener, or a network in memory."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from fake_server.server import Server
 
     WaitHook = Callable[[Exchange, Wait], Wait]
-    """Says what an exchange is to wait for in place of what it asked for. Called in the event loop's thread."""
+    """May replace the wait that an exchange has yielded. Called in the event loop's thread."""
 
     LocalHandler = Callable[[Request], "Local | None"]
-    """Answers requests that are not for the service; ``None`` leaves a request to the service."""
+    """Answers requests that are not for the service; ``None``: the request is for the service."""
 
 __all__ = ["Accepted", "Host", "Local"]
 
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """The reply of a local handler to a request that is not for the service: it is no operation, and not journalled."""
+    """A local handler's reply to a request that is not for the service; such a request is not journalled."""
 
     status: int
     body: bytes
@@ -33,7 +33,7 @@ class Local:
 
 
 class Accepted(Protocol):
-    """A connection, as far as its host must know it."""
+    """The part of a connection that its host uses."""
 
     transport: asyncio.Transport
 
@@ -43,29 +43,29 @@ class Accepted(Protocol):
         ...
 
     def leave(self, error: str | None = None) -> None:
-        """Abandon what is under way; ``error`` says why, if it is not the client's doing."""
+        """Abandon the exchange under way; ``error``: the reason, if the client is not the cause."""
         ...
 
 
 class Host(Protocol):
-    """Where connections are accepted. All is asked for in the thread of ``loop``."""
+    """The host of connections. All methods except :meth:`call` are called in the thread of ``loop``."""
 
     server: Server
     loop: asyncio.AbstractEventLoop
     connections: set[Accepted]
     draining: bool
-    """Nothing new is taken on: each connection ends with the reply that is under way."""
+    """Whether no new requests are accepted: each connection ends with its current reply."""
 
     def answers(self, host: str) -> bool:
         """Whether requests for ``host`` are served here."""
         ...
 
     def wait_hook(self, exchange: Exchange, wait: Wait) -> Wait:
-        """What ``exchange`` is to wait for where it asked for ``wait``."""
+        """The wait that ``exchange`` must perform in place of ``wait``."""
         ...
 
     def local(self, request: Request) -> Local | None:
-        """The reply to a request that is not for the service."""
+        """The reply to a request that is not for the service; ``None`` for any other."""
         ...
 
     def call(self, function: Callable[..., object], *args: object) -> None:

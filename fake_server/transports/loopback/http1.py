@@ -1,7 +1,7 @@
-"""HTTP/1.1 as bytes and as values: requests are read, replies and refusals are written. Sans-IO.
+"""Reads requests and writes replies and refusals in HTTP/1.1. Sans-IO.
 
-``httptools`` parses. What it leaves to its user is here: limits, targets in absolute form, the name of a worker in
-the proxy's user name, and the framing of a reply whose length may not be known (RFC 9112).
+``httptools`` parses. This module adds what it leaves to its user: limits, targets in absolute form, the worker's name
+in the proxy's user name, and the framing of a reply whose length may be unknown (RFC 9112).
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ __all__ = [
 ]
 
 BODY_LIMIT = 16 * 1024 * 1024
-"""Bytes of a request's body; a longer one is answered 413."""
+"""Bytes of a request's body; a longer one is refused with 413."""
 HEAD_LIMIT = 64 * 1024
-"""Bytes of a request's line and headers; more are answered 431."""
+"""Bytes of a request's line and headers; longer ones are refused with 431."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One request as it came. ``old``: HTTP/1.0, whose clients know neither chunks nor interim replies."""
+    """One request as received. ``old``: HTTP/1.0, whose clients understand neither chunks nor interim replies."""
 
     method: str
     target: str
@@ -57,24 +57,24 @@ class Message:
     old: bool
 
     def header(self, name: str) -> str:
-        """The first value of the header ``name`` (lower case), or nothing."""
+        """The first value of the header ``name`` (lower case), or ``""``."""
         return next((value for key, value in self.headers if key == name), "")
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request is not served; the connection ends after it."""
+    """The reason why a request is not served; the connection ends after it."""
 
     status: int
     text: str
 
 
 class Parser:
-    """Reads requests from the bytes of one connection, however they are cut."""
+    """Reads requests from the bytes of one connection, however they are split."""
 
     def __init__(self) -> None:
         self.expects: bool = False
-        """The client waits for ``100 Continue`` before it sends the body; who sends that resets this."""
+        """Whether the client waits for ``100 Continue`` before it sends the body; reset when that is sent."""
         self._parser = httptools.HttpRequestParser(self)
         self._found: list[Message | Refusal] = []
         self._refusal: Refusal | None = None
@@ -88,7 +88,7 @@ class Parser:
         self._in_body = False
 
     def feed(self, data: bytes) -> list[Message | Refusal]:
-        """The requests that ``data`` completes, in order. Nothing follows a refusal, nor a ``CONNECT``."""
+        """The requests that ``data`` completes, in order. A refusal or a ``CONNECT`` is always the last."""
         self._head_size += len(data)
         while data:
             try:
@@ -107,8 +107,8 @@ class Parser:
         return found
 
     def _after_upgrade(self, rest: bytes) -> bytes:
-        """What to read next. No protocol is ever changed: an offer to do so (h2c) is left out, and the request is
-        read again, as the parser took its end to be where the body begins.
+        """The bytes to parse next. Upgrades are never accepted: an offer (h2c) is removed and the request parsed again,
+        as the parser took it to end where its body begins.
         """
         message = self._found.pop()
         assert isinstance(message, Message)
@@ -120,7 +120,7 @@ class Parser:
         version = "1.0" if message.old else "1.1"
         return f"{message.method} {message.target} HTTP/{version}\r\n{lines}\r\n".encode("latin-1") + rest
 
-    # What httptools calls.
+    # Called by httptools.
 
     def on_message_begin(self) -> None:
         self._start()
@@ -129,7 +129,7 @@ class Parser:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_body:  # trailers are not headers
+        if not self._in_body:  # ignore trailers
             self._headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
 
     def on_headers_complete(self) -> None:
@@ -161,20 +161,20 @@ class Parser:
 
     def _too_large(self) -> None:
         self._refusal = Refusal(413, f"a body has at most {BODY_LIMIT} bytes")
-        raise ValueError(self._refusal.text)  # httptools passes it on as a parser error
+        raise ValueError(self._refusal.text)  # httptools raises it as a parser error
 
 
-# Whose request, and to which host.
+# Worker and host of a request.
 
 
 def hostname_of(authority: str) -> tuple[str, int | None]:
-    """``api.anthropic.com:443`` -> ``("api.anthropic.com", 443)``. Raises ``ValueError`` where it is neither."""
+    """``api.anthropic.com:443`` -> ``("api.anthropic.com", 443)``. Raises ``ValueError`` for an invalid authority."""
     parts = urlsplit(f"//{authority}")
     return parts.hostname or "", parts.port
 
 
 def proxy_user(message: Message) -> str | None:
-    """The user name that the client gave to the proxy (RFC 7617): the name of a worker."""
+    """The user name that the client sent to the proxy (RFC 7617): the worker's name."""
     scheme, _, encoded = message.header("proxy-authorization").partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -186,11 +186,11 @@ def proxy_user(message: Message) -> str | None:
 
 
 def request_of(message: Message, answers: Callable[[str], bool]) -> Request | Refusal:
-    """The request in ``message``; refused where it is for a host that is not one of ours."""
+    """The request in ``message``; a refusal if its host is not one that we answer for."""
     target = message.target
     try:
         host = hostname_of(message.header("host"))[0]
-        if not target.startswith(("/", "*")):  # absolute form, as a proxy gets it
+        if not target.startswith(("/", "*")):  # absolute form, as sent to a proxy
             parts = urlsplit(target)
             if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
                 return Refusal(400, "this target is neither a path nor a URL")
@@ -210,7 +210,7 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 def reply_head(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
-    """The status line and the headers, with the empty line after them."""
+    """The status line and the headers, with the empty line that ends them."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
     return f"HTTP/1.1 {status} {_PHRASES.get(status, 'Status')}\r\n{lines}\r\n".encode("latin-1")
 
@@ -221,11 +221,11 @@ def whole_reply(status: int, body: bytes, kind: str = "application/json", *heade
 
 
 def refusal_reply(refusal: Refusal) -> bytes:
-    """The reply that says why the connection ends."""
+    """The reply that gives the reason of a refusal."""
     body = json.dumps(error_envelope("invalid_request_error", refusal.text), separators=(",", ":")).encode()
     return whole_reply(refusal.status, body, "application/json", ("connection", "close"))
 
 
 def chunk(data: bytes) -> bytes:
-    """``data`` as one chunk (RFC 9112 section 7.1); no data is no chunk, as an empty one would end the body."""
+    """``data`` as one chunk (RFC 9112 section 7.1); empty for no data, as an empty chunk would end the body."""
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["Listener", "check_host"]
 
 _BACKLOG_LIMIT = 1024
-"""Connections that may wait to be accepted: a burst of hundreds must not lose one."""
+"""Connections that may wait to be accepted, so that a burst of hundreds loses none."""
 
 _DRAIN_POLL_INTERVAL_SECONDS = 0.005
-"""Between two looks at whether every open request has ended."""
+"""Between two checks whether all open requests have ended."""
 
 
 def check_host(host: str) -> str:
-    """The loopback address that ``host`` is. Raises ``ValueError`` where it is none."""
+    """The loopback address of ``host``. Raises ``ValueError`` if it is not loopback."""
     if not is_loopback(host):
         raise ValueError(f"cannot listen on {host or 'all addresses'}: a fake service is bound to loopback only")
     name = canonical(host)
@@ -40,7 +40,7 @@ def check_host(host: str) -> str:
 
 
 class RealTimeLoop(asyncio.SelectorEventLoop):
-    """An event loop that goes on while a test has frozen the time."""
+    """An event loop whose time runs on while a test has frozen the time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,15 +51,15 @@ class RealTimeLoop(asyncio.SelectorEventLoop):
 
 
 class Listener:
-    """Answers for ``server`` on a loopback address; ``port`` 0 takes a free one.
+    """Serves ``server`` on a loopback address; ``port`` 0 takes a free port.
 
-    ``hosts`` are host names to answer for besides the known ones. ``wait_hook`` is asked at each wait of an exchange,
-    in the thread of the event loop, what to wait for in its stead: how a schedule gets its way. ``local_handler``
-    answers requests that are not for the service.
+    ``hosts`` are host names to answer for besides the known ones. ``wait_hook`` may replace each wait of an exchange,
+    in the thread of the event loop, by which a schedule controls the order. ``local_handler`` answers requests that are
+    not for the service.
     """
 
     prefix = "c"
-    """Connections are named ``c1``, ``c2``, … in the order in which they were accepted."""
+    """Prefix of the connections' names: ``c1``, ``c2``, … in the order in which they were accepted."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Listener:
         return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
 
     def start(self) -> None:
-        """Listen; from the return on, every connection is answered. Raises ``OSError`` where the port is taken."""
+        """Listen; when this returns, connections are answered. Raises ``OSError`` if the port is taken."""
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         listening = socket.socket(family, socket.SOCK_STREAM)
         try:
@@ -115,9 +115,9 @@ class Listener:
         self._thread.start()
 
     def stop(self, grace: float = 0.0) -> None:
-        """Close every connection, abandon what is open, and join the thread. Does nothing the second time.
+        """Close every connection, abandon open requests, and join the thread. A second call does nothing.
 
-        What is open gets ``grace`` seconds to end by itself; meanwhile, nothing new is taken on.
+        Open requests have ``grace`` seconds to end by themselves; meanwhile, no new ones are accepted.
         """
         if self._thread is not None:
             self._grace = grace
@@ -127,22 +127,22 @@ class Listener:
             LISTENING_PORTS.discard(self.port)
 
     def call(self, function: Callable[..., object], *args: object) -> None:
-        """Run ``function`` in the loop's thread, from any thread; nothing happens where the loop has ended."""
+        """Run ``function`` in the loop's thread, from any thread; does nothing if the loop has ended."""
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(function, *args)
 
-    # What connections ask.
+    # Called by connections.
 
     def answers(self, host: str) -> bool:
         """Whether requests for ``host`` are answered here."""
         return is_loopback(host) or host in self.hosts
 
     def wait_hook(self, exchange: Exchange, wait: Wait) -> Wait:
-        """What ``exchange`` is to wait for where it asked for ``wait``."""
+        """The wait that ``exchange`` must perform in place of ``wait``."""
         return wait if self._wait_hook is None else self._wait_hook(exchange, wait)
 
     def local(self, request: Request) -> Local | None:
-        """The answer to a request that is not for the service."""
+        """The reply to a request that is not for the service; ``None`` for any other."""
         return None if self._local_handler is None else self._local_handler(request)
 
     def accept(self) -> Connection:
@@ -167,10 +167,10 @@ class Listener:
     async def _serve(self, listening: socket.socket) -> None:
         server = await self.loop.create_server(self.accept, sock=listening, backlog=_BACKLOG_LIMIT)
         await self._stopping.wait()
-        self.loop.remove_reader(listening)  # a closed server fails those that it has half accepted
+        self.loop.remove_reader(listening)  # a closed asyncio server would fail connections that are half accepted
         self.draining = True
         deadline = self.loop.time() + self._grace
-        while self._is_busy() and self.loop.time() < deadline:  # noqa: ASYNC110 - the end of the last one is announced by no event
+        while self._is_busy() and self.loop.time() < deadline:  # noqa: ASYNC110 - no event announces the end of the last one
             await asyncio.sleep(_DRAIN_POLL_INTERVAL_SECONDS)
         while self.connections or len(asyncio.all_tasks()) > 1:
             for connection in list(self.connections):

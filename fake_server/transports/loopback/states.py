@@ -1,14 +1,14 @@
-"""The life of one connection, as one table: from the server's side, what may come next.
+"""The states of one connection, seen from the server, as one table.
 
 Two rules:
 
-1. The table is the specification: ``(state, event) -> state``. A pair that it does not allow is ``None``: a defect of
-   the server, never of a client, which raises and changes nothing.
-2. What a client sends decides nothing here by itself. Its bytes wait in the parser and in the queue until the state
-   is ``IDLE``: one request is served at a time, in the order in which they came (RFC 9112 section 9.3.2).
+1. The table is the specification: ``(state, event) -> state``. A forbidden pair is ``None``; its event raises and
+   changes nothing. It is a defect of the server, never of a client.
+2. Data from a client is not an event. It waits in the parser and in the queue until the state is ``IDLE``: one
+   request is served at a time, in the order in which they came (RFC 9112 section 9.3.2).
 
-Whether the client has ended its sending side (a half-close) is no state: it may happen in any of them, changes nothing
-about the reply that is under way, and only ends the connection when it would fall idle.
+A half-close (the client has shut down its sending side) is not a state: it may happen in any state, does not affect the
+reply under way, and only closes the connection when it would become idle.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ __all__ = ["BUSY", "OVER", "TABLE", "ConnectionEvent", "ConnectionState", "Illeg
 
 
 class ConnectionState(Enum):
-    """Where a connection is in its life. Compared and hashed by identity, which is what its requests can afford."""
+    """The state of a connection. Compared and hashed by identity, for speed: each request looks states up."""
 
     IDLE = "idle"  # waits for a request
     SERVING = "serving"  # an exchange is under way, and no byte of the final reply has been sent
     REPLYING = "replying"  # the head and a part of the body have been sent
-    ANSWERED = "answered"  # the last byte has been sent, and the exchange has not been closed yet
+    ANSWERED = "answered"  # the last byte has been sent, but the exchange is not closed yet
     HANGING = "hanging"  # a request that is never answered: it waits for the client to give up
-    REFUSED = "refused"  # the client was told why, and what it still sends is thrown away
+    REFUSED = "refused"  # the refusal was sent, and further data from the client is discarded
     CLOSED = "closed"  # nothing more is sent or read
 
     __hash__: Callable[[object], int] = object.__hash__  # type: ignore[assignment]  # mypy has the bound one in mind
 
 
 class ConnectionEvent(Enum):
-    """What can happen to a connection."""
+    """The events of a connection."""
 
     REQUEST = "request"  # a request for the service begins its exchange
     LOCAL = "local"  # a local handler has answered a request, in full
-    REFUSE = "refuse"  # a request that can't be served, or is not HTTP
-    PIECE = "piece"  # a piece of the reply is sent, with the head before the first one; more will follow
+    REFUSE = "refuse"  # a request can't be served, or is not HTTP
+    PIECE = "piece"  # a piece of the reply is sent (the first with the head), and more will follow
     LAST = "last"  # the last piece is sent
-    END = "end"  # the exchange is over; before its last piece: it was given up elsewhere, and no reply will come
-    HANG = "hang"  # the injected fault of a request that is never answered
+    END = "end"  # the exchange is over; before the last piece: it was abandoned elsewhere, without a reply
+    HANG = "hang"  # an injected fault: the request is never answered
     BREAK = "break"  # an injected fault ends the connection: reset, lost, garbage or truncated
-    CLOSE = "close"  # the server closes, as no further request is wanted
-    LOSE = "lose"  # the connection is gone, or is given up by its listener
+    CLOSE = "close"  # the server closes the connection, as no further request is expected
+    LOSE = "lose"  # the connection is lost, or abandoned by its listener
 
     __hash__: Callable[[object], int] = object.__hash__  # type: ignore[assignment]  # mypy has the bound one in mind
 
@@ -60,7 +60,7 @@ BUSY = frozenset((_S.SERVING, _S.REPLYING, _S.ANSWERED, _S.HANGING))
 """The states in which an exchange is under way."""
 
 OVER = frozenset((_S.REFUSED, _S.CLOSED))
-"""The states in which no request is taken any more."""
+"""The states in which no more requests are accepted."""
 
 TABLE: dict[tuple[ConnectionState, ConnectionEvent], ConnectionState | None] = {
     **dict.fromkeys(product(_S, _E)),
@@ -85,11 +85,11 @@ TABLE: dict[tuple[ConnectionState, ConnectionEvent], ConnectionState | None] = {
     (_S.REFUSED, _E.LOSE): _S.CLOSED,
     (_S.CLOSED, _E.LOSE): _S.CLOSED,
 }
-"""Where each event leads; all pairs are in it, and the first line makes those illegal that no other line names."""
+"""The next state for every pair. The first line makes every pair illegal; the others list the legal ones."""
 
 
 class IllegalStep(RuntimeError):
-    """An event that can't happen in that state: a defect of the server, never of a client."""
+    """An event that is illegal in that state: a defect of the server, never of a client."""
 
     def __init__(self, state: ConnectionState, event: ConnectionEvent) -> None:
         super().__init__(f"{event.value} of a connection that is {state.value}")

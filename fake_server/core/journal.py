@@ -32,7 +32,8 @@ class Journal:
         self._ops = 0
         self._aliases: dict[str, str] = {}
         self.observers: list[Callable[[Event], None]] = []
-        # The header is made of checked values (a policy, names of invariants), once for each run of a search: not cleaned.
+        # Its values were checked when they were given (the policy, names of invariants), and a search makes one a run:
+        # the header is not cleaned again.
         clock_facts = {"kind": clock.kind, "start": round(self._start, 6)}
         self.header: Event = Event(
             seq=0, t=0.0, actor=SERVICE, type="header", f="header", data={"clock": clock_facts, **header}

@@ -53,6 +53,8 @@ os.environ |= {
 # program would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# nox stops its sessions with SIGTERM: as an interruption it lets them remove their temporary folders.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 # --- Pythons ------------------------------------------------------------------------------------------------------

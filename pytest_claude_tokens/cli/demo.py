@@ -61,7 +61,7 @@ class Dispatcher:
 
     async def bearer(self) -> str:
         if self.busy:
-            await asyncio.sleep(2)  # the planted bug: it assumes that another worker's refresh is done by then
+            await asyncio.sleep(2)  # the planted bug: the other refresh may take longer
         if time.time() >= self.expires:
             self.busy = True
             request = {"grant_type": "refresh_token", "refresh_token": self.refresh}

@@ -31,14 +31,18 @@ Two threads decide here at the same time: the holder declares itself inside, the
 around each switch point would settle that, but it would be taken at each of millions of steps. Instead each of the two
 writes its own flag first and reads the other's second:
 
-* ``_enter``: sets ``inside``, *then* reads ``suspect`` and its own state. If there is a suspect, or the state is no
-  longer RUNNING, it takes the mutex, and so waits for the end of the rescue.
+* ``_come_inside``: sets ``inside``, *then* reads ``suspect`` and its own state. If there is a suspect, or the state is
+  no longer RUNNING, it takes the mutex, and so waits for the end of the rescue.
 * ``rescue``: under the mutex, sets ``suspect``, *then* reads ``inside``. If that is set, the holder is at a switch
   point after all, and nothing is done. If not, the state becomes OUTSIDE, and only then is the baton handed on.
 
 Whatever the interleaving, at least one of the two sees the other's flag; if both do, the rescue gives way. With either
 order reversed, both could miss it. The state itself can't be the flag: the holder writes it without the mutex, and a
 rescue that restored it might overwrite a newer state with an older one.
+
+The collector may run a finalizer in the middle of a switch point, and that finalizer may take a lock, which is a switch
+point, too. The thread is inside already, and its state may be WAITING: it must not enter a second time, or it would be
+in the queue twice. So there is no switch in there, and a finalizer that would have to wait gets :class:`WouldWait`.
 
 What each transition guarantees
 -------------------------------
@@ -128,8 +132,11 @@ class Baton(Scheduler):
     # Switch points.
 
     def pause(self, record: ThreadRecord, *, rotate: bool = False) -> None:
-        """A switch point of a holder that can go on. ``rotate``: in default order the other threads go first."""
-        if self.asking:
+        """A switch point of a holder that can go on. ``rotate``: in default order the other threads go first.
+
+        In the middle of another switch point of the same thread it does nothing: see the top of the module.
+        """
+        if self.asking or record.inside:
             return
         self._enter(record)
         try:
@@ -152,6 +159,8 @@ class Baton(Scheduler):
         """
         if self.asking:
             raise WouldWait(f"a callable that stands for a store waits for {why() if callable(why) else why}")
+        if record.inside:
+            raise WouldWait(f"a finalizer waits for {why() if callable(why) else why}")
         self._enter(record)
         record.wait()
         record.why = why
@@ -203,9 +212,7 @@ class Baton(Scheduler):
         """
         record = self.loop_record
         assert record is not None
-        record.inside = True
-        if self.suspect is not None or record.state is not _RUNNING:
-            self._return(record)
+        self._come_inside(record)
         record.idle()
         item = self.decide()
         if item is None or isinstance(item, ThreadRecord):
@@ -220,12 +227,19 @@ class Baton(Scheduler):
 
     def _enter(self, record: ThreadRecord) -> None:
         """``record`` is at a switch point. The order matters: see the top of the module."""
-        record.inside = True
-        if self.suspect is not None or record.state is not _RUNNING:
-            self._return(record)
+        self._come_inside(record)
         if self.stopping and record is not self.root:
             record.inside = False
             raise Stopped
+
+    def _come_inside(self, record: ThreadRecord) -> None:
+        record.inside = True
+        if self.suspect is not None or record.state is not _RUNNING:
+            try:
+                self._return(record)
+            except Stopped:
+                record.inside = False  # the thread unwinds, and meets further switch points on its way
+                raise
 
     def _pass_on(self, record: ThreadRecord) -> None:
         """Hand the baton on; returns when ``record`` has it again."""

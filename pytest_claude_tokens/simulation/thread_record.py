@@ -41,7 +41,9 @@ class Stopped(BaseException):
 
 
 class WouldWait(RuntimeError):
-    """Raised where a callable that is asked for a store's content would have to wait: the store can't be read now."""
+    """Raised where code that must not switch would have to wait: a callable that is asked for a store's content (the
+    store can't be read now), or a finalizer in the middle of a switch point.
+    """
 
 
 class Stuck(BaseException):

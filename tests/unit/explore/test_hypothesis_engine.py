@@ -19,7 +19,9 @@ from hypothesis import Phase, Verbosity, example, given, reproduce_failure, seed
 from hypothesis import strategies as st
 from hypothesis.database import InMemoryExampleDatabase
 
-ROOT = Path(__file__).parents[3]
+import pytest_claude_tokens
+
+ROOT = Path(pytest_claude_tokens.__file__).parents[1]  # the checkout, or where the wheel is installed
 ENGINE = ROOT / "pytest_claude_tokens" / "search" / "hypothesis_engine.py"
 PUBLIC = {
     *(f"hypothesis.{name}" for name in hypothesis.__all__),

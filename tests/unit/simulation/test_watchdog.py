@@ -288,6 +288,7 @@ def test_return_to_a_world_that_is_stopping():
     with world() as new:
         record = new.register("late", -1)
         record.state = ThreadState.OUTSIDE
+        record.inside = False
         new.stopping = True
         with pytest.raises(Stopped):
             new.pause(record)

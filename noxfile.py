@@ -134,8 +134,8 @@ def environment(session: nox.Session) -> dict[str, str | None]:
     return names | ({"CLAUDE_TOKENS_NODE_MODULES": str(modules)} if modules.exists() else {})
 
 
-def run_suite(session: nox.Session) -> None:
-    """Run the suite where no checkout can be imported, against the wheel that the session has installed."""
+def run_suite(session: nox.Session, *parts: str) -> None:
+    """Run the suite, or parts of it, where no checkout can be imported, against what the session has installed."""
     with tempfile.TemporaryDirectory(prefix="suite.") as folder:
         for part in ("tests", "examples"):
             shutil.copytree(ROOT / part, Path(folder, part), ignore=shutil.ignore_patterns("__pycache__"))
@@ -143,7 +143,7 @@ def run_suite(session: nox.Session) -> None:
         python = Path(session.bin) / "python"
         with session.chdir(folder):
             session.run("python", "-c", WHERE, *RELEASES)
-            command = (str(python), "-m", "pytest", "-q", "-n2", *session.posargs)
+            command = (str(python), "-m", "pytest", "-q", "-n2", *parts, *session.posargs)
             with processor_time(session):
                 session.run(*command, env=environment(session))
 
@@ -242,22 +242,26 @@ def install_wheel(session: nox.Session, *options: str) -> None:
     session.install(*options, f"{wheel}[all,test]")
 
 
+INSIDE = ("tests/unit/simulation", "tests/unit/explore")
+"""The tests of the parts that reach into the interpreter and its asyncio, which differ from one Python to the next."""
+
+
 def tests_with(version: str) -> None:
-    """Add the session `tests-VERSION`."""
+    """Add the sessions `tests-VERSION`, the whole suite, and `inside-VERSION`, the tests in INSIDE."""
 
-    @nox.session(
-        name=f"tests-{version}",
-        python=FOUND.get(version, False),
-        requires=["npm", "build"],
-        # Its README's command and `newest` run the suite with these already.
-        tags=[] if version in (NEWEST, interpreter("python3")[0]) else ["ci"],
-    )
-    def tests(session: nox.Session) -> None:
-        have(session, version)
-        install_wheel(session)
-        run_suite(session)
+    def add(name: str, doc: str, tags: list[str], *parts: str) -> None:
+        @nox.session(name=name, python=FOUND.get(version, False), requires=["npm", "build"], tags=tags)
+        def tests(session: nox.Session) -> None:
+            have(session, version)
+            install_wheel(session)
+            run_suite(session, *parts)
 
-    tests.__doc__ = f"Run the suite against the wheel with Python {version}."
+        tests.__doc__ = doc
+
+    add(f"tests-{version}", f"Run the suite against the wheel with Python {version}.", [])
+    # The README's command and `newest` run the whole suite already; with every Python it would take half an hour.
+    tags = [] if version in (NEWEST, interpreter("python3")[0]) else ["ci"]
+    add(f"inside-{version}", f"Run what reaches into the interpreter with Python {version}.", tags, *INSIDE)
 
 
 for _version in PROMISED:

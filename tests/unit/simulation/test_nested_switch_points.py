@@ -23,7 +23,7 @@ def during_each_decision(new: World, call) -> None:
         call()
         return decide()
 
-    new.decide = deciding  # type: ignore[method-assign]
+    new.decide = deciding
 
 
 @pytest.mark.parametrize("schedule", [DEFAULT_ORDER, Schedule(deviations=(Deviation(0, "freeze", 0, 8),))])

@@ -134,8 +134,11 @@ def environment(session: nox.Session) -> dict[str, str | None]:
     return names | ({"CLAUDE_TOKENS_NODE_MODULES": str(modules)} if modules.exists() else {})
 
 
-def run_suite(session: nox.Session, *parts: str) -> None:
-    """Run the suite, or parts of it, where no checkout can be imported, against what the session has installed."""
+def run_suite(session: nox.Session, *parts: str, profile: str = "ci") -> None:
+    """Run the suite, or parts of it, where no checkout can be imported, against what the session has installed.
+
+    ``profile`` is one of Hypothesis's in `tests/conftest.py`.
+    """
     with tempfile.TemporaryDirectory(prefix="suite.") as folder:
         for part in ("tests", "examples"):
             shutil.copytree(ROOT / part, Path(folder, part), ignore=shutil.ignore_patterns("__pycache__"))
@@ -145,7 +148,7 @@ def run_suite(session: nox.Session, *parts: str) -> None:
             session.run("python", "-c", WHERE, *RELEASES)
             command = (str(python), "-m", "pytest", "-q", "-n2", *parts, *session.posargs)
             with processor_time(session):
-                session.run(*command, env=environment(session))
+                session.run(*command, env=environment(session) | {"HYPOTHESIS_PROFILE": profile})
 
 
 RELEASES = ("pytest", "hypothesis", "respx", "httptools", "anthropic", "aiohttp")
@@ -245,6 +248,9 @@ def install_wheel(session: nox.Session, *options: str) -> None:
 INSIDE = ("tests/unit/simulation", "tests/unit/explore")
 """The tests of the parts that reach into the interpreter and its asyncio, which differ from one Python to the next."""
 
+DRAWN = ("tests/zoo", "tests/property")
+"""The tests that say more, the more examples they draw."""
+
 
 def tests_with(version: str) -> None:
     """Add the sessions `tests-VERSION`, the whole suite, and `inside-VERSION`, the tests in INSIDE."""
@@ -266,6 +272,21 @@ def tests_with(version: str) -> None:
 
 for _version in PROMISED:
     tests_with(_version)
+
+
+@nox.session(python=FOUND.get(NEWEST), requires=["npm", "build"])
+def nightly(session: nox.Session) -> None:
+    """Run what is too long for each push: the tests marked `nightly`, and those that draw with 2,000 examples each."""
+    have(session, NEWEST)
+    install_wheel(session)
+    failed = False
+    for parts in (("-m", "nightly"), DRAWN):
+        try:
+            run_suite(session, *parts, profile="nightly")
+        except CommandFailed:
+            failed = True  # the other part runs all the same: a night is long
+    if failed:
+        session.error("see the failures above")
 
 
 @nox.session(python=FOUND.get(OLDEST), tags=["ci"])

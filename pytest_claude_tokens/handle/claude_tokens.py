@@ -19,6 +19,7 @@ from fake_server.faults import Fault
 from fake_server.protocol.actors import WORKER
 from fake_server.secrecy import discreet_class, is_name, shown
 from fake_server.server import Server
+from fake_server.transports.senders import sender
 from pytest_claude_tokens.claude.credentials import FILE, write_new
 from pytest_claude_tokens.guard import audit, guard
 from pytest_claude_tokens.handle import settings
@@ -113,7 +114,7 @@ class ClaudeTokens:
         if self._undo is not None:
             raise RuntimeError("this ClaudeTokens was opened before: make a new one")
         with ExitStack() as undo:
-            guard.install()
+            guard.install(self._hosts)
             guard.register(self)
             undo.callback(guard.unregister, self)
             if self._runtime.intercept:
@@ -366,6 +367,11 @@ class ClaudeTokens:
     def started(self, arguments: list[str]) -> None:
         """Called by the guard before a process is started: journals live tokens in its arguments."""
         self._leaks.search("argv", os.path.basename((*arguments, "")[0]), arguments)
+
+    def refused(self, what: str, host: str | None, remedy: str) -> None:
+        """Called by the guard where it refuses something: journals it, whatever the client does with the error."""
+        if self._verdict is None:
+            self.server.refused(sender(), remedy, what=None if host else what, host=host)
 
     def _wait_for_open(self) -> None:
         if self._runtime.wait_for_open is not None:

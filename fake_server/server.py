@@ -70,6 +70,7 @@ class Server:
         self.open: dict[int, Open] = {}
         self.replies: Replies = Replies(namespace)
         self.codes: set[str] = set()
+        self._numbers = count(1)
 
     def login(self, name: str | None = None, *, expires_in: float | None = None, setup_token: bool = False) -> Grant:
         """Log an account in: the first grant of ``name``, by default the next free one of ``a1``, ``a2``, …
@@ -78,13 +79,13 @@ class Server:
         ``ValueError`` for an invalid name, and for an account that is already logged in.
         """
         with self.lock:
-            if name is None:
-                name = next(free for n in count(1) if not self.authority.grants_of(free := f"a{n}"))
-            check_account_name(name)
             if not (expires_in is None or isinstance(expires_in, int | float)):
                 raise TypeError(f"expires_in={shown(expires_in)}: must be a number of seconds")
             if not isinstance(setup_token, bool):
                 raise TypeError(f"setup_token={shown(setup_token)}: must be True or False")
+            if name is None:
+                name = next(free for n in self._numbers if not self.authority.grants_of(free := f"a{n}"))
+            check_account_name(name)
             if self.authority.grants_of(name):
                 raise ValueError(
                     f"the account {shown(name)} is logged in already: keep what the login gave, or name another"

@@ -39,9 +39,17 @@ class Journal:
             seq=0, t=0.0, actor=SERVICE, type="header", f="header", data={"clock": clock_facts, **header}
         )
         self.events: list[Event] = []
+        self._ended = False
         if sink is not None:
-            # In the file only: a reader that finds no note `end` knows that its writer was killed, or still writes.
-            self._write(replace(self.header, data={**self.header.data, "ends": True}))
+            self._write(self.promise)
+
+    @property
+    def promise(self) -> Event:
+        """The header as it is written: with the promise of a note ``end``.
+
+        A reader that does not find that note as the last one knows that the writer was killed, or is still at work.
+        """
+        return replace(self.header, data={**self.header.data, "ends": True})
 
     def time(self, posix: float) -> float:
         """Convert POSIX seconds of the service's clock to the journal's: seconds since the journal was opened."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import count
 from threading import RLock
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fake_server.core.authority import Authority, Grant
 from fake_server.core.fault_plan import FaultPlan
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from fake_server.clock import Clock
     from fake_server.core.hold import Hold
+    from fake_server.core.journal import Sink
     from fake_server.policy import Policy
 
 __all__ = ["GRACE_PERIOD_SECONDS", "Open", "Server"]
@@ -56,7 +57,7 @@ class Server:
         *,
         namespace: str,
         header: dict[str, Any] | None = None,
-        sink: IO[str] | None = None,
+        sink: Sink | None = None,
     ) -> None:
         self.policy = policy
         self.clock = clock

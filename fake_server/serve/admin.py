@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from fake_server.core.journal import promise
 from fake_server.faults import Fault
 from fake_server.hosts import is_loopback
 from fake_server.protocol.errors import error_envelope
@@ -95,7 +96,7 @@ class Admin:
     def _pieces(self, count: int) -> Iterator[bytes]:
         """The header and the first ``count`` events as lines: a long history is never held in memory as text."""
         journal = self._server.journal  # its events are only appended to
-        yield _lines([journal.promise])
+        yield _lines([promise(journal.header)])
         for begin in range(0, count, _EVENTS_OF_A_PIECE):
             yield _lines(journal.events[begin : min(begin + _EVENTS_OF_A_PIECE, count)])
 

@@ -43,6 +43,7 @@ UNKNOWN = "unknown"
 """The label of a token that was not minted here."""
 
 _SUCCESS = (Outcome.ROTATED, Outcome.KEPT, Outcome.REPLAYED)
+_OF_COMMIT = ("account", "grant", "refresh", "issued")
 _OPEN_TO_ALL = ("hello", "unknown", "revoke")
 _BREAKS: dict[str, BreakHow] = {"lost-reply": "lost", "garbage": "garbage", "truncated": "truncated"}
 
@@ -255,14 +256,14 @@ class Exchange:
         facts: dict[str, Any] = {"outcome": done.outcome.value}
         if done.access is not None:
             refresh = None if done.refresh is None else done.refresh.label
-            self._facts["issued"] = facts["issued"] = {"access": done.access.label, "refresh": refresh}
+            self._facts["issued"] = {"access": done.access.label, "refresh": refresh}
             facts["expires"] = server.journal.time(done.access.expires_at)
         if done.revoked:
             facts["revoked"] = list(done.revoked)
         if done.token is not None:
             facts["accepts"] = list(server.authority.accepted(done.token.grant, now))
-        known = {name: self._facts[name] for name in ("account", "grant", "refresh") if name in self._facts}
-        server.journal.note("commit", op=op, **known, **facts)
+        known = {name: self._facts[name] for name in _OF_COMMIT if name in self._facts}
+        server.journal.add("note", "commit", op=op, data=facts, **known)
 
     def _with_bearer(self, intent: Call | Other, op: int) -> Reply:
         """The reply to a request that presents a bearer (RFC 6750 section 3.1 for the errors)."""

@@ -108,7 +108,7 @@ def clean(value: Any) -> Any:
         return redact(value)
     if isinstance(value, dict):
         return {redact(name): clean(member) for name, member in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):  # a union would be made anew for each value
         return type(value)(map(clean, value))
     return value
 

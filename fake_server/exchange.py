@@ -146,7 +146,7 @@ class Exchange:
         assert self.op is not None
         if fault is not None and fault.answers:
             reply = server.replies.fault(self.op, fault, intent.f, server.clock.now())
-            self._tell_really(reply)
+            self._journal_reason(reply)
         else:
             if isinstance(intent, Call):
                 yield from self._queue()
@@ -161,7 +161,7 @@ class Exchange:
         yield Wait("reply")
         return reply
 
-    def _tell_really(self, reply: Reply) -> None:
+    def _journal_reason(self, reply: Reply) -> None:
         """Journal the reason if an injected 401 answers a bearer that has in fact expired or was revoked.
 
         From then on its worker knows that the bearer has ended. Without the reason in the journal, the judge would take

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 import httpx
 from hypothesis import Phase, settings
 
-from fake_server.secrecy import told
+from fake_server.secrecy import printable
 from fake_server.serve.commandline import PlainParser, path
 from pytest_claude_tokens.judge.violations import DoubleSpend
 from pytest_claude_tokens.report.story import story
@@ -247,7 +247,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens demo")
         with open(options.history or os.devnull, "w", encoding="utf-8") as file:
             return show(Dispatcher, Repaired, history=file)
     except (OSError, ValueError) as error:
-        print(told(f"{prog}: {error}"), file=sys.stderr)
+        print(printable(f"{prog}: {error}"), file=sys.stderr)
         return 2
 
 

@@ -105,7 +105,7 @@ class _Run:
         self._body = body
         self.chooser = Chooser(schedule, body.workers, record=record)
         self.world = World(
-            self.chooser, body.workers, schedule.seed, on_death=self._strike, new_loop=self._new_thread_loop
+            self.chooser, body.workers, schedule.seed, on_death=self._end_worker, new_loop=self._new_thread_loop
         )
         self._waiter = SimulatedWaiter(self.world, schedule)
         self.tokens = ClaudeTokens(**body.settings, runtime=Runtime.simulated(self.world, self._waiter))
@@ -166,8 +166,8 @@ class _Run:
     def _new_thread_loop(self, world: World) -> ThreadLoop:
         return ThreadLoop(world, self._new_network())
 
-    def _strike(self, what: str, number: int) -> None:
-        self.workers.strike(what, number)
+    def _end_worker(self, what: str, number: int) -> None:
+        self.workers.end_worker(what, number)
 
 
 def _collect_the_old() -> None:

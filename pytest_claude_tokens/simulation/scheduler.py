@@ -138,7 +138,7 @@ class Scheduler:
                 return None
             when = None
             if not threads_only:
-                if chooser.deaths and self._strike():
+                if chooser.deaths and self._end_worker():
                     continue
                 if self._timers or self.loop_timers:
                     when = self._next_round()
@@ -205,7 +205,7 @@ class Scheduler:
             return worker_number(name)
         return -1 - getattr(getattr(callback_of(item), "__self__", None), "number", 0)
 
-    def _strike(self) -> bool:
+    def _end_worker(self) -> bool:
         """Cancel or kill the next worker if the schedule does so at this decision; ``False`` if not."""
         deaths = self.chooser.deaths
         if deaths[0].position > self.chooser.decision:

@@ -98,7 +98,7 @@ class ProcessWorkers:
                 break
             until = min(deadline, time.monotonic() + _QUIESCENCE_TIMEOUT_SECONDS)
             wait_for_quiescence(lambda: [process.pid for process in self._living()], lambda: gate.events, until)
-            self._strike()
+            self._end_worker()
             held = gate.pending(server)
             if held:
                 index = self._chooser.next(held, timer=False, worker_of=_worker_of)
@@ -109,7 +109,7 @@ class ProcessWorkers:
     def _living(self) -> list[WorkerProcess]:
         return [process for process in self._processes if process.returncode is None]
 
-    def _strike(self) -> None:
+    def _end_worker(self) -> None:
         """Kill the workers that the schedule kills now; such a deviation's length is the number of the signal."""
         deaths = self._chooser.deaths
         while deaths and deaths[0].position <= self._chooser.decision:
@@ -145,7 +145,7 @@ class ProcessRunner:
         """One run. Exceptions of the body and violations come back in the outcome; interruptions are raised."""
         chooser = Chooser(schedule, self.body.workers)
         gate = RequestGate()
-        tokens = ClaudeTokens(**self.body.settings, runtime=Runtime(wait_hook=gate.pace))
+        tokens = ClaudeTokens(**self.body.settings, runtime=Runtime(wait_hook=gate.hold_at_leg))
         error: BaseException | None = None
         with_tokens = tokens.open()
         try:

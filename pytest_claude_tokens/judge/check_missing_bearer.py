@@ -92,7 +92,7 @@ class _Logins:
     """All grants, event by event."""
 
     def __init__(self, history: History, first_bare: int) -> None:
-        self._operations = {op.op: op for op in history.operations}
+        self._operations: dict[int | None, Operation] = {op.op: op for op in history.operations}
         self._first_bare = first_bare
         self._logins: dict[str, _Login] = {}
 

@@ -33,7 +33,8 @@ def test_a_call_beside_a_refresh_is_told_with_the_refresh():
     assert [operation.actor for operation in violation.operations] == ["w0", "w1"]
     assert (violation.actors, violation.labels, violation.grant, violation.more) == (("w1",), ("rt#1",), "g#1", 0)
     assert violation.cause == (
-        "w1 called (#3) with neither bearer nor API key although the login of work was live: w0 was refreshing rt#1 (#2)"
+        "w1 called (#3) with neither bearer nor API key although the login of work was live: "
+        "w0 was refreshing rt#1 (#2)"
     )
 
 

@@ -24,6 +24,7 @@ from fake_server.protocol.wire import (
     TokenRequest,
     account_of,
     bearer_of,
+    has_credentials,
     read,
 )
 from fake_server.secrecy import redact
@@ -109,6 +110,8 @@ class Exchange:
             data["encoding"] = intent.encoding
         elif isinstance(intent, Call):
             data["stream"] = intent.stream
+            if not has_credentials(self._request):
+                data["credentials"] = False
         self._fault = server.faults.take(intent.f, self._facts.get("account"))
         server.journal.add("invoke", intent.f, actor=self.actor, op=self.op, data=data, **self._facts)
         return intent

@@ -14,7 +14,7 @@ from numbers import Integral, Real
 from operator import attrgetter
 from typing import Any, Literal, Self
 
-from fake_server.secrecy import discreet_class, is_name, printable, shown
+from fake_server.secrecy import discreet_class, is_name, safe_text, shown
 
 __all__ = ["PRESETS", "SCOPE", "SETUP_LIFE", "SETUP_SCOPE", "GraceMode", "Policy", "settings_of"]
 
@@ -91,7 +91,7 @@ class Policy:
         unknown = set(changes) - _FIELDS
         if unknown:
             raise TypeError(
-                f"Policy has no {', '.join(map(printable, sorted(unknown)))}; it has {', '.join(sorted(_FIELDS))}"
+                f"Policy has no {', '.join(map(safe_text, sorted(unknown)))}; it has {', '.join(sorted(_FIELDS))}"
             )
         return replace(self, **changes)
 
@@ -250,7 +250,7 @@ def _latency(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return _seconds(value, instead)
     if unknown := set(value) - {"token", "call", "other"}:
-        words = ", ".join(sorted(printable(str(word)) for word in unknown))
+        words = ", ".join(sorted(safe_text(str(word)) for word in unknown))
         raise _Refused(f"unknown {words}; it knows token, call and other", inside=True)
     for seconds in value.values():
         _seconds(seconds, instead)

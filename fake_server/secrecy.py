@@ -25,7 +25,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["clean", "cleaned", "discreet", "discreet_class", "is_name", "is_path", "printable", "redact", "shown"]
+__all__ = ["clean", "cleaned", "discreet", "discreet_class", "is_name", "is_path", "redact", "safe_text", "shown"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -97,7 +97,7 @@ def shown(value: object) -> str:
     return _clipped(_unquoted(redact(_text(value))), _SHOWN_LENGTH)
 
 
-def printable(text: str) -> str:
+def safe_text(text: str) -> str:
     """``text`` with its secrets redacted; of more than 2,000 characters, the beginning and the end."""
     return _clipped(_unquoted(redact(text)), _MESSAGE_LENGTH)
 
@@ -266,15 +266,15 @@ def _delicate(value: object, depth: int = 3) -> bool:
 
 def _without_secrets(error: Exception) -> Exception:
     """The same error without frames, cause and context, and with a text that may be printed."""
-    error.args = tuple(printable(value) if isinstance(value, str) else value for value in error.args)
+    error.args = tuple(safe_text(value) if isinstance(value, str) else value for value in error.args)
     if isinstance(error, OSError):
         for name in ("filename", "filename2"):
             if isinstance(value := getattr(error, name), str):
-                setattr(error, name, printable(value))
+                setattr(error, name, safe_text(value))
     if not is_name(str(error)):  # its `__str__` uses more than its arguments
-        error = ValueError(printable(str(error)))
+        error = ValueError(safe_text(str(error)))
     notes = getattr(error, "__notes__", None)
     if notes is not None:
-        notes[:] = map(printable, notes)
+        notes[:] = map(safe_text, notes)
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)

@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 import pytest
 
-__all__ = ["discreet_usage", "printable", "shown"]
+__all__ = ["discreet_usage", "safe_text", "shown"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,8 +47,8 @@ def shown(value: object) -> str:
     return secrecy.shown(value)
 
 
-def printable(text: str) -> str:
+def safe_text(text: str) -> str:
     """``text`` with its secrets redacted."""
     from fake_server import secrecy
 
-    return secrecy.printable(text)
+    return secrecy.safe_text(text)

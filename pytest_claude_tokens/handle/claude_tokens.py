@@ -12,9 +12,10 @@ search call these one by one:
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from fake_server.around import around
 from fake_server.faults import Fault
 from fake_server.protocol.actors import WORKER
 from fake_server.secrecy import discreet_class, is_name, shown
@@ -230,7 +231,7 @@ class ClaudeTokens:
         self._workers[name] = None
         return self._as_worker(name)
 
-    @contextmanager
+    @around
     def _as_worker(self, name: str) -> Iterator[None]:
         token = WORKER.set(name)
         try:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from fake_server.transports.inprocess import Destination
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.handle.runtime import Runtime
-from pytest_claude_tokens.runs.outcome import Body, Outcome, conclude, is_failure, plan_faults
+from pytest_claude_tokens.runs.outcome import Body, Outcome, call, conclude, is_failure, plan_faults
 from pytest_claude_tokens.runs.watchdog import Interrupted
 from pytest_claude_tokens.runs.workers import Workers
 from pytest_claude_tokens.simulation.active import ACTIVE
 from pytest_claude_tokens.simulation.chooser import Chooser
+from pytest_claude_tokens.simulation.interrupts import INTERRUPT, calls_foreign_code
 from pytest_claude_tokens.simulation.loop import SimulatedLoop
 from pytest_claude_tokens.simulation.network import Network
 from pytest_claude_tokens.simulation.thread_loop import ThreadLoop
@@ -59,6 +60,7 @@ class Runner:
                 _collect_the_old()
 
     def _run(self, schedule: Schedule, arguments: Mapping[str, Any] | None) -> Outcome:
+        INTERRUPT.check()
         run = _Run(self.body, schedule, record=self._record)
         random.seed(schedule.seed)
         with ExitStack() as stack:
@@ -77,6 +79,7 @@ class Runner:
             ours = {"claude_tokens": run.tokens, "workers": run.workers}
             error = run.run_body({**(arguments or {}), **{name: ours[name] for name in self._wanted}})
             history = run.tokens.history.taken()
+        INTERRUPT.check()
         if isinstance(error, Stuck):  # noted in the history, where the judge finds it
             error = None
         if error is not None and not is_failure(error):
@@ -122,6 +125,7 @@ class _Run:
         world, tokens = self.world, self.tokens
         loop = SimulatedLoop(world, self._new_network())
 
+        @calls_foreign_code
         async def main() -> None:
             try:
                 await self._body.function(**arguments)
@@ -140,7 +144,7 @@ class _Run:
         world, tokens = self.world, self.tokens
         with _noting_why(world, tokens, list):
             try:
-                self._body.function(**arguments)
+                call(self._body.function, arguments)
             finally:
                 until = world.now + GRACE_PERIOD_SECONDS
                 while tokens.server.open and world.now < until and not world.stuck:

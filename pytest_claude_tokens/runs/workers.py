@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from fake_server.protocol.actors import WORKER
+from pytest_claude_tokens.simulation.interrupts import calls_foreign_code
 from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
 from pytest_claude_tokens.simulation.threads import bind_thread
 
@@ -91,6 +92,7 @@ class Workers:
         _raise_first([task.exception() if task.done() and not task.cancelled() else None for task in tasks])
         return [task.result() if task.done() and not task.cancelled() else None for task in tasks]
 
+    @calls_foreign_code
     async def _task(self, number: int, job: Callable[[], Any], count: int) -> Any:
         results = []
         self._begin(number)

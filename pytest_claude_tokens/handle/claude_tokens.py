@@ -12,9 +12,10 @@ search call these one by one:
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from fake_server.around import around
 from fake_server.faults import Fault
 from fake_server.protocol.actors import WORKER
 from fake_server.secrecy import discreet_class, is_name, shown
@@ -29,7 +30,7 @@ from pytest_claude_tokens.handle.history_view import HistoryView
 from pytest_claude_tokens.handle.hold import held
 from pytest_claude_tokens.handle.judgement import Judgement
 from pytest_claude_tokens.handle.leaks import Leaks, watched_logs
-from pytest_claude_tokens.handle.names import host_names, path_of, worker_name
+from pytest_claude_tokens.handle.names import history_file, host_names, path_of, worker_name
 from pytest_claude_tokens.handle.runtime import Runtime
 from pytest_claude_tokens.handle.stores import Stores
 from pytest_claude_tokens.judge.violations import DEFAULT
@@ -62,7 +63,8 @@ class ClaudeTokens:
 
     ``policy`` is a :class:`~fake_server.Policy` or a preset's name; ``latency`` replaces the policy's (seconds, or
     ``{"token": …, "call": …}``); ``accounts`` are names to log in at once, ``hosts`` further host names to answer for;
-    invariants in ``allow`` are noted and don't fail; ``limit`` workers may have a call open on one bearer.
+    invariants in ``allow`` are noted and don't fail; ``limit`` workers may have a call open on one bearer. The path
+    ``history`` names a file to which each event is written at once; :meth:`open` raises ``OSError`` if that can't be.
 
     ``runtime`` is for the search and the plugin: the source of time, waits and traffic.
     """
@@ -76,6 +78,7 @@ class ClaudeTokens:
         latency: float | Mapping[str, float] | None = None,
         accounts: Iterable[str] = (),
         hosts: Iterable[str] = (),
+        history: str | os.PathLike[str] | None = None,
         runtime: Runtime | None = None,
     ) -> None:
         self._runtime = runtime = runtime or Runtime()
@@ -83,13 +86,14 @@ class ClaudeTokens:
         self.policy: Policy = chosen if latency is None else chosen.but(latency=latency)
         self.clock: Clock = runtime.clock
         allow = settings.checked_allow(settings.one_or_many(allow))
+        self._file = history_file(history)
         self.server: Server = Server(
             self.policy,
             self.clock,
             runtime.stopwatch,
             namespace=runtime.namespace,
             header={"limit": settings.checked_limit(limit), "allow": sorted(allow), "default": _DEFAULT},
-            sink=runtime.sink,
+            sink=self._file or runtime.sink,
         )
         self.history: HistoryView = HistoryView(self.server)
         self._judgement = Judgement(self.history, allow, limit)
@@ -113,6 +117,8 @@ class ClaudeTokens:
         if self._undo is not None:
             raise RuntimeError("this ClaudeTokens was opened before: make a new one")
         with ExitStack() as undo:
+            if self._file is not None:
+                undo.enter_context(self._file)
             guard.install()
             guard.register(self)
             undo.callback(guard.unregister, self)
@@ -224,7 +230,7 @@ class ClaudeTokens:
         self._workers[worker_name(name)] = None
         return self._as_worker(name)
 
-    @contextmanager
+    @around
     def _as_worker(self, name: str) -> Iterator[None]:
         token = WORKER.set(name)
         try:

@@ -210,7 +210,7 @@ class History:
                 events.append(event)
         if not events:
             events.append(Event(seq=0, t=0.0, actor="service", type="header", f="header"))
-        if events[0].get("ends") and not notes and not any(event.f == "end" for event in events[1:]):
+        if events[0].get("ends") and not notes and events[-1].f != "end":
             notes.append(f"it is torn after line {last}: its writer was killed, or is still at work")
         try:
             return cls(events[0], events[1:], torn=bool(notes), notes=notes)

@@ -50,12 +50,13 @@ def story(
     files: Sequence[str] = ("history.jsonl",),
     sources: Mapping[int, str] | None = None,
     in_test: bool = False,
+    kept: bool = True,
 ) -> str:
     """The text of the section ``claude-tokens history``.
 
     ``replay``: a shell command that shows the violation again. ``remarks``: how it was found. ``folder`` holds
     ``files``. ``sources``: for an operation's number, the line of the user's code that sent it (``dispatch.py:88``).
-    ``in_test``: add how a test can allow the violation.
+    ``in_test``: add how a test can allow the violation. ``kept``: the history is in a file.
     """
     blocks = [
         [
@@ -66,7 +67,7 @@ def story(
         ],
         [*_rule(history, violation), *_remarks(remarks)],
         bars(history, violation.operations) if _overlap(violation) else [],
-        table(history, *_numbers(violation)),
+        table(history, *_numbers(violation), kept=kept),
         _list_others(violation.others),
         _where(violation, folder, files, in_test=in_test),
     ]
@@ -81,11 +82,12 @@ def plain_story(
     remarks: Sequence[str] = (),
     folder: str | None = None,
     files: Sequence[str] = (),
+    kept: bool = True,
 ) -> str:
     """The section for a finding that is not a violation, such as the verdict UNKNOWN: its headline, and the history."""
     first = [*_labelled("verdict", headline), *([f"replay  {replay}"] if replay else [])]
     facts = [*_facts(history), *_remarks(remarks)]
-    blocks = [first, facts, table(history, ()), [_kept(folder, files)] if folder else []]
+    blocks = [first, facts, table(history, (), kept=kept), [_kept(folder, files)] if folder else []]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -27,13 +28,13 @@ def call(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
 
 
 def is_failure(error: BaseException) -> bool:
-    """Whether ``error`` means that the body failed: any ``Exception``, and ``pytest.fail()``.
+    """Whether ``error`` means that the body failed: any ``Exception``, a ``CancelledError``, and ``pytest.fail()``.
 
     Skips, interruptions and ``pytest.exit()`` do not, nor does a time-out of pytest-timeout: repeating the run would
     only wait for the same time-out again.
     """
     kind, traceback = type(error), error.__traceback__
-    if isinstance(error, Exception):
+    if isinstance(error, Exception | CancelledError):
         return (kind.__module__, kind.__qualname__) != ("_pytest.outcomes", "Exit")
     if (kind.__module__, kind.__qualname__) not in (("_pytest.outcomes", "Failed"), ("builtins", "Failed")):
         return False
@@ -119,9 +120,11 @@ def conclude(
     raced: bool,
 ) -> Outcome:
     """The outcome of a run that has ended. ``error``: the exception that ended the body."""
+    # A worker's own cancellation is a failure like any other here; to a handle it would be a signal to a test's runner.
+    judged = RuntimeError() if isinstance(error, CancelledError) else error
     return Outcome(
         schedule=schedule,
-        error=outranking(tokens.to_raise(error), error),
+        error=outranking(tokens.to_raise(judged), error),
         history=history,
         raced=raced,
         taken=tuple(chooser.taken),

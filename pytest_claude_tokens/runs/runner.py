@@ -6,9 +6,10 @@ import asyncio
 import gc
 import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from fake_server.around import around
 from fake_server.transports.inprocess import Destination
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.handle.runtime import Runtime
@@ -172,7 +173,7 @@ def _collect_the_old() -> None:
             return
 
 
-@contextmanager
+@around
 def _noting_why(world: World, tokens: ClaudeTokens, pending: Callable[[], list[str]]) -> Iterator[None]:
     """Note in the journal why nothing could go on: starved, deadlocked, or stuck outside the simulation.
 

@@ -44,7 +44,8 @@ class Plan:
     """A body, and the schedules and arguments to try on it.
 
     ``schedules`` draws schedules, ``strategies`` the body's own arguments, in the order of its parameters.
-    ``exhaustive``: the bound of a systematic search, which draws nothing.
+    ``exhaustive``: the bound of a systematic search, which draws nothing. ``deaths``: whether workers are cancelled or
+    killed.
     """
 
     function: Callable[..., Any]
@@ -53,6 +54,7 @@ class Plan:
     schedules: IntegerStrategy[Schedule]
     strategies: Mapping[str, SearchStrategy[Any]]
     exhaustive: int | None
+    deaths: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -134,6 +136,7 @@ def planned(function: Callable[..., Any], options: Options) -> Plan:
         schedules=drawn,
         strategies=strategies,
         exhaustive=options.exhaustive,
+        deaths=bool(deaths),
     )
 
 

@@ -174,6 +174,8 @@ class Session:
         __tracebackhide__ = True
         workers = self._plan.workers
         if workers < 2:
+            if self._plan.deaths:  # what is looked for is one worker's clean-up
+                return
             warnings.warn("explore(workers=1): one worker alone can't race", stacklevel=4)
         elif not self._tally.raced and (self._plan.exhaustive is not None or Phase.generate in self._settings.phases):
             raise NothingRaced(f"{workers} workers, no request while another's job was under way")

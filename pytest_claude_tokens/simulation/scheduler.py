@@ -162,6 +162,8 @@ class Scheduler:
             return None
         if len(candidates) == 1 and when is None:
             index = 0  # a single candidate is no decision
+            # While a death is still to come it counts as one: a worker can be cancelled or killed while it runs alone.
+            self.chooser.decision += bool(self.chooser.deaths)
         else:
             timer = when is not None and when - self.now <= self.early
             index = self.chooser.next(candidates, timer, self.worker_of)

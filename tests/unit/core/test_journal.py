@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 
 from fake_server.clock import Clock
-from fake_server.core.journal import SERVICE, Journal
+from fake_server.core.journal import SERVICE, Journal, lines
 from fake_server.events import FORMAT, Event
 from tests.unit.core.harness import World
 
@@ -199,3 +199,22 @@ def test_no_object_makes_the_reader_raise_anything_else(changes: dict[str, Any])
     except ValueError:
         return
     assert isinstance(event, Event)
+
+
+def test_what_comes_after_the_end_is_no_part_of_the_file() -> None:
+    """It was not judged, either; so the file ends in the line that says so."""
+    sink = io.StringIO()
+    journal = Journal(Clock(lambda: 10.0), {}, sink)
+    journal.note("end", grants={})
+    journal.note("late")
+
+    assert [json.loads(line)["f"] for line in sink.getvalue().splitlines()] == ["header", "end"]
+    assert [event.f for event in journal.events] == ["end", "late"]
+
+
+def test_a_history_of_no_events_has_an_end() -> None:
+    """The header promises it, and the end follows it."""
+    journal = Journal(Clock(lambda: 10.0), {})
+    header, end = map(json.loads, lines(journal.header, []))
+
+    assert (header["ends"], end["f"], end["seq"], end["so_far"]) == (True, "end", 1, True)

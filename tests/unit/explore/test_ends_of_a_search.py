@@ -48,7 +48,7 @@ def test_what_a_handler_raises_is_raised_and_what_does_not_raise_does_not_matter
         assert str(assert_interrupted(test, TimeoutError)) == "rung"
     finally:
         signal.signal(signal.SIGALRM, before)
-    assert len(rung) == 3
+    assert len(rung) >= 3
 
 
 @pytest.mark.parametrize("error", [pytest.exit.Exception("enough"), SystemExit(3), KeyboardInterrupt()])

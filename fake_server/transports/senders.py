@@ -6,6 +6,7 @@ import sys
 from threading import current_thread
 
 from fake_server.protocol.actors import WORKER
+from fake_server.transports.trio_tasks import running_trio, task_name
 
 __all__ = ["sender", "task_or_thread"]
 
@@ -22,5 +23,7 @@ def task_or_thread() -> str:
         task = None if asyncio is None else asyncio.current_task()
     except RuntimeError:  # no loop runs in this thread
         task = None
-    name: str = current_thread().name if task is None else task.get_name()
-    return name
+    if task is not None:
+        return str(task.get_name())
+    trio = running_trio()
+    return current_thread().name if trio is None else task_name(trio)

@@ -12,14 +12,14 @@ search call these one by one:
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from fake_server.around import around
 from fake_server.faults import Fault
 from fake_server.protocol.actors import WORKER
 from fake_server.secrecy import discreet_class, is_name, shown
 from fake_server.server import Server
-from fake_server.transports.senders import sender
 from pytest_claude_tokens.claude.credentials import FILE, write_new
 from pytest_claude_tokens.guard import audit, guard
 from pytest_claude_tokens.handle import settings
@@ -30,9 +30,10 @@ from pytest_claude_tokens.handle.history_view import HistoryView
 from pytest_claude_tokens.handle.hold import held
 from pytest_claude_tokens.handle.judgement import Judgement
 from pytest_claude_tokens.handle.leaks import Leaks, watched_logs
-from pytest_claude_tokens.handle.names import host_names, path_of, worker_name
+from pytest_claude_tokens.handle.names import history_file, host_names, path_of, worker_name
 from pytest_claude_tokens.handle.runtime import Runtime
 from pytest_claude_tokens.handle.stores import Stores
+from pytest_claude_tokens.handle.watcher import Watcher
 from pytest_claude_tokens.judge.violations import DEFAULT
 from pytest_claude_tokens.processes import environment
 from pytest_claude_tokens.processes.children import Children
@@ -63,7 +64,8 @@ class ClaudeTokens:
 
     ``policy`` is a :class:`~fake_server.Policy` or a preset's name; ``latency`` replaces the policy's (seconds, or
     ``{"token": …, "call": …}``); ``accounts`` are names to log in at once, ``hosts`` further host names to answer for;
-    invariants in ``allow`` are noted and don't fail; ``limit`` workers may have a call open on one bearer.
+    invariants in ``allow`` are noted and don't fail; ``limit`` workers may have a call open on one bearer. The path
+    ``history`` names a file to which each event is written at once; :meth:`open` raises ``OSError`` if that can't be.
 
     ``runtime`` is for the search and the plugin: the source of time, waits and traffic.
     """
@@ -77,6 +79,7 @@ class ClaudeTokens:
         latency: float | Mapping[str, float] | None = None,
         accounts: Iterable[str] = (),
         hosts: Iterable[str] = (),
+        history: str | os.PathLike[str] | None = None,
         runtime: Runtime | None = None,
     ) -> None:
         self._runtime = runtime = runtime or Runtime()
@@ -84,17 +87,19 @@ class ClaudeTokens:
         self.policy: Policy = chosen if latency is None else chosen.but(latency=latency)
         self.clock: Clock = runtime.clock
         allow = settings.checked_allow(settings.one_or_many(allow))
+        self._file = history_file(history)
         self.server: Server = Server(
             self.policy,
             self.clock,
             runtime.stopwatch,
             namespace=runtime.namespace,
             header={"limit": settings.checked_limit(limit), "allow": sorted(allow), "default": _DEFAULT},
-            sink=runtime.sink,
+            sink=self._file or runtime.sink,
         )
         self.history: HistoryView = HistoryView(self.server)
         self._judgement = Judgement(self.history, allow, limit)
         self._leaks = Leaks(self.server)
+        self._watcher = Watcher(self.server, self._leaks)
         self._hosts = host_names(hosts)
         self._first_accounts = settings.one_or_many(accounts)
         self._accounts = Accounts(self.server)
@@ -114,9 +119,11 @@ class ClaudeTokens:
         if self._undo is not None:
             raise RuntimeError("this ClaudeTokens was opened before: make a new one")
         with ExitStack() as undo:
+            if self._file is not None:
+                undo.enter_context(self._file)
             guard.install(self._hosts)
-            guard.register(self)
-            undo.callback(guard.unregister, self)
+            guard.register(self._watcher)
+            undo.callback(guard.unregister, self._watcher)
             if self._runtime.intercept:
                 self._answer_in_process(undo)
             undo.enter_context(watched_logs(self._leaks))
@@ -137,6 +144,7 @@ class ClaudeTokens:
             if not self._closed:
                 self._wait_for_open()
                 end(self.server, self._stores, self._leaks, self._endpoints.made)
+            self._watcher.ended = True
             self._verdict = self._judgement.verdict()
         return self._verdict
 
@@ -222,10 +230,11 @@ class ClaudeTokens:
 
     def worker(self, name: str) -> AbstractContextManager[None]:
         """In the block, in-process requests count as those of the worker ``name``."""
-        self._workers[worker_name(name)] = None
+        name = worker_name(name)
+        self._workers[name] = None
         return self._as_worker(name)
 
-    @contextmanager
+    @around
     def _as_worker(self, name: str) -> Iterator[None]:
         token = WORKER.set(name)
         try:
@@ -317,10 +326,11 @@ class ClaudeTokens:
         ``account`` alone provides its access token; with ``config_dir`` (one folder, or several joined by
         ``os.pathsep``) the login is read from the folder. ``worker`` is the worker to which its requests belong.
         """
+        worker = None if worker is None else worker_name(worker)
         made = environment.build(
             os.environ,
             handle=self._runtime.namespace,
-            home=str(self._endpoints.home(None if worker is None else worker_name(worker))),
+            home=str(self._endpoints.home(worker)),
             url=self.url,
             proxy=self.proxy_url,
             ca_file=self.ca_file,
@@ -351,7 +361,8 @@ class ClaudeTokens:
 
         Raises ``OSError`` if it can't be started. If it still runs when the handle is closed, it is ended.
         """
-        self._workers[worker_name(worker)] = None
+        worker = worker_name(worker)
+        self._workers[worker] = None
         made = {**self.env(account, config_dir=config_dir, worker=worker), **(env or {})}
         return self._children.spawn(arguments, worker=worker, environment=made)
 
@@ -363,15 +374,6 @@ class ClaudeTokens:
     def telemetry(self) -> list[Record]:
         """The ``tengu_oauth_…`` events of the fake ``claude``, in order."""
         return self._children.telemetry()
-
-    def started(self, arguments: list[str]) -> None:
-        """Called by the guard before a process is started: journals live tokens in its arguments."""
-        self._leaks.search("argv", os.path.basename((*arguments, "")[0]), arguments)
-
-    def refused(self, what: str, host: str | None, remedy: str) -> None:
-        """Called by the guard where it refuses something: journals it, whatever the client does with the error."""
-        if self._verdict is None:
-            self.server.refused(sender(), remedy, what=None if host else what, host=host)
 
     def _wait_for_open(self) -> None:
         if self._runtime.wait_for_open is not None:

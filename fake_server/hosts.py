@@ -78,6 +78,12 @@ class Hosts:
                 self._ports.setdefault(name, set()).add(port)
 
     @property
+    def beyond(self) -> tuple[str, ...]:
+        """Those beyond this machine, each written in its canonical form."""
+        named = [(name, port) for name, ports in self._ports.items() for port in ports if not is_loopback(name)]
+        return (*(_write(name, port) for name, port in named), *(f"*{below}" for below in self._below))
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Each in canonical form, without its port."""
         return (*self._ports, *(f"*{below}" for below in self._below))
@@ -113,6 +119,11 @@ def _read(text: object) -> tuple[str, int | None]:
         f"hosts=[{shown(text)}]: must be a list of host names, each written as auth.example.com, auth.example.com:8443 "
         "or *.example.com (all names below it); no scheme, no path"
     )
+
+
+def _write(name: str, port: int | None) -> str:
+    host = f"[{name}]" if ":" in name else name
+    return host if port is None else f"{host}:{port}"
 
 
 def _split(text: str) -> tuple[str, int | None]:

@@ -337,6 +337,7 @@ class ClaudeTokens:
             worker=worker,
             token=None if account is None else self._accounts.of_login(account).access_token,
             config_dir=path_of(config_dir),
+            hosts=self._hosts,
         )
         return made | self._children.variables(worker, made.get("PATH", os.defpath))
 

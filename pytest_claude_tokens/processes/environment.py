@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from fake_server.around import around
+from fake_server.hosts import hosts_of
 from pytest_claude_tokens import node
 from pytest_claude_tokens.guard.hosts import MARKER
 
@@ -42,12 +43,14 @@ def build(
     worker: str | None = None,
     token: str | None = None,
     config_dir: str | None = None,
+    hosts: tuple[str, ...] = (),
 ) -> dict[str, str]:
     """A full environment: ``base`` without the variables that lead to the real service, plus those for the fake one.
 
     ``worker`` is sent as a path prefix of the base URL and as the proxy's user name. Without a proxy there is no TLS:
     the plain server stands in for it, and refuses whatever it is asked for as a proxy; the fake ``claude`` gets a
-    plain-http address of the token endpoint. Node programs read no proxy variables, and get the preload.
+    plain-http address of the token endpoint. Node programs read no proxy variables, and get the preload; ``hosts``
+    are answered and guarded there beside the known ones.
     """
     base_url = url if worker is None else f"{url}/w/{quote(worker, safe='')}"
     made = {name: value for name, value in base.items() if not _dropped(name)}
@@ -64,6 +67,8 @@ def build(
         **dict.fromkeys(_PROXY_VARIABLES, (proxy or url) if worker is None else _as_user(proxy or url, worker)),
         **dict.fromkeys(_NO_PROXY_VARIABLES, _NO_PROXY),
     }
+    if hosts:
+        made["CLAUDE_TOKENS_HOSTS"] = ",".join(hosts_of(hosts).beyond)
     made["NODE_OPTIONS"] = node.node_options(made.get("NODE_OPTIONS", ""))
     if proxy is None:
         made["CLAUDE_TOKENS_TOKEN_URL"] = f"{base_url}/v1/oauth/token"

@@ -13,7 +13,7 @@ import pytest
 
 from fake_server import Fault
 from fake_server.transports import proxy
-from pytest_claude_tokens import node
+from pytest_claude_tokens import ClaudeTokens, node
 from pytest_claude_tokens.cli import run as running
 from pytest_claude_tokens.violations import DoubleSpend
 
@@ -120,6 +120,33 @@ def test_without_a_fake_a_request_for_the_service_fails_before_it_is_sent(claude
     why = "is not asked: neither CLAUDE_TOKENS_URL nor ANTHROPIC_BASE_URL is a URL on loopback"
     assert sorted(told.splitlines()) == sorted([f"api.anthropic.com. {why}", f"claude.ai {why}"])
     assert met(claude_server) == []
+
+
+SPOKEN = ("fetch", "http", "https")
+SOCKETS = ("net", "options", "tls", "http2", "dgram", "lookup", "resolve", "promises", "resolver")
+
+
+@needs_node
+@pytest.mark.parametrize(
+    ("host", "port", "served"),
+    [
+        ("api.anthropic.com", 443, True),
+        ("API。anthropic｡com", 80, True),
+        ("statsig.anthropic.com", 443, False),
+        ("auth.named.example", 8443, True),
+        ("auth.named.example", 80, False),
+        ("a.b.below.example", 80, True),
+        ("xn--mnchen-3ya.example", 80, True),
+    ],
+)
+def test_no_way_of_nodes_leads_to_a_guarded_host(host, port, served):
+    """What the preload does not answer fails before a name is looked up: real hosts and named ones, at any port."""
+    with ClaudeTokens(hosts=["auth.named.example:8443", "*.below.example", "münchen.example"]) as tokens:
+        process = tokens.spawn(["node", str(CLIENTS / "ways.cjs"), host, str(port)])
+        came = dict(line.split(" ", 1) for line in finish(process).splitlines())
+    refused = [way for way, text in came.items() if text.startswith("refused to reach ")]
+    assert refused == [*(() if served else SPOKEN), *SOCKETS], came
+    assert {came[way] for way in SPOKEN} == {"200"} or not served
 
 
 @needs_node

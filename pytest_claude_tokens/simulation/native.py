@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NATIVE",
     "REAL_DATETIME",
+    "REAL_IS_ALIVE",
     "REAL_START",
     "REAL_TIMES",
     "allocate_lock",
@@ -40,6 +41,7 @@ REAL_TIMES: dict[str, Callable[..., Any]] = {
     )
 }
 REAL_DATETIME = real_datetime()
+REAL_IS_ALIVE = threading.Thread.is_alive
 REAL_START = threading.Thread.start
 
 

@@ -32,7 +32,7 @@ from pytest_claude_tokens.simulation.internals import (
     was_shut_down,
 )
 from pytest_claude_tokens.simulation.locks import SimulatedLock, SimulatedRLock
-from pytest_claude_tokens.simulation.native import NATIVE, REAL_DATETIME, REAL_TIMES, allocate_lock
+from pytest_claude_tokens.simulation.native import NATIVE, REAL_DATETIME, REAL_IS_ALIVE, REAL_TIMES, allocate_lock
 from pytest_claude_tokens.simulation.preexisting_locks import preexisting_locks
 from pytest_claude_tokens.simulation.scheduler import EPOCH
 from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
@@ -49,7 +49,6 @@ _OURS = ("pytest_claude_tokens", "fake_server", "hypothesis", "_hypothesis", "py
          "xdist", "execnet", "importlib", "_thread", "faulthandler", "freezegun", "respx")  # fmt: skip
 _REAL_RLOCK = threading.RLock
 _REAL_JOIN = threading.Thread.join
-_REAL_ALIVE = threading.Thread.is_alive
 _REAL_INIT = ThreadPoolExecutor.__init__
 _REAL_SUBMIT = ThreadPoolExecutor.submit
 _REAL_SLEEP = time.sleep
@@ -118,7 +117,7 @@ def _urandom(size: int, /) -> bytes:
 
 def _is_alive(thread: threading.Thread) -> bool:
     record = getattr(thread, "_claude_tokens", None)
-    return _REAL_ALIVE(thread) if record is None or here() is None else not record.done
+    return REAL_IS_ALIVE(thread) if record is None or here() is None else not record.done
 
 
 def _join(thread: threading.Thread, timeout: float | None = None) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from pytest_claude_tokens.plugin.usage import discreet_usage, printable
+from pytest_claude_tokens.late_secrecy import printable
+from pytest_claude_tokens.plugin.usage import discreet_usage
 
 __all__ = [
     "OPTIONS",

@@ -25,7 +25,18 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["clean", "cleaned", "discreet", "discreet_class", "is_name", "is_path", "redact", "safe_text", "shown"]
+__all__ = [
+    "clean",
+    "cleaned",
+    "discreet",
+    "discreet_class",
+    "is_name",
+    "is_path",
+    "printable",
+    "redact",
+    "safe_text",
+    "shown",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -98,8 +109,24 @@ def shown(value: object) -> str:
 
 
 def safe_text(text: str) -> str:
-    """``text`` with its secrets redacted; of more than 2,000 characters, the beginning and the end."""
-    return _clipped(_unquoted(redact(text)), _MESSAGE_LENGTH)
+    """``text`` with its secrets redacted; of more than 2,000 characters, the beginning and the end.
+
+    No character of it, a line break aside, is one that a terminal might obey.
+    """
+    return _clipped(_unquoted(redact(printable(text, keep="\n"))), _MESSAGE_LENGTH)
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """``text`` with all characters escaped that have no shape of their own, except those in ``keep``.
+
+    A terminal obeys some (ESC, BEL), others let a line look as if it were another one (CR, right-to-left override). A
+    name may hold them: whoever names a thread or sends a request has chosen it.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in keep else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def clean(value: Any) -> Any:

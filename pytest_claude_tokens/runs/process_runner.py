@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.handle.runtime import Runtime
-from pytest_claude_tokens.runs.outcome import Body, Outcome, conclude, is_failure, plan_faults
+from pytest_claude_tokens.runs.outcome import Body, Outcome, call, conclude, is_failure, plan_faults
 from pytest_claude_tokens.runs.quiescence import wait_for_quiescence
 from pytest_claude_tokens.runs.request_gate import RequestGate
 from pytest_claude_tokens.runs.workers import is_race
 from pytest_claude_tokens.simulation.chooser import Chooser
+from pytest_claude_tokens.simulation.interrupts import INTERRUPT
 from pytest_claude_tokens.simulation.thread_record import worker_number
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class ProcessWorkers:
                 time.sleep(_POLL_INTERVAL_SECONDS)  # they sleep at a lock, or before a retry
 
     def _living(self) -> list[WorkerProcess]:
+        INTERRUPT.check()  # each wait asks for the living
         return [process for process in self._processes if process.returncode is None]
 
     def _end_worker(self) -> None:
@@ -143,6 +145,7 @@ class ProcessRunner:
 
     def run(self, schedule: Schedule, arguments: Mapping[str, Any] | None = None) -> Outcome:
         """One run. Exceptions of the body and violations come back in the outcome; interruptions are raised."""
+        INTERRUPT.check()
         chooser = Chooser(schedule, self.body.workers)
         gate = RequestGate()
         tokens = ClaudeTokens(**self.body.settings, runtime=Runtime(wait_hook=gate.hold_at_leg))
@@ -153,7 +156,7 @@ class ProcessRunner:
             plan_faults(tokens.server, schedule)
             ours = {"claude_tokens": with_tokens, "workers": workers}
             try:
-                self.body.function(**(arguments or {}), **{name: ours[name] for name in self._wanted})
+                call(self.body.function, {**(arguments or {}), **{name: ours[name] for name in self._wanted}})
             except BaseException as raised:
                 if not is_failure(raised):
                     raise
@@ -164,6 +167,7 @@ class ProcessRunner:
         finally:
             gate.open(tokens.server)
             tokens.close()
+        INTERRUPT.check()
         return conclude(schedule, chooser, tokens, history, error, raced=workers.raced)
 
 

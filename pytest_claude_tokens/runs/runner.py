@@ -12,11 +12,12 @@ from fake_server.around import around
 from fake_server.transports.inprocess import Destination
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.handle.runtime import Runtime
-from pytest_claude_tokens.runs.outcome import Body, Outcome, conclude, is_failure, plan_faults
+from pytest_claude_tokens.runs.outcome import Body, Outcome, call, conclude, is_failure, plan_faults
 from pytest_claude_tokens.runs.watchdog import Interrupted
 from pytest_claude_tokens.runs.workers import Workers
 from pytest_claude_tokens.simulation.active import ACTIVE
 from pytest_claude_tokens.simulation.chooser import Chooser
+from pytest_claude_tokens.simulation.interrupts import INTERRUPT, calls_foreign_code
 from pytest_claude_tokens.simulation.loop import SimulatedLoop
 from pytest_claude_tokens.simulation.network import Network
 from pytest_claude_tokens.simulation.thread_loop import ThreadLoop
@@ -60,6 +61,7 @@ class Runner:
                 _collect_the_old()
 
     def _run(self, schedule: Schedule, arguments: Mapping[str, Any] | None) -> Outcome:
+        INTERRUPT.check()
         run = _Run(self.body, schedule, record=self._record)
         random.seed(schedule.seed)
         try:
@@ -71,6 +73,7 @@ class Runner:
                 run.tokens.close()
             finally:
                 run.take_apart()
+        INTERRUPT.check()
         if isinstance(error, Stuck):  # noted in the history, where the judge finds it
             error = None
         if error is not None and not is_failure(error):
@@ -136,6 +139,7 @@ class _Run:
         world, tokens = self.world, self.tokens
         loop = SimulatedLoop(world, self._new_network())
 
+        @calls_foreign_code
         async def main() -> None:
             try:
                 await self._body.function(**arguments)
@@ -154,7 +158,7 @@ class _Run:
         world, tokens = self.world, self.tokens
         with _noting_why(world, tokens, list):
             try:
-                self._body.function(**arguments)
+                call(self._body.function, arguments)
             finally:
                 until = world.now + GRACE_PERIOD_SECONDS
                 while tokens.server.open and world.now < until and not world.stuck:

@@ -25,6 +25,7 @@ from pytest_claude_tokens.simulation.internals import (
     run_handle,
     unreported,
 )
+from pytest_claude_tokens.simulation.interrupts import INTERRUPT, calls_foreign_code
 from pytest_claude_tokens.simulation.tasks import SimulatedFuture, SimulatedTask, close_task, has_ended, worker_of
 from pytest_claude_tokens.simulation.thread_record import Stopped, Stuck
 from pytest_claude_tokens.simulation.threads import bind_thread
@@ -244,11 +245,15 @@ class SimulatedLoop(NumberedLoop):
         for task in left:
             task.cancel()
         steps = iter(range(_MAX_LAST_STEPS))
+
+        def is_over() -> bool:
+            return next(steps, None) is None or INTERRUPT.is_due
+
         try:
-            self._turn(lambda: all(task.done() for task in left) or next(steps, None) is None)
+            self._turn(lambda: all(task.done() for task in left) or is_over())
             if self.has_generators:
                 closing = self.create_task(self.shutdown_asyncgens())
-                self._turn(lambda: closing.done() or next(steps, None) is None)
+                self._turn(lambda: closing.done() or is_over())
         except Stuck:
             pass
         finally:
@@ -258,6 +263,7 @@ class SimulatedLoop(NumberedLoop):
             self.use_queues(type(world.ready)(), [])
             self.close()
 
+    @calls_foreign_code
     def _turn(self, done: Callable[[], bool]) -> None:
         """Run until ``done``."""
         if done():

@@ -156,8 +156,8 @@ class Scheduler:
                 else:
                     timer = when is not None and when - self.now <= self.early
                     index = chooser.next(candidates, timer, self.worker_of)
-            elif chooser.deaths:  # while one is still to come it counts: a worker can end while it runs alone
-                chooser.decision += 1
+            else:  # which counts while a death is still to come: a worker can end while it runs alone
+                chooser.decision += bool(chooser.deaths)
             if index == CLOCK:
                 assert when is not None
                 self.spend(max(0.0, when - self.now))

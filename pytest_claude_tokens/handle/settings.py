@@ -87,5 +87,6 @@ def check_fault(target: object, fault: object) -> None:
     """Raise ``TypeError`` if what was given to ``fail_next`` is no fault."""
     if not isinstance(fault, Fault):
         raise TypeError(
-            f"fail_next({shown(target)}, {shown(fault)}): the fault is a value, such as Fault.RESET or Fault.status(503)"
+            f"fail_next({shown(target)}, {shown(fault)}): "
+            "the fault is a value, such as Fault.RESET or Fault.status(503)"
         )

@@ -58,6 +58,8 @@ def faults(*, committed: bool | None = None) -> SearchStrategy[Fault]:
     after = st.one_of(
         st.sampled_from([Fault.LOST_REPLY, Fault.GARBAGE, Fault.TRUNCATED]),
         st.builds(Fault.delay, st.sampled_from([0.1, 1.0, 10.0]), st.just(True)),
+        st.builds(Fault.stall, st.sampled_from([0.1, 1.0, 10.0]), st.sampled_from(["head", "body"])),
+        st.builds(Fault.status, st.sampled_from([500, 502, 503]), after_commit=st.just(True)),
     )
     if committed not in (None, True, False):
         raise TypeError(f"faults(committed={shown(committed)}): must be True, False or None")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from random import seed
 from typing import TYPE_CHECKING, Any
 
 from fake_server.around import around
@@ -22,7 +21,8 @@ from pytest_claude_tokens.simulation.loop import SimulatedLoop
 from pytest_claude_tokens.simulation.network import Network
 from pytest_claude_tokens.simulation.thread_loop import ThreadLoop
 from pytest_claude_tokens.simulation.thread_record import Stuck
-from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
+from pytest_claude_tokens.simulation.trio_runs import trio_generator
+from pytest_claude_tokens.simulation.waiter import SimulatedWaiter, sleep
 from pytest_claude_tokens.simulation.world import World
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ class Runner:
 
     def _run(self, schedule: Schedule, arguments: Mapping[str, Any] | None) -> Outcome:
         run = _Run(self.body, schedule, record=self._record)
-        random.seed(schedule.seed)
+        seed(schedule.seed)
+        if (generator := trio_generator()) is not None:
+            generator.seed(schedule.seed)
         with ExitStack() as stack:
             # Undone in reverse. First all threads and tasks end, while the world can still run them and the service can
             # still answer. Then requests no longer reach the service, then nothing is simulated any more. Only then is
@@ -129,7 +131,7 @@ class _Run:
             finally:
                 until = world.now + GRACE_PERIOD_SECONDS
                 while tokens.server.open and world.now < until:
-                    await asyncio.sleep(_POLL_INTERVAL_SECONDS)
+                    await sleep(loop, _POLL_INTERVAL_SECONDS)
 
         try:
             with _noting_why(world, tokens, loop.pending):
@@ -178,8 +180,10 @@ def _noting_why(world: World, tokens: ClaudeTokens, pending: Callable[[], list[s
     journal = tokens.server.journal
     try:
         yield
-    except (Stuck, Interrupted):
-        world.stuck = True
+    except BaseException as error:
+        if not isinstance(error, Stuck | Interrupted) and (isinstance(error, Exception) or not world.stuck):
+            raise
+        world.stuck = True  # and whatever ended the body instead, a cancellation of trio's say, followed from that
         raise Stuck from None
     finally:
         if world.stuck:

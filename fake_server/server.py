@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import count
 from threading import RLock
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fake_server.core.authority import Authority, Grant
 from fake_server.core.fault_plan import FaultPlan
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from fake_server.clock import Clock
     from fake_server.core.hold import Hold
+    from fake_server.core.journal import Sink
     from fake_server.policy import Policy
 
 __all__ = ["GRACE_PERIOD_SECONDS", "Open", "Server"]
@@ -56,7 +57,7 @@ class Server:
         *,
         namespace: str,
         header: dict[str, Any] | None = None,
-        sink: IO[str] | None = None,
+        sink: Sink | None = None,
     ) -> None:
         self.policy = policy
         self.clock = clock
@@ -70,6 +71,7 @@ class Server:
         self.open: dict[int, Open] = {}
         self.replies: Replies = Replies(namespace)
         self.codes: set[str] = set()
+        self._numbers = count(1)
 
     def login(self, name: str | None = None, *, expires_in: float | None = None, setup_token: bool = False) -> Grant:
         """Log an account in: the first grant of ``name``, by default the next free one of ``a1``, ``a2``, …
@@ -78,13 +80,13 @@ class Server:
         ``ValueError`` for an invalid name, and for an account that is already logged in.
         """
         with self.lock:
-            if name is None:
-                name = next(free for n in count(1) if not self.authority.grants_of(free := f"a{n}"))
-            check_account_name(name)
             if not (expires_in is None or isinstance(expires_in, int | float)):
                 raise TypeError(f"expires_in={shown(expires_in)}: must be a number of seconds")
             if not isinstance(setup_token, bool):
                 raise TypeError(f"setup_token={shown(setup_token)}: must be True or False")
+            if name is None:
+                name = next(free for n in self._numbers if not self.authority.grants_of(free := f"a{n}"))
+            check_account_name(name)
             if self.authority.grants_of(name):
                 raise ValueError(
                     f"the account {shown(name)} is logged in already: keep what the login gave, or name another"
@@ -108,16 +110,14 @@ class Server:
             wanted = scope or (SETUP_SCOPE if setup_token else SCOPE)
             grant = self.authority.login(account, now, scope=wanted, expires_in=life, setup_token=setup_token)
             refresh = None if setup_token else grant.refresh[0].label
-            self.journal.note(
-                "login",
-                actor=actor,
-                op=op,
-                account=account,
-                grant=grant.name,
-                issued={"access": grant.access[0].label, "refresh": refresh},
-                setup_token=setup_token,
-                expires=self.journal.time(grant.access[0].expires_at),
-                accepts=list(self.authority.accepted(grant, now)),
+            facts = {
+                "setup_token": setup_token,
+                "expires": self.journal.time(grant.access[0].expires_at),
+                "accepts": list(self.authority.accepted(grant, now)),
+            }
+            issued = {"access": grant.access[0].label, "refresh": refresh}
+            self.journal.add(
+                "note", "login", actor=actor, op=op, account=account, grant=grant.name, issued=issued, data=facts
             )
             return grant
 

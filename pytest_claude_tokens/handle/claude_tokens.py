@@ -30,7 +30,7 @@ from pytest_claude_tokens.handle.history_view import HistoryView
 from pytest_claude_tokens.handle.hold import held
 from pytest_claude_tokens.handle.judgement import Judgement
 from pytest_claude_tokens.handle.leaks import Leaks, watched_logs
-from pytest_claude_tokens.handle.names import host_names, path_of, worker_name
+from pytest_claude_tokens.handle.names import history_file, host_names, path_of, worker_name
 from pytest_claude_tokens.handle.runtime import Runtime
 from pytest_claude_tokens.handle.stores import Stores
 from pytest_claude_tokens.judge.violations import DEFAULT
@@ -63,7 +63,8 @@ class ClaudeTokens:
 
     ``policy`` is a :class:`~fake_server.Policy` or a preset's name; ``latency`` replaces the policy's (seconds, or
     ``{"token": …, "call": …}``); ``accounts`` are names to log in at once, ``hosts`` further host names to answer for;
-    invariants in ``allow`` are noted and don't fail; ``limit`` workers may have a call open on one bearer.
+    invariants in ``allow`` are noted and don't fail; ``limit`` workers may have a call open on one bearer. The path
+    ``history`` names a file to which each event is written at once; :meth:`open` raises ``OSError`` if that can't be.
 
     ``runtime`` is for the search and the plugin: the source of time, waits and traffic.
     """
@@ -77,6 +78,7 @@ class ClaudeTokens:
         latency: float | Mapping[str, float] | None = None,
         accounts: Iterable[str] = (),
         hosts: Iterable[str] = (),
+        history: str | os.PathLike[str] | None = None,
         runtime: Runtime | None = None,
     ) -> None:
         self._runtime = runtime = runtime or Runtime()
@@ -84,13 +86,14 @@ class ClaudeTokens:
         self.policy: Policy = chosen if latency is None else chosen.but(latency=latency)
         self.clock: Clock = runtime.clock
         allow = settings.checked_allow(settings.one_or_many(allow))
+        self._file = history_file(history)
         self.server: Server = Server(
             self.policy,
             self.clock,
             runtime.stopwatch,
             namespace=runtime.namespace,
             header={"limit": settings.checked_limit(limit), "allow": sorted(allow), "default": _DEFAULT},
-            sink=runtime.sink,
+            sink=self._file or runtime.sink,
         )
         self.history: HistoryView = HistoryView(self.server)
         self._judgement = Judgement(self.history, allow, limit)
@@ -114,6 +117,8 @@ class ClaudeTokens:
         if self._undo is not None:
             raise RuntimeError("this ClaudeTokens was opened before: make a new one")
         with ExitStack() as undo:
+            if self._file is not None:
+                undo.enter_context(self._file)
             guard.install()
             guard.register(self)
             undo.callback(guard.unregister, self)
@@ -222,7 +227,8 @@ class ClaudeTokens:
 
     def worker(self, name: str) -> AbstractContextManager[None]:
         """In the block, in-process requests count as those of the worker ``name``."""
-        self._workers[worker_name(name)] = None
+        name = worker_name(name)
+        self._workers[name] = None
         return self._as_worker(name)
 
     @around
@@ -317,10 +323,11 @@ class ClaudeTokens:
         ``account`` alone provides its access token; with ``config_dir`` (one folder, or several joined by
         ``os.pathsep``) the login is read from the folder. ``worker`` is the worker to which its requests belong.
         """
+        worker = None if worker is None else worker_name(worker)
         made = environment.build(
             os.environ,
             handle=self._runtime.namespace,
-            home=str(self._endpoints.home(None if worker is None else worker_name(worker))),
+            home=str(self._endpoints.home(worker)),
             url=self.url,
             proxy=self.proxy_url,
             ca_file=self.ca_file,
@@ -351,7 +358,8 @@ class ClaudeTokens:
 
         Raises ``OSError`` if it can't be started. If it still runs when the handle is closed, it is ended.
         """
-        self._workers[worker_name(worker)] = None
+        worker = worker_name(worker)
+        self._workers[worker] = None
         made = {**self.env(account, config_dir=config_dir, worker=worker), **(env or {})}
         return self._children.spawn(arguments, worker=worker, environment=made)
 

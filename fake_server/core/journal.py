@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fake_server.events import Event, EventType
-from fake_server.secrecy import clean, redact
+from fake_server.secrecy import clean, printable, redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -65,18 +65,23 @@ class Journal:
     def alias(self, actor: str) -> str:
         """The journal's name for ``actor``: its own name, or the kind of secret that was passed in place of a name.
 
-        Different secrets get different names: otherwise the judge would take them for one worker.
+        Different secrets get different names: otherwise the judge would take them for one worker. A name is later
+        printed, so characters that a terminal might obey are escaped.
         """
-        shown = redact(actor)
+        shown = printable(redact(actor))
         if shown != actor and actor not in self._aliases:
-            number = 1 + sum(alias.startswith(shown) for alias in self._aliases.values())
+            number = 1 + sum(alias == shown or alias.startswith(f"{shown} ") for alias in self._aliases.values())
             self._aliases[actor] = shown if number == 1 else f"{shown} {number}"
         return self._aliases.get(actor, shown)
 
     def add(
         self, kind: EventType, f: str, *, actor: str = SERVICE, data: dict[str, Any] | None = None, **known: Any
     ) -> Event:
-        """Append one event, and write it to the sink before any consequence of it can happen."""
+        """Append one event, and write it to the sink before any consequence of it can happen.
+
+        Nothing is redacted: all texts must be the service's own (labels, words), or names that were checked when they
+        were given. For other texts there is :meth:`note`.
+        """
         event = Event(
             seq=len(self.events) + 1,
             t=self.time(self._clock.now()),

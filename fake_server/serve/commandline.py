@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import NoReturn
 
-from fake_server.secrecy import is_path, shown, told
+from fake_server.secrecy import is_path, safe_text, shown
 
 __all__ = ["Parser", "PlainParser", "Usage", "path"]
 
@@ -14,7 +14,7 @@ class Usage(Exception):
     """An error that the user can correct, in one sentence, with pasted secrets redacted."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(told(text))
+        super().__init__(safe_text(text))
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,7 +28,7 @@ class PlainParser(argparse.ArgumentParser):
     """``argparse.ArgumentParser``, with secrets in its error messages redacted."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(told(message))
+        super().error(safe_text(message))
 
 
 def path(text: str) -> str:

@@ -227,7 +227,8 @@ class ClaudeTokens:
 
     def worker(self, name: str) -> AbstractContextManager[None]:
         """In the block, in-process requests count as those of the worker ``name``."""
-        self._workers[worker_name(name)] = None
+        name = worker_name(name)
+        self._workers[name] = None
         return self._as_worker(name)
 
     @around
@@ -322,10 +323,11 @@ class ClaudeTokens:
         ``account`` alone provides its access token; with ``config_dir`` (one folder, or several joined by
         ``os.pathsep``) the login is read from the folder. ``worker`` is the worker to which its requests belong.
         """
+        worker = None if worker is None else worker_name(worker)
         made = environment.build(
             os.environ,
             handle=self._runtime.namespace,
-            home=str(self._endpoints.home(None if worker is None else worker_name(worker))),
+            home=str(self._endpoints.home(worker)),
             url=self.url,
             proxy=self.proxy_url,
             ca_file=self.ca_file,
@@ -356,7 +358,8 @@ class ClaudeTokens:
 
         Raises ``OSError`` if it can't be started. If it still runs when the handle is closed, it is ended.
         """
-        self._workers[worker_name(worker)] = None
+        worker = worker_name(worker)
+        self._workers[worker] = None
         made = {**self.env(account, config_dir=config_dir, worker=worker), **(env or {})}
         return self._children.spawn(arguments, worker=worker, environment=made)
 

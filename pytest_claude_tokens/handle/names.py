@@ -6,16 +6,16 @@ import os
 from collections.abc import Iterable
 
 from fake_server.core.history_file import HistoryFile
-from fake_server.secrecy import is_name, is_path, shown
+from fake_server.secrecy import is_name, is_path, printable, shown
 
 __all__ = ["history_file", "host_names", "path_of", "worker_name"]
 
 
 def worker_name(name: str) -> str:
-    """``name``, if it is valid for a worker. Raises ``ValueError`` if not."""
+    """``name`` as the journal spells it, if it is valid for a worker. Raises ``ValueError`` if not."""
     if not (isinstance(name, str) and name and is_name(name)):
         raise ValueError(f"worker({shown(name)}): a worker has a name, such as w0")
-    return name
+    return printable(name)
 
 
 def host_names(hosts: str | Iterable[str]) -> tuple[str, ...]:

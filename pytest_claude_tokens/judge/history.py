@@ -7,12 +7,13 @@ It judges nothing itself; :func:`pytest_claude_tokens.judge.judge` does. Its ord
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from fake_server.events import FORMAT, Event
 from fake_server.policy import settings_of
+from fake_server.secrecy import printable
 
 if TYPE_CHECKING:
     import os
@@ -230,6 +231,8 @@ def _read_event(path: str | os.PathLike[str], number: int, line: bytes, *, first
         raise ValueError(_unreadable(path, number, "is not JSON", begun=not first)) from None
     except ValueError as error:
         raise ValueError(_unreadable(path, number, f"is not an event: {error}", begun=not first)) from None
+    if not event.actor.isprintable():
+        event = replace(event, actor=printable(event.actor))
     if first and event.type != "header":
         raise ValueError(_unreadable(path, number, "is not the header", begun=False))
     return event

@@ -99,7 +99,7 @@ class ProcessWorkers:
                 break
             until = min(deadline, time.monotonic() + _QUIESCENCE_TIMEOUT_SECONDS)
             wait_for_quiescence(lambda: [process.pid for process in self._living()], lambda: gate.events, until)
-            self._strike()
+            self._end_worker()
             held = gate.pending(server)
             if held:
                 index = self._chooser.next(held, timer=False, worker_of=_worker_of)
@@ -111,7 +111,7 @@ class ProcessWorkers:
         INTERRUPT.check()  # each wait asks for the living
         return [process for process in self._processes if process.returncode is None]
 
-    def _strike(self) -> None:
+    def _end_worker(self) -> None:
         """Kill the workers that the schedule kills now; such a deviation's length is the number of the signal."""
         deaths = self._chooser.deaths
         while deaths and deaths[0].position <= self._chooser.decision:
@@ -148,7 +148,7 @@ class ProcessRunner:
         INTERRUPT.check()
         chooser = Chooser(schedule, self.body.workers)
         gate = RequestGate()
-        tokens = ClaudeTokens(**self.body.settings, runtime=Runtime(wait_hook=gate.pace))
+        tokens = ClaudeTokens(**self.body.settings, runtime=Runtime(wait_hook=gate.hold_at_leg))
         error: BaseException | None = None
         with_tokens = tokens.open()
         try:

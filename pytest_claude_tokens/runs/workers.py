@@ -161,7 +161,7 @@ class Workers:
 
     # Cancelled or killed by the schedule.
 
-    def strike(self, what: str, number: int) -> None:
+    def end_worker(self, what: str, number: int) -> None:
         """Cancel or kill a worker. A killed one never runs again, not even its ``finally`` blocks."""
         name = f"w{number}"
         if number >= self.size or not self._working[number]:

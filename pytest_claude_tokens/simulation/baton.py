@@ -31,8 +31,8 @@ Two threads decide here at the same time: the holder declares itself inside, the
 around each switch point would settle that, but it would be taken at each of millions of steps. Instead each of the two
 writes its own flag first and reads the other's second:
 
-* ``_come_inside``: sets ``inside``, *then* reads ``suspect`` and its own state. If there is a suspect, or the state is
-  no longer RUNNING, it takes the mutex, and so waits for the end of the rescue.
+* ``_enter`` and ``loop_next``: set ``inside``, *then* read ``suspect`` and the thread's own state. If there is a
+  suspect, or the state is no longer RUNNING, the thread takes the mutex, and so waits for the end of the rescue.
 * ``rescue``: under the mutex, sets ``suspect``, *then* reads ``inside``. If that is set, the holder is at a switch
   point after all, and nothing is done. If not, the state becomes OUTSIDE, and only then is the baton handed on.
 
@@ -212,7 +212,9 @@ class Baton(Scheduler):
         """
         record = self.loop_record
         assert record is not None
-        self._come_inside(record)
+        record.inside = True  # first of all: see the top of the module
+        if self.suspect is not None or record.state is not _RUNNING:
+            self._come_back(record)
         record.idle()
         item = self.decide()
         if item is None or isinstance(item, ThreadRecord):
@@ -228,19 +230,19 @@ class Baton(Scheduler):
         return item  # type: ignore[no-any-return]  # anything but a record is a handle
 
     def _enter(self, record: ThreadRecord, *, waits: bool = False) -> None:
-        """``record`` is at a switch point. The order matters: see the top of the module."""
-        self._come_inside(record)
+        """``record`` is at a switch point."""
+        record.inside = True  # first of all: see the top of the module
+        if self.suspect is not None or record.state is not _RUNNING:
+            self._come_back(record)
         if self.stopping or INTERRUPT.error is not None:
             refuse(self, record, waits=waits)
 
-    def _come_inside(self, record: ThreadRecord) -> None:
-        record.inside = True
-        if self.suspect is not None or record.state is not _RUNNING:
-            try:
-                self._return(record)
-            except Stopped:
-                record.inside = False  # the thread unwinds, and meets further switch points on its way
-                raise
+    def _come_back(self, record: ThreadRecord) -> None:
+        try:
+            self._return(record)
+        except Stopped:
+            record.inside = False  # the thread unwinds, and meets further switch points on its way
+            raise
 
     def _pass_on(self, record: ThreadRecord) -> None:
         """Hand the baton on; returns when ``record`` has it again."""

@@ -20,6 +20,7 @@ from pytest_claude_tokens.simulation.internals import (
     BareLoop,
     exception_of,
     ignore_exception,
+    is_cancelled,
     leave_lock,
     run_handle,
     unreported,
@@ -265,6 +266,8 @@ class SimulatedLoop(NumberedLoop):
     @calls_foreign_code
     def _turn(self, done: Callable[[], bool]) -> None:
         """Run until ``done``."""
+        if done():
+            return
         world = self.world
         dead = world.dead
         with self.as_running():
@@ -272,7 +275,7 @@ class SimulatedLoop(NumberedLoop):
                 handle = world.loop_next()
                 if handle is None:
                     raise Stuck
-                if not handle.cancelled() and not (dead and world.worker_of(handle) in dead):
+                if not is_cancelled(handle) and not (dead and world.worker_of(handle) in dead):
                     run_handle(handle)
 
     def _log_unretrieved(self) -> None:

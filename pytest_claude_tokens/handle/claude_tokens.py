@@ -16,7 +16,6 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from fake_server.around import around
-from fake_server.faults import Fault
 from fake_server.protocol.actors import WORKER
 from fake_server.secrecy import discreet_class, is_name, shown
 from fake_server.server import Server
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from fake_server.clock import Clock
-    from fake_server.faults import RequestKind
+    from fake_server.faults import Fault, RequestKind
     from fake_server.policy import Policy
     from pytest_claude_tokens.claude.telemetry import Record
     from pytest_claude_tokens.handle.store_reader import Source
@@ -243,17 +242,19 @@ class ClaudeTokens:
             WORKER.reset(token)
 
     def fail_next(
-        self, target: RequestKind, fault: Fault, count: int = 1, account: Account | str | None = None
+        self,
+        target: RequestKind,
+        fault: Fault,
+        count: int = 1,
+        account: Account | str | None = None,
+        worker: str | None = None,
     ) -> None:
-        """``fault`` strikes the next ``count`` requests of that kind, of ``account`` if given."""
-        if not isinstance(fault, Fault):
-            raise TypeError(
-                f"fail_next({shown(target)}, {shown(fault)}): "
-                "the fault is a value, such as Fault.RESET or Fault.status(503)"
-            )
+        """``fault`` strikes the next ``count`` requests of that kind, of ``account`` and of ``worker`` if given."""
+        settings.check_fault(target, fault)
         name = None if account is None else self._accounts.named(account)
+        whose = None if worker is None else worker_name(worker)
         with self.server.lock:
-            self.server.faults.add(target, fault, count=count, account=name)
+            self.server.faults.add(target, fault, count=count, account=name, worker=whose)
 
     def hold(self, target: RequestKind, count: int = 2) -> AbstractContextManager[None]:
         """Hold requests of that kind, before the bearer's queue, until ``count`` of them wait; then release all.

@@ -171,8 +171,8 @@ def _idle(history: History, again: Operation) -> list[str]:
         access = (event.issued or {}).get("access")
         if access:
             live[event.grant, access] = event.get("expires") is None or event.get("expires") > again.invoke.t
-        for label in (*(event.get("ended") or ()), *(event.get("revoked") or ())):
-            live[event.grant, label] = False
+        for how in ("ended", "revoked", "superseded"):
+            live.update({(event.grant, label): False for label in event.get(how) or ()})
     busy = {(op.grant, op.bearer) for op in history.operations if op.f == "call" and op.open_at(again.opened)}
     free = [key for key, lives in live.items() if lives and key not in busy and key != (again.grant, again.bearer)]
     return [history.label(grant, label) for grant, label in free]

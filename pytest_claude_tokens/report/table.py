@@ -91,7 +91,10 @@ def _commit(history: History, event: Event) -> str:
         "kept": f"{token} kept; {pair}",
         "replayed": f"{token} again, tolerated; {pair}",
         "reused": f"{token} again: reuse",
+        "retry": f"{token} again, at once: retry",
     }.get(event.get("outcome", ""), f"{token} {event.get('outcome')}")
+    if event.get("superseded"):
+        text += f"; {' '.join(history.label(event.grant, label) for label in event.get('superseded'))} ended"
     return f"{text}; {event.grant} revoked" if event.get("revoked") else text
 
 

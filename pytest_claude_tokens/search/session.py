@@ -32,6 +32,7 @@ from pytest_claude_tokens.simulation.files import switching_at_files
 from pytest_claude_tokens.simulation.interrupts import Interruptible
 from pytest_claude_tokens.simulation.patches import patched
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Schedule
+from pytest_claude_tokens.simulation.trio_runs import trio_simulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -66,6 +67,7 @@ def stage(plan: Plan, context: ExplorationContext, args: tuple[Any, ...] = ()) -
         stack.enter_context(Interceptor(runner.resolve, hosts=context.handle.get("hosts", ())))
         stack.enter_context(Watchdog())
         stack.enter_context(patched())
+        stack.enter_context(trio_simulated())
         stack.enter_context(switching_at_files())
         yield runner.run
 

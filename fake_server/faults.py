@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
+from fake_server.limits import count_refusal, plain, seconds_refusal
 from fake_server.secrecy import discreet_class, shown, told
 
 if TYPE_CHECKING:
@@ -23,6 +24,21 @@ _WINDOWS = get_args(Window)
 
 COMMITTED: frozenset[FaultKind] = frozenset(("lost-reply", "garbage", "truncated"))
 """Kinds of faults that strike after the service has committed, besides ``delay(after_commit=True)``."""
+
+
+def _status(what: str, value: Any, least: int) -> int:
+    """An HTTP status. Raises ``ValueError`` that begins with ``what``, in which ``{}`` stands for the value."""
+    if count_refusal(value, least, 599):
+        kind = "an error status, 400 to 599" if least == 400 else f"an HTTP status, {least} to 599"
+        raise ValueError(f"{what.format(shown(value))}: must be {kind}")
+    return int(value)
+
+
+def _seconds(what: str, value: Any) -> float:
+    """Seconds. Raises ``ValueError`` that begins with ``what``, in which ``{}`` stands for the value."""
+    if why := seconds_refusal(value):
+        raise ValueError(f"{what.format(shown(value))}: {why}")
+    return plain(value)
 
 
 @discreet_class
@@ -47,10 +63,11 @@ class Fault:
         if self.window not in _WINDOWS:
             raise ValueError(f"Fault(window={shown(self.window)}): choose one of {', '.join(_WINDOWS)}")
         if not isinstance(self.after_commit, bool):
-            raise TypeError(f"Fault(after_commit={shown(self.after_commit)}): must be True or False")
-        for name, number in (("code", self.code), ("seconds", self.seconds)):
-            if not (number is None or isinstance(number, int | float)):
-                raise TypeError(f"Fault({name}={shown(number)}): must be a number")
+            raise ValueError(f"Fault(after_commit={shown(self.after_commit)}): must be True or False")
+        if self.code is not None:
+            object.__setattr__(self, "code", _status("Fault(code={})", self.code, 100))
+        if self.seconds is not None:
+            object.__setattr__(self, "seconds", _seconds("Fault(seconds={})", self.seconds))
 
     if TYPE_CHECKING:  # at run time Hypothesis would take annotated constants for fields, and print them
         LOST_REPLY: ClassVar[Fault]
@@ -63,15 +80,14 @@ class Fault:
     @classmethod
     def status(cls, code: int, retry_after: float | None = None) -> Fault:
         """Answer with HTTP ``code``, uncommitted, with ``Retry-After`` in seconds where given."""
-        if not 400 <= code <= 599:
-            raise ValueError(f"Fault.status({code}): must be an error status, 400 to 599")
-        return cls(kind="status", code=code, seconds=retry_after)
+        if retry_after is not None:
+            retry_after = _seconds("Fault.status(retry_after={})", retry_after)
+        return cls(kind="status", code=_status("Fault.status(code={})", code, _LEAST["status"]), seconds=retry_after)
 
     @classmethod
     def delay(cls, seconds: float, after_commit: bool = False) -> Fault:
         """Take ``seconds`` longer, before the commit or after it."""
-        if not seconds >= 0:
-            raise ValueError(f"Fault.delay({seconds}): must be seconds, 0 or more")
+        seconds = _seconds("Fault.delay(seconds={})", seconds)
         return cls(kind="delay", seconds=seconds, after_commit=after_commit)
 
     @classmethod
@@ -84,7 +100,7 @@ class Fault:
     @classmethod
     def html(cls, code: int = 403) -> Fault:
         """An edge's challenge page instead of JSON (anthropics/claude-code#66844)."""
-        return cls(kind="html", code=code)
+        return cls(kind="html", code=_status("Fault.html(code={})", code, _LEAST["html"]))
 
     @classmethod
     def moved(cls) -> Fault:
@@ -112,16 +128,23 @@ class Fault:
     def from_dict(cls, value: Mapping[str, Any]) -> Fault:
         """The fault that :meth:`to_dict` has written.
 
-        Raises ``ValueError`` for an unknown kind, for arguments that the kind doesn't have, and for invalid values;
-        ``TypeError`` for a missing argument.
+        Raises ``ValueError`` for an unknown kind, for arguments that the kind doesn't have, for one that it needs and
+        is missing, and for invalid values.
         """
         arguments = dict(value)
         kind = arguments.pop("kind", "")
-        if kind not in _FORMS:
+        if not isinstance(kind, str) or kind not in _FORMS:
             raise ValueError(f"no fault is named {shown(kind)}; there are {', '.join(_FORMS)}")
         make, takes = _FORMS[kind]
         if wrong := [name for name in arguments if name not in takes]:
             raise ValueError(f"the fault {kind} has no {', '.join(map(told, wrong))}")
+        if missing := [name for name in _NEEDED.get(kind, ()) if name not in arguments]:
+            raise ValueError(f"the fault {kind} needs {' and '.join(missing)}")
+        for name, argument in arguments.items():  # in the words of the object, which may be one of JSON
+            if name == "code":
+                _status("code={}", argument, _LEAST[kind])
+            elif name in ("seconds", "retry_after") and argument is not None:
+                _seconds(name + "={}", argument)
         return make(**arguments)
 
     def __str__(self) -> str:
@@ -156,3 +179,7 @@ _FORMS: dict[str, tuple[Callable[..., Fault], dict[str, str]]] = {
 
 _USUAL = {"retry_after": None, "after_commit": False, "window": "five_hour"}
 """The defaults of arguments, which :meth:`Fault.to_dict` omits."""
+_LEAST = {"status": 400, "html": 200}
+"""The least status that each kind of fault may answer with."""
+_NEEDED: Mapping[str, tuple[str, ...]] = {"status": ("code",), "delay": ("seconds",)}
+"""The arguments without a default."""

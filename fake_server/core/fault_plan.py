@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fake_server.limits import checked_count
 from fake_server.secrecy import shown
 
 if TYPE_CHECKING:
@@ -32,10 +33,9 @@ class FaultPlan:
         self, target: RequestKind, fault: Fault, *, count: int = 1, account: str | None = None, skip: int = 0
     ) -> None:
         """Plan ``fault`` for ``count`` requests of kind ``target``, after the next ``skip`` of them."""
-        if target not in ("token", "call"):
+        if not isinstance(target, str) or target not in ("token", "call"):
             raise ValueError(f'a fault strikes a "token" or a "call" request, not {shown(target)}')
-        if count < 1:
-            raise ValueError(f"count={count}: must be at least 1")
+        count = checked_count("count", count)
         self._planned.append(_Planned(target, fault, count, account, skip))
 
     def take(self, target: str, account: str | None) -> Fault | None:

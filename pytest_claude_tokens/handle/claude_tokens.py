@@ -209,7 +209,7 @@ class ClaudeTokens:
         ``expires_in``: lifetime of its access token in seconds, by default the policy's (28,800; a setup-token: a
         year). ``expired``: the access token has already expired.
         """
-        return self._accounts.log_in(name, expires_in=-1.0 if expired else expires_in, setup_token=setup_token)
+        return self._accounts.log_in(name, expired=expired, expires_in=expires_in, setup_token=setup_token)
 
     def expire(self, account: Account | str) -> None:
         """End the account's access tokens as if their time had passed. No file and no value changes."""

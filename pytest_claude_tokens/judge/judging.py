@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from pytest_claude_tokens.judge.check_calls import check_co_schedule, check_stale_bearer
 from pytest_claude_tokens.judge.check_liveness import check_starvation, check_token_leak
-from pytest_claude_tokens.judge.check_storm import check_refresh_storm
 from pytest_claude_tokens.judge.check_stores import check_forced_login, check_lost_rotation, check_store_regression
+from pytest_claude_tokens.judge.check_storm import check_refresh_storm
 from pytest_claude_tokens.judge.check_tokens import check_blind_replay, check_double_spend
 from pytest_claude_tokens.judge.verdict import Note, State, Verdict
 from pytest_claude_tokens.judge.violations import DEFAULT, STORE_INVARIANTS

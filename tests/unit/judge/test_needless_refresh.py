@@ -43,7 +43,10 @@ def test_two_workers_and_one_needless_refresh_are_enough():
 def test_it_is_needless_in_the_first_half_of_the_access_tokens_life(seconds):
     """Whoever sends it: also the worker that the pair was brought to."""
     assert twice(f"t {seconds}") != []
-    assert "what its own refresh" in judge(history(TWICE.format(between="", end="ok").replace("w1", "w0"))).violations[0].cause
+    assert (
+        "what its own refresh"
+        in judge(history(TWICE.format(between="", end="ok").replace("w1", "w0"))).violations[0].cause
+    )
 
 
 @pytest.mark.parametrize(

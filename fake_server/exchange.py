@@ -24,6 +24,7 @@ from fake_server.protocol.wire import (
     TokenRequest,
     account_of,
     bearer_of,
+    has_credentials,
     read,
 )
 from fake_server.secrecy import redact
@@ -43,6 +44,7 @@ UNKNOWN = "unknown"
 """The label of a token that was not minted here."""
 
 _SUCCESS = (Outcome.ROTATED, Outcome.KEPT, Outcome.REPLAYED)
+_OF_COMMIT = ("account", "grant", "refresh", "issued")
 _OPEN_TO_ALL = ("hello", "unknown", "revoke")
 _BREAKS: dict[str, BreakHow] = {"lost-reply": "lost", "garbage": "garbage", "truncated": "truncated"}
 
@@ -108,6 +110,8 @@ class Exchange:
             data["encoding"] = intent.encoding
         elif isinstance(intent, Call):
             data["stream"] = intent.stream
+            if not has_credentials(self._request):
+                data["credentials"] = False
         self._fault = server.faults.take(intent.f, self._facts.get("account"))
         server.journal.add("invoke", intent.f, actor=self.actor, op=self.op, data=data, **self._facts)
         return intent
@@ -145,7 +149,7 @@ class Exchange:
         assert self.op is not None
         if fault is not None and fault.answers:
             reply = server.replies.fault(self.op, fault, intent.f, server.clock.now())
-            self._tell_really(reply)
+            self._journal_reason(reply)
         else:
             if isinstance(intent, Call):
                 yield from self._queue()
@@ -160,7 +164,7 @@ class Exchange:
         yield Wait("reply")
         return reply
 
-    def _tell_really(self, reply: Reply) -> None:
+    def _journal_reason(self, reply: Reply) -> None:
         """Journal the reason if an injected 401 answers a bearer that has in fact expired or was revoked.
 
         From then on its worker knows that the bearer has ended. Without the reason in the journal, the judge would take
@@ -255,14 +259,14 @@ class Exchange:
         facts: dict[str, Any] = {"outcome": done.outcome.value}
         if done.access is not None:
             refresh = None if done.refresh is None else done.refresh.label
-            self._facts["issued"] = facts["issued"] = {"access": done.access.label, "refresh": refresh}
+            self._facts["issued"] = {"access": done.access.label, "refresh": refresh}
             facts["expires"] = server.journal.time(done.access.expires_at)
         if done.revoked:
             facts["revoked"] = list(done.revoked)
         if done.token is not None:
             facts["accepts"] = list(server.authority.accepted(done.token.grant, now))
-        known = {name: self._facts[name] for name in ("account", "grant", "refresh") if name in self._facts}
-        server.journal.note("commit", op=op, **known, **facts)
+        known = {name: self._facts[name] for name in _OF_COMMIT if name in self._facts}
+        server.journal.add("note", "commit", op=op, data=facts, **known)
 
     def _with_bearer(self, intent: Call | Other, op: int) -> Reply:
         """The reply to a request that presents a bearer (RFC 6750 section 3.1 for the errors)."""

@@ -120,16 +120,14 @@ class Server:
             wanted = scope or (SETUP_SCOPE if setup_token else SCOPE)
             grant = self.authority.login(account, now, scope=wanted, expires_in=life, setup_token=setup_token)
             refresh = None if setup_token else grant.refresh[0].label
-            self.journal.note(
-                "login",
-                actor=actor,
-                op=op,
-                account=account,
-                grant=grant.name,
-                issued={"access": grant.access[0].label, "refresh": refresh},
-                setup_token=setup_token,
-                expires=self.journal.time(grant.access[0].expires_at),
-                accepts=list(self.authority.accepted(grant, now)),
+            facts = {
+                "setup_token": setup_token,
+                "expires": self.journal.time(grant.access[0].expires_at),
+                "accepts": list(self.authority.accepted(grant, now)),
+            }
+            issued = {"access": grant.access[0].label, "refresh": refresh}
+            self.journal.add(
+                "note", "login", actor=actor, op=op, account=account, grant=grant.name, issued=issued, data=facts
             )
             return grant
 

@@ -77,7 +77,11 @@ class Journal:
     def add(
         self, kind: EventType, f: str, *, actor: str = SERVICE, data: dict[str, Any] | None = None, **known: Any
     ) -> Event:
-        """Append one event, and write it to the sink before any consequence of it can happen."""
+        """Append one event, and write it to the sink before any consequence of it can happen.
+
+        Nothing is redacted: all texts must be the service's own (labels, words), or names that were checked when they
+        were given. For other texts there is :meth:`note`.
+        """
         event = Event(
             seq=len(self.events) + 1,
             t=self.time(self._clock.now()),

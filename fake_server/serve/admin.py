@@ -24,7 +24,7 @@ from fake_server.faults import Fault, FaultKind
 from fake_server.hosts import is_loopback
 from fake_server.limits import checked_count, checked_seconds
 from fake_server.protocol.errors import error_envelope
-from fake_server.secrecy import shown, told
+from fake_server.secrecy import safe_text, shown
 from fake_server.transports.loopback.host import Local
 
 if TYPE_CHECKING:
@@ -189,4 +189,4 @@ def _json(value: object, status: int = 200) -> Local:
 
 
 def _error(status: int, text: str) -> Local:
-    return _json(error_envelope("invalid_request_error", told(text)), status)
+    return _json(error_envelope("invalid_request_error", safe_text(text)), status)

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, NoReturn
 
 from fake_server.limits import seconds_refusal
-from fake_server.secrecy import is_path, shown, told
+from fake_server.secrecy import is_path, safe_text, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ class Usage(Exception):
     """An error that the user can correct, in one sentence, with pasted secrets redacted."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(told(text))
+        super().__init__(safe_text(text))
 
 
 class Parser(argparse.ArgumentParser):
@@ -50,7 +50,7 @@ class PlainParser(argparse.ArgumentParser):
     """``argparse.ArgumentParser``, with secrets in its error messages redacted."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(told(message))
+        super().error(safe_text(message))
 
 
 def path(text: str) -> str:

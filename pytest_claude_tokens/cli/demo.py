@@ -23,7 +23,7 @@ import httpx
 from hypothesis import Phase, settings
 
 from fake_server.core.journal import lines
-from fake_server.secrecy import told
+from fake_server.secrecy import safe_text
 from fake_server.serve.commandline import PlainParser, path
 from fake_server.serve.history_file import HistoryFile
 from pytest_claude_tokens.judge.violations import DoubleSpend
@@ -254,7 +254,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens demo")
             raise OSError(f"{options.history} is not whole: {file.error}")
         return status
     except (OSError, ValueError) as error:
-        print(told(f"{prog}: {error}"), file=sys.stderr)
+        print(safe_text(f"{prog}: {error}"), file=sys.stderr)
         return 2
 
 

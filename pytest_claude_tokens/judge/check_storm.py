@@ -153,8 +153,8 @@ class _Pairs:
             operations=(brought, op),
             labels=(refresh, access),
             grant=grant,
-            cause=f"{op.actor} refreshed (#{op.opened}) what {whose} refresh #{brought.opened} had brought (#{pair.seq}):"
-            f" {access} was live, {age:.6g} s of {life:.6g} s old, and nobody had been refused with it",
+            cause=f"{op.actor} refreshed (#{op.opened}) what {whose} refresh #{brought.opened} had brought "
+            f"(#{pair.seq}): {access} was live, {age:.6g} s of {life:.6g} s old, and nobody had been refused with it",
         )
 
 

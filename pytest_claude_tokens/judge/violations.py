@@ -29,6 +29,7 @@ __all__ = [
     "DoubleSpend",
     "ForcedLogin",
     "LostRotation",
+    "MissingBearer",
     "Nondeterministic",
     "NothingRaced",
     "RefreshStorm",
@@ -152,9 +153,15 @@ class StaleBearer(Violation):
 
 
 class RefreshStorm(Violation):
-    """A grant had more refresh requests than access tokens that ended, plus one."""
+    """A grant had more refresh requests than access tokens that ended, plus one; or a new pair was refreshed again."""
 
     invariant = "refresh-storm"
+
+
+class MissingBearer(Violation):
+    """A call carried neither bearer nor API key although the dispatcher had a live login."""
+
+    invariant = "missing-bearer"
 
 
 class Starvation(Violation):
@@ -204,6 +211,7 @@ VIOLATIONS: Mapping[str, type[Violation]] = MappingProxyType(
             ForcedLogin,
             StaleBearer,
             RefreshStorm,
+            MissingBearer,
             Starvation,
             StoreRegression,
             TokenLeak,

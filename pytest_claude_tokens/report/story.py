@@ -28,7 +28,9 @@ RULES: Mapping[str, str] = {
     "lost-rotation": "at the end, each live grant has in one of its stores a refresh token that the service accepts",
     "forced-login": "no grant ends without a live refresh token that reached a worker and, if it has stores, is in one",
     "stale-bearer": "no worker presents a bearer again after it was told that it is expired or revoked",
-    "refresh-storm": "per grant: no more refresh requests than access tokens that ended, plus one",
+    "refresh-storm": "per grant: no more refresh requests than access tokens that ended, plus one; and no new pair is"
+    " refreshed again while its access token is live, was not refused, and is in the first half of its life",
+    "missing-bearer": "no call carries neither bearer nor API key while its worker's dispatcher has a live login",
     "starvation": "every job ends, and no worker waits for ever",
     "store-regression": "a store never goes from a refresh token that the service accepts to one that it doesn't",
     "token-leak": "no live token in arguments, logs, or files that others may read",
@@ -106,9 +108,10 @@ def _sides(history: History, violation: Violation, sources: Mapping[int, str]) -
         event = next((event for event in history if event.seq == violation.seq), None)
         return [] if event is None else [one_line(f"at      #{event.seq}  {event.t:+.3f}s  {event.actor}  {event.f}")]
     *_, again = operations
-    sides = [("again" if len(operations) > 1 else "at", again)]
+    later, earlier = ("at", "beside") if violation.invariant == "missing-bearer" else ("again", "first")
+    sides = [(later if len(operations) > 1 else "at", again)]
     if len(operations) > 1:
-        sides.append(("first", operations[0]))
+        sides.append((earlier, operations[0]))
     numbers = max(len(str(op.opened)) for _, op in sides)
     actors = max(len(op.actor) for _, op in sides)
     lines = []

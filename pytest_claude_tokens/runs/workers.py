@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.report.evidence import notes_of, set_notes
+from pytest_claude_tokens.simulation.interrupts import calls_foreign_code
 from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
 from pytest_claude_tokens.simulation.threads import bind_thread
 
@@ -96,6 +97,7 @@ class Workers:
         _raise_first([self._error_of(number, task) for number, task in enumerate(tasks)])
         return [task.result() if task.done() and not task.cancelled() else None for task in tasks]
 
+    @calls_foreign_code
     async def _task(self, number: int, job: Callable[[], Any], count: int) -> Any:
         results = []
         self._begin(number)
@@ -159,7 +161,7 @@ class Workers:
 
     # Cancelled or killed by the schedule.
 
-    def strike(self, what: str, number: int) -> None:
+    def end_worker(self, what: str, number: int) -> None:
         """Cancel or kill a worker. A killed one never runs again, not even its ``finally`` blocks."""
         name = f"w{number}"
         if number >= self.size or not self._working[number]:

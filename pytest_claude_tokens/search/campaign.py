@@ -16,6 +16,7 @@ from hypothesis.errors import DidNotReproduce, HypothesisException
 
 from pytest_claude_tokens.judge.violations import Unknown
 from pytest_claude_tokens.report.evidence import notes_of, set_notes
+from pytest_claude_tokens.runs.outcome import is_failure
 from pytest_claude_tokens.search.examples import Examples
 from pytest_claude_tokens.search.fuzz import Fuzzer
 from pytest_claude_tokens.search.hypothesis_engine import (
@@ -157,7 +158,7 @@ class Campaign:
                 raise
             return failed
         except BaseException as error:
-            if failed is None:
+            if failed is None or not is_failure(error):
                 raise
             _take_notes(failed.outcome, error)
             return failed
@@ -168,6 +169,10 @@ class Campaign:
         try:
             return self._execute(schedule, arguments)
         except failures_to_raise() as error:
+            raise Stop(error) from None
+        except Exception as error:
+            if is_failure(error):
+                raise
             raise Stop(error) from None
 
     def _fuzz(self, number: int) -> Failure | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hypothesis.strategies import SearchStrategy
 
-from fake_server.secrecy import is_name, shown, told
+from fake_server.secrecy import is_name, safe_text, shown
 from pytest_claude_tokens.runs.process_runner import default_signals
 from pytest_claude_tokens.search.strategy import fault_strategy, schedules
 
@@ -93,11 +93,11 @@ def checked(options: Options) -> Options:
     for name, strategy in options.strategies.items():
         if not isinstance(strategy, SearchStrategy):
             raise TypeError(
-                f"explore({told(name)}={shown(strategy)}): a further keyword is an argument's strategy, such as "
-                f"{told(name)}=st.just({shown(strategy)})"
+                f"explore({safe_text(name)}={shown(strategy)}): a further keyword is an argument's strategy, such as "
+                f"{safe_text(name)}=st.just({shown(strategy)})"
             )
         if not is_name(name):
-            raise TypeError(f"explore({told(name)}=…): a further keyword is the name of an argument of the test")
+            raise TypeError(f"explore({safe_text(name)}=…): a further keyword is the name of an argument of the test")
     for name, switch in (("cancel", options.cancel), ("processes", options.processes)):
         if not isinstance(switch, bool):
             raise TypeError(f"explore({name}={shown(switch)}): must be True or False")

@@ -83,13 +83,13 @@ def test_a_note_has_its_known_fields_apart() -> None:
     assert json.loads(note.to_json())["where"] == "log"
 
 
-TEXT = st.text().filter(is_name)  # what looks like a secret does not come back
-LABELS = st.none() | TEXT
+TEXTS = st.text().filter(is_name)  # a secret in a line does not come back
+LABELS = st.none() | TEXTS
 EXTRA = st.dictionaries(
-    TEXT.filter(lambda name: name not in {"v", *Event.__slots__}),
+    TEXTS.filter(lambda name: name not in {"v", *Event.__slots__}),
     st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT,
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
         max_leaves=5,
     ),
     max_size=4,
@@ -98,9 +98,9 @@ EVENTS = st.builds(
     Event,
     seq=st.integers(),
     t=st.floats(allow_nan=False, allow_infinity=False),
-    actor=TEXT,
+    actor=TEXTS,
     type=st.sampled_from(["header", "invoke", "ok", "fail", "info", "note"]),
-    f=TEXT,
+    f=TEXTS,
     op=st.none() | st.integers(),
     account=LABELS,
     grant=LABELS,

@@ -10,7 +10,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given, settings
 
-from fake_server.secrecy import printable, told
+from fake_server.secrecy import printable, safe_text
 from pytest_claude_tokens import ClaudeTokens
 from pytest_claude_tokens.cli import check
 from pytest_claude_tokens.judge import judge
@@ -123,7 +123,7 @@ def test_check_prints_no_controls(name, tmp_path, capsys):
 @settings(max_examples=200)
 def test_what_is_printable_stays_as_it_is(text):
     """Everything else is escaped, once; a finding's own text and an error's are such texts."""
-    harmless(printable(text), told(text), str(Unknown(text)))
+    harmless(printable(text), safe_text(text), str(Unknown(text)))
     assert (printable(text) == text) == text.isprintable()
     assert printable(printable(text)) == printable(text)
     assert printable("a\nb\t", keep="\n") == "a\nb\\t"

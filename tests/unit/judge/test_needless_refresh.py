@@ -34,8 +34,8 @@ def test_two_workers_and_one_needless_refresh_are_enough():
     assert [operation.opened for operation in storm.operations] == [2, 5]
     assert (storm.seq, storm.labels, storm.grant, storm.more) == (7, ("rt#2", "at#2"), "g#1", 0)
     assert storm.cause == (
-        "w1 refreshed (#5) what w0's refresh #2 had brought (#4): at#2 was live, 0 s of 1000 s old, and nobody had been "
-        "refused with it"
+        "w1 refreshed (#5) what w0's refresh #2 had brought (#4): at#2 was live, 0 s of 1000 s old, and nobody had "
+        "been refused with it"
     )
 
 

@@ -25,6 +25,7 @@ from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.handle.runtime import Runtime
 from pytest_claude_tokens.processes import namespace, supervise
 from pytest_claude_tokens.processes.groups import ProcessGroup, wait_until
+from pytest_claude_tokens.processes.peers import ProcessNames
 from pytest_claude_tokens.processes.reaper import Reaper
 from pytest_claude_tokens.report.contention import contention
 from pytest_claude_tokens.report.table import request
@@ -177,7 +178,7 @@ def _open_handle(
 ) -> tuple[ClaudeTokens, Mapping[str, str]]:
     """The service, and the environment that leads to it."""
     try:
-        runtime = Runtime(sink=file)
+        runtime = Runtime(sink=file, namer=ProcessNames())
         tokens = ClaudeTokens(policy, allow=options.allow, runtime=runtime).open()
         stack.callback(tokens.close)
         return tokens, _environment(tokens, options)

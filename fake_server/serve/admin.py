@@ -6,8 +6,9 @@
   ``expires_in`` (seconds), ``setup_token``. The reply has its name, credentials and environment.
 * ``POST /_claude_tokens/faults``: plan a fault. ``target`` (``token`` or ``call``) and ``fault``
   (``lost-reply``, ``reset``, ``timeout``, ``garbage``, ``truncated``, ``burst``, ``moved``; ``status`` and ``html``
-  with ``code``, ``status`` also with ``retry_after``; ``delay`` with ``seconds`` and ``after_commit``; ``quota`` with
-  ``window``), and optionally ``count`` and ``account``.
+  with ``code``, ``status`` also with ``retry_after``, ``after_commit``, ``body`` and ``headers``; ``delay`` with
+  ``seconds`` and ``after_commit``; ``stall`` with ``seconds`` and ``part``; ``quota`` with ``window``), and optionally
+  ``count``, ``account`` and ``worker``.
 
 These requests are not operations of the service: the journal has their effects, such as a login, but not the requests
 themselves.
@@ -103,7 +104,7 @@ class Admin:
 
     def _fault(self, request: Request) -> Local:
         asked = _members(request.body, _FAULT)
-        planned = {name: asked.pop(name) for name in ("target", "count", "account") if name in asked}
+        planned = {name: asked.pop(name) for name in ("target", "count", "account", "worker") if name in asked}
         if "fault" not in asked:
             raise ValueError(f'"fault" is missing: one of {", ".join(get_args(FaultKind))}')
         kind = asked.pop("fault").lower().replace("_", "-")  # also accept the Python name: LOST_REPLY is lost-reply
@@ -156,6 +157,12 @@ def _truth(name: str, value: Any) -> bool:
     return value
 
 
+def _texts(name: str, value: Any) -> dict[str, str]:
+    if not (isinstance(value, dict) and all(isinstance(text, str) for text in value.values())):
+        raise ValueError(f"{name}={shown(value)}: must be an object of texts")
+    return value
+
+
 def _any(_: str, value: Any) -> Any:
     """For what is checked together with the rest of the fault."""
     return value
@@ -172,11 +179,15 @@ _FAULT: Mapping[str, Callable[[str, Any], Any]] = {
     "fault": _text,
     "count": checked_count,
     "account": _text,
+    "worker": _text,
     "code": _any,
     "retry_after": checked_seconds,
     "seconds": checked_seconds,
     "after_commit": _truth,
     "window": _text,
+    "part": _text,
+    "body": _any,
+    "headers": _texts,
 }
 
 

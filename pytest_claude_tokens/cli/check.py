@@ -10,6 +10,7 @@ from fake_server.secrecy import safe_text
 from fake_server.serve.commandline import PlainParser
 from pytest_claude_tokens.handle.settings import checked_allow
 from pytest_claude_tokens.judge import History, judge
+from pytest_claude_tokens.judge.earning import earned
 from pytest_claude_tokens.report.verdict import verdict_data, verdict_page
 from pytest_claude_tokens.report.wording import ascii_only
 
@@ -43,7 +44,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens check"
         return _refuse(prog, f"{options.file} can't be read: {error.strerror}")
     except ValueError as error:
         return _refuse(prog, str(error))
-    verdict = judge(history, allow={*allowed, *(history.header.get("allow") or ())} if allowed else None)
+    allow = {*allowed, *(history.header.get("allow") or ())} if allowed else None
+    verdict = earned(history, judge(history, allow=allow))
     if options.json:
         print(json.dumps(verdict_data(history, verdict), separators=(",", ":")))
     else:

@@ -87,6 +87,12 @@ def test_a_fault_can_be_planned(server, client):
     assert [(answer.status_code, answer.headers.get("retry-after")) for answer in answers] == [(503, "1"), (200, None)]
 
 
+def test_a_fault_may_be_planned_for_one_worker(server, client):
+    """As the fixture's `fail_next` has it."""
+    client.post("/faults", json={"fault": "reset", "worker": "w1"})
+    assert [server.faults.take("token", None, actor) for actor in ("w0", "w1")] == [None, Fault.RESET]
+
+
 @pytest.mark.parametrize(
     ("asked", "fault"),
     [
@@ -96,6 +102,11 @@ def test_a_fault_can_be_planned(server, client):
         ({"fault": "delay", "seconds": 2, "after_commit": True}, Fault.delay(2, after_commit=True)),
         ({"fault": "quota", "window": "seven_day"}, Fault.quota("seven_day")),
         ({"fault": "html", "code": 502}, Fault.html(502)),
+        ({"fault": "stall", "seconds": 2, "part": "body"}, Fault.stall(2, "body")),
+        (
+            {"fault": "status", "code": 400, "body": {"error": "x"}, "headers": {"a": "b"}, "after_commit": True},
+            Fault.status(400, body={"error": "x"}, headers={"a": "b"}, after_commit=True),
+        ),
     ],
 )
 def test_every_fault_has_a_name(server, client, asked, fault):
@@ -119,7 +130,9 @@ def test_every_fault_has_a_name(server, client, asked, fault):
         ("faults", b'{"fault":"reset","account":"nobody"}', "no account is named 'nobody'; there are: none so far"),
         ("faults", b'{"fault":"delay"}', "the fault delay needs seconds"),
         ("faults", b'{"fault":"status","code":503,"retry_after":-1}', "retry_after=-1: must be seconds, 0 or more"),
-        ("faults", b'{"fault":"html","code":"x"}', "code='x': must be an HTTP status, 200 to 599"),
+        ("faults", b'{"fault":"html","code":"x"}', "code='x': must be an error status, 400 to 599"),
+        ("faults", b'{"fault":"status","code":503,"headers":{"x":1}}', "must be an object of texts"),
+        ("faults", b'{"fault":"status","code":503,"headers":[]}', "headers=[]: must be an object of texts"),
         ("accounts", b'{"name":"taken"}', "already"),
         ("faults", b"{}", '"fault" is missing: one of lost-reply, reset,'),
         ("faults", b'{"fault":"resset"}', "no fault is named 'resset'; there are lost-reply,"),

@@ -7,11 +7,10 @@ and 5.2 for the token endpoint, and the SSE events of the Messages API.
 from __future__ import annotations
 
 import hashlib
-import json
-import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import json, uuid
 from fake_server.protocol.errors import error_envelope
 from fake_server.protocol.wire import Reply
 

@@ -7,12 +7,12 @@ in a folder, and never installed.
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fake_server.genuine import asyncio
 from fake_server.hosts import is_loopback
 from fake_server.transports.loopback.connection import Connection
 from fake_server.transports.loopback.http1 import Message, Parser, Refusal, hostname_of, proxy_user

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 
 from fake_server.core.history_file import HistoryFile
+from fake_server.genuine import os
 from fake_server.secrecy import is_name, is_path, printable, shown
 
 __all__ = ["history_file", "host_names", "path_of", "worker_name"]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NATIVE",
     "REAL_DATES",
+    "REAL_JOIN",
     "REAL_LOCK",
     "REAL_START",
     "REAL_TIMES",
@@ -51,7 +52,9 @@ REAL_TIMES: dict[str, Callable[..., Any]] = {
 }
 REAL_DATES: dict[str, Any] = {"date": real_date(), "datetime": real_datetime()}
 """In a dictionary, like the functions: freezegun replaces the globals of all modules, ours included."""
-REAL_START = threading.Thread.start
+REAL_START, REAL_JOIN = threading.Thread.start, threading.Thread.join
+_THREADING = vars(threading)
+_REAL_NAMES = {name: value for name, value in _THREADING.items() if callable(value)}
 
 
 class _Native(threading.local):
@@ -63,9 +66,17 @@ NATIVE = _Native()
 
 @contextmanager
 def native() -> Iterator[None]:
-    """Locks that this thread creates in the block are real ones."""
+    """Threads and locks that this thread creates in the block are real ones, whatever a test has patched.
+
+    ``threading`` looks up its own names, ``Event`` and ``Lock`` among them, when a thread is made and started.
+    """
     NATIVE.depth += 1
+    replaced = [(name, _THREADING[name]) for name, real in _REAL_NAMES.items() if _THREADING[name] is not real]
+    for name, _ in replaced:
+        _THREADING[name] = _REAL_NAMES[name]
     try:
         yield
     finally:
+        for name, value in replaced:
+            _THREADING[name] = value
         NATIVE.depth -= 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from dataclasses import dataclass, replace
 from errno import ECONNRESET
@@ -14,6 +13,7 @@ import httpx
 
 from fake_server.effects import Break, Effect, Piece, Start, Wait
 from fake_server.exchange import Exchange
+from fake_server.genuine import asyncio
 from fake_server.protocol.actors import WORKER, actor_of
 from fake_server.protocol.wire import Request
 from fake_server.transports.inprocess.trio_tasks import running_trio, task_name

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import Phase, settings
 
 from fake_server.transports.inprocess import Interceptor, cached_client_setup, shared_ssl_context
+from pytest_claude_tokens.judge.earning import told
 from pytest_claude_tokens.judge.violations import NothingRaced
 from pytest_claude_tokens.report.evidence import attach
 from pytest_claude_tokens.runs.outcome import Body, Outcome
@@ -180,7 +181,8 @@ class Session:
                 return
             warnings.warn("explore(workers=1): one worker alone can't race", stacklevel=4)
         elif not self._tally.raced and (self._plan.exhaustive is not None or Phase.generate in self._settings.phases):
-            raise NothingRaced(f"{workers} workers, no request while another's job was under way")
+            seen = f"{workers} workers, no request while another's job was under way"
+            raise NothingRaced("; ".join([seen, *told(self._tally.refused)]))
 
 
 def _settings(plan: Plan, context: ExplorationContext, decorations: Decorations) -> settings:

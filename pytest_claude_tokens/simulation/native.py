@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NATIVE",
     "REAL_DATES",
+    "REAL_IS_ALIVE",
     "REAL_JOIN",
     "REAL_LOCK",
     "REAL_START",
@@ -52,7 +53,7 @@ REAL_TIMES: dict[str, Callable[..., Any]] = {
 }
 REAL_DATES: dict[str, Any] = {"date": real_date(), "datetime": real_datetime()}
 """In a dictionary, like the functions: freezegun replaces the globals of all modules, ours included."""
-REAL_START, REAL_JOIN = threading.Thread.start, threading.Thread.join
+REAL_START, REAL_JOIN, REAL_IS_ALIVE = threading.Thread.start, threading.Thread.join, threading.Thread.is_alive
 _THREADING = vars(threading)
 _REAL_NAMES = {name: value for name, value in _THREADING.items() if callable(value)}
 

@@ -31,7 +31,14 @@ from pytest_claude_tokens.simulation.internals import (
     was_shut_down,
 )
 from pytest_claude_tokens.simulation.locks import SimulatedLock, SimulatedRLock
-from pytest_claude_tokens.simulation.native import NATIVE, REAL_JOIN, REAL_LOCK, allocate_lock, allocate_rlock
+from pytest_claude_tokens.simulation.native import (
+    NATIVE,
+    REAL_IS_ALIVE,
+    REAL_JOIN,
+    REAL_LOCK,
+    allocate_lock,
+    allocate_rlock,
+)
 from pytest_claude_tokens.simulation.preexisting_locks import preexisting_locks, real_again
 from pytest_claude_tokens.simulation.queues import QUEUE_METHODS
 from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
@@ -46,7 +53,6 @@ __all__ = ["patched"]
 
 _OURS = ("pytest_claude_tokens", "fake_server", "hypothesis", "_hypothesis", "pytest", "_pytest", "pluggy", "coverage",
          "xdist", "execnet", "importlib", "_thread", "faulthandler", "freezegun", "respx")  # fmt: skip
-_REAL_ALIVE = Thread.is_alive
 _REAL_INIT = ThreadPoolExecutor.__init__
 _REAL_SUBMIT = ThreadPoolExecutor.submit
 
@@ -83,7 +89,7 @@ _LockClass = _MeansTheReal("lock", (), {"__module__": "_thread", "__doc__": type
 
 def _is_alive(thread: Thread) -> bool:
     record = getattr(thread, "_claude_tokens", None)
-    return _REAL_ALIVE(thread) if record is None or here() is None else not record.done
+    return REAL_IS_ALIVE(thread) if record is None or here() is None else not record.done
 
 
 def _join(thread: Thread, timeout: float | None = None) -> None:

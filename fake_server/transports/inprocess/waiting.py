@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from fake_server.clock import is_real
 from fake_server.genuine import asyncio
-from fake_server.transports.inprocess.trio_tasks import running_trio, wait_in_trio
+from fake_server.transports.trio_tasks import running_trio, wait_in_trio
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from fake_server import genuine
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.violations import TokenLeak
 from tests.unit.handle.requests_of import refresh
@@ -132,7 +133,7 @@ def test_a_file_that_others_may_read_is_noted_at_the_end(tokens):
 def test_a_file_that_vanishes_is_passed_by(tokens, monkeypatch):
     """A lock file that is gone before it is read is no reason to fail."""
     (tokens.tmp_path / "file").write_text("x")
-    monkeypatch.setattr(os, "lstat", lambda path: (_ for _ in ()).throw(FileNotFoundError()))
+    monkeypatch.setattr(genuine.os, "lstat", lambda path: (_ for _ in ()).throw(FileNotFoundError()))
 
     tokens.finish()
 

@@ -6,6 +6,7 @@ and 5.2 for the token endpoint, and the SSE events of the Messages API.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import uuid
@@ -60,6 +61,7 @@ def _dump(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
 
 
+@functools.lru_cache(maxsize=256)  # each run of a search has the same accounts
 def _uuid(*words: str) -> str:
     return str(uuid.UUID(bytes=hashlib.blake2b("/".join(words).encode(), digest_size=16).digest(), version=4))
 

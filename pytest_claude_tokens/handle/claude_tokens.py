@@ -32,6 +32,7 @@ from pytest_claude_tokens.handle.leaks import Leaks, watched_logs
 from pytest_claude_tokens.handle.names import history_file, host_names, path_of, worker_name
 from pytest_claude_tokens.handle.runtime import Runtime
 from pytest_claude_tokens.handle.stores import Stores
+from pytest_claude_tokens.handle.watcher import Watcher
 from pytest_claude_tokens.judge.violations import DEFAULT
 from pytest_claude_tokens.processes import environment
 from pytest_claude_tokens.processes.children import Children
@@ -97,6 +98,7 @@ class ClaudeTokens:
         self.history: HistoryView = HistoryView(self.server)
         self._judgement = Judgement(self.history, allow, limit)
         self._leaks = Leaks(self.server)
+        self._watcher = Watcher(self.server, self._leaks)
         self._hosts = host_names(hosts)
         self._first_accounts = settings.one_or_many(accounts)
         self._accounts = Accounts(self.server)
@@ -118,9 +120,9 @@ class ClaudeTokens:
         with ExitStack() as undo:
             if self._file is not None:
                 undo.enter_context(self._file)
-            guard.install()
-            guard.register(self)
-            undo.callback(guard.unregister, self)
+            guard.install(self._hosts)
+            guard.register(self._watcher)
+            undo.callback(guard.unregister, self._watcher)
             if self._runtime.intercept:
                 self._answer_in_process(undo)
             undo.enter_context(watched_logs(self._leaks))
@@ -141,6 +143,7 @@ class ClaudeTokens:
             if not self._closed:
                 self._wait_for_open()
                 end(self.server, self._stores, self._leaks, self._endpoints.made)
+            self._watcher.ended = True
             self._verdict = self._judgement.verdict()
         return self._verdict
 
@@ -335,6 +338,7 @@ class ClaudeTokens:
             worker=worker,
             token=None if account is None else self._accounts.of_login(account).access_token,
             config_dir=path_of(config_dir),
+            hosts=self._hosts,
         )
         return made | self._children.variables(worker, made.get("PATH", os.defpath))
 
@@ -372,10 +376,6 @@ class ClaudeTokens:
     def telemetry(self) -> list[Record]:
         """The ``tengu_oauth_…`` events of the fake ``claude``, in order."""
         return self._children.telemetry()
-
-    def started(self, arguments: list[str]) -> None:
-        """Called by the guard before a process is started: journals live tokens in its arguments."""
-        self._leaks.search("argv", os.path.basename((*arguments, "")[0]), arguments)
 
     def _wait_for_open(self) -> None:
         if self._runtime.wait_for_open is not None:

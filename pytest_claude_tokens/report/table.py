@@ -121,6 +121,7 @@ _NOTES: dict[str, Callable[[History, Event], str]] = {
     "expire": _ended,
     "revoke": _ended,
     "leak": _leak,
+    "refused": lambda history, event: f"refused: {event.get('host') or event.get('what')}",
     "advance": lambda history, event: f"clock {event.get('seconds', 0):+g} s",
     "queue": lambda history, event: f"queued {event.get('waited', 0):.3g} s{', overdue' * bool(event.get('overdue'))}",
     "deadlock": lambda history, event: "deadlock: " + "; ".join(event.get("waits") or ()),

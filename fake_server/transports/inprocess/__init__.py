@@ -11,6 +11,7 @@ from fake_server.transports.inprocess.cached_clients import cached_client_setup
 from fake_server.transports.inprocess.driving import Destination
 from fake_server.transports.inprocess.routing import Interceptor, MissingExtra
 from fake_server.transports.inprocess.shared_tls import shared_ssl_context
+from fake_server.transports.inprocess.trio_tasks import running_trio, wait_in_trio
 from fake_server.transports.inprocess.waiting import RealWaiter, Waiter
 
 __all__ = [
@@ -20,5 +21,7 @@ __all__ = [
     "RealWaiter",
     "Waiter",
     "cached_client_setup",
+    "running_trio",
     "shared_ssl_context",
+    "wait_in_trio",
 ]

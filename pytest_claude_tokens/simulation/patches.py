@@ -32,6 +32,7 @@ from pytest_claude_tokens.simulation.internals import (
     was_shut_down,
 )
 from pytest_claude_tokens.simulation.locks import SimulatedLock, SimulatedRLock
+from pytest_claude_tokens.simulation.looks import looking, sleeping
 from pytest_claude_tokens.simulation.native import NATIVE, REAL_DATETIME, REAL_TIMES, allocate_lock
 from pytest_claude_tokens.simulation.preexisting_locks import preexisting_locks
 from pytest_claude_tokens.simulation.scheduler import EPOCH
@@ -61,7 +62,7 @@ _REAL_NEW_LOOP = asyncio.new_event_loop
 
 def _time_function(real: Callable[..., Any], simulated: Callable[[World], Any]) -> Callable[[], Any]:
     def read() -> Any:
-        place = here()
+        place = looking()
         return real() if place is None else simulated(place[0])
 
     read.__name__ = read.__qualname__ = real.__name__
@@ -78,7 +79,7 @@ def _calendar_function(real: Callable[..., time.struct_time]) -> Callable[..., t
 
 
 def _sleep(seconds: float, /) -> None:
-    place = here()
+    place = sleeping()
     if place is None:
         _REAL_SLEEP(seconds)
         return

@@ -61,6 +61,7 @@ def bind_thread(world: World, thread: Thread, name: str, worker: str | None) -> 
     thread._claude_tokens = record  # type: ignore[attr-defined]
     record.queue()
     world.ready.append(record)
+    world.progress()
     # The interpreter's start-up handshake takes place before the thread has the baton. The interpreter sees a daemon:
     # at exit, it must not wait for a thread that is stuck.
     with native(), _undisturbed(world), started_as_daemon(thread):

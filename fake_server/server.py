@@ -33,6 +33,10 @@ GRACE_PERIOD_SECONDS = 5.0
 """Real seconds that open requests have to end by themselves when a service, or a test that uses it, ends."""
 
 
+_HOST_LENGTH = 255
+"""Characters of a refused host's name that are journalled; a name has at most 253."""
+
+
 class Open(Protocol):
     """A request that has arrived and not ended: the part of an exchange that the service uses."""
 
@@ -138,6 +142,18 @@ class Server:
         with self.lock:
             self.clock.advance(seconds)
             self.journal.note("advance", seconds=seconds)
+
+    def refused(
+        self, actor: str, remedy: str, *, what: str | None = None, host: str | None = None, port: int | None = None
+    ) -> None:
+        """Journal that ``actor`` was not let through to ``host``, or to do ``what``: clients often swallow the error.
+
+        ``remedy``: how it is served after all.
+        """
+        facts = {"what": what, "host": host and host[:_HOST_LENGTH], "port": port, "remedy": remedy}
+        known: dict[str, Any] = {name: fact for name, fact in facts.items() if fact is not None}
+        with self.lock:
+            self.journal.note("refused", actor=actor, **known)
 
     def abandon(self, actor: str | None, error: str) -> None:
         """Abandon the open requests of ``actor`` (``None``: of all actors), as no client will read their replies."""

@@ -93,6 +93,11 @@ class Operation:
         return bool(self.end and self.end.get("committed"))
 
     @property
+    def replaced(self) -> bool:
+        """Whether the service had done what was asked, and an injected error took the place of its reply."""
+        return bool(self.end and self.end.get("replaced"))
+
+    @property
     def fault(self) -> str | None:
         """The injected fault, in words."""
         return self.end.get("fault") if self.end else None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import Phase, settings
 
 from fake_server.transports.inprocess import Interceptor, cached_client_setup, shared_ssl_context
+from pytest_claude_tokens.judge.earning import told
 from pytest_claude_tokens.judge.violations import NothingRaced
 from pytest_claude_tokens.report.evidence import attach
 from pytest_claude_tokens.runs.outcome import Body, Outcome
@@ -31,6 +32,7 @@ from pytest_claude_tokens.simulation.files import switching_at_files
 from pytest_claude_tokens.simulation.interrupts import Interruptible
 from pytest_claude_tokens.simulation.patches import patched
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Schedule
+from pytest_claude_tokens.simulation.trio_runs import trio_simulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -65,6 +67,7 @@ def stage(plan: Plan, context: ExplorationContext, args: tuple[Any, ...] = ()) -
         stack.enter_context(Interceptor(runner.resolve, hosts=context.handle.get("hosts", ())))
         stack.enter_context(Watchdog())
         stack.enter_context(patched())
+        stack.enter_context(trio_simulated())
         stack.enter_context(switching_at_files())
         yield runner.run
 
@@ -178,7 +181,8 @@ class Session:
                 return
             warnings.warn("explore(workers=1): one worker alone can't race", stacklevel=4)
         elif not self._tally.raced and (self._plan.exhaustive is not None or Phase.generate in self._settings.phases):
-            raise NothingRaced(f"{workers} workers, no request while another's job was under way")
+            seen = f"{workers} workers, no request while another's job was under way"
+            raise NothingRaced("; ".join([seen, *told(self._tally.refused)]))
 
 
 def _settings(plan: Plan, context: ExplorationContext, decorations: Decorations) -> settings:

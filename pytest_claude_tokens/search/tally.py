@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from hypothesis.errors import UnsatisfiedAssumption
 
+from pytest_claude_tokens.judge.earning import Refusals, refusals
 from pytest_claude_tokens.search.context import Report
 
 if TYPE_CHECKING:
@@ -33,12 +34,14 @@ class Failure:
 @dataclass(slots=True)
 class Tally:
     """The counts. ``raced``: in at least one schedule, a request was open during another worker's job;
-    ``found_at``: the number of the first schedule that failed, 0 as long as none has.
+    ``found_at``: the number of the first schedule that failed, 0 as long as none has; ``refused``: what the guard and
+    the service's network refused.
     """
 
     schedules: int = 0
     raced: bool = False
     found_at: int = 0
+    refused: Refusals = field(default_factory=Counter)
     _seen: Counter[int] = field(default_factory=Counter)
 
     def count(self, outcome: Outcome) -> bool:
@@ -51,6 +54,8 @@ class Tally:
         self.schedules += 1
         self._seen[outcome.fingerprint()] += 1
         self.raced = self.raced or outcome.raced
+        if refused := outcome.history.noted("refused"):
+            self.refused.update(refusals(refused))
         if outcome.error is None:
             return False
         if not self.found_at:

@@ -1,8 +1,8 @@
 """Who looks at the clock, and what becomes of code that looks until it has moved on.
 
 Simulated time stands still while a thread computes. One that reads the clock again and again without coming to a switch
-point would never see it move: after :data:`MOST_LOOKS` such looks each further one is a switch point, and where the
-event loop's own thread looks, at which no other can take its place, time passes.
+point would never see it move. After :data:`MOST_LOOKS` such looks further ones are switch points; where the event
+loop's own thread looks, in whose place no other can go on, time passes.
 
 Code of the standard library that waits for a process looks at a real thing, which simulated time knows nothing of: for
 it, clocks and sleeps stay real.
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.simulation.thread_record import ThreadRecord
     from pytest_claude_tokens.simulation.world import World
 
-__all__ = ["MOST_LOOKS", "looking", "sleeping"]
+__all__ = ["LOOKS_AT_ONCE", "MOST_LOOKS", "looking", "sleeping"]
 
 MOST_LOOKS = 100
-"""Looks at the clock without a decision in between."""
+"""A thread's looks at the clock without progress, up to which time stands still."""
+LOOKS_AT_ONCE = 10
+"""Further looks from one of its turns to the next."""
 _REAL = ("subprocess", "multiprocessing", "concurrent.futures.process")
 
 
@@ -34,11 +36,11 @@ def looking() -> tuple[World, ThreadRecord] | None:
     world, record = place
     if world.holder is not record:  # it is outside
         return place
-    if world.looked_at != world.steps:
-        world.looked_at, world.looks = world.steps, 0
-    world.looks += 1
-    if world.looks > MOST_LOOKS:
-        world.looks = 0
+    if record.looked_at != world.happened:
+        record.looked_at, record.looks = world.happened, 0
+    record.looks += 1
+    if record.looks > MOST_LOOKS:
+        record.looks -= LOOKS_AT_ONCE
         if record is world.loop_record:
             world.now += world.look_seconds
         else:

@@ -75,9 +75,8 @@ class Scheduler:
         """That up to which the run may go on. Both move on with each progress."""
         self._progress_at = 0.0
         """When there was progress last."""
-        self.looked_at = 0
-        """The number of the decision at which the clock was read last, and how often since."""
-        self.looks = 0
+        self.happened = 0
+        """How often there was progress."""
         self._round = 0
         self._ending = False
         self._timers: list[tuple[float, int, ThreadRecord]] = []
@@ -154,6 +153,7 @@ class Scheduler:
         self._limit = min(self.steps + MAX_DECISIONS, 2 * MAX_DECISIONS)
         self._patience = min(self.steps + PATIENCE, self._limit)
         self._progress_at = self.now
+        self.happened += 1
 
     @property
     def is_idle(self) -> bool:

@@ -207,9 +207,9 @@ def _noting_why(world: World, tokens: ClaudeTokens, pending: Callable[[], list[s
     finally:
         if world.stuck:
             if world.starved is not None:
-                journal.note(
-                    "starved", why=": ".join((world.starved, *filter(None, [", ".join(pending() + world.places())])))
-                )
+                workers = [one for one in pending() if worker_number(one.partition(" ")[0]) >= 0] + world.places()
+                places = [", ".join(workers)] if workers else []
+                journal.note("starved", why=": ".join((*places, world.starved)))
             elif not world.stuck_at:
                 journal.note("deadlock", waits=pending() + world.waits())
         for name, place in world.stuck_at:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import ctypes
 import sys
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import threading
 from pytest_claude_tokens.runs.watchdog import wants_to_run
 from pytest_claude_tokens.simulation.internals import forget_pool_thread
 from pytest_claude_tokens.simulation.thread_record import Stopped

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
+from fake_server.genuine import json
 from fake_server.limits import count_refusal, plain, seconds_refusal
 from fake_server.secrecy import discreet_class, is_name, safe_text, shown
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
+from fake_server.limits import count_refusal, plain, seconds_refusal
 from fake_server.secrecy import discreet_class, is_name, safe_text, shown
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["COMMITTED", "Fault", "FaultKind", "RequestKind"]
 
@@ -38,6 +35,21 @@ _KINDS = get_args(FaultKind)
 
 COMMITTED: frozenset[FaultKind] = frozenset(("lost-reply", "garbage", "truncated", "stall"))
 """Kinds of faults that strike after the service has committed, besides those with ``after_commit=True``."""
+
+
+def _status(what: str, value: Any, least: int) -> int:
+    """An HTTP status. Raises ``ValueError`` that begins with ``what``, in which ``{}`` stands for the value."""
+    if count_refusal(value, least, 599):
+        kind = "an error status, 400 to 599" if least == 400 else f"an HTTP status, {least} to 599"
+        raise ValueError(f"{what.format(shown(value))}: must be {kind}")
+    return int(value)
+
+
+def _seconds(what: str, value: Any) -> float:
+    """Seconds. Raises ``ValueError`` that begins with ``what``, in which ``{}`` stands for the value."""
+    if why := seconds_refusal(value):
+        raise ValueError(f"{what.format(shown(value))}: {why}")
+    return plain(value)
 
 
 @discreet_class
@@ -100,9 +112,13 @@ class Fault:
         ``headers`` are added to its own, or replace them. Raises ``ValueError`` for a code that is no error status (400
         to 599), and for headers that belong to the connection.
         """
+        if retry_after is not None:
+            retry_after = _seconds("Fault.status(retry_after={})", retry_after)
+        if not (headers is None or isinstance(headers, Mapping)):
+            raise ValueError(f"Fault.status(headers={shown(headers)}): must be a mapping of names to values")
         return cls(
             kind="status",
-            code=code,
+            code=_status("Fault.status(code={})", code, _LEAST["status"]),
             seconds=retry_after,
             after_commit=after_commit,
             body=_body_text(body),
@@ -112,6 +128,7 @@ class Fault:
     @classmethod
     def delay(cls, seconds: float, after_commit: bool = False) -> Fault:
         """Take ``seconds`` longer, before the commit or after it."""
+        seconds = _seconds("Fault.delay(seconds={})", seconds)
         return cls(kind="delay", seconds=seconds, after_commit=after_commit)
 
     @classmethod
@@ -121,7 +138,7 @@ class Fault:
         ``head``: a stream that begins late, with not even a status until then. ``body``: status, headers and the
         beginning of the body come at once, the rest late.
         """
-        return cls(kind="stall", seconds=seconds, part=part)
+        return cls(kind="stall", seconds=_seconds("Fault.stall(seconds={})", seconds), part=part)
 
     @classmethod
     def quota(cls, window: Window = "five_hour") -> Fault:
@@ -131,7 +148,7 @@ class Fault:
     @classmethod
     def html(cls, code: int = 403) -> Fault:
         """An edge's challenge page instead of JSON (anthropics/claude-code#66844)."""
-        return cls(kind="html", code=code)
+        return cls(kind="html", code=_status("Fault.html(code={})", code, _LEAST["html"]))
 
     @classmethod
     def moved(cls) -> Fault:
@@ -167,16 +184,23 @@ class Fault:
     def from_dict(cls, value: Mapping[str, Any]) -> Fault:
         """The fault that :meth:`to_dict` has written.
 
-        Raises ``ValueError`` for an unknown kind, for arguments that the kind doesn't have, and for invalid values;
-        ``TypeError`` for a missing argument.
+        Raises ``ValueError`` for an unknown kind, for arguments that the kind doesn't have, for one that it needs and
+        is missing, and for invalid values.
         """
         arguments = dict(value)
         kind = arguments.pop("kind", "")
-        if kind not in _FORMS:
+        if not isinstance(kind, str) or kind not in _FORMS:
             raise ValueError(f"no fault is named {shown(kind)}; there are {', '.join(_FORMS)}")
         make, takes = _FORMS[kind]
         if wrong := [name for name in arguments if name not in takes]:
             raise ValueError(f"the fault {kind} has no {', '.join(map(safe_text, wrong))}")
+        if missing := [name for name in _NEEDED.get(kind, ()) if name not in arguments]:
+            raise ValueError(f"the fault {kind} needs {' and '.join(missing)}")
+        for name, argument in arguments.items():  # in the words of the object, which may be one of JSON
+            if name == "code":
+                _status("code={}", argument, _LEAST[kind])
+            elif name in ("seconds", "retry_after") and argument is not None:
+                _seconds(name + "={}", argument)
         return make(**arguments)
 
     def __str__(self) -> str:
@@ -213,28 +237,21 @@ def _body_text(body: object) -> str | None:
     try:
         return json.dumps(body, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError):
-        raise TypeError(f"Fault.status(body={shown(body)}): must be JSON, or text") from None
+        raise ValueError(f"Fault.status(body={shown(body)}): must be JSON, or text") from None
 
 
 def _check_code(fault: Fault, code: object) -> None:
-    if type(code) is not int:
-        raise TypeError(f"Fault.{fault.kind}(code={shown(code)}): must be a number, 400 to 599")
-    if not 400 <= code <= 599:
-        raise ValueError(f"Fault.{fault.kind}({code}): must be an error status, 400 to 599")
+    object.__setattr__(fault, "code", _status("Fault(code={})", code, _LEAST[fault.kind]))
 
 
 def _check_seconds(fault: Fault, seconds: object) -> None:
-    if seconds is None and fault.kind == "status":  # no Retry-After
-        return
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise TypeError(f"Fault.{fault.kind}({shown(seconds)}): must be a number of seconds")
-    if not 0 <= seconds < math.inf:
-        raise ValueError(f"Fault.{fault.kind}({seconds}): must be seconds, 0 or more, and not infinite")
+    if seconds is not None or fault.kind != "status":  # a status without them has no Retry-After
+        object.__setattr__(fault, "seconds", _seconds("Fault(seconds={})", seconds))
 
 
 def _check_after_commit(_: Fault, after_commit: object) -> None:
     if not isinstance(after_commit, bool):
-        raise TypeError(f"Fault(after_commit={shown(after_commit)}): must be True or False")
+        raise ValueError(f"Fault(after_commit={shown(after_commit)}): must be True or False")
 
 
 def _check_window(_: Fault, window: object) -> None:
@@ -249,12 +266,12 @@ def _check_part(_: Fault, part: object) -> None:
 
 def _check_body(_: Fault, body: object) -> None:
     if not (body is None or isinstance(body, str)):
-        raise TypeError(f"Fault(body={shown(body)}): must be text; Fault.status() also takes JSON")
+        raise ValueError(f"Fault(body={shown(body)}): must be text; Fault.status() also takes JSON")
 
 
 def _check_headers(fault: Fault, headers: object) -> None:
     if not (isinstance(headers, tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in headers)):
-        raise TypeError("Fault(headers=…): must be pairs of name and value; Fault.status() takes a mapping of them")
+        raise ValueError("Fault(headers=…): must be pairs of name and value; Fault.status() takes a mapping of them")
     for name, value in headers:
         if not (isinstance(name, str) and _HEADER_NAME.fullmatch(name)):
             raise ValueError(f"Fault.status(headers=…): {shown(name)} is not the name of a header")
@@ -314,6 +331,10 @@ _USUAL = {
     "headers": (),
 }
 """The defaults of arguments, which :meth:`Fault.to_dict` omits."""
+_LEAST: Mapping[str, int] = {"status": 400, "html": 200}
+"""The least status that each kind of fault may answer with."""
+_NEEDED: Mapping[str, tuple[str, ...]] = {"status": ("code",), "delay": ("seconds",), "stall": ("seconds",)}
+"""The arguments without a default."""
 
 Fault.LOST_REPLY = Fault(kind="lost-reply")
 Fault.RESET = Fault(kind="reset")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from fake_server.server import Server
-    from fake_server.transports.loopback.host import Host, WaitHook
+    from fake_server.transports.loopback.host import Host, Namer, WaitHook
 
 __all__ = ["ProxyServer", "available"]
 
@@ -63,8 +63,9 @@ class ProxyServer(Listener):
         own: Listener | None = None,
         hosts: Iterable[str] = (),
         wait_hook: WaitHook | None = None,
+        namer: Namer | None = None,
     ) -> None:
-        super().__init__(server, host, port, hosts=hosts, wait_hook=wait_hook)
+        super().__init__(server, host, port, hosts=hosts, wait_hook=wait_hook, namer=namer)
         import trustme
 
         authority = trustme.CA(organization_name="fake Claude token service, for tests only")

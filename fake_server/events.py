@@ -7,11 +7,11 @@ its ``invoke`` and one of ``ok``, ``fail`` and ``info`` (outcome unknown: the re
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
+from fake_server.genuine import json
 from fake_server.secrecy import clean, shown
 
 if TYPE_CHECKING:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
+from fake_server.genuine import json
 from fake_server.limits import count_refusal, plain, seconds_refusal
 from fake_server.secrecy import discreet_class, is_name, safe_text, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["COMMITTED", "Fault", "FaultKind", "RequestKind"]
 
@@ -35,21 +38,6 @@ _KINDS = get_args(FaultKind)
 
 COMMITTED: frozenset[FaultKind] = frozenset(("lost-reply", "garbage", "truncated", "stall"))
 """Kinds of faults that strike after the service has committed, besides those with ``after_commit=True``."""
-
-
-def _status(what: str, value: Any, least: int) -> int:
-    """An HTTP status. Raises ``ValueError`` that begins with ``what``, in which ``{}`` stands for the value."""
-    if count_refusal(value, least, 599):
-        kind = "an error status, 400 to 599" if least == 400 else f"an HTTP status, {least} to 599"
-        raise ValueError(f"{what.format(shown(value))}: must be {kind}")
-    return int(value)
-
-
-def _seconds(what: str, value: Any) -> float:
-    """Seconds. Raises ``ValueError`` that begins with ``what``, in which ``{}`` stands for the value."""
-    if why := seconds_refusal(value):
-        raise ValueError(f"{what.format(shown(value))}: {why}")
-    return plain(value)
 
 
 @discreet_class
@@ -87,6 +75,8 @@ class Fault:
                     " (it always strikes after the commit)" if name == "after_commit" and self.kind in COMMITTED else ""
                 )
                 raise ValueError(f"Fault({name}={shown(value)}): {self.kind!r} takes no {name}{hint}")
+        if self.seconds is not None:
+            object.__setattr__(self, "seconds", plain(self.seconds))
 
     if TYPE_CHECKING:  # at run time Hypothesis would take annotated constants for fields, and print them
         LOST_REPLY: ClassVar[Fault]
@@ -112,13 +102,9 @@ class Fault:
         ``headers`` are added to its own, or replace them. Raises ``ValueError`` for a code that is no error status (400
         to 599), and for headers that belong to the connection.
         """
-        if retry_after is not None:
-            retry_after = _seconds("Fault.status(retry_after={})", retry_after)
-        if not (headers is None or isinstance(headers, Mapping)):
-            raise ValueError(f"Fault.status(headers={shown(headers)}): must be a mapping of names to values")
         return cls(
             kind="status",
-            code=_status("Fault.status(code={})", code, _LEAST["status"]),
+            code=code,
             seconds=retry_after,
             after_commit=after_commit,
             body=_body_text(body),
@@ -128,7 +114,6 @@ class Fault:
     @classmethod
     def delay(cls, seconds: float, after_commit: bool = False) -> Fault:
         """Take ``seconds`` longer, before the commit or after it."""
-        seconds = _seconds("Fault.delay(seconds={})", seconds)
         return cls(kind="delay", seconds=seconds, after_commit=after_commit)
 
     @classmethod
@@ -138,7 +123,7 @@ class Fault:
         ``head``: a stream that begins late, with not even a status until then. ``body``: status, headers and the
         beginning of the body come at once, the rest late.
         """
-        return cls(kind="stall", seconds=_seconds("Fault.stall(seconds={})", seconds), part=part)
+        return cls(kind="stall", seconds=seconds, part=part)
 
     @classmethod
     def quota(cls, window: Window = "five_hour") -> Fault:
@@ -148,7 +133,7 @@ class Fault:
     @classmethod
     def html(cls, code: int = 403) -> Fault:
         """An edge's challenge page instead of JSON (anthropics/claude-code#66844)."""
-        return cls(kind="html", code=_status("Fault.html(code={})", code, _LEAST["html"]))
+        return cls(kind="html", code=code)
 
     @classmethod
     def moved(cls) -> Fault:
@@ -197,10 +182,8 @@ class Fault:
         if missing := [name for name in _NEEDED.get(kind, ()) if name not in arguments]:
             raise ValueError(f"the fault {kind} needs {' and '.join(missing)}")
         for name, argument in arguments.items():  # in the words of the object, which may be one of JSON
-            if name == "code":
-                _status("code={}", argument, _LEAST[kind])
-            elif name in ("seconds", "retry_after") and argument is not None:
-                _seconds(name + "={}", argument)
+            if why := _refusal(kind, takes[name], argument):
+                raise ValueError(f"{name}={shown(argument)}: {why}")
         return make(**arguments)
 
     def __str__(self) -> str:
@@ -240,13 +223,21 @@ def _body_text(body: object) -> str | None:
         raise ValueError(f"Fault.status(body={shown(body)}): must be JSON, or text") from None
 
 
-def _check_code(fault: Fault, code: object) -> None:
-    object.__setattr__(fault, "code", _status("Fault(code={})", code, _LEAST[fault.kind]))
+def _refusal(kind: FaultKind | str, name: str, value: object) -> str:
+    """Why a number can't be taken for the field ``name``; ``""`` if it can, or for another field."""
+    if name == "code":
+        return "must be an error status, 400 to 599" if count_refusal(value, 400, 599) else ""
+    if name == "seconds":  # None: no Retry-After
+        return "" if value is None and kind == "status" else seconds_refusal(value)
+    return ""
 
 
-def _check_seconds(fault: Fault, seconds: object) -> None:
-    if seconds is not None or fault.kind != "status":  # a status without them has no Retry-After
-        object.__setattr__(fault, "seconds", _seconds("Fault(seconds={})", seconds))
+def _check_number(name: str) -> Callable[[Fault, Any], None]:
+    def check(fault: Fault, value: object) -> None:
+        if why := _refusal(fault.kind, name, value):
+            raise ValueError(f"Fault.{fault.kind}({shown(value)}): {why}")
+
+    return check
 
 
 def _check_after_commit(_: Fault, after_commit: object) -> None:
@@ -284,8 +275,8 @@ def _check_headers(fault: Fault, headers: object) -> None:
 
 
 _CHECKS: dict[str, Callable[[Fault, Any], None]] = {
-    "code": _check_code,
-    "seconds": _check_seconds,
+    "code": _check_number("code"),
+    "seconds": _check_number("seconds"),
     "after_commit": _check_after_commit,
     "window": _check_window,
     "part": _check_part,
@@ -331,9 +322,7 @@ _USUAL = {
     "headers": (),
 }
 """The defaults of arguments, which :meth:`Fault.to_dict` omits."""
-_LEAST: Mapping[str, int] = {"status": 400, "html": 200}
-"""The least status that each kind of fault may answer with."""
-_NEEDED: Mapping[str, tuple[str, ...]] = {"status": ("code",), "delay": ("seconds",), "stall": ("seconds",)}
+_NEEDED: dict[str, tuple[str, ...]] = {"status": ("code",), "delay": ("seconds",), "stall": ("seconds",)}
 """The arguments without a default."""
 
 Fault.LOST_REPLY = Fault(kind="lost-reply")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, unquote
 
+from fake_server.genuine import json
 from fake_server.limits import MOST_SECONDS
 from fake_server.secrecy import is_name, shown
 

@@ -157,6 +157,12 @@ def _truth(name: str, value: Any) -> bool:
     return value
 
 
+def _texts(name: str, value: Any) -> dict[str, str]:
+    if not (isinstance(value, dict) and all(isinstance(text, str) for text in value.values())):
+        raise ValueError(f"{name}={shown(value)}: must be an object of texts")
+    return value
+
+
 def _any(_: str, value: Any) -> Any:
     """For what is checked together with the rest of the fault."""
     return value
@@ -181,7 +187,7 @@ _FAULT: Mapping[str, Callable[[str, Any], Any]] = {
     "window": _text,
     "part": _text,
     "body": _any,
-    "headers": _any,
+    "headers": _texts,
 }
 
 

@@ -7,14 +7,12 @@ in a folder, and never installed.
 
 from __future__ import annotations
 
-import asyncio
-import os
-import socket
 import ssl
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fake_server.genuine import asyncio, os, socket
 from fake_server.hosts import KNOWN_HOSTS, canonical, hosts_of, is_loopback
 from fake_server.transports.loopback.connection import Connection
 from fake_server.transports.loopback.http1 import Message, Parser, hostname_of, proxy_user

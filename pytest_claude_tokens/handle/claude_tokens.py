@@ -11,11 +11,11 @@ search call these one by one:
 
 from __future__ import annotations
 
-import os
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from fake_server.around import around
+from fake_server.genuine import os
 from fake_server.protocol.actors import WORKER
 from fake_server.secrecy import discreet_class, is_name, shown
 from fake_server.server import Server

@@ -5,7 +5,6 @@ Each is created at the first access.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Self
 
+from fake_server.genuine import os
 from pytest_claude_tokens.guard import audit
 
 if TYPE_CHECKING:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import stat
 import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from fake_server.genuine import os
 from fake_server.tokens import TOKEN
 
 if TYPE_CHECKING:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from fake_server.clock import Clock, stopwatch
+from fake_server.genuine import os
 
 if TYPE_CHECKING:
     from fake_server.core.journal import Sink

@@ -5,8 +5,9 @@ Linux only: elsewhere the files do not exist, and every function raises ``OSErro
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+
+from fake_server.genuine import os
 
 __all__ = ["Stat", "is_available", "process_ids", "read_stat", "thread_ids"]
 

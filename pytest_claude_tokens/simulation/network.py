@@ -6,15 +6,14 @@ Name look-ups of the served hosts and of loopback give an address of TEST-NET-1 
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
-import socket
 from collections import deque
 from errno import ECONNRESET
 from os import strerror
 from typing import TYPE_CHECKING, Any
 
 from fake_server.effects import Wait
+from fake_server.genuine import asyncio, socket
 from fake_server.hosts import KNOWN_HOSTS, NAME_IT, hosts_of, is_loopback
 from fake_server.protocol.actors import WORKER, actor_of
 from fake_server.transports.loopback.connection import Connection

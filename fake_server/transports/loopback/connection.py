@@ -9,9 +9,7 @@ begun or read. And between two answers the loop turns, so that no client can kee
 
 from __future__ import annotations
 
-import asyncio
 import select
-import socket
 import struct
 from collections import deque
 from dataclasses import replace
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, cast
 
 from fake_server.effects import Break, Piece, Start, Wait
 from fake_server.exchange import Exchange
+from fake_server.genuine import asyncio, socket
 from fake_server.transports.loopback.http1 import (
     CONTINUE,
     Message,

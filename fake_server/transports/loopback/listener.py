@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import threading
 from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Self
 
 from fake_server.clock import stopwatch
+from fake_server.genuine import asyncio, socket, threading
 from fake_server.hosts import KNOWN_HOSTS, LISTENING_PORTS, NAME_IT, Hosts, canonical, hosts_of, is_loopback
 from fake_server.protocol.actors import actor_of
 from fake_server.transports.loopback.connection import Connection
@@ -182,7 +180,7 @@ class Listener:
         self.loop.remove_reader(listening)  # a closed asyncio server would fail connections that are half accepted
         self.draining = True
         deadline = self.loop.time() + self._grace
-        while self._is_busy() and self.loop.time() < deadline:  # noqa: ASYNC110 - no event announces the end of the last one
+        while self._is_busy() and self.loop.time() < deadline:
             await asyncio.sleep(_DRAIN_POLL_INTERVAL_SECONDS)
         while self.connections or len(asyncio.all_tasks()) > 1:
             for connection in list(self.connections):

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from fake_server import genuine
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.violations import TokenLeak
 from tests.unit.handle.requests_of import refresh
@@ -199,7 +200,7 @@ def test_a_file_that_vanishes_is_passed_by(tokens, monkeypatch, call):
     opened(tokens, tokens.tmp_path)
     (tokens.tmp_path / "file").write_text("x")
     (tokens.tmp_path / "file").chmod(0o644)
-    where = os if call == "lstat" else builtins
+    where = genuine.os if call == "lstat" else builtins
     real = getattr(where, call)
 
     def gone(path, *args, **options):

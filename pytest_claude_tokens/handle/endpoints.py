@@ -98,7 +98,7 @@ class LocalEndpoints:
         from fake_server.transports.sockets import SocketServer
 
         with audit.muted():
-            started = SocketServer(self._server, hosts=self._hosts, wait_hook=self._wait_hook, namer=self._namer)
+            started = SocketServer(self._server, **self._options)
             started.start()
             return started
 

@@ -6,13 +6,12 @@ be a worker of its own if only its connection were known.
 
 from __future__ import annotations
 
-import os
 import re
-import threading
 from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING
 
+from fake_server.genuine import os, threading
 from fake_server.protocol.actors import actor_of, session_of
 from pytest_claude_tokens.processes import procfs
 

@@ -7,7 +7,7 @@ its ``invoke`` and one of ``ok``, ``fail`` and ``info`` (outcome unknown: the re
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -92,7 +92,7 @@ def _fits(name: str, value: object) -> bool:
     if name in ("seq", "op", "status"):
         return type(value) is int
     if name == "t":
-        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if name == "type":
         return isinstance(value, str) and value in _TYPES
     if name == "issued":

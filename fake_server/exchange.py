@@ -112,6 +112,8 @@ class Exchange:
             data["encoding"] = intent.encoding
         elif isinstance(intent, Call):
             data["stream"] = intent.stream
+            if (dead := self._dead()) is not None:
+                data["dead"] = dead  # refused at once: for the judge, such a call is never open
             if not has_credentials(self._request):
                 data["credentials"] = False
         self._fault = server.faults.take(intent.f, self._facts.get("account"), self.actor)
@@ -154,9 +156,12 @@ class Exchange:
             reply = server.replies.fault(self.op, fault, intent.f, server.clock.now())
             self._journal_reason(reply)
         else:
+            at_once = isinstance(intent, Other) and intent.name == "unknown"
             if isinstance(intent, Call):
-                yield from self._queue()
-            if not (isinstance(intent, Other) and intent.name == "unknown"):  # its 404 comes at once
+                at_once = self._dead() is not None  # a gateway refuses such a bearer before it queues anything
+                if not at_once:
+                    yield from self._queue()
+            if not at_once:
                 yield from self._pass(server.policy.latency_of(intent.f), "latency")
             if fault is not None and fault.kind == "delay" and not fault.after_commit:
                 yield from self._pass(fault.seconds or 0.0, "delay")
@@ -186,11 +191,8 @@ class Exchange:
         From then on its worker knows that the bearer has ended. Without the reason in the journal, the judge would take
         the 401 for a mere fault, and not report the worker for presenting the bearer again.
         """
-        secret = bearer_of(self._request)
-        if reply.status == 401 and secret is not None:
-            state = self._server.authority.bearer(secret, self._server.clock.now()).state
-            if state in ("expired", "revoked"):
-                self._data["reason"] = state
+        if reply.status == 401 and (dead := self._dead()) is not None:
+            self._data["reason"] = dead
 
     def _held(self) -> Generator[Effect, None, None]:
         server = self._server
@@ -202,6 +204,11 @@ class Exchange:
             except _Gone:
                 hold.leave(self.actor)
                 raise
+
+    def _dead(self) -> str | None:
+        """Why the presented bearer is refused, if it was minted here and has ended: ``expired`` or ``revoked``."""
+        state = self._server.authority.bearer(bearer_of(self._request) or "", self._server.clock.now()).state
+        return state if state in ("expired", "revoked") else None
 
     def _queue(self) -> Generator[Effect, None, None]:
         server = self._server

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import trustme
 
     from fake_server.server import Server
-    from fake_server.transports.loopback.host import Host, WaitHook
+    from fake_server.transports.loopback.host import Host, Namer, WaitHook
 
 __all__ = ["ProxyServer", "available"]
 
@@ -65,8 +65,9 @@ class ProxyServer(Listener):
         own: Listener | None = None,
         hosts: Iterable[str] = (),
         wait_hook: WaitHook | None = None,
+        namer: Namer | None = None,
     ) -> None:
-        super().__init__(server, host, port, hosts=hosts, wait_hook=wait_hook)
+        super().__init__(server, host, port, hosts=hosts, wait_hook=wait_hook, namer=namer)
         ca_file = Path(folder) / "ca.pem"
         _authority().cert_pem.write_to_path(ca_file)
         self.ca_file: str = str(ca_file)

@@ -16,16 +16,14 @@ from typing import TYPE_CHECKING, Self
 
 from fake_server.genuine import os
 from pytest_claude_tokens.guard import audit
-from pytest_claude_tokens.handle.runtime import call_here
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from fake_server.server import Server
-    from fake_server.transports.loopback.host import WaitHook
     from fake_server.transports.proxy import ProxyServer
     from fake_server.transports.sockets import SocketServer
-    from pytest_claude_tokens.handle.runtime import Outside
+    from pytest_claude_tokens.handle.runtime import Runtime
 
 __all__ = ["LocalEndpoints"]
 
@@ -33,12 +31,11 @@ __all__ = ["LocalEndpoints"]
 class LocalEndpoints:
     """The loopback server, the proxy and the folder of one handle; all are removed at the end."""
 
-    def __init__(
-        self, server: Server, hosts: Iterable[str], wait_hook: WaitHook | None = None, outside: Outside = call_here
-    ) -> None:
+    def __init__(self, server: Server, hosts: Iterable[str], runtime: Runtime) -> None:
         self._server = server
-        self._outside = outside
-        self._wait_hook = wait_hook
+        self._outside = runtime.outside
+        self._wait_hook = runtime.wait_hook
+        self._namer = runtime.namer
         self._hosts = tuple(hosts)
         self._lock = RLock()
         self._undo: ExitStack | None = None
@@ -103,7 +100,7 @@ class LocalEndpoints:
         from fake_server.transports.sockets import SocketServer
 
         with audit.muted():
-            started = SocketServer(self._server, hosts=self._hosts, wait_hook=self._wait_hook)
+            started = SocketServer(self._server, hosts=self._hosts, wait_hook=self._wait_hook, namer=self._namer)
             started.start()
             return started
 
@@ -113,7 +110,9 @@ class LocalEndpoints:
         with audit.muted():
             if not available():
                 return None
-            started = ProxyServer(self._server, folder, own=own, hosts=self._hosts, wait_hook=self._wait_hook)
+            started = ProxyServer(
+                self._server, folder, own=own, hosts=self._hosts, wait_hook=self._wait_hook, namer=self._namer
+            )
             started.start()
             return started
 

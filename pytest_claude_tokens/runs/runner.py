@@ -206,7 +206,9 @@ def _noting_why(world: World, tokens: ClaudeTokens, pending: Callable[[], list[s
     finally:
         if world.stuck:
             if world.starved is not None:
-                journal.note("starved", why=world.starved)
+                journal.note(
+                    "starved", why=": ".join((world.starved, *filter(None, [", ".join(pending() + world.places())])))
+                )
             elif not world.stuck_at:
                 journal.note("deadlock", waits=pending() + world.waits())
         for name, place in world.stuck_at:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fake_server.effects import Wait
 from fake_server.genuine import asyncio, socket
 from fake_server.hosts import KNOWN_HOSTS, NAME_IT, hosts_of, is_loopback
-from fake_server.protocol.actors import WORKER
+from fake_server.protocol.actors import WORKER, actor_of
 from fake_server.transports.loopback.connection import Connection
 from fake_server.transports.senders import sender
 
@@ -62,6 +62,10 @@ class Network:
         del exchange
         seconds = self._waiter.seconds(wait)
         return wait if wait.signal is not None else Wait(wait.why, seconds or None)
+
+    def actor(self, request: Request, connection: Accepted) -> str:
+        """The worker that sent ``request``."""
+        return actor_of(request, connection.name)
 
     def local(self, request: Request) -> None:
         """``None``: every request is for the service."""

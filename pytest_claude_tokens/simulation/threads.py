@@ -109,6 +109,7 @@ def bind_thread(world: World, thread: Thread, name: str, worker: str | None) -> 
                 raise RuntimeError(f"{name} died before its first line, of the error that the interpreter has printed")
     record.queue()
     world.ready.append(record)
+    world.progress()
     return record
 
 

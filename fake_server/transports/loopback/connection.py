@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, cast
 from fake_server.effects import Break, Piece, Start, Wait
 from fake_server.exchange import Exchange
 from fake_server.genuine import asyncio, socket
-from fake_server.protocol.actors import actor_of
 from fake_server.transports.loopback.http1 import (
     CONTINUE,
     Message,
@@ -213,7 +212,7 @@ class Connection(asyncio.Protocol):
             self._send_local(local)
         else:
             self._go(_E.REQUEST)
-            self._exchange = Exchange(self.listener.server, request, actor_of(request, self.name))
+            self._exchange = Exchange(self.listener.server, request, self.listener.actor(request, self))
             self._advance()
 
     def connect(self, message: Message) -> None:

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from fake_server import genuine
-from fake_server.core import history_file
-from fake_server.core.history_file import HistoryFile
+from fake_server.serve import history_file
+from fake_server.serve.history_file import HistoryFile
 
 HOLD = """
 import sys
-from fake_server.core.history_file import HistoryFile
+from fake_server.serve.history_file import HistoryFile
 file = HistoryFile(sys.argv[1])
 file.write("mine\\n")
 file.open()

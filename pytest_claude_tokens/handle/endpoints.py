@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from fake_server.genuine import os
 from pytest_claude_tokens.guard import audit
+from pytest_claude_tokens.processes.forks import WorkerProcesses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +36,7 @@ class LocalEndpoints:
     ) -> None:
         self._server = server
         self._wait_hook = wait_hook
-        self._namer = namer
+        self._namer = namer or WorkerProcesses()
         self._hosts = tuple(hosts)
         self._lock = RLock()
         self._undo: ExitStack | None = None

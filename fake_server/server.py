@@ -167,6 +167,14 @@ class Server:
         with self.lock:
             self.journal.note("refused", actor=actor, **known)
 
+    def let_go(self) -> bool:
+        """Have each hold run out that holds a request, as no other can come; returns whether there was one."""
+        with self.lock:
+            holds = [hold for hold in self.holds if hold.open and hold.waited]
+            for hold in holds:
+                hold.run_out()
+            return bool(holds)
+
     def abandon(self, actor: str | None, error: str) -> None:
         """Abandon the open requests of ``actor`` and its processes, or of all (``None``): nobody reads the replies."""
         with self.lock:

@@ -11,9 +11,11 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from fake_server import oauth
 from fake_server.core.states import Outcome
 from fake_server.effects import Break, BreakHow, Effect, Piece, Start, Wait, WaitWhy
 from fake_server.policy import SETUP_LIFE, SETUP_SCOPE
+from fake_server.protocol.asking import Asked
 from fake_server.protocol.wire import (
     Call,
     Intent,
@@ -24,14 +26,14 @@ from fake_server.protocol.wire import (
     TokenRequest,
     account_of,
     bearer_of,
-    read,
+    refresh_tokens_in,
 )
 from fake_server.secrecy import redact
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from fake_server.core.authority import Grant, Redemption
+    from fake_server.core.authority import Grant
     from fake_server.core.gate import Ticket
     from fake_server.events import EventType
     from fake_server.faults import Fault
@@ -61,6 +63,8 @@ class Exchange:
         self.actor: str = server.journal.alias(actor)
         self.op: int | None = None
         self.kind: str = ""
+        self.judged: bool = True
+        """Whether something can be concluded from it; if not, the journal says why."""
         self._server = server
         self._request = request
         self._facts: dict[str, Any] = {}
@@ -93,9 +97,9 @@ class Exchange:
 
     # Arrive.
 
-    def _arrive(self) -> Intent:
+    def _arrive(self) -> Intent | Asked:
         server = self._server
-        intent = read(self._request)
+        intent = server.read(self._request)
         self.kind = intent.f
         self.op = server.journal.operation()
         server.open[self.op] = self
@@ -103,16 +107,25 @@ class Exchange:
         if self._request.host:
             data["host"] = redact(self._request.host)
         self._identify(intent)
+        target: str = intent.f
         if isinstance(intent, TokenRequest):
             data["grant_type"] = intent.grant_type
             data["encoding"] = intent.encoding
         elif isinstance(intent, Call):
             data["stream"] = intent.stream
-        self._fault = server.faults.take(intent.f, self._facts.get("account"))
+        elif isinstance(intent, Asked):
+            target = intent.target
+            if intent.f == "token":
+                data["grant_type"] = intent.grant_type or "?"
+                data["encoding"] = intent.encoding
+        if why := self._unjudged(intent):
+            data["unjudged"] = why
+            self.judged = False
+        self._fault = server.faults.take(target, self._facts.get("account"))
         server.journal.add("invoke", intent.f, actor=self.actor, op=self.op, data=data, **self._facts)
         return intent
 
-    def _identify(self, intent: Intent) -> None:
+    def _identify(self, intent: Intent | Asked) -> None:
         """Find the grant of the presented token. A token that was not minted here is never journalled."""
         grant: Grant | None = None
         secret = bearer_of(self._request)
@@ -120,17 +133,40 @@ class Exchange:
             bearer = self._server.authority.bearer(secret, self._server.clock.now())
             self._facts["bearer"] = bearer.token.label if bearer.token else UNKNOWN
             grant = bearer.token.grant if bearer.token else None
-        if not isinstance(intent, Call) and intent.refresh_token:
-            token = self._server.authority.refresh_token(intent.refresh_token)
+        if isinstance(intent, Call):
+            presented = ""
+        elif intent.f == "other" and intent.name in ("unknown", "method"):
+            presented = self._stray()
+        else:
+            presented = intent.refresh_token
+        if presented:
+            token = self._server.authority.refresh_token(presented)
             self._facts["refresh"] = token.label if token else UNKNOWN
             grant = token.grant if token else grant
         if grant is not None:
             self._facts["grant"] = grant.name
             self._facts["account"] = grant.account
 
+    def _stray(self) -> str:
+        """A refresh token of this service in a request that reaches none of its endpoints."""
+        minted = self._server.authority.refresh_token
+        return next((secret for secret in refresh_tokens_in(self._request) if minted(secret)), "")
+
+    def _unjudged(self, intent: Intent | Asked) -> str:
+        """Why nothing can be concluded from this request; empty for one that the judge takes into account."""
+        if isinstance(intent, Malformed):
+            return f"refused: {'invalid_request' if intent.error == 'format' else intent.error}"
+        if isinstance(intent, Asked) and intent.unjudged:
+            return intent.unjudged
+        if isinstance(intent, Other) and intent.name in ("unknown", "hello"):
+            return "" if intent.name == "hello" else "not an endpoint of service 'claude'"
+        if intent.f == "token":
+            return "a refresh token that was never minted here" if self._facts.get("refresh") == UNKNOWN else ""
+        return "a bearer that was never minted here" if self._facts.get("bearer") == UNKNOWN else ""
+
     # Commit.
 
-    def _commit(self, intent: Intent) -> Generator[Effect, None, Reply | None]:
+    def _commit(self, intent: Intent | Asked) -> Generator[Effect, None, Reply | None]:
         """The reply, or ``None`` if a fault has ended the exchange before the commit."""
         server, fault = self._server, self._fault
         yield Wait("request")
@@ -144,12 +180,15 @@ class Exchange:
             return None
         assert self.op is not None
         if fault is not None and fault.answers:
-            reply = server.replies.fault(self.op, fault, intent.f, server.clock.now())
+            if server.service.standard:
+                reply = server.oauth.fault(fault)
+            else:
+                reply = server.replies.fault(self.op, fault, intent.f, server.clock.now())
             self._tell_really(reply)
         else:
-            if isinstance(intent, Call):
+            if intent.f == "call":
                 yield from self._queue()
-            if not (isinstance(intent, Other) and intent.name == "unknown"):  # its 404 comes at once
+            if intent.f != "other" or intent.name != "unknown":  # its 404 comes at once
                 yield from self._pass(server.policy.latency_of(intent.f), "latency")
             if fault is not None and fault.kind == "delay" and not fault.after_commit:
                 yield from self._pass(fault.seconds or 0.0, "delay")
@@ -209,8 +248,20 @@ class Exchange:
         while (left := until - read()) > 0:
             yield Wait(why, left)
 
-    def _answer(self, intent: Intent, op: int) -> Reply:
+    def _answer(self, intent: Intent | Asked, op: int) -> Reply:
         """The service's decision; all its changes of state are made here, at once."""
+        if isinstance(intent, Asked):
+            return oauth.answer(
+                oauth.Turn(
+                    server=self._server,
+                    request=self._request,
+                    asked=intent,
+                    op=op,
+                    actor=self.actor,
+                    facts=self._facts,
+                    data=self._data,
+                )
+            )
         if isinstance(intent, Malformed):
             return self._server.replies.oauth_error(op, intent.error)
         if isinstance(intent, TokenRequest):
@@ -240,8 +291,7 @@ class Exchange:
             return server.replies.oauth_error(op, "invalid_scope")
         now = server.clock.now()
         life = request.expires_in or server.policy.expires_in
-        done = server.authority.redeem(request.refresh_token, now, expires_in=life)
-        self._note_redemption(done, now, op)
+        done = server.redeem(request.refresh_token, op, self._facts, expires_in=life)
         if done.outcome not in _SUCCESS or done.access is None or done.token is None:
             return server.replies.invalid_grant(op, done.reason, server.policy.dialect)
         secret = None if done.refresh is None else done.refresh.secret
@@ -249,20 +299,6 @@ class Exchange:
             life = max(0, int(round(done.access.expires_at - now, 6)))
         scope = request.scope or done.token.grant.scope
         return server.replies.token(op, done.access, secret, scope=scope, life=life, deadline=None)
-
-    def _note_redemption(self, done: Redemption, now: float, op: int) -> None:
-        server = self._server
-        facts: dict[str, Any] = {"outcome": done.outcome.value}
-        if done.access is not None:
-            refresh = None if done.refresh is None else done.refresh.label
-            self._facts["issued"] = facts["issued"] = {"access": done.access.label, "refresh": refresh}
-            facts["expires"] = server.journal.time(done.access.expires_at)
-        if done.revoked:
-            facts["revoked"] = list(done.revoked)
-        if done.token is not None:
-            facts["accepts"] = list(server.authority.accepted(done.token.grant, now))
-        known = {name: self._facts[name] for name in ("account", "grant", "refresh") if name in self._facts}
-        server.journal.note("commit", op=op, **known, **facts)
 
     def _with_bearer(self, intent: Call | Other, op: int) -> Reply:
         """The reply to a request that presents a bearer (RFC 6750 section 3.1 for the errors)."""
@@ -303,7 +339,7 @@ class Exchange:
         for piece in reply.pieces[:-1]:
             yield Piece(piece, last=False)
             yield Wait("piece")
-        self._end("ok" if reply.status < 400 else "fail", status=reply.status)
+        self._end("ok" if reply.status < 400 else "fail", status=reply.status, error=reply.error)
         yield Piece(reply.pieces[-1], last=True)
 
     def _break(self, how: BreakHow, error: str, data: bytes = b"", start: Start | None = None) -> Break:

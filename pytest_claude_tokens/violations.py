@@ -21,6 +21,7 @@ from pytest_claude_tokens.judge.violations import (
     StoreRegression,
     TokenLeak,
     Unknown,
+    Unserved,
     Violation,
 )
 
@@ -43,5 +44,6 @@ __all__ = [
     "StoreRegression",
     "TokenLeak",
     "Unknown",
+    "Unserved",
     "Violation",
 ]

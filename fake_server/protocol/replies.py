@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -75,10 +76,12 @@ class Replies:
         digest = hashlib.blake2b(f"{self._namespace} {op}".encode(), digest_size=10).hexdigest()
         return f"req_011C{digest[:20]}"
 
-    def json(self, op: int, value: object, status: int = 200, *headers: tuple[str, str]) -> Reply:
-        """A JSON reply with its ``request-id``."""
+    def json(
+        self, op: int, value: object, status: int = 200, *headers: tuple[str, str], refusal: str | None = None
+    ) -> Reply:
+        """A JSON reply with its ``request-id``; ``refusal``: the code of an OAuth error."""
         body = value if isinstance(value, bytes) else _dump(value)
-        return Reply(status, (body,), (_JSON, ("request-id", self.request_id(op)), *headers))
+        return Reply(status, (body,), (_JSON, ("request-id", self.request_id(op)), *headers), refusal)
 
     def error(
         self, op: int, status: int, message: str | None = None, *headers: tuple[str, str], **details: Any
@@ -96,7 +99,14 @@ class Replies:
     def token(
         self, op: int, access: AccessToken, refresh: str | None, *, scope: str, life: float, deadline: float | None
     ) -> Reply:
-        """RFC 6749 section 5.1, with the vendor's ``account`` and ``organization``; ``deadline`` only at a login."""
+        """The reply that brings tokens; ``deadline`` only at a login."""
+        body = self.token_body(access, refresh, scope=scope, life=life, deadline=deadline)
+        return self.json(op, body, 200, *_NO_STORE)
+
+    def token_body(
+        self, access: AccessToken, refresh: str | None, *, scope: str, life: float, deadline: float | None = None
+    ) -> dict[str, Any]:
+        """RFC 6749 section 5.1, with the vendor's ``account`` and ``organization``."""
         body: dict[str, Any] = {
             "token_type": "Bearer",
             "access_token": access.secret,
@@ -110,23 +120,23 @@ class Replies:
         body["scope"] = scope
         body["organization"] = {"uuid": organization, "name": f"{access.grant.account}'s organization"}
         body["account"] = {"uuid": account, "email_address": email}
-        return self.json(op, body, 200, *_NO_STORE)
+        return body
 
     def invalid_grant(self, op: int, reason: str, dialect: str) -> Reply:
         """The reply to a dead token: 400 and 85 bytes (charmbracelet/crush#1776); a gateway: 401 and the bare code."""
         if dialect == "gateway":
-            return self.json(op, _GATEWAY_INVALID_GRANT, 401, *_NO_STORE)
+            return self.json(op, _GATEWAY_INVALID_GRANT, 401, *_NO_STORE, refusal="invalid_grant")
         text = _REASONS.get(reason)
         body = _INVALID_GRANT
         if text is not None:
             body = f'{{"error": "invalid_grant", "error_description": "{text}"}}'.encode()
-        return self.json(op, body, 400, *_NO_STORE)
+        return self.json(op, body, 400, *_NO_STORE, refusal="invalid_grant")
 
     def oauth_error(self, op: int, error: str) -> Reply:
         """RFC 6749 section 5.2; ``format`` is the vendor's envelope for a body that it cannot read."""
         if error == "format":
-            return self._bare(op, 400, "Invalid request format")
-        return self.json(op, {"error": error}, 400, *_NO_STORE)
+            return replace(self._bare(op, 400, "Invalid request format"), error="invalid_request")
+        return self.json(op, {"error": error}, 400, *_NO_STORE, refusal=error)
 
     def _bare(self, op: int, status: int, message: str, *headers: tuple[str, str]) -> Reply:
         """The envelope of the token endpoint, without ``request_id``."""

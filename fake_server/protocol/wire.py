@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, unquote
 
 from fake_server.secrecy import is_name, shown
+from fake_server.tokens import TOKEN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "Call",
@@ -25,13 +26,17 @@ __all__ = [
     "bearer_of",
     "check_account_name",
     "read",
+    "refresh_tokens_in",
     "split_prefix",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request. Header names are lower case; ``worker`` is the worker's name in the path, if any."""
+    """One HTTP request. Header names are lower case.
+
+    ``worker`` is the worker's name, and ``prefixed`` whether it came with the path; ``scheme``: empty if not known.
+    """
 
     method: str
     path: str
@@ -39,14 +44,25 @@ class Request:
     body: bytes = field(default=b"", repr=False)
     host: str = ""
     worker: str | None = None
+    query: str = field(default="", repr=False)
+    scheme: str = ""
+    prefixed: bool = False
 
     @classmethod
     def parse(
-        cls, method: str, target: str, headers: tuple[tuple[str, str], ...], body: bytes, host: str = ""
+        cls,
+        method: str,
+        target: str,
+        headers: tuple[tuple[str, str], ...],
+        body: bytes,
+        host: str = "",
+        *,
+        scheme: str = "",
     ) -> Request:
-        """A request from its target (``/w/w0/v1/messages?beta=true``), without the worker's prefix and the query."""
-        worker, path = split_prefix(target.partition("?")[0])
-        return cls(method, path, headers, body, host, worker)
+        """A request from its target (``/w/w0/v1/messages?beta=true``), without the worker's prefix."""
+        path, _, query = target.partition("?")
+        worker, path = split_prefix(path)
+        return cls(method, path, headers, body, host, worker, query, scheme, worker is not None)
 
     def header(self, name: str) -> str | None:
         """The first value of the header ``name`` (lower case)."""
@@ -112,11 +128,12 @@ Intent = TokenRequest | Malformed | Call | Other
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A complete reply. It is streamed if it has more than one piece."""
+    """A complete reply. It is streamed if it has more than one piece. ``error``: the code of a refusal, as sent."""
 
     status: int
     pieces: tuple[bytes, ...] = field(repr=False)
     headers: tuple[tuple[str, str], ...] = field(default=())
+    error: str | None = None
 
     @property
     def streamed(self) -> bool:
@@ -158,6 +175,13 @@ def bearer_of(request: Request) -> str | None:
     """The access token in ``Authorization`` (RFC 6750 section 2.1), or ``None``."""
     scheme, _, token = (request.header("authorization") or "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def refresh_tokens_in(request: Request) -> Iterator[str]:
+    """What looks like a refresh token of a fake service, in the query or the body, however that is encoded."""
+    for text in (unquote(request.query), request.body.decode("latin-1")):
+        for found in TOKEN.finditer(text):
+            yield found[0]
 
 
 def account_of(code: str) -> str | None:

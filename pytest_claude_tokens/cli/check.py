@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fake_server.secrecy import told
 from fake_server.serve.commandline import PlainParser
 from pytest_claude_tokens.judge import History, judge
+from pytest_claude_tokens.judge.earned import earned
 from pytest_claude_tokens.report.verdict import verdict_data, verdict_page
 from pytest_claude_tokens.report.wording import ascii_only
 
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens check"
         return _refuse(prog, f"{options.file} can't be read: {error.strerror}")
     except ValueError as error:
         return _refuse(prog, str(error))
-    verdict = judge(history)
+    verdict = earned(history, judge(history))
     if options.json:
         print(json.dumps(verdict_data(history, verdict), separators=(",", ":")))
     else:

@@ -22,6 +22,7 @@ from pytest_claude_tokens import node
 from pytest_claude_tokens.cli import isolate
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.handle.runtime import Runtime
+from pytest_claude_tokens.judge.earned import earned
 from pytest_claude_tokens.processes import namespace, supervise
 from pytest_claude_tokens.processes.groups import ProcessGroup, wait_until
 from pytest_claude_tokens.processes.reaper import Reaper
@@ -172,11 +173,12 @@ def _run(command: Sequence[str], options: argparse.Namespace) -> int:
         if file is not None and file.error:
             raise Usage(f"{options.history} can't be written: {file.error}")
         status = _attend(tokens, command, environment, options.timeout)
-        verdict = tokens.finish()
+        found = tokens.finish()
+        verdict = earned(tokens.history.taken(), found)
         _print_verdict(tokens, verdict)
         if file is not None and file.error:
             _print(f"{options.history} is not whole: {file.error}")
-        if status and not verdict.exit_status:
+        if status and not found.exit_status:
             how = signal.Signals(-status).name if status < 0 else f"status {status}"
             _print(f"the command failed by itself, with {how}")
             return 3
@@ -213,8 +215,6 @@ def _open_handle(
 def _print_verdict(tokens: ClaudeTokens, verdict: Verdict) -> None:
     history = tokens.history.taken()
     print(verdict_text(history, verdict), *contention(history), sep="\n", file=sys.stderr)
-    if not history.operations:
-        _print("no request reached the service, so nothing was proved")
     if tokens.proxy_url is None:
         _print(
             'without the extra "proxy" only http reached the service: pip install "pytest-claude-tokens[proxy]"',

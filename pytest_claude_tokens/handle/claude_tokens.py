@@ -29,7 +29,7 @@ from pytest_claude_tokens.handle.history_view import HistoryView
 from pytest_claude_tokens.handle.hold import held
 from pytest_claude_tokens.handle.judgement import Judgement
 from pytest_claude_tokens.handle.leaks import Leaks, watched_logs
-from pytest_claude_tokens.handle.names import host_names, path_of, worker_name
+from pytest_claude_tokens.handle.names import path_of, worker_name
 from pytest_claude_tokens.handle.runtime import Runtime
 from pytest_claude_tokens.handle.stores import Stores
 from pytest_claude_tokens.judge.violations import DEFAULT
@@ -44,25 +44,28 @@ if TYPE_CHECKING:
     from fake_server.clock import Clock
     from fake_server.faults import RequestKind
     from fake_server.policy import Policy
+    from fake_server.service import Service
     from pytest_claude_tokens.claude.telemetry import Record
     from pytest_claude_tokens.handle.store_reader import Source
     from pytest_claude_tokens.judge.judging import Verdict
-    from pytest_claude_tokens.judge.violations import Unknown, Violation
+    from pytest_claude_tokens.judge.violations import Unknown, Unserved, Violation
     from pytest_claude_tokens.processes.worker import WorkerProcess
 
 __all__ = ["Account", "ClaudeTokens"]
 
 _DEFAULT = sorted(DEFAULT)
-_F = TypeVar("_F", bound="Violation | Unknown | None")
+_F = TypeVar("_F", bound="Violation | Unserved | Unknown | None")
 
 
 @discreet_class
 class ClaudeTokens:
-    """A fake Claude token service with its accounts, its history and its verdict.
+    """A fake token service with its accounts, its history and its verdict.
 
-    ``policy`` is a :class:`~fake_server.Policy` or a preset's name; ``latency`` replaces the policy's (seconds, or
-    ``{"token": …, "call": …}``); ``accounts`` are names to log in at once, ``hosts`` further host names to answer for;
-    invariants in ``allow`` are noted and don't fail; ``limit`` workers may have a call open on one bearer.
+    ``policy`` is a :class:`~fake_server.Policy` or a preset's name, and ``service`` a :class:`~fake_server.Service` or
+    a preset's name, by default Claude's; each service has a policy of its own by default. ``latency`` replaces the
+    policy's (seconds, or ``{"token": …, "call": …}``); ``accounts`` are names to log in at once, ``hosts`` further
+    host names to answer for; invariants in ``allow`` are noted and don't fail; ``limit`` workers may have a call open
+    on one bearer (by default one, where the policy serializes calls; else any number).
 
     ``runtime`` is for the search and the plugin: the source of time, waits and traffic.
     """
@@ -71,35 +74,39 @@ class ClaudeTokens:
         self,
         policy: Policy | str | None = None,
         *,
+        service: Service | str | None = None,
         allow: Iterable[str] = (),
-        limit: int = 1,
+        limit: int | None = None,
         latency: float | Mapping[str, float] | None = None,
         accounts: Iterable[str] = (),
         hosts: Iterable[str] = (),
         runtime: Runtime | None = None,
     ) -> None:
         self._runtime = runtime = runtime or Runtime()
-        chosen = settings.policy_of(policy)
+        form = settings.service_of(service)
+        chosen = settings.policy_of(form.policy if policy is None else policy)
         self.policy: Policy = chosen if latency is None else chosen.but(latency=latency)
         self.clock: Clock = runtime.clock
         allow = settings.checked_allow(settings.one_or_many(allow))
+        limit = settings.checked_limit(limit, self.policy)
         self.server: Server = Server(
             self.policy,
             self.clock,
             runtime.stopwatch,
             namespace=runtime.namespace,
-            header={"limit": settings.checked_limit(limit), "allow": sorted(allow), "default": _DEFAULT},
+            service=form,
+            header={"limit": limit, "allow": sorted(allow), "default": _DEFAULT},
             sink=runtime.sink,
         )
         self.history: HistoryView = HistoryView(self.server)
         self._judgement = Judgement(self.history, allow, limit)
         self._leaks = Leaks(self.server)
-        self._hosts = host_names(hosts)
+        self.hosts: tuple[str, ...] = settings.answered_hosts(form, hosts)
         self._first_accounts = settings.one_or_many(accounts)
         self._accounts = Accounts(self.server)
         self._stores = Stores(self.server, runtime.ask)
         self._workers: dict[str, None] = {}
-        self._endpoints = endpoints = LocalEndpoints(self.server, self._hosts, runtime.wait_hook)
+        self._endpoints = endpoints = LocalEndpoints(self.server, self.hosts, runtime.wait_hook)
         # Does not capture `self`: without a reference cycle, the thousands of handles of a search are freed at once.
         self._children = Children(self.server, lambda: endpoints.folder)
         self._undo: ExitStack | None = None
@@ -147,7 +154,7 @@ class ClaudeTokens:
         if self._undo is not None:
             self._undo.close()
 
-    def to_raise(self, error: BaseException | None = None) -> Violation | Unknown | None:
+    def to_raise(self, error: BaseException | None = None) -> Violation | Unserved | Unknown | None:
         """The finding to raise after :meth:`finish`, if the body ended with ``error``; raise it ``from error``."""
         return self._recorded(self._judgement.to_raise(self.finish(), error))
 
@@ -382,7 +389,7 @@ class ClaudeTokens:
         from fake_server.transports.inprocess import Destination, Interceptor, RealWaiter
 
         destination = Destination(self.server, self._runtime.waiter or RealWaiter())
-        undo.enter_context(Interceptor(lambda: destination, hosts=self._hosts))
+        undo.enter_context(Interceptor(lambda: destination, hosts=self.hosts))
 
     def __repr__(self) -> str:
         return f"<ClaudeTokens {self.policy.name} {len(self._accounts)} accounts {len(self.history)} events>"

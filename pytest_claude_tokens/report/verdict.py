@@ -22,6 +22,8 @@ def verdict_text(history: History, verdict: Verdict) -> str:
     first = f"claude-tokens: {verdict.state}, {count(len(history.operations), 'request')}"
     if verdict.violations:
         first = f"{first}: {_headline(verdict.violations[0])}"
+    elif _is_unearned(verdict):
+        first = f"{first}: {verdict.reasons[0]}"
     found = _story(history, verdict)
     notes = [f"note: {note}" for note in verdict.notes if not note.is_reason]
     return ascii_only("\n".join([first, *(["", found] if found else []), *([""] if found and notes else []), *notes]))
@@ -45,6 +47,11 @@ def qualified_name(error: BaseException) -> str:
     return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
 
 
+def _is_unearned(verdict: Verdict) -> bool:
+    """Whether nothing else is wrong than that no request was judged: then there is no story."""
+    return [note.why for note in verdict.reasons] == ["unearned"]
+
+
 def _headline(violation: Violation) -> str:
     return f"{qualified_name(violation)}: {violation}"
 
@@ -54,7 +61,7 @@ def _story(history: History, verdict: Verdict) -> str:
     try:
         if verdict.violations:
             return story(history, verdict.violations[0])
-        if verdict.state is State.UNKNOWN:
+        if verdict.state is State.UNKNOWN and not _is_unearned(verdict):
             return plain_story(history, "; ".join(map(str, verdict.reasons)))
     except Exception as error:  # noqa: BLE001 - a file not written by us may hold anything; its verdict stands
         return f"The story can't be told: {type(error).__name__}: {error}"

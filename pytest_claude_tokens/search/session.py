@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import Phase, settings
 
 from fake_server.transports.inprocess import Interceptor, cached_client_setup, shared_ssl_context
+from pytest_claude_tokens.handle.settings import answered_hosts
+from pytest_claude_tokens.judge.earned import told_instead
 from pytest_claude_tokens.judge.violations import NothingRaced
 from pytest_claude_tokens.report.evidence import attach
 from pytest_claude_tokens.runs.outcome import Body, Outcome
@@ -61,7 +63,11 @@ def stage(plan: Plan, context: ExplorationContext, args: tuple[Any, ...] = ()) -
     with ExitStack() as stack:
         stack.enter_context(shared_ssl_context())
         stack.enter_context(cached_client_setup())
-        stack.enter_context(Interceptor(runner.resolve, hosts=context.handle.get("hosts", ())))
+        stack.enter_context(
+            Interceptor(
+                runner.resolve, hosts=answered_hosts(context.handle.get("service"), context.handle.get("hosts", ()))
+            )
+        )
         stack.enter_context(Watchdog())
         stack.enter_context(patched())
         stack.enter_context(switching_at_files())
@@ -175,7 +181,9 @@ class Session:
         if workers < 2:
             warnings.warn("explore(workers=1): one worker alone can't race", stacklevel=4)
         elif not self._tally.raced and (self._plan.exhaustive is not None or Phase.generate in self._settings.phases):
-            raise NothingRaced(f"{workers} workers, no request while another's job was under way")
+            came = told_instead(self._tally.instead)
+            text = f"{workers} workers, no judged request while another's job was under way"
+            raise NothingRaced(f"{text}; {came}" if came else text)
 
 
 def _settings(plan: Plan, context: ExplorationContext, decorations: Decorations) -> settings:

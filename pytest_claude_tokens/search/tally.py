@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from hypothesis.errors import UnsatisfiedAssumption
 
+from pytest_claude_tokens.judge.earned import Instead, instead
 from pytest_claude_tokens.search.context import Report
 
 if TYPE_CHECKING:
@@ -32,13 +33,15 @@ class Failure:
 
 @dataclass(slots=True)
 class Tally:
-    """The counts. ``raced``: in at least one schedule, a request was open during another worker's job;
+    """The counts. ``raced``: in at least one schedule, a judged request was open during another worker's job;
     ``found_at``: the number of the first schedule that failed, 0 as long as none has.
     """
 
     schedules: int = 0
     raced: bool = False
     found_at: int = 0
+    instead: Counter[Instead] = field(default_factory=Counter)
+    """What came in place of judged requests, as long as nothing has raced."""
     _seen: Counter[int] = field(default_factory=Counter)
 
     def count(self, outcome: Outcome) -> bool:
@@ -51,6 +54,8 @@ class Tally:
         self.schedules += 1
         self._seen[outcome.fingerprint()] += 1
         self.raced = self.raced or outcome.raced
+        if not self.raced:
+            self.instead += instead(outcome.history)
         if outcome.error is None:
             return False
         if not self.found_at:

@@ -118,7 +118,7 @@ def test_standard_input_is_the_commands(start):
 
     out, _ = process.communicate("some text\n", timeout=PATIENCE)
 
-    assert (process.returncode, out) == (0, "some text\n")
+    assert (process.returncode, out) == (3, "some text\n")
 
 
 def test_a_terminal_is_the_commands(start):

@@ -26,6 +26,7 @@ from fake_server.protocol.wire import (
     TokenRequest,
     account_of,
     bearer_of,
+    has_credentials,
     refresh_tokens_in,
 )
 from fake_server.secrecy import redact
@@ -113,6 +114,8 @@ class Exchange:
             data["encoding"] = intent.encoding
         elif isinstance(intent, Call):
             data["stream"] = intent.stream
+            if not has_credentials(self._request):
+                data["credentials"] = False
         elif isinstance(intent, Asked):
             target = intent.target
             if intent.f == "token":
@@ -184,7 +187,7 @@ class Exchange:
                 reply = server.oauth.fault(fault)
             else:
                 reply = server.replies.fault(self.op, fault, intent.f, server.clock.now())
-            self._tell_really(reply)
+            self._journal_reason(reply)
         else:
             if intent.f == "call":
                 yield from self._queue()
@@ -199,7 +202,7 @@ class Exchange:
         yield Wait("reply")
         return reply
 
-    def _tell_really(self, reply: Reply) -> None:
+    def _journal_reason(self, reply: Reply) -> None:
         """Journal the reason if an injected 401 answers a bearer that has in fact expired or was revoked.
 
         From then on its worker knows that the bearer has ended. Without the reason in the journal, the judge would take

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from fake_server.secrecy import discreet_class, shown, told
+from fake_server.secrecy import discreet_class, safe_text, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -121,7 +121,7 @@ class Fault:
             raise ValueError(f"no fault is named {shown(kind)}; there are {', '.join(_FORMS)}")
         make, takes = _FORMS[kind]
         if wrong := [name for name in arguments if name not in takes]:
-            raise ValueError(f"the fault {kind} has no {', '.join(map(told, wrong))}")
+            raise ValueError(f"the fault {kind} has no {', '.join(map(safe_text, wrong))}")
         return make(**arguments)
 
     def __str__(self) -> str:

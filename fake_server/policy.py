@@ -11,9 +11,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
+from operator import attrgetter
 from typing import Any, Literal, Self
 
-from fake_server.secrecy import discreet_class, is_name, shown, told
+from fake_server.secrecy import discreet_class, is_name, safe_text, shown
 
 __all__ = ["PRESETS", "SCOPE", "SETUP_LIFE", "SETUP_SCOPE", "GraceMode", "Policy", "settings_of"]
 
@@ -90,7 +91,7 @@ class Policy:
         unknown = set(changes) - _FIELDS
         if unknown:
             raise TypeError(
-                f"Policy has no {', '.join(map(told, sorted(unknown)))}; it has {', '.join(sorted(_FIELDS))}"
+                f"Policy has no {', '.join(map(safe_text, sorted(unknown)))}; it has {', '.join(sorted(_FIELDS))}"
             )
         return replace(self, **changes)
 
@@ -138,7 +139,11 @@ class Policy:
 
         The header of a history and a replay token use this form; :meth:`from_dict` reads it.
         """
-        changed = {name: _plain(value) for name, default in _DEFAULTS if (value := getattr(self, name)) != default}
+        values = _values(self)
+        if values == _DEFAULTS:  # compared at once: the header of each run of a search contains the policy
+            return {"name": self.name}
+        pairs = zip(_CHECKS, values, _DEFAULTS, strict=True)
+        changed = {name: _plain(value) for name, value, default in pairs if value != default}
         if set(changed) <= {"name"} and PRESETS.get(self.name, self) != self:
             changed = {"rotate": self.rotate}  # a name alone would be read as the preset of that name
         return {"name": self.name, **changed}
@@ -245,7 +250,7 @@ def _latency(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return _seconds(value, instead)
     if unknown := set(value) - {"token", "call", "other"}:
-        words = ", ".join(sorted(told(str(word)) for word in unknown))
+        words = ", ".join(sorted(safe_text(str(word)) for word in unknown))
         raise _Refused(f"unknown {words}; it knows token, call and other", inside=True)
     for seconds in value.values():
         _seconds(seconds, instead)
@@ -271,7 +276,8 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "latency": _latency,
 }
 
-_DEFAULTS = tuple((f.name, getattr(Policy(), f.name)) for f in fields(Policy))
+_values = attrgetter(*_CHECKS)
+_DEFAULTS = _values(Policy())
 PRESETS: dict[str, Policy] = {
     policy.name: policy
     for policy in (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import count
 from threading import RLock
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fake_server.core.authority import NOBODY, Authority, Grant, Origin
 from fake_server.core.clients import Clients
@@ -32,12 +32,15 @@ if TYPE_CHECKING:
     from fake_server.core.authority import AccessToken, Redemption
     from fake_server.core.clients import Client
     from fake_server.core.hold import Hold
+    from fake_server.core.journal import Sink
     from fake_server.policy import Policy
     from fake_server.protocol.asking import Asked
     from fake_server.protocol.routes import Routes
     from fake_server.protocol.wire import Intent, Request
 
 __all__ = ["GRACE_PERIOD_SECONDS", "Open", "Server"]
+
+_OF_COMMIT = ("account", "grant", "refresh", "issued")
 
 GRACE_PERIOD_SECONDS = 5.0
 """Real seconds that open requests have to end by themselves when a service, or a test that uses it, ends."""
@@ -69,7 +72,7 @@ class Server:
         namespace: str,
         service: Service = SERVICES["claude"],
         header: dict[str, Any] | None = None,
-        sink: IO[str] | None = None,
+        sink: Sink | None = None,
     ) -> None:
         self.policy = policy
         self.service = service
@@ -87,6 +90,7 @@ class Server:
         self.open: dict[int, Open] = {}
         self.replies: Replies = Replies(namespace)
         self.codes: set[str] = set()
+        self._numbers = count(1)
         if service.standard:
             self.routes: Routes = routes_of(service)
             self.oauth: OAuthReplies = OAuthReplies(service)
@@ -104,13 +108,13 @@ class Server:
         ``ValueError`` for an invalid name, and for an account that is already logged in.
         """
         with self.lock:
-            if name is None:
-                name = next(free for n in count(1) if not self.authority.grants_of(free := f"a{n}"))
-            check_account_name(name)
             if not (expires_in is None or isinstance(expires_in, int | float)):
                 raise TypeError(f"expires_in={shown(expires_in)}: must be a number of seconds")
             if not isinstance(setup_token, bool):
                 raise TypeError(f"setup_token={shown(setup_token)}: must be True or False")
+            if name is None:
+                name = next(free for n in self._numbers if not self.authority.grants_of(free := f"a{n}"))
+            check_account_name(name)
             if self.authority.grants_of(name):
                 raise ValueError(
                     f"the account {shown(name)} is logged in already: keep what the login gave, or name another"
@@ -137,16 +141,14 @@ class Server:
                 account, now, scope=scope or usual, expires_in=life, setup_token=setup_token, origin=origin
             )
             refresh = None if setup_token else grant.refresh[0].label
-            self.journal.note(
-                "login",
-                actor=actor,
-                op=op,
-                account=account,
-                grant=grant.name,
-                issued={"access": grant.access[0].label, "refresh": refresh},
-                setup_token=setup_token,
-                expires=self.journal.time(grant.access[0].expires_at),
-                accepts=list(self.authority.accepted(grant, now)),
+            facts = {
+                "setup_token": setup_token,
+                "expires": self.journal.time(grant.access[0].expires_at),
+                "accepts": list(self.authority.accepted(grant, now)),
+            }
+            issued = {"access": grant.access[0].label, "refresh": refresh}
+            self.journal.add(
+                "note", "login", actor=actor, op=op, account=account, grant=grant.name, issued=issued, data=facts
             )
             return grant
 
@@ -160,14 +162,14 @@ class Server:
         more: dict[str, Any] = {"outcome": done.outcome.value}
         if done.access is not None:
             refresh = None if done.refresh is None else done.refresh.label
-            facts["issued"] = more["issued"] = {"access": done.access.label, "refresh": refresh}
+            facts["issued"] = {"access": done.access.label, "refresh": refresh}
             more["expires"] = self.journal.time(done.access.expires_at)
         if done.revoked:
             more["revoked"] = list(done.revoked)
         if done.token is not None:
             more["accepts"] = list(self.authority.accepted(done.token.grant, now))
-        known = {name: facts[name] for name in ("account", "grant", "refresh") if name in facts}
-        self.journal.note("commit", op=op, **known, **more)
+        known = {name: facts[name] for name in _OF_COMMIT if name in facts}
+        self.journal.add("note", "commit", op=op, data=more, **known)
         return done
 
     def token_reply(

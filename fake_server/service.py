@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
 from fake_server.hosts import canonical
-from fake_server.secrecy import discreet_class, is_name, shown, told
+from fake_server.secrecy import discreet_class, is_name, safe_text, shown
 
 __all__ = ["AUTH_METHODS", "ENDPOINTS", "SERVICES", "Service"]
 
@@ -118,7 +118,7 @@ class Service:
         unknown = set(changes) - _FIELDS
         if unknown:
             raise TypeError(
-                f"Service has no {', '.join(map(told, sorted(unknown)))}; it has {', '.join(sorted(_FIELDS))}"
+                f"Service has no {', '.join(map(safe_text, sorted(unknown)))}; it has {', '.join(sorted(_FIELDS))}"
             )
         return replace(self, **changes)
 

@@ -150,6 +150,7 @@ class Authority:
         self.namespace = namespace
         self._sign = sign
         self.grants: list[Grant] = []
+        self._of_account: dict[str, list[Grant]] = {}
         self._minted = 0
         self._access: dict[str, AccessToken] = {}
         self._refresh: dict[str, RefreshToken] = {}
@@ -177,6 +178,7 @@ class Authority:
             origin=origin,
         )
         self.grants.append(grant)
+        self._of_account.setdefault(account, []).append(grant)
         self._issue_access(grant, now, life)
         if not setup_token:
             self._issue_refresh(grant, None)
@@ -264,12 +266,13 @@ class Authority:
             grant.refresh.clear()
             grant.unfinished.clear()
         self.grants.clear()
+        self._of_account.clear()
         self._access.clear()
         self._refresh.clear()
 
     def grants_of(self, account: str) -> list[Grant]:
         """All grants of the account, oldest first."""
-        return [grant for grant in self.grants if grant.account == account]
+        return list(self._of_account.get(account, ()))
 
     def _presented(self) -> RefreshEvent:
         return RefreshEvent.REDEEM if self.policy.rotate else RefreshEvent.KEEP

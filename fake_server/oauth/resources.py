@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 from fake_server.oauth.mcp import answer_mcp
 from fake_server.protocol.wire import Reply
-from fake_server.secrecy import told
+from fake_server.secrecy import safe_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,7 +86,7 @@ def answer_call(turn: Turn, token: AccessToken) -> Reply:
     try:
         return _reply(respond(_incoming(turn, token)))
     except Exception as error:  # noqa: BLE001 - a function of the user's; the client gets a 500, and the history says why
-        why = told(f"respond raised {type(error).__name__}: {error}")
+        why = safe_text(f"respond raised {type(error).__name__}: {error}")
         turn.data["respond"] = why
         return _json({"error": "server_error", "error_description": why}, 500)
 

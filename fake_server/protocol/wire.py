@@ -25,6 +25,7 @@ __all__ = [
     "account_of",
     "bearer_of",
     "check_account_name",
+    "has_credentials",
     "read",
     "refresh_tokens_in",
     "split_prefix",
@@ -155,6 +156,7 @@ _OTHERS: dict[tuple[str, str], OtherName] = {
 }
 _ACCOUNT = re.compile(r"[\w.@+-]{1,32}")
 _TOKEN_PATHS = ("/v1/oauth/token", "/oauth/token")
+_NOTHING = ("", "bearer", "bearer none", "bearer null", "bearer undefined")
 
 
 def read(request: Request) -> Intent:
@@ -182,6 +184,17 @@ def refresh_tokens_in(request: Request) -> Iterator[str]:
     for text in (unquote(request.query), request.body.decode("latin-1")):
         for found in TOKEN.finditer(text):
             yield found[0]
+
+
+def has_credentials(request: Request) -> bool:
+    """Whether it carries a bearer, an API key, or anything else in ``Authorization``.
+
+    ``Bearer None`` is what becomes of a token that is not there: a client that formats its header has none to send.
+    """
+    if (request.header("x-api-key") or "").strip():
+        return True
+    authorization = (request.header("authorization") or "").strip()
+    return authorization.lower() not in _NOTHING
 
 
 def account_of(code: str) -> str | None:

@@ -18,21 +18,26 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from fake_server.core.journal import promise
 from fake_server.faults import Fault
 from fake_server.hosts import is_loopback
 from fake_server.protocol.errors import error_envelope
-from fake_server.secrecy import shown, told
+from fake_server.secrecy import safe_text, shown
 from fake_server.transports.loopback.host import Local
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from fake_server.events import Event
     from fake_server.protocol.wire import Request
     from fake_server.server import Server
 
 __all__ = ["PREFIX", "Admin"]
 
 PREFIX = "/_claude_tokens/"
+
+_EVENTS_OF_A_PIECE = 100
+"""Events of a history that are sent at a time: some 30 kB."""
 
 _ACCOUNT = {"name": str, "expired": bool, "expires_in": (int, float), "setup_token": bool}
 _FAULT = {
@@ -61,9 +66,10 @@ class Admin:
         self._server = server
         self._verdict = verdict
         self._login = login
+        self._last: tuple[int, Local] | None = None
         self._answers: dict[str, tuple[str, Callable[[Request], Local]]] = {
             "history": ("GET", self._history),
-            "verdict": ("GET", lambda _: _json(self._verdict())),
+            "verdict": ("GET", self._judged),
             "accounts": ("POST", self._account),
             "faults": ("POST", self._fault),
         }
@@ -85,10 +91,21 @@ class Admin:
             return _error(400, str(error))
 
     def _history(self, _: Request) -> Local:
-        journal = self._server.journal
-        with self._server.lock:
-            lines = [event.to_json() + "\n" for event in (journal.header, *journal.events)]
-        return Local(200, "".join(lines).encode(), "application/x-ndjson")
+        return Local(200, self._pieces(len(self._server.journal.events)), "application/x-ndjson")
+
+    def _pieces(self, count: int) -> Iterator[bytes]:
+        """The header and the first ``count`` events as lines: a long history is never held in memory as text."""
+        journal = self._server.journal  # its events are only appended to
+        yield _lines([promise(journal.header)])
+        for begin in range(0, count, _EVENTS_OF_A_PIECE):
+            yield _lines(journal.events[begin : min(begin + _EVENTS_OF_A_PIECE, count)])
+
+    def _judged(self, _: Request) -> Local:
+        """The verdict so far. Judged once for each length of the history: a long one takes a while."""
+        count = len(self._server.journal.events)
+        if self._last is None or self._last[0] != count:
+            self._last = count, _json(self._verdict())
+        return self._last[1]
 
     def _account(self, request: Request) -> Local:
         return _json(self._login(**_members(request.body, _ACCOUNT)))
@@ -116,9 +133,13 @@ def _members(body: bytes, known: Mapping[str, Any]) -> dict[str, Any]:
     return value
 
 
+def _lines(events: Iterable[Event]) -> bytes:
+    return "".join(event.to_json() + "\n" for event in events).encode()
+
+
 def _json(value: object, status: int = 200) -> Local:
     return Local(status, json.dumps(value, separators=(",", ":")).encode())
 
 
 def _error(status: int, text: str) -> Local:
-    return _json(error_envelope("invalid_request_error", told(text)), status)
+    return _json(error_envelope("invalid_request_error", safe_text(text)), status)

@@ -13,23 +13,25 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fake_server.clock import Clock, stopwatch
+from fake_server.core.history_file import HistoryFile
 from fake_server.policy import Policy
 from fake_server.secrecy import shown
 from fake_server.serve.admin import Admin
-from fake_server.serve.commandline import HistoryFile, Parser, Usage, path
-from fake_server.server import GRACE_PERIOD_SECONDS, Server
+from fake_server.serve.commandline import Parser, Usage, path
+from fake_server.server import Server
 from fake_server.transports.loopback.listener import check_host
 from fake_server.transports.proxy import ProxyServer, available
 from fake_server.transports.sockets import SocketServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from fake_server.core.authority import Grant
     from fake_server.transports.loopback.listener import Listener
@@ -37,6 +39,10 @@ if TYPE_CHECKING:
 __all__ = ["Judge", "Judged", "build_parser", "serve"]
 
 _ENDINGS = (signal.SIGTERM, signal.SIGINT)
+_GRACE_PERIOD_SECONDS = 2.0
+"""Seconds that open requests have to end by themselves after such a signal: who sent it waits for some 3 at most."""
+_POLL_INTERVAL_SECONDS = 0.05
+"""Between two looks whether a signal has come while a file is being opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +108,7 @@ def serve(argv: Sequence[str] | None, judge: Judge, *, prog: str = "claude-token
             options = build_parser(prog).parse_args(argv)
             if sys.stdout is None:
                 raise Usage("standard output can't be written: it is closed")
-            history = None if options.history is None else HistoryFile()
+            history = None if options.history is None else HistoryFile(options.history)
             if history is not None:
                 undo.callback(history.close)  # undone after everything that may write to it
             service, facts = _start_service(options, judge, history, undo)
@@ -111,7 +117,7 @@ def serve(argv: Sequence[str] | None, judge: Judge, *, prog: str = "claude-token
             print(f"{prog}: {usage}", file=sys.stderr)
             return 2
         signal.sigwait(_ENDINGS)
-        service.stop(GRACE_PERIOD_SECONDS)
+        service.stop(_GRACE_PERIOD_SECONDS)
         judged = judge.finish(service.server)
         print(judged.text, file=sys.stderr)
         if history is not None and history.error:
@@ -188,8 +194,7 @@ def _start_service(
     policy, host = _checked(options)
     clock = Clock()
     namespace = f"serve {os.getpid()} {clock.now()}"
-    sink = cast("IO[str] | None", history)
-    server = Server(policy, clock, stopwatch(), namespace=namespace, header=judge.header(), sink=sink)
+    server = Server(policy, clock, stopwatch(), namespace=namespace, header=judge.header(), sink=history)
     with _telling("a temporary folder can't be made"):
         folder = Path(tempfile.mkdtemp(prefix="claude-tokens-")).resolve()
     undo.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -203,8 +208,31 @@ def _start_service(
         accounts = [service.login(name, expired=options.expired) for name in options.account or (None,)]
     if history is not None:  # last, so that any other error leaves the file untouched
         with _telling(f"the history can't be written to {options.history}"), server.lock:
-            history.open(options.history)
+            _in_time(history.open, f"{options.history} was opened")
     return service, service.facts(options.history, accounts)
+
+
+def _in_time(do: Callable[[], None], what: str) -> None:
+    """Do what may take for ever, as a file's opening on a network's disk; a signal that comes meanwhile ends the wait.
+
+    Raises what ``do`` raises, and :class:`Usage` if a signal came before it was done.
+    """
+    done = threading.Event()
+    errors: list[OSError] = []
+
+    def work() -> None:
+        try:
+            do()
+        except OSError as error:
+            errors.append(error)
+        done.set()
+
+    threading.Thread(target=work, name="opens-history", daemon=True).start()
+    while not done.wait(_POLL_INTERVAL_SECONDS):
+        if signal.sigpending() & set(_ENDINGS):
+            raise Usage(f"it was ended before {what}")
+    if errors:
+        raise errors[0]
 
 
 def _listen(listener: Listener, undo: ExitStack) -> None:

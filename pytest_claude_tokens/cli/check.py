@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from fake_server.secrecy import told
+from fake_server.secrecy import safe_text
 from fake_server.serve.commandline import PlainParser
 from pytest_claude_tokens.judge import History, judge
 from pytest_claude_tokens.judge.earned import earned
@@ -44,5 +44,5 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens check"
 
 
 def _refuse(prog: str, why: str) -> int:
-    print(ascii_only(told(f"{prog}: {why}")), file=sys.stderr)
+    print(ascii_only(safe_text(f"{prog}: {why}")), file=sys.stderr)
     return 2

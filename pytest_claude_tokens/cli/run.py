@@ -12,11 +12,12 @@ import shutil
 import signal
 import sys
 from contextlib import ExitStack, closing, suppress
-from typing import IO, TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
+from fake_server.core.history_file import HistoryFile
 from fake_server.policy import PRESETS, Policy
 from fake_server.secrecy import is_name, shown
-from fake_server.serve.commandline import HistoryFile, Parser, Usage, path
+from fake_server.serve.commandline import Parser, Usage, path
 from fake_server.server import GRACE_PERIOD_SECONDS
 from pytest_claude_tokens import node
 from pytest_claude_tokens.cli import isolate
@@ -188,13 +189,10 @@ def _run(command: Sequence[str], options: argparse.Namespace) -> int:
 def _open_history(path: str | None, stack: ExitStack) -> HistoryFile | None:
     if path is None:
         return None
-    file = HistoryFile()
-    stack.callback(file.close)
     try:
-        file.open(path)
+        return stack.enter_context(HistoryFile(path))
     except OSError as error:
         raise Usage(f"{path} can't be written: {error.strerror}") from None
-    return file
 
 
 def _open_handle(
@@ -202,7 +200,7 @@ def _open_handle(
 ) -> tuple[ClaudeTokens, Mapping[str, str]]:
     """The service, and the environment that leads to it."""
     try:
-        runtime = Runtime(sink=cast("IO[str] | None", file))
+        runtime = Runtime(sink=file)
         tokens = ClaudeTokens(policy, allow=options.allow, runtime=runtime).open()
         stack.callback(tokens.close)
         return tokens, _environment(tokens, options)
@@ -214,7 +212,9 @@ def _open_handle(
 
 def _print_verdict(tokens: ClaudeTokens, verdict: Verdict) -> None:
     history = tokens.history.taken()
-    print(verdict_text(history, verdict), *contention(history), sep="\n", file=sys.stderr)
+    print(
+        verdict_text(history, verdict, kept=tokens.server.journal.kept), *contention(history), sep="\n", file=sys.stderr
+    )
     if tokens.proxy_url is None:
         _print(
             'without the extra "proxy" only http reached the service: pip install "pytest-claude-tokens[proxy]"',

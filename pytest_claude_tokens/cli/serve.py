@@ -48,7 +48,8 @@ class ServiceJudge:
         with server.lock:
             history = History(server.journal.header, server.journal.events)
         verdict = earned(history, judge(history))
-        return Judged(verdict.exit_status, verdict_text(history, verdict), verdict_data(history, verdict))
+        text = verdict_text(history, verdict, kept=server.journal.kept)
+        return Judged(verdict.exit_status, text, verdict_data(history, verdict))
 
     def finish(self, server: Server) -> Judged:
         end(server, Stores(server), Leaks(server), None)

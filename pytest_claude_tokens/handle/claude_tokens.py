@@ -12,16 +12,16 @@ search call these one by one:
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from fake_server.around import around
 from fake_server.faults import Fault
 from fake_server.protocol.actors import WORKER
-from fake_server.secrecy import discreet_class, is_name, shown
+from fake_server.secrecy import discreet_class, shown
 from fake_server.server import Server
-from pytest_claude_tokens.claude.credentials import FILE, write_new
 from pytest_claude_tokens.guard import audit, guard
-from pytest_claude_tokens.handle import settings
+from pytest_claude_tokens.handle import logins, settings
 from pytest_claude_tokens.handle.accounts import Account, Accounts
 from pytest_claude_tokens.handle.endpoints import LocalEndpoints
 from pytest_claude_tokens.handle.finish import end, wait_for_open
@@ -29,7 +29,7 @@ from pytest_claude_tokens.handle.history_view import HistoryView
 from pytest_claude_tokens.handle.hold import held
 from pytest_claude_tokens.handle.judgement import Judgement
 from pytest_claude_tokens.handle.leaks import Leaks, watched_logs
-from pytest_claude_tokens.handle.names import path_of, worker_name
+from pytest_claude_tokens.handle.names import history_file, path_of, worker_name
 from pytest_claude_tokens.handle.runtime import Runtime
 from pytest_claude_tokens.handle.stores import Stores
 from pytest_claude_tokens.judge.violations import DEFAULT
@@ -65,7 +65,8 @@ class ClaudeTokens:
     a preset's name, by default Claude's; each service has a policy of its own by default. ``latency`` replaces the
     policy's (seconds, or ``{"token": …, "call": …}``); ``accounts`` are names to log in at once, ``hosts`` further
     host names to answer for; invariants in ``allow`` are noted and don't fail; ``limit`` workers may have a call open
-    on one bearer (by default one, where the policy serializes calls; else any number).
+    on one bearer (by default one, where the policy serializes calls; else any number). The path ``history`` names a
+    file to which each event is written at once; :meth:`open` raises ``OSError`` if that can't be.
 
     ``runtime`` is for the search and the plugin: the source of time, waits and traffic.
     """
@@ -80,6 +81,7 @@ class ClaudeTokens:
         latency: float | Mapping[str, float] | None = None,
         accounts: Iterable[str] = (),
         hosts: Iterable[str] = (),
+        history: str | os.PathLike[str] | None = None,
         runtime: Runtime | None = None,
     ) -> None:
         self._runtime = runtime = runtime or Runtime()
@@ -89,6 +91,7 @@ class ClaudeTokens:
         self.clock: Clock = runtime.clock
         allow = settings.checked_allow(settings.one_or_many(allow))
         limit = settings.checked_limit(limit, self.policy)
+        self._file = history_file(history)
         self.server: Server = Server(
             self.policy,
             self.clock,
@@ -96,7 +99,7 @@ class ClaudeTokens:
             namespace=runtime.namespace,
             service=form,
             header={"limit": limit, "allow": sorted(allow), "default": _DEFAULT},
-            sink=runtime.sink,
+            sink=self._file or runtime.sink,
         )
         self.history: HistoryView = HistoryView(self.server)
         self._judgement = Judgement(self.history, allow, limit)
@@ -120,6 +123,8 @@ class ClaudeTokens:
         if self._undo is not None:
             raise RuntimeError("this ClaudeTokens was opened before: make a new one")
         with ExitStack() as undo:
+            if self._file is not None:
+                undo.enter_context(self._file)
             guard.install()
             guard.register(self)
             undo.callback(guard.unregister, self)
@@ -228,10 +233,11 @@ class ClaudeTokens:
 
     def worker(self, name: str) -> AbstractContextManager[None]:
         """In the block, in-process requests count as those of the worker ``name``."""
-        self._workers[worker_name(name)] = None
+        name = worker_name(name)
+        self._workers[name] = None
         return self._as_worker(name)
 
-    @contextmanager
+    @around
     def _as_worker(self, name: str) -> Iterator[None]:
         token = WORKER.set(name)
         try:
@@ -270,16 +276,8 @@ class ClaudeTokens:
         Written once: the same account and name give the same folder, untouched; another name a copy of the login.
         """
         login = self._accounts.of_login(account)
-        if not name or name.startswith(".") or os.path.basename(name) != name or not is_name(name):
-            raise ValueError(f"config_dir(name={shown(name)}): must be the name of a folder, such as shared")
         with self.server.lock, audit.muted():
-            folder = self.tmp_path / "config" / login.name / name
-            if not folder.exists():
-                folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                folder.mkdir(mode=0o700)
-                write_new(folder / FILE, login.credentials)
-                self._stores.watch(folder / FILE, login.name, name)
-            return folder
+            return logins.config_dir(self.tmp_path, login, name, self._stores)
 
     def watch_store(self, path_or_callable: Source, account: Account | str) -> None:
         """Watch another credential store: a file, a folder with a ``.credentials.json``, or a callable.
@@ -322,18 +320,24 @@ class ClaudeTokens:
 
         ``account`` alone provides its access token; with ``config_dir`` (one folder, or several joined by
         ``os.pathsep``) the login is read from the folder. ``worker`` is the worker to which its requests belong.
+        ``CLAUDE_TOKENS_LOGIN`` names a JSON file with the account's tokens and its client.
         """
+        login = None if account is None else self._accounts.of_login(account)
+        worker = None if worker is None else worker_name(worker)
         made = environment.build(
             os.environ,
             handle=self._runtime.namespace,
-            home=str(self._endpoints.home(None if worker is None else worker_name(worker))),
+            home=str(self._endpoints.home(worker)),
             url=self.url,
             proxy=self.proxy_url,
             ca_file=self.ca_file,
             worker=worker,
-            token=None if account is None else self._accounts.of_login(account).access_token,
+            token=None if login is None else login.access_token,
             config_dir=path_of(config_dir),
         )
+        if login is not None:
+            with self.server.lock, audit.muted():
+                made[logins.VARIABLE] = str(logins.login_file(self.tmp_path, login))
         return made | self._children.variables(worker, made.get("PATH", os.defpath))
 
     def environ(
@@ -357,7 +361,8 @@ class ClaudeTokens:
 
         Raises ``OSError`` if it can't be started. If it still runs when the handle is closed, it is ended.
         """
-        self._workers[worker_name(worker)] = None
+        worker = worker_name(worker)
+        self._workers[worker] = None
         made = {**self.env(account, config_dir=config_dir, worker=worker), **(env or {})}
         return self._children.spawn(arguments, worker=worker, environment=made)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+from fake_server.around import around
 from fake_server.core.hold import HOLD_LIMIT, Hold
 from fake_server.secrecy import shown
+from pytest_claude_tokens.report.evidence import notes_of, set_notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,7 +33,7 @@ def held(
     return _held(server, Hold(target, count), seen)
 
 
-@contextmanager
+@around
 def _held(server: Server, hold: Hold, seen: Callable[[], Iterable[str]]) -> Iterator[None]:
     with server.lock:
         server.holds.append(hold)
@@ -39,7 +41,7 @@ def _held(server: Server, hold: Hold, seen: Callable[[], Iterable[str]]) -> Iter
         yield
     except BaseException as error:
         if hold.ran_out:
-            error.add_note(_who_came(hold, seen()))
+            set_notes(error, [*notes_of(error), _who_came(hold, seen())])
         raise
     finally:
         with server.lock:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from fake_server.secrecy import is_name, is_path, shown
+from fake_server.core.history_file import HistoryFile
+from fake_server.secrecy import is_name, is_path, printable, shown
 
-__all__ = ["host_names", "path_of", "worker_name"]
+__all__ = ["history_file", "host_names", "path_of", "worker_name"]
 
 
 def worker_name(name: str) -> str:
-    """``name``, if it is valid for a worker. Raises ``ValueError`` if not."""
+    """``name`` as the journal spells it, if it is valid for a worker. Raises ``ValueError`` if not."""
     if not (isinstance(name, str) and name and is_name(name)):
         raise ValueError(f"worker({shown(name)}): a worker has a name, such as w0")
-    return name
+    return printable(name)
 
 
 def host_names(hosts: str | Iterable[str]) -> tuple[str, ...]:
@@ -34,3 +35,12 @@ def path_of(config_dir: str | os.PathLike[str] | None) -> str | None:
     if not is_path(path):
         raise ValueError(f"config_dir={shown(path)}: must be the path of a folder")
     return path
+
+
+def history_file(path: str | os.PathLike[str] | None) -> HistoryFile | None:
+    """The file, not opened yet, to which a handle writes its history. Raises ``ValueError`` for a pasted secret."""
+    if path is None:
+        return None
+    if not is_path(os.fspath(path)):
+        raise ValueError(f"history={shown(os.fspath(path))}: must be the path of a file")
+    return HistoryFile(path)

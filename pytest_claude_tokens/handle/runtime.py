@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fake_server.clock import Clock, stopwatch
 
 if TYPE_CHECKING:
+    from fake_server.core.journal import Sink
     from fake_server.server import Server
     from fake_server.transports.inprocess import Waiter
     from fake_server.transports.loopback.host import WaitHook
@@ -52,7 +53,7 @@ class Runtime:
     intercept: bool = True
     """Whether the handle intercepts this process's httpx requests; in a search one interceptor serves all runs."""
 
-    sink: IO[str] | None = None
+    sink: Sink | None = None
     """A text file to which each event is written at once."""
 
     ask: Ask | None = None

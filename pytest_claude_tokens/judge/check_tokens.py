@@ -1,21 +1,19 @@
-"""Invariants of refresh tokens: each is presented once, and no more are used than access tokens end."""
+"""Invariants of refresh tokens: each is presented once, also where the outcome is unknown."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_claude_tokens.judge.lifetimes import Lifetimes
-from pytest_claude_tokens.judge.violations import BlindReplay, DoubleSpend, RefreshStorm
-from pytest_claude_tokens.judge.wording import by, count
+from pytest_claude_tokens.judge.violations import BlindReplay, DoubleSpend
+from pytest_claude_tokens.judge.wording import by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_claude_tokens.judge.history import History, Operation
 
-__all__ = ["check_blind_replay", "check_double_spend", "check_refresh_storm"]
+__all__ = ["check_blind_replay", "check_double_spend"]
 
 
 class _Tolerance:
@@ -138,83 +136,3 @@ def _blind_replay(history: History, pairs: list[tuple[int, Operation, Operation]
         more=len(pairs) - 1,
         excuse=excuse,
     )
-
-
-@dataclass(slots=True)
-class _Refreshes:
-    """The refresh requests of one grant that count, in the order of their ends."""
-
-    ended: list[Operation] = field(default_factory=list)
-    too_many: tuple[int, int] | None = None
-    """The numbers of requests and of ended access tokens when the limit was first exceeded."""
-    more: int = 0
-    """Further requests over the limit after that."""
-
-    def add(self, op: Operation, tokens: int) -> bool:
-        """Count a request at whose end ``tokens`` access tokens had ended; returns whether it is the first too many."""
-        self.ended.append(op)
-        if len(self.ended) <= tokens + 1:
-            return False
-        if self.too_many is not None:
-            self.more += 1
-            return False
-        self.too_many = len(self.ended), tokens
-        return True
-
-
-def check_refresh_storm(history: History) -> Iterator[RefreshStorm]:
-    """For each grant, refresh requests ≤ access tokens that ended + 1, whenever a token request ends."""
-    sent: dict[str | None, list[Operation]] = {}
-    for (grant, _), ops in history.presentations.items():
-        sent.setdefault(grant, []).extend(ops)
-    if all(len(ops) < 2 for ops in sent.values()):
-        return
-    decided = {note.op for note in history.noted("commit")}
-    counted = {op.closed: op for ops in sent.values() for op in ops if _counts(op, history, decided)}
-    refreshes = {grant: _Refreshes() for grant in sent}
-    storms: list[str | None] = []
-    lifetimes = Lifetimes(history)
-    for event in history.events:
-        lifetimes.observe(event)
-        operation = counted.get(event.seq)
-        if operation is not None:
-            grant = operation.invoke.grant
-            if refreshes[grant].add(operation, lifetimes.ended(grant)):
-                storms.append(grant)
-    for grant in storms:
-        yield _refresh_storm(history, grant, refreshes[grant])
-
-
-def _refresh_storm(history: History, grant: str | None, refreshes: _Refreshes) -> RefreshStorm:
-    assert refreshes.too_many is not None
-    requests, ends = refreshes.too_many
-    *_, last = until_then = refreshes.ended[:requests]
-    ops = sorted(until_then, key=lambda op: op.opened)  # in the order in which they were sent
-    tokens = count(ends, "access token")
-    return RefreshStorm(
-        f"{history.label(grant, grant)}: {requests} refreshes, {tokens} ended",
-        seq=last.closed or 0,
-        operations=ops,
-        labels=dict.fromkeys(history.label(grant, op.refresh) for op in ops),
-        grant=grant,
-        cause=f"{requests} refresh requests although only {tokens} had ended",
-        more=refreshes.more,
-    )
-
-
-def _counts(op: Operation, history: History, decided: set[int | None]) -> bool:
-    """Whether this refresh request counts. Requests that a fault or kill of ours, a 429 or a 5xx ended, do not."""
-    end = op.end
-    if end is None:
-        return False
-    if end.type == "info":
-        ours = (note for f in ("kill", "cancel") for note in history.noted(f) if note.actor == op.actor)
-        return op.fault is None and all(note.seq < op.opened for note in ours)
-    if end.type == "fail":
-        if end.status is None or end.status >= 500 or end.status == 429:
-            return False
-        if op.fault is not None and not op.committed:
-            return False
-        # Refused for its form (invalid_scope, after which clients retry): no token was redeemed.
-        return not op.committed or op.op in decided
-    return True

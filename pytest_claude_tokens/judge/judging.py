@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from pytest_claude_tokens.judge.check_calls import check_co_schedule, check_stale_bearer
 from pytest_claude_tokens.judge.check_liveness import check_starvation, check_token_leak
+from pytest_claude_tokens.judge.check_missing_bearer import check_missing_bearer
 from pytest_claude_tokens.judge.check_stores import check_forced_login, check_lost_rotation, check_store_regression
-from pytest_claude_tokens.judge.check_tokens import check_blind_replay, check_double_spend, check_refresh_storm
+from pytest_claude_tokens.judge.check_storm import check_refresh_storm
+from pytest_claude_tokens.judge.check_tokens import check_blind_replay, check_double_spend
 from pytest_claude_tokens.judge.earned import notes_on_places
 from pytest_claude_tokens.judge.verdict import Note, State, Verdict
 from pytest_claude_tokens.judge.violations import DEFAULT, STORE_INVARIANTS
@@ -32,6 +34,7 @@ __all__ = [
     "check_double_spend",
     "check_forced_login",
     "check_lost_rotation",
+    "check_missing_bearer",
     "check_refresh_storm",
     "check_stale_bearer",
     "check_starvation",
@@ -48,6 +51,7 @@ CHECKERS: Mapping[str, Callable[[History], Iterable[Violation]]] = {
     "forced-login": check_forced_login,
     "stale-bearer": check_stale_bearer,
     "refresh-storm": check_refresh_storm,
+    "missing-bearer": check_missing_bearer,
     "starvation": check_starvation,
     "store-regression": check_store_regression,
     "token-leak": check_token_leak,

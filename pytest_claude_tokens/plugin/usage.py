@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 import pytest
 
-__all__ = ["discreet_usage", "shown", "told"]
+__all__ = ["discreet_usage", "safe_text", "shown"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,8 +47,8 @@ def shown(value: object) -> str:
     return secrecy.shown(value)
 
 
-def told(text: str) -> str:
+def safe_text(text: str) -> str:
     """``text`` with its secrets redacted."""
     from fake_server import secrecy
 
-    return secrecy.told(text)
+    return secrecy.safe_text(text)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
+from fake_server.around import around
 from pytest_claude_tokens.guard.hosts import MARKER
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _as_user(url: str, worker: str) -> str:
     return parts._replace(netloc=f"{quote(worker, safe='')}:x@{parts.netloc}").geturl()
 
 
-@contextmanager
+@around
 def environ(wanted: Mapping[str, str]) -> Iterator[None]:
     """In the block, ``os.environ`` is ``wanted``; afterwards it is exactly as before."""
     before = dict(os.environ)

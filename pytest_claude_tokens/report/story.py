@@ -28,7 +28,9 @@ RULES: Mapping[str, str] = {
     "lost-rotation": "at the end, each live grant has in one of its stores a refresh token that the service accepts",
     "forced-login": "no grant ends without a live refresh token that reached a worker and, if it has stores, is in one",
     "stale-bearer": "no worker presents a bearer again after it was told that it is expired or revoked",
-    "refresh-storm": "per grant: no more refresh requests than access tokens that ended, plus one",
+    "refresh-storm": "per grant: no more refresh requests than access tokens that ended, plus one; and no new pair is"
+    " refreshed again while its access token is live, was not refused, and is in the first half of its life",
+    "missing-bearer": "no call carries neither bearer nor API key while its worker's dispatcher has a live login",
     "starvation": "every job ends, and no worker waits for ever",
     "store-regression": "a store never goes from a refresh token that the service accepts to one that it doesn't",
     "token-leak": "no live token in arguments, logs, or files that others may read",
@@ -50,12 +52,13 @@ def story(
     files: Sequence[str] = ("history.jsonl",),
     sources: Mapping[int, str] | None = None,
     in_test: bool = False,
+    kept: bool = True,
 ) -> str:
     """The text of the section ``claude-tokens history``.
 
     ``replay``: a shell command that shows the violation again. ``remarks``: how it was found. ``folder`` holds
     ``files``. ``sources``: for an operation's number, the line of the user's code that sent it (``dispatch.py:88``).
-    ``in_test``: add how a test can allow the violation.
+    ``in_test``: add how a test can allow the violation. ``kept``: the history is in a file.
     """
     blocks = [
         [
@@ -66,7 +69,7 @@ def story(
         ],
         [*_rule(history, violation), *_remarks(remarks)],
         bars(history, violation.operations) if _overlap(violation) else [],
-        table(history, *_numbers(violation)),
+        table(history, *_numbers(violation), kept=kept),
         _list_others(violation.others),
         _where(violation, folder, files, in_test=in_test),
     ]
@@ -81,11 +84,12 @@ def plain_story(
     remarks: Sequence[str] = (),
     folder: str | None = None,
     files: Sequence[str] = (),
+    kept: bool = True,
 ) -> str:
     """The section for a finding that is not a violation, such as the verdict UNKNOWN: its headline, and the history."""
     first = [*_labelled("verdict", headline), *([f"replay  {replay}"] if replay else [])]
     facts = [*_facts(history), *_remarks(remarks)]
-    blocks = [first, facts, table(history, ()), [_kept(folder, files)] if folder else []]
+    blocks = [first, facts, table(history, (), kept=kept), [_kept(folder, files)] if folder else []]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
@@ -104,9 +108,10 @@ def _sides(history: History, violation: Violation, sources: Mapping[int, str]) -
         event = next((event for event in history if event.seq == violation.seq), None)
         return [] if event is None else [one_line(f"at      #{event.seq}  {event.t:+.3f}s  {event.actor}  {event.f}")]
     *_, again = operations
-    sides = [("again" if len(operations) > 1 else "at", again)]
+    later, earlier = ("at", "beside") if violation.invariant == "missing-bearer" else ("again", "first")
+    sides = [(later if len(operations) > 1 else "at", again)]
     if len(operations) > 1:
-        sides.append(("first", operations[0]))
+        sides.append((earlier, operations[0]))
     numbers = max(len(str(op.opened)) for _, op in sides)
     actors = max(len(op.actor) for _, op in sides)
     lines = []

@@ -122,15 +122,20 @@ _NOTES: dict[str, Callable[[History, Event], str]] = {
     "queue": lambda history, event: f"queued {event.get('waited', 0):.3g} s{', overdue' * bool(event.get('overdue'))}",
     "deadlock": lambda history, event: "deadlock: " + "; ".join(event.get("waits") or ()),
     "stuck": lambda history, event: f"stuck: {event.get('why')}",
-    "end": lambda history, event: "end of the run",
+    "end": lambda history, event: "end of what was kept" if event.get("so_far") else "end of the run",
 }
 
 
 # The table.
 
 
-def table(history: History, marked: Collection[int], important: Collection[int] = ()) -> list[str]:
-    """The events as rows. ``marked``: the numbers of events with a `*`; ``important``: others that are always shown."""
+def table(
+    history: History, marked: Collection[int], important: Collection[int] = (), *, kept: bool = True
+) -> list[str]:
+    """The events as rows. ``marked``: the numbers of events with a `*`; ``important``: others that are always shown.
+
+    ``kept``: there is a file with all of them, which can be referred to.
+    """
     shown = _choose([event.seq for event in history], {*marked, *important})
     columns = _columns([event for event in history if event.seq in shown], marked)
     step = min(_ACTOR_COLUMNS, (WIDTH - _FIRST_ACTOR_COLUMN - _LAST_ACTOR_COLUMNS) // max(1, len(columns) - 1))
@@ -139,7 +144,7 @@ def table(history: History, marked: Collection[int], important: Collection[int] 
     left_out = 0
     for event in history:
         if event.seq in shown:
-            lines += _gap(left_out)
+            lines += _gap(left_out, kept=kept)
             left_out = 0
             place, text = _place(event, columns), _describe(history, event)
             if columns[place] == _OTHERS:
@@ -149,11 +154,12 @@ def table(history: History, marked: Collection[int], important: Collection[int] 
             lines.append(one_line(row))
         else:
             left_out += 1
-    return lines + _gap(left_out)
+    return lines + _gap(left_out, kept=kept)
 
 
-def _gap(left_out: int) -> list[str]:
-    return [f"    ... {left_out} more events, see the history's file"] if left_out else []
+def _gap(left_out: int, *, kept: bool) -> list[str]:
+    where = ", see the history's file" if kept else ""
+    return [f"    ... {left_out} more events{where}"] if left_out else []
 
 
 def _place(event: Event, columns: Sequence[str]) -> int:

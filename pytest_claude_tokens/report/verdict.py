@@ -17,14 +17,17 @@ if TYPE_CHECKING:
 __all__ = ["qualified_name", "verdict_data", "verdict_page", "verdict_text"]
 
 
-def verdict_text(history: History, verdict: Verdict) -> str:
-    """For the end of a process that served: the verdict first, then its story, then the notes that don't affect it."""
+def verdict_text(history: History, verdict: Verdict, *, kept: bool = True) -> str:
+    """For the end of a process that served: the verdict first, then its story, then the notes that don't affect it.
+
+    ``kept``: the history is in a file.
+    """
     first = f"claude-tokens: {verdict.state}, {count(len(history.operations), 'request')}"
     if verdict.violations:
         first = f"{first}: {_headline(verdict.violations[0])}"
     elif _is_unearned(verdict):
         first = f"{first}: {verdict.reasons[0]}"
-    found = _story(history, verdict)
+    found = _story(history, verdict, kept=kept)
     notes = [f"note: {note}" for note in verdict.notes if not note.is_reason]
     return ascii_only("\n".join([first, *(["", found] if found else []), *([""] if found and notes else []), *notes]))
 
@@ -56,13 +59,13 @@ def _headline(violation: Violation) -> str:
     return f"{qualified_name(violation)}: {violation}"
 
 
-def _story(history: History, verdict: Verdict) -> str:
+def _story(history: History, verdict: Verdict, *, kept: bool = True) -> str:
     """The story of the first violation, or the reason why the verdict is UNKNOWN; empty for VALID."""
     try:
         if verdict.violations:
-            return story(history, verdict.violations[0])
+            return story(history, verdict.violations[0], kept=kept)
         if verdict.state is State.UNKNOWN and not _is_unearned(verdict):
-            return plain_story(history, "; ".join(map(str, verdict.reasons)))
+            return plain_story(history, "; ".join(map(str, verdict.reasons)), kept=kept)
     except Exception as error:  # noqa: BLE001 - a file not written by us may hold anything; its verdict stands
         return f"The story can't be told: {type(error).__name__}: {error}"
     return ""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_claude_tokens.simulation.interrupts import calls_foreign_code
 
 if TYPE_CHECKING:
     from fake_server.server import Server
@@ -15,18 +18,24 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.simulation.chooser import Chooser
     from pytest_claude_tokens.simulation.schedule import Deviation, DeviationKind, Schedule
 
-__all__ = ["Body", "Outcome", "conclude", "is_failure", "outranking", "plan_faults"]
+__all__ = ["Body", "Outcome", "call", "conclude", "is_failure", "outranking", "plan_faults"]
+
+
+@calls_foreign_code
+def call(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """Call the function of a body: what a signal raises is raised in there."""
+    return function(**arguments)
 
 
 def is_failure(error: BaseException) -> bool:
-    """Whether ``error`` means that the body failed: any ``Exception``, and ``pytest.fail()``.
+    """Whether ``error`` means that the body failed: any ``Exception``, a ``CancelledError``, and ``pytest.fail()``.
 
-    Skips and interruptions do not, nor does a time-out of pytest-timeout: repeating the run would only wait for the
-    same time-out again.
+    Skips, interruptions and ``pytest.exit()`` do not, nor does a time-out of pytest-timeout: repeating the run would
+    only wait for the same time-out again.
     """
-    if isinstance(error, Exception):
-        return True
     kind, traceback = type(error), error.__traceback__
+    if isinstance(error, Exception | CancelledError):
+        return (kind.__module__, kind.__qualname__) != ("_pytest.outcomes", "Exit")
     if (kind.__module__, kind.__qualname__) not in (("_pytest.outcomes", "Failed"), ("builtins", "Failed")):
         return False
     while traceback is not None:
@@ -111,9 +120,11 @@ def conclude(
     raced: bool,
 ) -> Outcome:
     """The outcome of a run that has ended. ``error``: the exception that ended the body."""
+    # A worker's own cancellation is a failure like any other here; to a handle it would be a signal to a test's runner.
+    judged = RuntimeError() if isinstance(error, CancelledError) else error
     return Outcome(
         schedule=schedule,
-        error=outranking(tokens.to_raise(error), error),
+        error=outranking(tokens.to_raise(judged), error),
         history=history,
         raced=raced,
         taken=tuple(chooser.taken),

@@ -7,6 +7,7 @@ arguments and reports. The schedule itself is shrunk by :mod:`pytest_claude_toke
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from random import Random, SystemRandom
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.errors import DidNotReproduce, HypothesisException
 
 from pytest_claude_tokens.judge.violations import Unknown
+from pytest_claude_tokens.report.evidence import notes_of, set_notes
+from pytest_claude_tokens.runs.outcome import is_failure
 from pytest_claude_tokens.search.examples import Examples
 from pytest_claude_tokens.search.fuzz import Fuzzer
 from pytest_claude_tokens.search.hypothesis_engine import (
@@ -146,7 +149,7 @@ class Campaign:
                 if isinstance(outcome.error, Unknown) or not self._plan.repeatable:
                     raise Stop
             if outcome.error is not None:
-                raise outcome.error
+                raise _fit_for_hypothesis(outcome.error)
 
         try:
             passed = drive(body)
@@ -155,7 +158,7 @@ class Campaign:
                 raise
             return failed
         except BaseException as error:
-            if failed is None:
+            if failed is None or not is_failure(error):
                 raise
             _take_notes(failed.outcome, error)
             return failed
@@ -166,6 +169,10 @@ class Campaign:
         try:
             return self._execute(schedule, arguments)
         except failures_to_raise() as error:
+            raise Stop(error) from None
+        except Exception as error:
+            if is_failure(error):
+                raise
             raise Stop(error) from None
 
     def _fuzz(self, number: int) -> Failure | None:
@@ -195,11 +202,24 @@ def _relaxed(base: settings, **changes: Any) -> settings:
     return settings(base, deadline=None, report_multiple_bugs=False, suppress_health_check=list(checks), **changes)
 
 
+class _Failed(Exception):
+    """Stands for an error that Hypothesis can't carry, while it searches; the outcome of the run has the error."""
+
+
+def _fit_for_hypothesis(error: BaseException) -> BaseException:
+    """``error``, or a stand-in if it is no ``Exception``, or refuses to have a traceback assigned, as contexts do."""
+    try:
+        error.__traceback__ = error.__traceback__
+    except Exception:
+        return _Failed()
+    return _Failed() if isinstance(error, CancelledError) else error
+
+
 def _take_notes(outcome: Outcome, raised: BaseException) -> None:
     """Copy Hypothesis's notes, which say how to reproduce a failure, to the run's error."""
-    notes = [note for note in getattr(raised, "__notes__", ()) if "reproduce_failure" in note]
+    notes = [note for note in notes_of(raised) if "reproduce_failure" in note]
     if notes and outcome.error is not None:
-        outcome.error.__notes__ = notes
+        set_notes(outcome.error, notes)
 
 
 def _texts(arguments: Mapping[str, Any]) -> dict[str, str]:

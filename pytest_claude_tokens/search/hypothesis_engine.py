@@ -26,6 +26,8 @@ from hypothesis.internal.reflection import function_digest
 from hypothesis.reporting import with_reporter
 from hypothesis.strategies import SearchStrategy
 
+from pytest_claude_tokens.simulation.interrupts import calls_foreign_code
+
 if TYPE_CHECKING:
     from pytest_claude_tokens.simulation.schedule import Schedule
 
@@ -184,7 +186,7 @@ class Property:
         """
         setattr(self._test, _SETTINGS, chosen)
         with self._driven(body) as ended:
-            self._test()
+            _call(self._test)
         return not ended
 
     def shrink(self, body: Body, choices: bytes, chosen: settings) -> bool:
@@ -217,7 +219,7 @@ class Property:
         """
         setattr(self._test, _SETTINGS, chosen)
         with self._driven(body):
-            self._test.hypothesis.fuzz_one_input(data)
+            _call(self._test.hypothesis.fuzz_one_input, data)
 
     def keep(self, database: ExampleDatabase | None, choices: bytes, *, shrunk: bool) -> None:
         """Save ``choices`` for the next run to begin with; like Hypothesis, not under ``--hypothesis-seed``."""
@@ -237,6 +239,12 @@ class Property:
             ended.append(stop)
         finally:
             self._body = before
+
+
+@calls_foreign_code
+def _call(test: Any, *args: Any) -> None:
+    """Call Hypothesis: what a signal raises is raised in there."""
+    test(*args)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from pytest_claude_tokens.search.replay import Replay
 from pytest_claude_tokens.search.shrink import as_deviations
 from pytest_claude_tokens.search.tally import Failure, Tally
 from pytest_claude_tokens.simulation.files import switching_at_files
+from pytest_claude_tokens.simulation.interrupts import Interruptible
 from pytest_claude_tokens.simulation.patches import patched
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Schedule
 
@@ -103,7 +104,7 @@ class Session:
         __tracebackhide__ = True
         error: BaseException | None = None
         try:
-            with stage(self._plan, self._context, self._args) as bare:
+            with Interruptible(), stage(self._plan, self._context, self._args) as bare:
                 error = self._run_on(lambda schedule, arguments: bare(schedule, {**self._fixtures, **arguments}))
         except BaseException:
             if self._tally.schedules:
@@ -179,6 +180,8 @@ class Session:
         __tracebackhide__ = True
         workers = self._plan.workers
         if workers < 2:
+            if self._plan.deaths:  # what is looked for is one worker's clean-up
+                return
             warnings.warn("explore(workers=1): one worker alone can't race", stacklevel=4)
         elif not self._tally.raced and (self._plan.exhaustive is not None or Phase.generate in self._settings.phases):
             came = told_instead(self._tally.instead)

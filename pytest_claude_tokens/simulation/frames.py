@@ -33,16 +33,23 @@ def place(frame: FrameType) -> str:
 
 
 def of_the_user(traceback: TracebackType | None) -> TracebackType | None:
-    """``traceback`` without the frames of this project, asyncio and threading between a test and what it calls."""
+    """``traceback`` without the frames of this project, Hypothesis, asyncio and threading: what lies between a test and
+    what it calls.
+    """
     kept = []
     while traceback is not None:
-        if not traceback.tb_frame.f_code.co_filename.startswith(_BETWEEN):
+        frame = traceback.tb_frame
+        if not frame.f_code.co_filename.startswith(_BETWEEN) and not _is_hypothesis(frame):
             kept.append(traceback)
         traceback = traceback.tb_next
     shown = None
     for one in reversed(kept):
         shown = TracebackType(shown, one.tb_frame, one.tb_lasti, one.tb_lineno)
     return shown
+
+
+def _is_hypothesis(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).partition(".")[0] == "hypothesis"
 
 
 def coroutine_frames(coro: Any) -> Iterator[FrameType]:

@@ -38,6 +38,7 @@ __all__ = [
     "exception_of",
     "ignore_destruction",
     "ignore_exception",
+    "is_cancelled",
     "is_started",
     "leave_lock",
     "like",
@@ -58,6 +59,7 @@ __all__ = [
 
 context_of: Callable[[Handle], contextvars.Context] = attrgetter("_context")
 callback_of: Callable[[Handle], Any] = attrgetter("_callback")
+is_cancelled: Callable[[Handle], bool] = attrgetter("_cancelled")
 run_handle: Callable[[Handle], None] = events.Handle._run
 
 
@@ -73,15 +75,10 @@ def pop_timer(timers: list[TimerHandle]) -> TimerHandle:
 _LOCK_ACQUIRE = asyncio.Lock.acquire.__code__
 
 
-def exception_of(task: Any) -> BaseException | None:
-    """The exception that a task has ended with; reading it here does not mark it as retrieved."""
-    error: BaseException | None = task._exception
-    return error
-
-
-def unreported(task: Any) -> bool:
-    """Whether the exception of a task would be logged when the task is collected."""
-    return bool(task._log_traceback)
+exception_of: Callable[[Any], BaseException | None] = attrgetter("_exception")
+"""The exception that a task has ended with; reading it here does not mark it as retrieved."""
+unreported: Callable[[Any], bool] = attrgetter("_log_traceback")
+"""Whether the exception of a task would be logged when the task is collected."""
 
 
 def ignore_exception(task: Any) -> None:
@@ -156,9 +153,8 @@ class BareLoop(base_events.BaseEventLoop):
         """Whether there are asynchronous generators that have started and not ended."""
         return bool(self._asyncgens)
 
-    def check_open(self) -> None:
-        """Raises ``RuntimeError`` if the loop is closed."""
-        self._check_closed()  # type: ignore[attr-defined]
+    check_open: Callable[[], None] = base_events.BaseEventLoop._check_closed  # type: ignore[attr-defined]
+    """Raises ``RuntimeError`` if the loop is closed."""
 
     @contextmanager
     def as_running(self) -> Iterator[None]:
@@ -193,9 +189,8 @@ class BareLoop(base_events.BaseEventLoop):
 
     def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:  # type: ignore[override]
         """As usual."""
-        if self._debug:  # type: ignore[attr-defined]
+        if self._debug or self._closed:  # type: ignore[attr-defined]
             return super().call_soon(callback, *args, context=context)
-        self._check_closed()  # type: ignore[attr-defined]
         handle = events.Handle(callback, args, self, context)
         self._ready.append(handle)
         return handle

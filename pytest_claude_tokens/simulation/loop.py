@@ -20,10 +20,12 @@ from pytest_claude_tokens.simulation.internals import (
     BareLoop,
     exception_of,
     ignore_exception,
+    is_cancelled,
     leave_lock,
     run_handle,
     unreported,
 )
+from pytest_claude_tokens.simulation.interrupts import INTERRUPT, calls_foreign_code
 from pytest_claude_tokens.simulation.tasks import SimulatedFuture, SimulatedTask, close_task, has_ended, worker_of
 from pytest_claude_tokens.simulation.thread_record import Stopped, Stuck
 from pytest_claude_tokens.simulation.threads import bind_thread
@@ -243,11 +245,15 @@ class SimulatedLoop(NumberedLoop):
         for task in left:
             task.cancel()
         steps = iter(range(_MAX_LAST_STEPS))
+
+        def is_over() -> bool:
+            return next(steps, None) is None or INTERRUPT.is_due
+
         try:
-            self._turn(lambda: all(task.done() for task in left) or next(steps, None) is None)
+            self._turn(lambda: all(task.done() for task in left) or is_over())
             if self.has_generators:
                 closing = self.create_task(self.shutdown_asyncgens())
-                self._turn(lambda: closing.done() or next(steps, None) is None)
+                self._turn(lambda: closing.done() or is_over())
         except Stuck:
             pass
         finally:
@@ -257,8 +263,11 @@ class SimulatedLoop(NumberedLoop):
             self.use_queues(type(world.ready)(), [])
             self.close()
 
+    @calls_foreign_code
     def _turn(self, done: Callable[[], bool]) -> None:
         """Run until ``done``."""
+        if done():
+            return
         world = self.world
         dead = world.dead
         with self.as_running():
@@ -266,7 +275,7 @@ class SimulatedLoop(NumberedLoop):
                 handle = world.loop_next()
                 if handle is None:
                     raise Stuck
-                if not handle.cancelled() and not (dead and world.worker_of(handle) in dead):
+                if not is_cancelled(handle) and not (dead and world.worker_of(handle) in dead):
                     run_handle(handle)
 
     def _log_unretrieved(self) -> None:

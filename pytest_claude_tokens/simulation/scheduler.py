@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation.chooser import CLOCK
-from pytest_claude_tokens.simulation.internals import callback_of, context_of, pop_timer
+from pytest_claude_tokens.simulation.internals import callback_of, context_of, is_cancelled, pop_timer
 from pytest_claude_tokens.simulation.thread_record import ThreadRecord, ThreadState, worker_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from pytest_claude_tokens.simulation.chooser import Chooser
 
@@ -79,10 +79,10 @@ class Scheduler:
         """
         loop_timers = self.loop_timers
         if purge:
-            while loop_timers and loop_timers[0].cancelled():
+            while loop_timers and is_cancelled(loop_timers[0]):
                 pop_timer(loop_timers)
-        elif loop_timers and loop_timers[0].cancelled():
-            loop_timers = sorted(handle for handle in loop_timers if not handle.cancelled())
+        elif loop_timers and is_cancelled(loop_timers[0]):
+            loop_timers = sorted(handle for handle in loop_timers if not is_cancelled(handle))
         timers = self._timers
         while timers and timers[0][2].timer != timers[0][1]:
             heapq.heappop(timers)
@@ -98,7 +98,7 @@ class Scheduler:
         loop_timers = self.loop_timers
         while loop_timers and loop_timers[0].when() <= due:
             handle = pop_timer(loop_timers)
-            if not handle.cancelled():
+            if not is_cancelled(handle):
                 self.ready.append(handle)
         timers = self._timers
         while timers and timers[0][0] <= due:
@@ -123,18 +123,49 @@ class Scheduler:
     # Who goes on.
 
     def decide(self) -> Any:
-        """Take the next runnable from the ready queue: a record or a loop's handle; ``None``: nothing can run."""
+        """Take the next runnable from the ready queue: a record or a loop's handle; ``None``: nothing can run.
+
+        In one function, for speed: it is called for each step of each task and thread of each run.
+        """
+        ready, chooser, loop = self.ready, self.chooser, self.loop_record
+        # In the middle of a handle the loop can't run another one: only threads, the loop's own included, can.
+        threads_only = loop is not None and loop.state is not _AT_LOOP
         while True:
-            # In the middle of a handle the loop can't run another one: only threads, the loop's own included, can.
-            threads_only = self.loop_record is not None and self.loop_record.state is not _AT_LOOP
-            candidates = self._threads() if threads_only else self.ready
+            candidates = self._threads() if threads_only else ready
             if not candidates:
-                if not self._jump(threads_only):
-                    return None
-            elif threads_only or not self.chooser.deaths or not self._strike():
-                item = self._next_of(candidates, threads_only)
-                if item is not None:
-                    return item
+                if self._jump(threads_only):
+                    continue
+                return None
+            when = None
+            if not threads_only:
+                if chooser.deaths and self._end_worker():
+                    continue
+                if self._timers or self.loop_timers:
+                    when = self._next_round()
+                elif self._round <= 0:
+                    self._round = len(ready)
+            self._round -= 1
+            self.steps += 1
+            if self.steps > MAX_DECISIONS:
+                self._check_limits()
+                continue
+            index = 0
+            if when is not None or len(candidates) > 1:  # a single candidate is no decision
+                if chooser.decision < chooser.default_until:
+                    chooser.decision += 1
+                else:
+                    timer = when is not None and when - self.now <= self.early
+                    index = chooser.next(candidates, timer, self.worker_of)
+            else:  # which counts while a death is still to come: a worker can end while it runs alone
+                chooser.decision += bool(chooser.deaths)
+            if index == CLOCK:
+                assert when is not None
+                self.spend(max(0.0, when - self.now))
+                self.fire(when)
+            else:
+                item = candidates[index]
+                del ready[ready.index(item) if threads_only else index]
+                return item
 
     def _threads(self) -> list[ThreadRecord]:
         return [item for item in self.ready if isinstance(item, ThreadRecord)]
@@ -150,37 +181,10 @@ class Scheduler:
             self._round = len(self.ready)
         return True
 
-    def _next_of(self, candidates: Sequence[Any], threads_only: bool) -> Any:
-        """Choose and take one; ``None``: time has moved or the run was cut short, so ``candidates`` are outdated."""
-        when = None
-        if not threads_only and (self._timers or self.loop_timers or self._round <= 0):
-            when = self._next_round()
-        self._round -= 1
-        self.steps += 1
-        if self.steps > MAX_DECISIONS:
-            self._check_limits()
-            return None
-        if len(candidates) == 1 and when is None:
-            index = 0  # a single candidate is no decision
-        else:
-            timer = when is not None and when - self.now <= self.early
-            index = self.chooser.next(candidates, timer, self.worker_of)
-            if index == CLOCK:
-                assert when is not None
-                self.spend(max(0.0, when - self.now))
-                self.fire(when)
-                return None
-        item = candidates[index]
-        if threads_only:
-            self.ready.remove(item)
-        else:
-            del self.ready[index]
-        return item
-
     def _next_round(self) -> float | None:
-        """At the start of a round, fire the timers that are due. Returns when the next one is due."""
+        """When the next timer is due. At the start of a round, those that are due by then are fired first."""
         starts = self._round <= 0
-        when = self.next_timer(purge=starts) if self.loop_timers or self._timers else None
+        when = self.next_timer(purge=starts)
         if starts:
             if when is not None and when <= self.now + _RESOLUTION_SECONDS:
                 self.fire(self.now)
@@ -203,7 +207,7 @@ class Scheduler:
             return worker_number(name)
         return -1 - getattr(getattr(callback_of(item), "__self__", None), "number", 0)
 
-    def _strike(self) -> bool:
+    def _end_worker(self) -> bool:
         """Cancel or kill the next worker if the schedule does so at this decision; ``False`` if not."""
         deaths = self.chooser.deaths
         if deaths[0].position > self.chooser.decision:

@@ -13,6 +13,7 @@ point of each thread of each run fires two. The simulation's tests check every e
 from __future__ import annotations
 
 from enum import Enum
+from functools import lru_cache
 from threading import get_ident, get_native_id
 from typing import TYPE_CHECKING
 
@@ -229,6 +230,7 @@ def diagram() -> str:
     return "\n".join(lines) + "\n"
 
 
+@lru_cache(maxsize=512)  # asked for each runnable of most decisions, and there are few names
 def worker_number(name: str | None) -> int:
     """The number of the worker called ``name`` (``w0`` is 0), -1 for anything else."""
     return int(name[1:]) if name is not None and name[:1] == "w" and name[1:].isdecimal() else -1

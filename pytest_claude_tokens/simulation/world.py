@@ -104,6 +104,14 @@ class World(Baton):
                 gc.collect(0)  # the youngest generation: unreachable objects made in this run
         return left
 
+    def waits(self) -> list[str]:
+        """What each thread waits for, for the report of a deadlock."""
+        return [
+            f"{record.name} waits for {record.why() if callable(record.why) else record.why}"
+            for record in self.all
+            if record.state is ThreadState.WAITING and record is not self.root
+        ]
+
     def release(self) -> None:
         """Break the references between the world's parts, so that they are freed without the collector.
 

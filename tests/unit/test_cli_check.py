@@ -240,7 +240,7 @@ def test_no_file_leads_to_a_traceback(tmp_path_factory, name, changes, as_json):
 def test_a_story_that_can_not_be_told_leaves_the_verdict_standing(monkeypatch, capsys):
     """Should the report stumble over a file by another hand, headline, reason and verdict are printed all the same."""
 
-    def stumble(*_):
+    def stumble(*_, **__):
         raise KeyError("op")
 
     monkeypatch.setattr("pytest_claude_tokens.report.verdict.story", stumble)

@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from fake_server import __main__ as module
+from fake_server.core import history_file
 from fake_server.serve import service as serving
 from fake_server.serve.service import Judged, build_parser, serve
 from tests.unit.transports.raw import PATIENCE, raw, request, token_body
@@ -191,7 +192,7 @@ def test_an_open_request_may_end_by_itself(run):
 
 def test_a_request_that_does_not_end_is_given_up(run, monkeypatch):
     """Nobody waits for ever: what is still open when the grace is over ends as unknown, before the history does."""
-    monkeypatch.setattr(serving, "GRACE_PERIOD_SECONDS", 0.01)
+    monkeypatch.setattr(serving, "_GRACE_PERIOD_SECONDS", 0.01)
 
     def client(facts):
         with httpx.Client(base_url=facts["url"]) as http:
@@ -290,19 +291,21 @@ def test_a_history_that_cannot_be_written_is_told(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("status", [0, 1, 3])
-def test_a_full_disk_does_not_stop_the_service(run, capsys, status):
+def test_a_full_disk_does_not_stop_the_service(run, capsys, monkeypatch, tmp_path, status):
     """Clients are answered all the same, and the verdict is what it is; that the file is not whole is told."""
 
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
     def client(facts):
+        monkeypatch.setattr(history_file, "_write", full)
         with httpx.Client(base_url=facts["url"]) as http:
             assert http.post("/v1/oauth/token", content=token_body("unknown")).status_code == 400
 
-    judge = AJudge(status)
-    assert run(["--history", "/dev/full"], client, judge) == status
+    judge, file = AJudge(status), tmp_path / "h.jsonl"
+    assert run(["--history", str(file)], client, judge) == status
     assert judge.ended[-1] == "fail"
-    assert capsys.readouterr().err == (
-        "it is over\nclaude-tokens serve: /dev/full is not whole: No space left on device\n"
-    )
+    assert capsys.readouterr().err == f"it is over\nclaude-tokens serve: {file} is not whole: No space left on device\n"
 
 
 def test_a_temporary_folder_that_cannot_be_made_is_told(capsys, monkeypatch, tmp_path):

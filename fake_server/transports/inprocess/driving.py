@@ -16,6 +16,7 @@ from fake_server.effects import Break, Effect, Piece, Start, Wait
 from fake_server.exchange import Exchange
 from fake_server.protocol.actors import WORKER, actor_of
 from fake_server.protocol.wire import Request
+from fake_server.transports.inprocess.trio_tasks import running_trio, task_name
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -267,7 +268,10 @@ def _here() -> str:
         task = asyncio.current_task()
     except RuntimeError:  # no loop runs in this thread
         task = None
-    return current_thread().name if task is None else task.get_name()
+    if task is not None:
+        return task.get_name()
+    trio = running_trio()
+    return current_thread().name if trio is None else task_name(trio)
 
 
 def _response(

@@ -9,6 +9,7 @@ from threading import Event, Timer
 from typing import TYPE_CHECKING, Protocol
 
 from fake_server.clock import real_time
+from fake_server.transports.inprocess.trio_tasks import running_trio, wait_in_trio
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,10 @@ class RealWaiter:
         woken.wait(wait.seconds)
 
     async def wait_async(self, wait: Wait) -> None:
-        """Suspend the running task."""
+        """Suspend the running task, of asyncio or of trio."""
+        if (trio := running_trio()) is not None:
+            await wait_in_trio(trio, wait)
+            return
         if wait.seconds is None and wait.signal is None:
             await asyncio.sleep(0)
             return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from fake_server.effects import Wait
     from fake_server.exchange import Exchange
@@ -25,10 +25,13 @@ __all__ = ["Accepted", "Host", "Local"]
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """A local handler's reply to a request that is not for the service; such a request is not journalled."""
+    """A local handler's reply to a request that is not for the service; such a request is not journalled.
+
+    A long ``body`` comes in pieces, each made when the client has taken those before it.
+    """
 
     status: int
-    body: bytes
+    body: bytes | Iterator[bytes]
     kind: str = "application/json"
 
 

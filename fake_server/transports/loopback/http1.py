@@ -35,7 +35,6 @@ __all__ = [
     "refusal_reply",
     "reply_head",
     "request_of",
-    "whole_reply",
 ]
 
 BODY_LIMIT = 16 * 1024 * 1024
@@ -215,15 +214,11 @@ def reply_head(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
     return f"HTTP/1.1 {status} {_PHRASES.get(status, 'Status')}\r\n{lines}\r\n".encode("latin-1")
 
 
-def whole_reply(status: int, body: bytes, kind: str = "application/json", *headers: tuple[str, str]) -> bytes:
-    """A complete reply of the media type ``kind``."""
-    return reply_head(status, (("content-type", kind), ("content-length", str(len(body))), *headers)) + body
-
-
 def refusal_reply(refusal: Refusal) -> bytes:
     """The reply that gives the reason of a refusal."""
     body = json.dumps(error_envelope("invalid_request_error", refusal.text), separators=(",", ":")).encode()
-    return whole_reply(refusal.status, body, "application/json", ("connection", "close"))
+    headers = (("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close"))
+    return reply_head(refusal.status, headers) + body
 
 
 def chunk(data: bytes) -> bytes:

@@ -154,7 +154,7 @@ class Listener:
         return f"{self.prefix}{next(self._names)}"
 
     def _is_busy(self) -> bool:
-        return any(connection.busy for connection in self.connections)
+        return any(one.busy or one.transport.get_write_buffer_size() for one in self.connections)
 
     # The thread.
 

@@ -252,8 +252,8 @@ def test_a_hold_that_nobody_has_joined_waits_for_nothing() -> None:
         ),
         (code("alice"), "token", {"grant_type": "authorization_code", "encoding": "json"}),
         (token_request(b"?"), "token", {"unjudged": "refused: invalid_request"}),
-        (call(None, stream=True), "call", {"stream": True}),
-        (call(None), "call", {"stream": False}),
+        (call(None, stream=True), "call", {"stream": True, "credentials": False}),
+        (call(None), "call", {"stream": False, "credentials": False}),
         (
             Request("GET", "/x/sk-ant-oat01-abc/y", host="h"),
             "other",

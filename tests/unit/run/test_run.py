@@ -11,6 +11,7 @@ import tempfile
 
 import pytest
 
+from fake_server.core import history_file
 from pytest_claude_tokens.cli import check
 from pytest_claude_tokens.cli import run as running
 from tests.unit.run.conftest import NOTHING, PATIENCE
@@ -269,28 +270,40 @@ def test_no_folder_for_what_is_temporary_is_told(run, monkeypatch):
     assert ended.err == "claude-tokens run: a temporary folder can't be made: No such file or directory\n"
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
-def test_a_disk_that_is_full_is_told(run):
-    """Before anything is started."""
-    ended = run("--history", "/dev/full", "--", "echo", "started")
+@pytest.mark.parametrize("where", ["fifo", "folder", "nowhere/h", "/dev/null"])
+def test_a_history_that_can_not_be_written_is_told(run, tmp_path, where):
+    """Before anything is started, and without waiting for anybody."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / where
+    ended = run("--history", path, "--", "echo", "started")
 
+    why = {
+        "fifo": "it is a FIFO; name a regular file",
+        "folder": "Is a directory",
+        "nowhere/h": "No such file or directory",
+        "/dev/null": "it is a device; name a regular file",
+    }
     assert (ended.status, ended.out) == (2, "")
-    assert ended.err == "claude-tokens run: /dev/full can't be written: No space left on device\n"
+    assert ended.err == f"claude-tokens run: {path} can't be written: {why[where]}\n"
 
 
 def test_a_history_that_can_no_longer_be_written_costs_the_file_and_not_the_verdict(run, tmp_path, monkeypatch):
-    """Clients are answered all the same; that the file is not whole is told. Here, whoever read it has gone."""
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    attend = running._attend
+    """Clients are answered all the same; that the file is not whole is told. Here, the disk fills up."""
+    file, attend = tmp_path / "h.jsonl", running._attend
 
-    def closing(*arguments):
-        os.close(reader)
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    def filling(*arguments):
+        monkeypatch.setattr(history_file, "_write", full)
         return attend(*arguments)
 
-    monkeypatch.setattr(running, "_attend", closing)
-    ended = run("--history", pipe, "--", "claude", "-p", "Reply: A")
+    monkeypatch.setattr(running, "_attend", filling)
+    ended = run("--history", file, "--", "claude", "-p", "Reply: A")
 
     assert (ended.status, ended.out) == (0, "A\n")
-    assert ended.err == f"claude-tokens: VALID, 1 request\nclaude-tokens: {pipe} is not whole: Broken pipe\n"
+    assert (
+        ended.err == f"claude-tokens: VALID, 1 request\nclaude-tokens: {file} is not whole: No space left on device\n"
+    )
+    assert check.main([str(file)]) == 3

@@ -36,7 +36,7 @@ async def nothing() -> None:
 
 ON_CLASSES: list[tuple[Any, str, str]] = [
     (events.Handle, "_run", "find how the loop of this version runs a handle, for run_handle"),
-    (Base, "_check_closed", "raise in check_open and call_soon where is_closed() says so"),
+    (Base, "_check_closed", "raise in check_open where is_closed() says so"),
     (Base, "_check_thread", "find what refuses call_soon of another thread in debug mode"),
     (Base, "_process_events", "find what _run_once does with what its selector returns"),
     (Base, "_write_to_self", "find what call_soon_threadsafe wakes the loop with"),
@@ -67,12 +67,13 @@ ON_LOOPS = {
     "_scheduled": "find where call_at puts its timers, for use_queues",
     "_asyncgens": "find where the loop keeps its asynchronous generators: their order must not be a weak set's",
     "_thread_id": "find what run_forever notes the loop's thread with",
-    "_closed": "find what is_closed() reads, for as_open",
+    "_closed": "find what is_closed() reads, for as_open and call_soon",
     "_debug": "read get_debug() in call_soon",
     "_default_executor": "find where set_default_executor puts it",
 }
 ON_HANDLES = {
     "_context": "ask get_context(), new in Python 3.12, for context_of",
+    "_cancelled": "ask cancelled(), for is_cancelled",
     "_callback": "find what a handle calls, for callback_of",
     "_scheduled": "find what TimerHandle.cancel() tells the loop by, for pop_timer",
 }

@@ -11,7 +11,19 @@ from fake_server.events import Event
 from fake_server.faults import Fault
 from fake_server.serve.admin import Admin
 from fake_server.transports.sockets import SocketServer
+from pytest_claude_tokens.judge import History
 from tests.unit.transports.raw import raw, request, token_body
+
+
+class Verdict:
+    """A judge that counts."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self):
+        self.count += 1
+        return {"verdict": "VALID", "count": self.count}
 
 
 @pytest.fixture
@@ -21,7 +33,7 @@ def client(server):
             raise ValueError("the account 'taken' is logged in already")
         return {"name": name, **options}
 
-    with SocketServer(server, local_handler=Admin(server, lambda: {"verdict": "VALID"}, login)) as listener:
+    with SocketServer(server, local_handler=Admin(server, Verdict(), login)) as listener:
         with httpx.Client(base_url=f"{listener.url}/_claude_tokens") as client:
             yield client
 
@@ -36,9 +48,23 @@ def test_the_history_is_told_as_lines(server, client):
     assert secret not in answer.text
 
 
-def test_the_verdict_so_far_is_told(client):
-    """It is that of whoever judges."""
-    assert client.get("/verdict").json() == {"verdict": "VALID"}
+def test_a_history_so_far_is_not_taken_for_a_whole_one(server, client, tmp_path):
+    """However long it is, it comes as it is, and says that more may follow."""
+    for number in range(250):
+        server.journal.note("one", number=number)
+    (tmp_path / "so-far.jsonl").write_bytes(client.get("/history").content)
+    history = History.load(tmp_path / "so-far.jsonl")
+    assert [event.get("number") for event in history] == list(range(250))
+    assert history.torn
+
+
+def test_the_verdict_so_far_is_told(server, client):
+    """It is that of whoever judges, who is asked again when there is more to judge."""
+    counts = []
+    for _ in range(2):
+        counts += [client.get("/verdict").json()["count"] for _ in range(2)]
+        server.journal.note("more")
+    assert counts == [1, 1, 2, 2]
 
 
 def test_an_account_can_be_logged_in(client):
@@ -113,4 +139,4 @@ def test_it_answers_only_to_a_name_of_this_machine(client):
         stranger.send(request("GET", "/_claude_tokens/history", host="evil.example"))
         assert stranger.reply().status == 403
         stranger.send(request("GET", "/_claude_tokens/verdict", host="localhost:1"))
-        assert json.loads(stranger.reply().body) == {"verdict": "VALID"}
+        assert json.loads(stranger.reply().body)["verdict"] == "VALID"

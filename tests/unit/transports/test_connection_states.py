@@ -35,7 +35,7 @@ MERMAID = re.compile(r"(?<=```mermaid\n).*?(?=```\n)", re.DOTALL)
 
 EXPECTED = """
           request   local     refuse   piece     last      end     hang     break   close   lose
-idle      serving   answered  refused  -         -         -       -        -       closed  closed
+idle      serving   replying  refused  -         -         -       -        -       closed  closed
 serving   -         -         -        replying  answered  closed  hanging  closed  -       closed
 replying  -         -         -        replying  answered  closed  -        -       -       closed
 answered  -         -         -        -         -         idle    -        -       -       closed
@@ -56,7 +56,7 @@ ILLEGAL = [row for row, cell in GRID.items() if cell == "-"]
 # What happens to the connection; the row is among what that fires.
 STORIES: dict[tuple[str, str], str] = {
     ("idle", "request"): "hello",
-    ("idle", "local"): "local",
+    ("idle", "local"): "local run",
     ("idle", "refuse"): "noise",
     ("idle", "close"): "last-hello run",
     ("idle", "lose"): "lose",

@@ -163,12 +163,12 @@ def _register(turn: Turn) -> Reply:
         text = "redirect_uris: a list of absolute URIs without fragments"
         return turn.replies.error("invalid_redirect_uri", text, 400, *NO_STORE)
     known = {
+        **{name: value for name, value in facts.items() if name not in _OURS},
         "redirect_uris": targets,
         "grant_types": grants,
         "response_types": facts.get("response_types", ["code"]),
         "token_endpoint_auth_method": method,
         "scope": facts.get("scope", service.scope),
-        **{name: value for name, value in facts.items() if name not in _OURS},
     }
     client = turn.server.clients.register(known, confidential=method.startswith("client_secret"))
     secret = {} if client.secret is None else {"client_secret": client.secret, "client_secret_expires_at": 0}

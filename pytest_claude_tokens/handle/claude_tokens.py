@@ -15,9 +15,8 @@ import os
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from fake_server.around import around
 from fake_server.faults import Fault
-from fake_server.protocol.actors import WORKER
+from fake_server.protocol.actors import as_worker
 from fake_server.secrecy import discreet_class, shown
 from fake_server.server import Server
 from pytest_claude_tokens.guard import audit, guard
@@ -37,7 +36,7 @@ from pytest_claude_tokens.processes import environment
 from pytest_claude_tokens.processes.children import Children
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -235,15 +234,7 @@ class ClaudeTokens:
         """In the block, in-process requests count as those of the worker ``name``."""
         name = worker_name(name)
         self._workers[name] = None
-        return self._as_worker(name)
-
-    @around
-    def _as_worker(self, name: str) -> Iterator[None]:
-        token = WORKER.set(name)
-        try:
-            yield
-        finally:
-            WORKER.reset(token)
+        return as_worker(name)
 
     def fail_next(
         self, target: RequestKind, fault: Fault, count: int = 1, account: Account | str | None = None

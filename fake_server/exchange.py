@@ -12,10 +12,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fake_server import oauth
-from fake_server.core.states import Outcome
+from fake_server.core.states import Outcome, RefreshState
 from fake_server.effects import Break, BreakHow, Effect, Piece, Start, Wait, WaitWhy
 from fake_server.policy import SETUP_LIFE, SETUP_SCOPE
 from fake_server.protocol.asking import Asked
+from fake_server.protocol.replies import AT_ONCE
 from fake_server.protocol.wire import (
     Call,
     Intent,
@@ -71,6 +72,7 @@ class Exchange:
         self._facts: dict[str, Any] = {}
         self._data: dict[str, Any] = {}
         self._fault: Fault | None = None
+        self._was_live: bool = False
         self._ticket: Ticket | None = None
         self._steps = self._run()
 
@@ -124,7 +126,7 @@ class Exchange:
         if why := self._unjudged(intent):
             data["unjudged"] = why
             self.judged = False
-        self._fault = server.faults.take(target, self._facts.get("account"))
+        self._fault = server.faults.take(target, self._facts.get("account"), self.actor)
         server.journal.add("invoke", intent.f, actor=self.actor, op=self.op, data=data, **self._facts)
         return intent
 
@@ -145,6 +147,7 @@ class Exchange:
         if presented:
             token = self._server.authority.refresh_token(presented)
             self._facts["refresh"] = token.label if token else UNKNOWN
+            self._was_live = token is not None and token.state is RefreshState.LIVE
             grant = token.grant if token else grant
         if grant is not None:
             self._facts["grant"] = grant.name
@@ -182,11 +185,8 @@ class Exchange:
             self._end("info", error="timeout")
             return None
         assert self.op is not None
-        if fault is not None and fault.answers:
-            if server.service.standard:
-                reply = server.oauth.fault(fault)
-            else:
-                reply = server.replies.fault(self.op, fault, intent.f, server.clock.now())
+        if fault is not None and fault.answers and not fault.after_commit:
+            reply = self._of_fault(fault, intent)
             self._journal_reason(reply)
         else:
             if intent.f == "call":
@@ -197,10 +197,31 @@ class Exchange:
                 yield from self._pass(fault.seconds or 0.0, "delay")
             reply = self._answer(intent, self.op)
             self._data["committed"] = True
-            if fault is not None and fault.kind == "delay" and fault.after_commit:
-                yield from self._pass(fault.seconds or 0.0, "delay")
+            if fault is not None:
+                reply = self._replaced(reply, fault, intent)
+                yield from self._pass(fault.late_seconds, "delay")
         yield Wait("reply")
         return reply
+
+    def _replaced(self, reply: Reply, fault: Fault, intent: Intent | Asked) -> Reply:
+        """The reply of a fault that answers after the commit.
+
+        Where it takes the place of a success, its client can't know that the service has done what was asked: the judge
+        counts it among the unknown outcomes.
+        """
+        if not fault.answers:
+            return reply
+        if reply.status < 400:
+            self._data["replaced"] = True
+        return self._of_fault(fault, intent)
+
+    def _of_fault(self, fault: Fault, intent: Intent | Asked) -> Reply:
+        """The reply of a fault that answers in the service's place."""
+        server = self._server
+        assert self.op is not None
+        if server.service.standard:
+            return server.oauth.fault(fault)
+        return server.replies.fault(self.op, fault, intent.f, server.clock.now())
 
     def _journal_reason(self, reply: Reply) -> None:
         """Journal the reason if an injected 401 answers a bearer that has in fact expired or was revoked.
@@ -263,6 +284,7 @@ class Exchange:
                     actor=self.actor,
                     facts=self._facts,
                     data=self._data,
+                    was_live=self._was_live,
                 )
             )
         if isinstance(intent, Malformed):
@@ -294,14 +316,17 @@ class Exchange:
             return server.replies.oauth_error(op, "invalid_scope")
         now = server.clock.now()
         life = request.expires_in or server.policy.expires_in
-        done = server.redeem(request.refresh_token, op, self._facts, expires_in=life)
+        done = server.redeem(request.refresh_token, op, self._facts, expires_in=life, was_live=self._was_live)
+        if done.outcome is Outcome.RETRY:
+            return server.replies.oauth_error(op, "invalid_request", AT_ONCE)
         if done.outcome not in _SUCCESS or done.access is None or done.token is None:
             return server.replies.invalid_grant(op, done.reason, server.policy.dialect)
         secret = None if done.refresh is None else done.refresh.secret
         if done.outcome is Outcome.REPLAYED:  # an idempotent replay returns a pair issued before
             life = max(0, int(round(done.access.expires_at - now, 6)))
         scope = request.scope or done.token.grant.scope
-        return server.replies.token(op, done.access, secret, scope=scope, life=life, deadline=None)
+        deadline = server.policy.refresh_expires_in if server.policy.refresh_slides else None
+        return server.replies.token(op, done.access, secret, scope=scope, life=life, deadline=deadline)
 
     def _with_bearer(self, intent: Call | Other, op: int) -> Reply:
         """The reply to a request that presents a bearer (RFC 6750 section 3.1 for the errors)."""
@@ -338,12 +363,21 @@ class Exchange:
             cut = data[: len(data) // 2] if fault.kind == "truncated" else data
             yield self._break(_BREAKS[fault.kind], fault.kind, cut, start)
             return
+        pieces, late = reply.pieces, 0.0
+        if fault is not None and fault.kind == "stall" and fault.part == "body":
+            late = fault.seconds or 0.0
+            if not reply.streamed:  # only a stream can begin before its end
+                middle = len(pieces[0]) // 2
+                pieces = pieces[0][:middle], pieces[0][middle:]
+                start = Start(reply.status, reply.headers, streamed=True)
         yield start
-        for piece in reply.pieces[:-1]:
+        for piece in pieces[:-1]:
             yield Piece(piece, last=False)
+            yield from self._pass(late, "delay")
+            late = 0.0
             yield Wait("piece")
         self._end("ok" if reply.status < 400 else "fail", status=reply.status, error=reply.error)
-        yield Piece(reply.pieces[-1], last=True)
+        yield Piece(pieces[-1], last=True)
 
     def _break(self, how: BreakHow, error: str, data: bytes = b"", start: Start | None = None) -> Break:
         self._end("info", error=error)

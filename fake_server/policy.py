@@ -27,6 +27,7 @@ GraceMode = Literal["sibling", "idempotent", "previous-only"]
 Reuse = Literal["refuse", "revoke-successor", "revoke-family"]
 Dialect = Literal["json", "gateway"]
 Key = Literal["bearer", "account"]
+AtOnce = Literal["reuse", "retry"]
 
 
 @discreet_class
@@ -40,9 +41,17 @@ class Policy:
     name: str = "anthropic"
     rotate: bool = True
     """Whether a refresh token is spent by its use, and the reply brings a new one (RFC 9700 section 4.14.2)."""
+    repeat_refresh: bool = False
+    """Without rotation, whether the reply repeats the refresh token that was presented, or leaves it out."""
+    revoke_access: bool = False
+    """Whether a refresh ends the access tokens that the grant had until then, or they live on until they expire."""
     reuse: Reuse = "refuse"
     """What is revoked when a spent token is presented: nothing, the active refresh token (the minimum of RFC 9700), or
     the whole family, access tokens included (RFC 6819 section 5.2.2.3)."""
+    at_once: AtOnce = "reuse"
+    """What becomes of a token request that arrived before another one spent its refresh token: ``reuse``, as if it had
+    come after that; ``retry``: it is refused with ``invalid_request``, which asks to try again, and changes nothing (a
+    conflict of two transactions, as in Ory Hydra)."""
     grace_seconds: float = 0.0
     """Seconds after its first use for which a spent refresh token is still accepted."""
     grace_mode: GraceMode = "sibling"
@@ -55,7 +64,10 @@ class Policy:
     expires_in: float = 28800
     """Life of an access token, in seconds."""
     refresh_expires_in: float = 2592000
-    """Seconds from the login to the refresh deadline, which does not slide on rotation."""
+    """Seconds from the login to the refresh deadline."""
+    refresh_slides: bool = False
+    """Whether each refresh moves the deadline, to ``refresh_expires_in`` seconds from then: a grant dies of idleness
+    only (RFC 9700 section 4.14.2), and each reply says how long it has. Else the deadline of the login stays."""
     scopes: frozenset[str] | None = None
     """The scopes that the service knows: a token request for any other is refused with ``invalid_scope``, and changes
     nothing. ``None``: any scope."""
@@ -79,6 +91,12 @@ class Policy:
             except _Refused as refused:
                 quoted = "…" if refused.inside else shown(value)
                 raise ValueError(f"Policy({name}={quoted}): {refused}") from None
+        if self.rotate and self.repeat_refresh:
+            raise ValueError(
+                "Policy(repeat_refresh=True): needs rotate=False; with rotation each reply brings a new one"
+            )
+        if not self.rotate and self.at_once == "retry":
+            raise ValueError("Policy(at_once='retry'): needs rotate=True; without rotation two at once don't collide")
 
     def __hash__(self) -> int:
         return hash((self.name, self.reuse, self.grace_seconds, self.key, self.slots, self.serialize))
@@ -261,13 +279,17 @@ _FIELDS = frozenset(f.name for f in fields(Policy))
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "name": _name,
     "rotate": _truth,
+    "repeat_refresh": _truth,
+    "revoke_access": _truth,
     "reuse": _one_of("refuse", "revoke-successor", "revoke-family"),
+    "at_once": _one_of("reuse", "retry"),
     "grace_seconds": _seconds_or_infinite,
     "grace_mode": _one_of("sibling", "idempotent", "previous-only"),
     "grace_count": _count_from(0),
     "dialect": _one_of("json", "gateway"),
     "expires_in": _seconds,
     "refresh_expires_in": _seconds,
+    "refresh_slides": _truth,
     "scopes": _scopes,
     "key": _one_of("bearer", "account"),
     "slots": _count_from(1),

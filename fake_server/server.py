@@ -46,6 +46,10 @@ GRACE_PERIOD_SECONDS = 5.0
 """Real seconds that open requests have to end by themselves when a service, or a test that uses it, ends."""
 
 
+_HOST_LENGTH = 255
+"""Characters of a refused host's name that are journalled; a name has at most 253."""
+
+
 class Open(Protocol):
     """A request that has arrived and not ended: the part of an exchange that the service uses."""
 
@@ -152,20 +156,21 @@ class Server:
             )
             return grant
 
-    def redeem(self, secret: str, op: int, facts: dict[str, Any], *, expires_in: float) -> Redemption:
+    def redeem(self, secret: str, op: int, facts: dict[str, Any], *, expires_in: float, was_live: bool) -> Redemption:
         """Exchange a refresh token for operation ``op``; journalled as the note ``commit``.
 
-        ``facts``: the operation's fields, which gain ``issued``.
+        ``facts``: the operation's fields, which gain ``issued``; ``was_live``: the token was when the request arrived.
         """
         now = self.clock.now()
-        done = self.authority.redeem(secret, now, expires_in=expires_in)
+        done = self.authority.redeem(secret, now, expires_in=expires_in, was_live=was_live)
         more: dict[str, Any] = {"outcome": done.outcome.value}
         if done.access is not None:
             refresh = None if done.refresh is None else done.refresh.label
             facts["issued"] = {"access": done.access.label, "refresh": refresh}
             more["expires"] = self.journal.time(done.access.expires_at)
-        if done.revoked:
-            more["revoked"] = list(done.revoked)
+        for name, labels in (("revoked", done.revoked), ("superseded", done.superseded)):
+            if labels:
+                more[name] = list(labels)
         if done.token is not None:
             more["accepts"] = list(self.authority.accepted(done.token.grant, now))
         known = {name: facts[name] for name in _OF_COMMIT if name in facts}
@@ -223,6 +228,18 @@ class Server:
         with self.lock:
             self.clock.advance(seconds)
             self.journal.note("advance", seconds=seconds)
+
+    def refused(
+        self, actor: str, remedy: str, *, what: str | None = None, host: str | None = None, port: int | None = None
+    ) -> None:
+        """Journal that ``actor`` was not let through to ``host``, or to do ``what``: clients often swallow the error.
+
+        ``remedy``: how it is served after all.
+        """
+        facts = {"what": what, "host": host and host[:_HOST_LENGTH], "port": port, "remedy": remedy}
+        known: dict[str, Any] = {name: fact for name, fact in facts.items() if fact is not None}
+        with self.lock:
+            self.journal.note("refused", actor=actor, **known)
 
     def abandon(self, actor: str | None, error: str) -> None:
         """Abandon the open requests of ``actor`` (``None``: of all actors), as no client will read their replies."""

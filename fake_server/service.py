@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
-from fake_server.hosts import canonical
+from fake_server.hosts import hosts_of
 from fake_server.secrecy import discreet_class, is_name, safe_text, shown
 
 __all__ = ["AUTH_METHODS", "ENDPOINTS", "SERVICES", "Service"]
@@ -183,9 +183,13 @@ def _name(value: Any) -> Any:
 
 def _hosts(value: Any) -> Any:
     hosts = (value,) if isinstance(value, str) else _many(value, "a list of host names")
-    if not all(isinstance(host, str) and host and is_name(host) for host in hosts):
-        raise _Refused("must be a list of host names")
-    return tuple(map(canonical, hosts))
+    try:
+        found = hosts_of(hosts)
+    except TypeError:  # not even hashable
+        raise _Refused("must be a list of host names") from None
+    except ValueError as error:
+        raise _Refused(str(error).rpartition("]: ")[2]) from None
+    return found.spelled
 
 
 def _path(value: Any) -> Any:

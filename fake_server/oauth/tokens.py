@@ -11,6 +11,7 @@ from fake_server.core.clients import Code
 from fake_server.core.states import Outcome
 from fake_server.protocol.asking import DEVICE_GRANT
 from fake_server.protocol.oauth_replies import NO_STORE
+from fake_server.protocol.replies import AT_ONCE
 
 if TYPE_CHECKING:
     from fake_server.core.authority import AccessToken, Grant
@@ -45,12 +46,14 @@ def _refresh(turn: Turn) -> Reply:
         return turn.replies.error("invalid_scope", "a refresh can't widen the scope", 400, *NO_STORE)
     if token is not None and not _is_its_client(turn, token.grant):
         return turn.replies.error("invalid_grant", "The refresh token was issued to another client", 400, *NO_STORE)
-    done = server.redeem(asked.refresh_token, turn.op, turn.facts, expires_in=server.policy.expires_in)
+    life = server.policy.expires_in
+    done = server.redeem(asked.refresh_token, turn.op, turn.facts, expires_in=life, was_live=turn.was_live)
+    if done.outcome is Outcome.RETRY:
+        return turn.replies.error("invalid_request", AT_ONCE, 400, *NO_STORE)
     if done.outcome not in _SUCCESS or done.access is None or done.token is None:
         text = _DEAD.get(done.reason, "The refresh token is spent or not known")
         return turn.replies.error("invalid_grant", text, 400, *NO_STORE)
     refresh = None if done.refresh is None else done.refresh.secret
-    life = server.policy.expires_in
     if done.outcome is Outcome.REPLAYED:  # an idempotent replay returns a pair issued before
         life = max(0, int(round(done.access.expires_at - turn.now, 6)))
     return issued(turn, done.access, refresh, wanted or done.token.grant.scope, life)

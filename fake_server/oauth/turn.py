@@ -20,7 +20,8 @@ __all__ = ["Turn"]
 class Turn:
     """A request, the service that answers it, and the facts of its end in the journal.
 
-    ``facts`` are fields that every event has, ``data`` those that only some have.
+    ``facts`` are fields that every event has, ``data`` those that only some have. ``was_live``:
+    the refresh token was live when the request arrived.
     """
 
     server: Server
@@ -30,6 +31,7 @@ class Turn:
     actor: str
     facts: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
+    was_live: bool = False
 
     @property
     def replies(self) -> OAuthReplies:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fake_server.jose import ALGORITHM, JWKS
 from fake_server.protocol.asking import DEVICE_GRANT, GRANTS
+from fake_server.protocol.replies import of_the_users
 from fake_server.protocol.routes import base_of, routes_of
 from fake_server.protocol.wire import Reply
 
@@ -83,7 +84,7 @@ class OAuthReplies:
         status = fault.code or 500
         retry = () if fault.seconds is None else (("retry-after", f"{fault.seconds:g}"),)
         code = _FAULTS.get(status, "server_error" if status >= 500 else "invalid_request")
-        return self.json({"error": code}, status, *retry)
+        return of_the_users(self.json({"error": code}, status, *retry), fault)
 
     # Metadata.
 

@@ -6,6 +6,7 @@ and 5.2 for the token endpoint, and the SSE events of the Messages API.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import uuid
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
     from fake_server.faults import Fault
     from fake_server.protocol.wire import Call
 
-__all__ = ["Replies"]
+__all__ = ["AT_ONCE", "Replies", "of_the_users"]
+
+AT_ONCE = "Multiple concurrent requests using the same token. Please retry"
+"""What a policy that answers one of two says to the other (Ory Hydra)."""
 
 _JSON = ("content-type", "application/json")
 _NO_STORE = (("cache-control", "no-store"), ("pragma", "no-cache"))  # RFC 6749 section 5.1
@@ -61,6 +65,7 @@ def _dump(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
 
 
+@functools.lru_cache(maxsize=256)  # each run of a search has the same accounts
 def _uuid(*words: str) -> str:
     return str(uuid.UUID(bytes=hashlib.blake2b("/".join(words).encode(), digest_size=16).digest(), version=4))
 
@@ -99,7 +104,7 @@ class Replies:
     def token(
         self, op: int, access: AccessToken, refresh: str | None, *, scope: str, life: float, deadline: float | None
     ) -> Reply:
-        """The reply that brings tokens; ``deadline`` only at a login."""
+        """The reply that brings tokens. ``deadline``: seconds that the refresh token has, told only where it is new."""
         body = self.token_body(access, refresh, scope=scope, life=life, deadline=deadline)
         return self.json(op, body, 200, *_NO_STORE)
 
@@ -132,11 +137,12 @@ class Replies:
             body = f'{{"error": "invalid_grant", "error_description": "{text}"}}'.encode()
         return self.json(op, body, 400, *_NO_STORE, refusal="invalid_grant")
 
-    def oauth_error(self, op: int, error: str) -> Reply:
+    def oauth_error(self, op: int, error: str, description: str = "") -> Reply:
         """RFC 6749 section 5.2; ``format`` is the vendor's envelope for a body that it cannot read."""
         if error == "format":
             return replace(self._bare(op, 400, "Invalid request format"), error="invalid_request")
-        return self.json(op, {"error": error}, 400, *_NO_STORE, refusal=error)
+        details = {"error_description": description} if description else {}
+        return self.json(op, {"error": error, **details}, 400, *_NO_STORE, refusal=error)
 
     def _bare(self, op: int, status: int, message: str, *headers: tuple[str, str]) -> Reply:
         """The envelope of the token endpoint, without ``request_id``."""
@@ -209,6 +215,10 @@ class Replies:
             return self.error(op, 429, None, *self._usage_headers(now, "rejected", fault.window), wait)
         status = fault.code or 500
         retry = () if fault.seconds is None else (("retry-after", f"{fault.seconds:g}"),)
+        return of_the_users(self._of_a_status(op, status, f, retry), fault)
+
+    def _of_a_status(self, op: int, status: int, f: str, retry: tuple[tuple[str, str], ...]) -> Reply:
+        """What the service itself says to such a status."""
         if f == "token" and status == 429:  # anomalyco/opencode#18329: no outer "type", often no retry-after
             error = {"type": "rate_limit_error", "message": "Rate limited. Please try again later."}
             return self.json(op, {"error": error}, 429, *retry)
@@ -258,6 +268,28 @@ class Replies:
                 (f"{prefix}-{short}-reset", resets[name]),
             ]
         return tuple(headers)
+
+
+def _content_type(body: str) -> str:
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return "text/html; charset=UTF-8" if body.lstrip().startswith("<") else "text/plain; charset=UTF-8"
+    return "application/json"
+
+
+def of_the_users(reply: Reply, fault: Fault) -> Reply:
+    """``reply`` with the body and the headers that the user has given to ``fault``, if any."""
+    if fault.body is None and not fault.headers:
+        return reply
+    given = fault.headers
+    pieces = reply.pieces
+    if fault.body is not None:
+        pieces = (fault.body.encode(errors="replace"),)
+        given = (("content-type", _content_type(fault.body)), *given)
+    names = {name.lower(): (name.lower(), value) for name, value in given}  # the last one of a name holds
+    kept = [pair for pair in reply.headers if pair[0] not in names]
+    return Reply(reply.status, pieces, (*kept, *names.values()))
 
 
 def _sse(events: tuple[dict[str, Any], ...]) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from fake_server.hosts import is_loopback
+from fake_server.hosts import hosts_of, is_loopback
 from fake_server.service import Service
 
 if TYPE_CHECKING:
@@ -92,6 +92,10 @@ class Routes:
         self.service = service
         self.resources: tuple[Resource, ...] = tuple(map(_resource, service.resources))
         self.issuer: str = service.issuer or _issuer(service.token)
+        named = [host for host in service.hosts if not host.startswith("*.")]
+        self.home: Place = Place(f"https://{(*named, 'auth.example.com')[0]}", {})
+        """Where the authorization server is by its own name."""
+        self._first, self._others = hosts_of(tuple(named[:1])), hosts_of(tuple(named[1:]))
         self.verify: str | None = None if service.device is None else f"{service.device}/verify"
         self._endpoints = tuple(self._compiled())
         self._calls = tuple((_pattern(resource.path), resource) for resource in self.resources)
@@ -144,16 +148,9 @@ class Routes:
 
     def place(self, request: Request, variables: Mapping[str, str]) -> Place:
         """Where the client of ``request`` finds the authorization server."""
-        base = base_of(request)
-        hosts = self.service.hosts
-        if request.host in hosts[1:]:
-            base = f"https://{hosts[0]}"
-        return Place(base, variables)
-
-    @property
-    def home(self) -> Place:
-        """Where the authorization server is by its own name."""
-        return Place(f"https://{self.service.hosts[0] if self.service.hosts else 'auth.example.com'}", {})
+        if self._others.match(request.host) and not self._first.match(request.host):
+            return Place(self.home.base, variables)
+        return Place(base_of(request), variables)
 
 
 @functools.lru_cache(maxsize=64)

@@ -6,8 +6,9 @@
   ``expires_in`` (seconds), ``setup_token``. The reply has its name, credentials and environment.
 * ``POST /_claude_tokens/faults``: plan a fault. ``target`` (``token`` or ``call``) and ``fault``
   (``lost-reply``, ``reset``, ``timeout``, ``garbage``, ``truncated``, ``burst``, ``moved``; ``status`` and ``html``
-  with ``code``, ``status`` also with ``retry_after``; ``delay`` with ``seconds`` and ``after_commit``; ``quota`` with
-  ``window``), and optionally ``count`` and ``account``.
+  with ``code``, ``status`` also with ``retry_after``, ``after_commit``, ``body`` and ``headers``; ``delay`` with
+  ``seconds`` and ``after_commit``; ``stall`` with ``seconds`` and ``part``; ``quota`` with ``window``), and optionally
+  ``count``, ``account`` and ``worker``.
 
 These requests are not operations of the service: the journal has their effects, such as a login, but not the requests
 themselves.
@@ -45,11 +46,15 @@ _FAULT = {
     "fault": str,
     "count": int,
     "account": str,
+    "worker": str,
     "code": int,
     "retry_after": (int, float),
     "seconds": (int, float),
     "after_commit": bool,
     "window": str,
+    "part": str,
+    "body": (dict, list, str),
+    "headers": dict,
 }
 
 
@@ -112,7 +117,7 @@ class Admin:
 
     def _fault(self, request: Request) -> Local:
         asked = _members(request.body, _FAULT)
-        planned = {name: asked.pop(name) for name in ("target", "count", "account") if name in asked}
+        planned = {name: asked.pop(name) for name in ("target", "count", "account", "worker") if name in asked}
         kind = asked.pop("fault", "").lower().replace("_", "-")  # also accept the Python name: LOST_REPLY is lost-reply
         fault = Fault.from_dict({"kind": kind, **asked})
         with self._server.lock:

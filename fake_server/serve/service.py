@@ -204,6 +204,8 @@ def _start_service(
         with _telling("the proxy's certificate can't be written"):
             service.proxy = ProxyServer(server, folder, host, options.proxy_port or 0, own=service.own)
         _listen(service.proxy, undo)
+    else:
+        service.own.stand_in()
     with _telling("a folder for an account can't be made"):
         accounts = [service.login(name, expired=options.expired) for name in options.account or (None,)]
     if history is not None:  # last, so that any other error leaves the file untouched

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fake_server.secrecy import safe_text
 from fake_server.serve.commandline import PlainParser
 from pytest_claude_tokens.judge import History, judge
-from pytest_claude_tokens.judge.earned import earned
+from pytest_claude_tokens.judge.earning import earned
 from pytest_claude_tokens.report.verdict import verdict_data, verdict_page
 from pytest_claude_tokens.report.wording import ascii_only
 

@@ -23,7 +23,7 @@ from pytest_claude_tokens import node
 from pytest_claude_tokens.cli import isolate
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.handle.runtime import Runtime
-from pytest_claude_tokens.judge.earned import earned
+from pytest_claude_tokens.judge.earning import earned
 from pytest_claude_tokens.processes import namespace, supervise
 from pytest_claude_tokens.processes.groups import ProcessGroup, wait_until
 from pytest_claude_tokens.processes.reaper import Reaper
@@ -69,7 +69,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         usage=f"{prog} [options] -- COMMAND ...",
         description="Run any command in an environment that leads its token traffic to the fake service, with a fake "
         "`claude` first on PATH and an account logged in; then print the verdict.",
-        epilog="Exit status: 0 valid, 1 violated, 2 usage, 3 unknown, or valid but the command failed by itself. "
+        epilog="Exit status: 0 valid, 1 violated, 2 usage, 3 unknown (also where no request came), or valid but the "
+        "command failed by itself. "
         "SIGINT, SIGTERM and SIGHUP end the command; what happened until then is judged, and is unknown at best.",
     )
     parser.add_argument("--policy", default="anthropic", metavar="NAME", help=f"one of {', '.join(PRESETS)}")
@@ -101,11 +102,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         metavar="NAME",
         help="one more account, its setup-token exported as NAME",
     )
-    parser.add_argument(
-        "--node",
-        action="store_true",
-        help="lead Node programs to the fake service, too; their fetch ignores proxy variables",
-    )
+    parser.add_argument("--node", action="store_true", help="changes nothing: Node programs are always led here")
     parser.add_argument(
         "--real-claude",
         action="store_true",
@@ -174,12 +171,12 @@ def _run(command: Sequence[str], options: argparse.Namespace) -> int:
         if file is not None and file.error:
             raise Usage(f"{options.history} can't be written: {file.error}")
         status = _attend(tokens, command, environment, options.timeout)
-        found = tokens.finish()
-        verdict = earned(tokens.history.taken(), found)
+        judged = tokens.finish()
+        verdict = earned(tokens.history.taken(), judged)
         _print_verdict(tokens, verdict)
         if file is not None and file.error:
             _print(f"{options.history} is not whole: {file.error}")
-        if status and not found.exit_status:
+        if status and not judged.exit_status:
             how = signal.Signals(-status).name if status < 0 else f"status {status}"
             _print(f"the command failed by itself, with {how}")
             return 3
@@ -217,7 +214,8 @@ def _print_verdict(tokens: ClaudeTokens, verdict: Verdict) -> None:
     )
     if tokens.proxy_url is None:
         _print(
-            'without the extra "proxy" only http reached the service: pip install "pytest-claude-tokens[proxy]"',
+            'without the extra "proxy" only http reached the service, at the base URL: '
+            'pip install "pytest-claude-tokens[proxy]"',
         )
 
 
@@ -230,8 +228,7 @@ def _environment(tokens: ClaudeTokens, options: argparse.Namespace) -> Mapping[s
         tokens.install_claude()
     account = tokens.account()
     environment = tokens.env(account, config_dir=tokens.config_dir(account))
-    if options.node:
-        environment |= node.added(environment)
+    environment |= node.added(environment)
     ours = {name for name, value in environment.items() if os.environ.get(name) != value}
     for name in (*options.token, *(f"CLAUDE_TOKEN_{number}" for number in range(1, options.tokens + 1))):
         if not (_VARIABLE.fullmatch(name) and is_name(name)):

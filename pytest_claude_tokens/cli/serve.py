@@ -10,7 +10,7 @@ from pytest_claude_tokens.handle.finish import end
 from pytest_claude_tokens.handle.leaks import Leaks
 from pytest_claude_tokens.handle.stores import Stores
 from pytest_claude_tokens.judge import History, judge
-from pytest_claude_tokens.judge.earned import earned
+from pytest_claude_tokens.judge.earning import earned
 from pytest_claude_tokens.judge.violations import DEFAULT
 from pytest_claude_tokens.processes import environment
 from pytest_claude_tokens.report.verdict import verdict_data, verdict_text

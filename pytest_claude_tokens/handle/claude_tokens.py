@@ -15,9 +15,8 @@ import os
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from fake_server.faults import Fault
 from fake_server.protocol.actors import as_worker
-from fake_server.secrecy import discreet_class, shown
+from fake_server.secrecy import discreet_class
 from fake_server.server import Server
 from pytest_claude_tokens.guard import audit, guard
 from pytest_claude_tokens.handle import logins, settings
@@ -31,6 +30,7 @@ from pytest_claude_tokens.handle.leaks import Leaks, watched_logs
 from pytest_claude_tokens.handle.names import history_file, path_of, worker_name
 from pytest_claude_tokens.handle.runtime import Runtime
 from pytest_claude_tokens.handle.stores import Stores
+from pytest_claude_tokens.handle.watcher import Watcher
 from pytest_claude_tokens.judge.violations import DEFAULT
 from pytest_claude_tokens.processes import environment
 from pytest_claude_tokens.processes.children import Children
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from fake_server.clock import Clock
-    from fake_server.faults import RequestKind
+    from fake_server.faults import Fault, RequestKind
     from fake_server.policy import Policy
     from fake_server.service import Service
     from pytest_claude_tokens.claude.telemetry import Record
@@ -103,6 +103,7 @@ class ClaudeTokens:
         self.history: HistoryView = HistoryView(self.server)
         self._judgement = Judgement(self.history, allow, limit)
         self._leaks = Leaks(self.server)
+        self._watcher = Watcher(self.server, self._leaks)
         self.hosts: tuple[str, ...] = settings.answered_hosts(form, hosts)
         self._first_accounts = settings.one_or_many(accounts)
         self._accounts = Accounts(self.server)
@@ -124,9 +125,9 @@ class ClaudeTokens:
         with ExitStack() as undo:
             if self._file is not None:
                 undo.enter_context(self._file)
-            guard.install()
-            guard.register(self)
-            undo.callback(guard.unregister, self)
+            guard.install(self.hosts)
+            guard.register(self._watcher)
+            undo.callback(guard.unregister, self._watcher)
             if self._runtime.intercept:
                 self._answer_in_process(undo)
             undo.enter_context(watched_logs(self._leaks))
@@ -147,6 +148,7 @@ class ClaudeTokens:
             if not self._closed:
                 self._wait_for_open()
                 end(self.server, self._stores, self._leaks, self._endpoints.made)
+            self._watcher.ended = True
             self._verdict = self._judgement.verdict()
         return self._verdict
 
@@ -237,17 +239,19 @@ class ClaudeTokens:
         return as_worker(name)
 
     def fail_next(
-        self, target: RequestKind, fault: Fault, count: int = 1, account: Account | str | None = None
+        self,
+        target: RequestKind,
+        fault: Fault,
+        count: int = 1,
+        account: Account | str | None = None,
+        worker: str | None = None,
     ) -> None:
-        """``fault`` strikes the next ``count`` requests of that kind, of ``account`` if given."""
-        if not isinstance(fault, Fault):
-            raise TypeError(
-                f"fail_next({shown(target)}, {shown(fault)}): "
-                "the fault is a value, such as Fault.RESET or Fault.status(503)"
-            )
+        """``fault`` strikes the next ``count`` requests of that kind, of ``account`` and of ``worker`` if given."""
+        settings.check_fault(target, fault)
         name = None if account is None else self._accounts.named(account)
+        whose = None if worker is None else worker_name(worker)
         with self.server.lock:
-            self.server.faults.add(target, fault, count=count, account=name)
+            self.server.faults.add(target, fault, count=count, account=name, worker=whose)
 
     def hold(self, target: RequestKind, count: int = 2) -> AbstractContextManager[None]:
         """Hold requests of that kind, before the bearer's queue, until ``count`` of them wait; then release all.
@@ -325,6 +329,7 @@ class ClaudeTokens:
             worker=worker,
             token=None if login is None else login.access_token,
             config_dir=path_of(config_dir),
+            hosts=self.hosts,
         )
         if login is not None:
             with self.server.lock, audit.muted():
@@ -365,10 +370,6 @@ class ClaudeTokens:
     def telemetry(self) -> list[Record]:
         """The ``tengu_oauth_…`` events of the fake ``claude``, in order."""
         return self._children.telemetry()
-
-    def started(self, arguments: list[str]) -> None:
-        """Called by the guard before a process is started: journals live tokens in its arguments."""
-        self._leaks.search("argv", os.path.basename((*arguments, "")[0]), arguments)
 
     def _wait_for_open(self) -> None:
         if self._runtime.wait_for_open is not None:

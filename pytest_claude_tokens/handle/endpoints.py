@@ -69,9 +69,11 @@ class LocalEndpoints:
             if self._proxy is None:
                 from fake_server.transports.proxy import ProxyServer, available
 
-                if not available():
-                    return None
                 assert self.url  # starts the server: the proxy grants tunnels to that loopback address
+                assert self._sockets is not None
+                if not available():
+                    self._sockets.stand_in()
+                    return None
                 self._proxy = ProxyServer(
                     self._server, self.folder, own=self._sockets, hosts=self._hosts, wait_hook=self._wait_hook
                 )

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 
 from fake_server.core.history_file import HistoryFile
+from fake_server.hosts import hosts_of
 from fake_server.secrecy import is_name, is_path, printable, shown
 
 __all__ = ["history_file", "host_names", "path_of", "worker_name"]
@@ -19,11 +20,12 @@ def worker_name(name: str) -> str:
 
 
 def host_names(hosts: str | Iterable[str]) -> tuple[str, ...]:
-    """``hosts``, one or several, as a tuple. Raises ``ValueError`` for an invalid one."""
+    """``hosts``, one or several, as a tuple. Raises ``ValueError`` that says how to write one."""
     names = (hosts,) if isinstance(hosts, str) else tuple(hosts)
-    for name in names:
-        if not (isinstance(name, str) and name and is_name(name)):
-            raise ValueError(f"hosts=[{shown(name)}]: must be a list of host names")
+    try:
+        hosts_of(names)
+    except TypeError:  # not even hashable
+        raise ValueError(f"hosts={shown(list(names))}: must be a list of host names") from None
     return names
 
 

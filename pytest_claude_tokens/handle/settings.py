@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fake_server.faults import Fault
 from fake_server.policy import PRESETS, Policy
 from fake_server.protocol.wire import check_account_name
 from fake_server.secrecy import shown
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "READERS",
     "answered_hosts",
+    "check_fault",
     "checked_allow",
     "checked_limit",
     "one_or_many",
@@ -114,3 +116,12 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "hosts": host_names,
 }
 """The check of each keyword: it returns the value, or raises ``ValueError`` that says which values are valid."""
+
+
+def check_fault(target: object, fault: object) -> None:
+    """Raise ``TypeError`` if what was given to ``fail_next`` is no fault."""
+    if not isinstance(fault, Fault):
+        raise TypeError(
+            f"fail_next({shown(target)}, {shown(fault)}): "
+            "the fault is a value, such as Fault.RESET or Fault.status(503)"
+        )

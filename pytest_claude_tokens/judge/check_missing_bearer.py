@@ -82,8 +82,9 @@ class _Login:
         access = (event.issued or {}).get("access")
         if access:
             self._expires.setdefault(access, event.get("expires", math.inf))
-        for label in (*(event.get("ended") or ()), *(event.get("revoked") or ())):
-            self._expires[label] = -math.inf
+        for how in ("ended", "revoked", "superseded"):
+            for label in event.get(how) or ():
+                self._expires[label] = -math.inf
         if event.get("accepts") is not None:
             self._accepts = list(event.get("accepts"))
 

@@ -169,7 +169,9 @@ def _counts(op: Operation, history: History, outcomes: dict[int | None, str | No
     if end.type == "fail":
         if end.status is None or end.status >= 500 or end.status == 429:
             return False
-        if op.fault is not None and not op.committed:
+        if op.replaced or (op.fault is not None and not op.committed):
+            return False
+        if outcomes.get(op.op) == "retry":  # the policy asked for another try
             return False
         # Refused for its form (invalid_scope, after which clients retry): no token was redeemed.
         return not op.committed or op.op in outcomes

@@ -105,6 +105,11 @@ class Operation:
         return bool(self.end and self.end.get("committed"))
 
     @property
+    def replaced(self) -> bool:
+        """Whether the service had done what was asked, and an injected error took the place of its reply."""
+        return bool(self.end and self.end.get("replaced"))
+
+    @property
     def fault(self) -> str | None:
         """The injected fault, in words."""
         return self.end.get("fault") if self.end else None
@@ -163,14 +168,16 @@ class History:
                     raise _Broken(event.seq, f"ends operation {event.op}, which is not under way")
                 operation.end = event
                 if event.error in UNREAD and event.f == "token" and event.type == "fail":
-                    self._withdrawn(operation)
+                    self._withdraw(operation)
         self.operations.extend(operations.values())
 
     def _presented(self, operation: Operation, refresh: str) -> None:
         if operation.invoke.get("grant_type") != "authorization_code":
             self.presentations.setdefault((operation.invoke.grant, refresh), []).append(operation)
 
-    def _withdrawn(self, operation: Operation) -> None:
+    def _withdraw(self, operation: Operation) -> None:
+        if any(note.op == operation.op for note in self.noted("commit")):
+            return  # it was looked at all the same: one of two at once is told to try again
         key = operation.invoke.grant, operation.invoke.refresh or ""
         sent = self.presentations.get(key, [])
         if operation in sent:

@@ -25,6 +25,7 @@ class Lifetimes:
         self._seconds = float(history.policy.get("expires_in", 28800))
         self._now = -math.inf
         self._elapsed = 0.0
+        self._superseded: set[tuple[str | None, str]] = set()
         self._lives: dict[tuple[str | None, str], tuple[float, float]] = {}
         self._expiry: dict[str | None, dict[str, float]] = {}
         self._ended: dict[str | None, set[str]] = {
@@ -42,6 +43,8 @@ class Lifetimes:
                 self._issue(event, event.get("expires"))
             for label in event.get("ended") or event.get("revoked") or ():
                 self._end(event.grant, label)
+            for label in event.get("superseded") or ():
+                self._superseded.add((event.grant, label))
         elif event.seq in self._unauthorized:
             self._end(*self._unauthorized[event.seq])
         elif event.issued:
@@ -53,9 +56,14 @@ class Lifetimes:
         return len(self._ended[grant])
 
     def is_live(self, grant: str | None, label: str) -> bool:
-        """Whether this access token of a grant that refreshed has been issued and has not ended."""
+        """Whether this access token of a grant that refreshed has been issued and has not ended.
+
+        One that the next refresh ended is not live. It doesn't count as ended before its first 401: else each refresh
+        would pay for the next.
+        """
         self._sweep(grant)
-        return (grant, label) in self._lives and label not in self._ended[grant]
+        known = (grant, label) in self._lives and (grant, label) not in self._superseded
+        return known and label not in self._ended[grant]
 
     def age(self, grant: str | None, label: str) -> tuple[float, float]:
         """The seconds since an access token was issued, and those of its whole life; 0 and 0 for an unknown one.

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pytest_claude_tokens.plugin.usage import discreet_usage, safe_text, shown
+from pytest_claude_tokens.late_secrecy import safe_text, shown
+from pytest_claude_tokens.plugin.usage import discreet_usage
 
 __all__ = ["KEYWORDS", "MARKER", "MARKER_HELP", "check_markers", "completed", "is_explored", "marked", "merge"]
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from pytest_claude_tokens.plugin.usage import discreet_usage, safe_text
+from pytest_claude_tokens.late_secrecy import safe_text
+from pytest_claude_tokens.plugin.usage import discreet_usage
 
 __all__ = [
     "OPTIONS",

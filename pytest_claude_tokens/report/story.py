@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pytest_claude_tokens.judge.earning import refusals, told
 from pytest_claude_tokens.judge.wording import count
 from pytest_claude_tokens.report.table import bars, outcome, request, table
 from pytest_claude_tokens.report.wording import one_line, paragraph
@@ -67,7 +68,7 @@ def story(
             *_labelled("after", _after(history, violation)),
             *([f"replay  {replay}"] if replay else []),
         ],
-        [*_rule(history, violation), *_remarks(remarks)],
+        [*_rule(history, violation), *_remarks([*_refused(history), *remarks])],
         bars(history, violation.operations) if _overlap(violation) else [],
         table(history, *_numbers(violation), kept=kept),
         _list_others(violation.others),
@@ -88,7 +89,8 @@ def plain_story(
 ) -> str:
     """The section for a finding that is not a violation, such as the verdict UNKNOWN: its headline, and the history."""
     first = [*_labelled("verdict", headline), *([f"replay  {replay}"] if replay else [])]
-    facts = [*_facts(history), *_remarks(remarks)]
+    refused = [text for text in _refused(history) if text not in headline]
+    facts = [*_facts(history), *_remarks([*refused, *remarks])]
     blocks = [first, facts, table(history, (), kept=kept), [_kept(folder, files)] if folder else []]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
@@ -169,8 +171,8 @@ def _idle(history: History, again: Operation) -> list[str]:
         access = (event.issued or {}).get("access")
         if access:
             live[event.grant, access] = event.get("expires") is None or event.get("expires") > again.invoke.t
-        for label in (*(event.get("ended") or ()), *(event.get("revoked") or ())):
-            live[event.grant, label] = False
+        for how in ("ended", "revoked", "superseded"):
+            live.update({(event.grant, label): False for label in event.get(how) or ()})
     busy = {(op.grant, op.bearer) for op in history.operations if op.f == "call" and op.open_at(again.opened)}
     free = [key for key, lives in live.items() if lives and key not in busy and key != (again.grant, again.bearer)]
     return [history.label(grant, label) for grant, label in free]
@@ -248,6 +250,11 @@ def _plain(value: object) -> str:
 def _remarks(remarks: Sequence[str]) -> list[str]:
     """The remarks on how it was found, each wrapped."""
     return [line for remark in remarks for line in paragraph(remark, rest="    ")]
+
+
+def _refused(history: History) -> list[str]:
+    """What was refused, as clients often swallow the error."""
+    return told(refusals(history.noted("refused")))
 
 
 def _settings(entry: object, name: str) -> Mapping[str, object]:

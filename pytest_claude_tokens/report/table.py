@@ -91,7 +91,10 @@ def _commit(history: History, event: Event) -> str:
         "kept": f"{token} kept; {pair}",
         "replayed": f"{token} again, tolerated; {pair}",
         "reused": f"{token} again: reuse",
+        "retry": f"{token} again, at once: retry",
     }.get(event.get("outcome", ""), f"{token} {event.get('outcome')}")
+    if event.get("superseded"):
+        text += f"; {' '.join(history.label(event.grant, label) for label in event.get('superseded'))} ended"
     return f"{text}; {event.grant} revoked" if event.get("revoked") else text
 
 
@@ -118,6 +121,7 @@ _NOTES: dict[str, Callable[[History, Event], str]] = {
     "expire": _ended,
     "revoke": _ended,
     "leak": _leak,
+    "refused": lambda history, event: f"refused: {event.get('host') or event.get('what')}",
     "advance": lambda history, event: f"clock {event.get('seconds', 0):+g} s",
     "queue": lambda history, event: f"queued {event.get('waited', 0):.3g} s{', overdue' * bool(event.get('overdue'))}",
     "deadlock": lambda history, event: "deadlock: " + "; ".join(event.get("waits") or ()),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import random
 from collections.abc import Callable, Iterator, Mapping
+from random import seed
 from typing import TYPE_CHECKING, Any
 
 from fake_server.around import around
@@ -22,7 +21,8 @@ from pytest_claude_tokens.simulation.loop import SimulatedLoop
 from pytest_claude_tokens.simulation.network import Network
 from pytest_claude_tokens.simulation.thread_loop import ThreadLoop
 from pytest_claude_tokens.simulation.thread_record import Stuck
-from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
+from pytest_claude_tokens.simulation.trio_runs import trio_generator
+from pytest_claude_tokens.simulation.waiter import SimulatedWaiter, sleep
 from pytest_claude_tokens.simulation.world import World
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ class Runner:
     def _run(self, schedule: Schedule, arguments: Mapping[str, Any] | None) -> Outcome:
         INTERRUPT.check()
         run = _Run(self.body, schedule, record=self._record)
-        random.seed(schedule.seed)
+        seed(schedule.seed)
+        if (generator := trio_generator()) is not None:
+            generator.seed(schedule.seed)
         try:
             error, history = self._simulated(run, schedule, arguments)
         finally:
@@ -146,7 +148,7 @@ class _Run:
             finally:
                 until = world.now + GRACE_PERIOD_SECONDS
                 while tokens.server.open and world.now < until:
-                    await asyncio.sleep(_POLL_INTERVAL_SECONDS)
+                    await sleep(loop, _POLL_INTERVAL_SECONDS)
 
         try:
             with _noting_why(world, tokens, loop.pending):
@@ -195,7 +197,10 @@ def _noting_why(world: World, tokens: ClaudeTokens, pending: Callable[[], list[s
     journal = tokens.server.journal
     try:
         yield
-    except (Stuck, Interrupted):
+    except BaseException as error:
+        # A run of trio in which nothing could go on has ended by its own means, so as a cancellation.
+        if not isinstance(error, Stuck | Interrupted) and not (world.stuck and type(error).__module__[:4] == "trio"):
+            raise
         world.stuck = True
         raise Stuck from None
     finally:

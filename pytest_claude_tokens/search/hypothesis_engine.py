@@ -27,6 +27,7 @@ from hypothesis.reporting import with_reporter
 from hypothesis.strategies import SearchStrategy
 
 from pytest_claude_tokens.simulation.interrupts import calls_foreign_code
+from pytest_claude_tokens.simulation.trio_runs import trio_generator
 
 if TYPE_CHECKING:
     from pytest_claude_tokens.simulation.schedule import Schedule
@@ -285,6 +286,6 @@ def failures_to_raise() -> tuple[type[BaseException], ...]:
 
 
 def has_other_generators() -> bool:
-    """Whether Hypothesis must seed generators beyond :mod:`random`, which each run seeds, and one of its own."""
-    known = (random, core.threadlocal._hypothesis_global_random)
+    """Whether Hypothesis must seed generators beyond :mod:`random` and trio's, which each run seeds, and its own."""
+    known = (random, core.threadlocal._hypothesis_global_random, trio_generator())
     return "numpy" in sys.modules or any(one not in known for one in entropy.RANDOMS_TO_MANAGE.values())

@@ -16,7 +16,7 @@ from hypothesis import Phase, settings
 
 from fake_server.transports.inprocess import Interceptor, cached_client_setup, shared_ssl_context
 from pytest_claude_tokens.handle.settings import answered_hosts
-from pytest_claude_tokens.judge.earned import told_instead
+from pytest_claude_tokens.judge.earning import told, told_missed
 from pytest_claude_tokens.judge.violations import NothingRaced
 from pytest_claude_tokens.report.evidence import attach
 from pytest_claude_tokens.runs.outcome import Body, Outcome
@@ -33,6 +33,7 @@ from pytest_claude_tokens.simulation.files import switching_at_files
 from pytest_claude_tokens.simulation.interrupts import Interruptible
 from pytest_claude_tokens.simulation.patches import patched
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Schedule
+from pytest_claude_tokens.simulation.trio_runs import trio_simulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -71,6 +72,7 @@ def stage(plan: Plan, context: ExplorationContext, args: tuple[Any, ...] = ()) -
         )
         stack.enter_context(Watchdog())
         stack.enter_context(patched())
+        stack.enter_context(trio_simulated())
         stack.enter_context(switching_at_files())
         yield runner.run
 
@@ -184,9 +186,8 @@ class Session:
                 return
             warnings.warn("explore(workers=1): one worker alone can't race", stacklevel=4)
         elif not self._tally.raced and (self._plan.exhaustive is not None or Phase.generate in self._settings.phases):
-            came = told_instead(self._tally.instead)
-            text = f"{workers} workers, no judged request while another's job was under way"
-            raise NothingRaced(f"{text}; {came}" if came else text)
+            seen = f"{workers} workers, no judged request while another's job was under way"
+            raise NothingRaced("; ".join([seen, *told_missed(self._tally.missed), *told(self._tally.refused)]))
 
 
 def _settings(plan: Plan, context: ExplorationContext, decorations: Decorations) -> settings:

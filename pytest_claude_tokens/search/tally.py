@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hypothesis.errors import UnsatisfiedAssumption
 
-from pytest_claude_tokens.judge.earned import Instead, instead
+from pytest_claude_tokens.judge.earning import Missed, Refusals, missed, refusals
 from pytest_claude_tokens.search.context import Report
 
 if TYPE_CHECKING:
@@ -34,14 +34,15 @@ class Failure:
 @dataclass(slots=True)
 class Tally:
     """The counts. ``raced``: in at least one schedule, a judged request was open during another worker's job;
-    ``found_at``: the number of the first schedule that failed, 0 as long as none has.
+    ``found_at``: the number of the first schedule that failed, 0 as long as none has; ``refused``: what the guard and
+    the service's network refused; ``missed``: requests that could not be judged, as long as nothing has raced.
     """
 
     schedules: int = 0
     raced: bool = False
     found_at: int = 0
-    instead: Counter[Instead] = field(default_factory=Counter)
-    """What came in place of judged requests, as long as nothing has raced."""
+    refused: Refusals = field(default_factory=Counter)
+    missed: Missed = field(default_factory=Counter)
     _seen: Counter[int] = field(default_factory=Counter)
 
     def count(self, outcome: Outcome) -> bool:
@@ -55,7 +56,9 @@ class Tally:
         self._seen[outcome.fingerprint()] += 1
         self.raced = self.raced or outcome.raced
         if not self.raced:
-            self.instead += instead(outcome.history)
+            self.missed.update(missed(outcome.history))
+        if refused := outcome.history.noted("refused"):
+            self.refused.update(refusals(refused))
         if outcome.error is None:
             return False
         if not self.found_at:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,6 +19,15 @@ class _Active:
 
 
 ACTIVE = _Active()
+
+
+def _leave() -> None:
+    """A forked child has the world's records, but none of its threads: it must not wait for them."""
+    ACTIVE.world = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave)
 
 
 def here() -> tuple[World, ThreadRecord] | None:

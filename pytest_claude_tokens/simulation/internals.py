@@ -1,4 +1,4 @@
-"""Every private name of the standard library that the simulation needs: asyncio, threading, futures and queue.
+"""Every private name of the standard library that the simulation needs: asyncio, threading and futures.
 
 No other module of the package uses one. ``tests/unit/simulation/test_internals.py`` has a canary for each name, which
 says what to do when a new Python no longer has it.
@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures.thread
 import contextvars
+import ctypes
+import gc
 import heapq
-import queue
 import sys
 import threading
 from asyncio import base_events, events
@@ -24,7 +25,7 @@ from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from asyncio import Handle, TimerHandle
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from threading import Thread
     from types import FrameType
 
@@ -32,7 +33,6 @@ __all__ = [
     "CONDITION_WAIT",
     "FUTURES_LOGGER",
     "BareLoop",
-    "PurePythonSimpleQueue",
     "callback_of",
     "context_of",
     "exception_of",
@@ -42,6 +42,7 @@ __all__ = [
     "is_started",
     "leave_lock",
     "like",
+    "methods_replaced",
     "pop_timer",
     "rlock_acquire_restore",
     "rlock_is_owned",
@@ -241,9 +242,7 @@ def started_as_daemon(thread: Thread) -> Iterator[None]:
     thread._daemonic = daemon  # type: ignore[attr-defined]
 
 
-# concurrent.futures and queue.
-
-PurePythonSimpleQueue: Any = queue._PySimpleQueue  # type: ignore[attr-defined]  # built on Semaphore, unlike the C one
+# concurrent.futures.
 
 
 def was_shut_down(executor: Any) -> bool:
@@ -267,3 +266,26 @@ def shutdown_lock_replaced(lock: Any) -> Iterator[None]:
         yield
     finally:
         module._global_shutdown_lock = before
+
+
+# Classes that are written in C.
+
+_modified = ctypes.pythonapi.PyType_Modified  # documented: the interpreter must look the names of the class up again
+_modified.argtypes, _modified.restype = [ctypes.py_object], None
+
+
+@contextmanager
+def methods_replaced(cls: type, methods: Mapping[str, Any]) -> Iterator[None]:
+    """In the block, ``cls`` itself has these methods, although attributes of a class in C can't be set.
+
+    A stand-in for the class would be another object: compiled code, a subclass or an import of that time could keep it.
+    """
+    (names,) = gc.get_referents(cls.__dict__)  # the dictionary behind the read-only view
+    before = {name: names[name] for name in methods}
+    names.update(methods)
+    _modified(cls)
+    try:
+        yield
+    finally:
+        names.update(before)
+        _modified(cls)

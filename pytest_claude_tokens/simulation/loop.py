@@ -205,7 +205,7 @@ class NumberedLoop(BareLoop):
         network = self._net()
         sock = options.get("sock")
         if sock is None:
-            network.look_up(host)
+            network.look_up(host, port)
         return network.connect(protocol_factory, sock=sock, secure=ssl or None)
 
     def _net(self) -> Network:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import _thread
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from fake_server.clock import real_datetime, real_time, stopwatch
+from fake_server.clock import real_date, real_datetime, real_time, stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 __all__ = [
     "NATIVE",
-    "REAL_DATETIME",
+    "REAL_DATES",
+    "REAL_IS_ALIVE",
+    "REAL_LOCK",
     "REAL_START",
     "REAL_TIMES",
     "allocate_lock",
@@ -25,6 +28,7 @@ __all__ = [
 
 allocate_lock: Callable[[], _thread.LockType] = _thread.allocate_lock
 allocate_rlock = threading.RLock
+REAL_LOCK: Any = threading.Lock
 monotonic: Callable[[], float] = stopwatch()
 REAL_TIMES: dict[str, Callable[..., Any]] = {
     name: real_time(name)  # this module may be imported while freezegun has replaced them
@@ -37,9 +41,18 @@ REAL_TIMES: dict[str, Callable[..., Any]] = {
         "perf_counter_ns",
         "gmtime",
         "localtime",
+        "ctime",
+        "asctime",
+        "strftime",
+        "clock_gettime",
+        "clock_gettime_ns",
+        "sleep",
     )
+    if hasattr(time, name)  # Windows has no clocks by number
 }
-REAL_DATETIME = real_datetime()
+REAL_DATES: dict[str, Any] = {"date": real_date(), "datetime": real_datetime()}
+"""In a dictionary, like the functions: freezegun replaces the globals of all modules, ours included."""
+REAL_IS_ALIVE = threading.Thread.is_alive
 REAL_START = threading.Thread.start
 
 

@@ -86,6 +86,7 @@ _S, _E = ThreadState, ThreadEvent
 TABLE: dict[tuple[ThreadState, ThreadEvent], ThreadState] = {
     (_S.NEW, _E.QUEUE): _S.READY,
     (_S.NEW, _E.RUN): _S.RUNNING,  # the root, which starts with the baton
+    (_S.NEW, _E.END): _S.DONE,  # it died before its first line
     (_S.READY, _E.RUN): _S.RUNNING,
     (_S.READY, _E.KILL): _S.KILLED,
     (_S.RUNNING, _E.QUEUE): _S.READY,

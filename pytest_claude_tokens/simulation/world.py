@@ -19,6 +19,7 @@ from pytest_claude_tokens.simulation.thread_record import ThreadState
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from collections import deque
     from collections.abc import Callable
 
     from pytest_claude_tokens.simulation.chooser import Chooser
@@ -67,6 +68,8 @@ class World(Baton):
         self.loops: list[Guest] = []
         self.doubles: dict[int, tuple[Any, Any]] = {}
         """For each executor from before the world, by identity: it, and the double that runs its jobs here."""
+        self.getters: dict[int, deque[ThreadRecord]] = {}
+        """For each ``SimpleQueue``, by identity: the threads that wait for an item."""
 
     @cached_property
     def entropy(self) -> Random:

@@ -9,7 +9,7 @@ from threading import Event, Timer
 from typing import TYPE_CHECKING, Protocol
 
 from fake_server.clock import real_time
-from fake_server.transports.inprocess.trio_tasks import running_trio, wait_in_trio
+from fake_server.transports.trio_tasks import running_trio, wait_in_trio
 
 if TYPE_CHECKING:
     from collections.abc import Callable

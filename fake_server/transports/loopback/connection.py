@@ -26,6 +26,8 @@ from fake_server.transports.loopback.http1 import (
     Parser,
     Refusal,
     chunk,
+    hostname_of,
+    proxy_user,
     refusal_reply,
     reply_head,
     request_of,
@@ -217,10 +219,18 @@ class Connection(asyncio.Protocol):
 
     def connect(self, message: Message) -> None:
         """Refuse ``CONNECT``: no request leaves this machine."""
-        self.refuse(Refusal(403, f"no tunnel to {message.target}: nothing is forwarded"))
+        try:
+            host, port = hostname_of(message.target)
+        except ValueError:
+            self.refuse(Refusal(400, "this is not a host and a port"))
+        else:
+            self.refuse(Refusal(403, f"no tunnel to {message.target}: nothing is forwarded", host, port))
 
     def refuse(self, refusal: Refusal) -> None:
         """Send the refusal, and end the connection; further data from the client is discarded."""
+        if refusal.host is not None:
+            actor = proxy_user(self._message) or self.worker or self.name
+            self.listener.server.refused(actor, self.listener.remedy, host=refusal.host, port=refusal.port)
         self._go(_E.REFUSE)
         self.transport.write(refusal_reply(refusal))
         if self._half_closed or not self.transport.can_write_eof():

@@ -58,9 +58,11 @@ class Host(Protocol):
     connections: set[Accepted]
     draining: bool
     """Whether no new requests are accepted: each connection ends with its current reply."""
+    remedy: str
+    """How a client whose request was refused, because of its host, is answered after all."""
 
-    def answers(self, host: str) -> bool:
-        """Whether requests for ``host`` are served here."""
+    def answers(self, host: str, port: int | None) -> bool:
+        """Whether requests for that host and port, sent to us as to a proxy, are served here."""
         ...
 
     def wait_hook(self, exchange: Exchange, wait: Wait) -> Wait:

@@ -10,7 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Self
 
 from fake_server.clock import stopwatch
-from fake_server.hosts import KNOWN_HOSTS, LISTENING_PORTS, canonical, is_loopback
+from fake_server.hosts import KNOWN_HOSTS, LISTENING_PORTS, NAME_IT, Hosts, canonical, hosts_of, is_loopback
 from fake_server.transports.loopback.connection import Connection
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class Listener:
 
     prefix = "c"
     """Prefix of the connections' names: ``c1``, ``c2``, … in the order in which they were accepted."""
+    remedy: str = NAME_IT
 
     def __init__(
         self,
@@ -74,7 +75,7 @@ class Listener:
         self.server = server
         self.host: str = check_host(host)
         self.port: int = port
-        self.hosts: tuple[str, ...] = (*KNOWN_HOSTS, *(canonical(name) for name in hosts))
+        self.hosts: Hosts = hosts_of((*KNOWN_HOSTS, *hosts))
         self.connections: set[Accepted] = set()
         self.loop: asyncio.AbstractEventLoop
         self._wait_hook = wait_hook
@@ -133,9 +134,9 @@ class Listener:
 
     # Called by connections.
 
-    def answers(self, host: str) -> bool:
-        """Whether requests for ``host`` are answered here."""
-        return is_loopback(host) or host in self.hosts
+    def answers(self, host: str, port: int | None) -> bool:
+        """Whether requests for that host and port are answered here."""
+        return is_loopback(host) or self.hosts.match(host, port)
 
     def wait_hook(self, exchange: Exchange, wait: Wait) -> Wait:
         """The wait that ``exchange`` must perform in place of ``wait``."""

@@ -26,6 +26,10 @@ FAULTS = [
     (Fault.BURST, "burst", False, "fail", 429),
     (Fault.status(503), "status(503)", False, "fail", 503),
     (Fault.status(429, retry_after=2.5), "status(429)", False, "fail", 429),
+    (Fault.status(503, after_commit=True), "status(503, after_commit)", True, "fail", 503),
+    (Fault.status(400, body={"error": "use_dpop_nonce"}), "status(400 use_dpop_nonce)", False, "fail", 400),
+    (Fault.stall(3), "stall(3, head)", True, "ok", 200),
+    (Fault.stall(3, part="body"), "stall(3, body)", True, "ok", 200),
     (Fault.delay(7), "delay(7)", True, "ok", 200),
     (Fault.delay(0.5, after_commit=True), "delay(0.5, after_commit)", True, "ok", 200),
     (Fault.quota(), "quota(five_hour)", False, "fail", 429),
@@ -45,7 +49,7 @@ def ids(value: object) -> str | None:
 
 def test_hypothesis_prints_a_fault_in_a_few_words() -> None:
     """One line for each of its fields, and none for the constants of the class."""
-    assert len(pretty(Fault.LOST_REPLY)) < 120
+    assert len(pretty(Fault.LOST_REPLY)) < 150
     assert "RESET" not in pretty(Fault.status(503))
 
 

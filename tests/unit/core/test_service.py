@@ -27,6 +27,9 @@ def test_a_variant_is_one_line():
     assert (service.token, service.resources) == (("/oauth2/v1/token",), ("GET /files/*",))
     assert (service.scope, service.revoke, service.hosts) == ("read files", None, Service.oauth().hosts)
     assert service.but(hosts="AUTH.example.com.").hosts == ("auth.example.com",)
+    odd = service.but(hosts=["*.Example.com", "münchen.example:8443", "[::1]"])
+    assert odd.hosts == ("*.example.com", "xn--mnchen-3ya.example:8443", "[::1]")
+    assert routes_of(odd).home.base == "https://xn--mnchen-3ya.example:8443"
     assert hash(service) == hash(Service.oauth(token="/oauth2/v1/token", resources=["GET /files/*"]))
 
 
@@ -36,6 +39,8 @@ def test_a_variant_is_one_line():
         ({"name": ""}, r"Service\(name=''\): must be a name"),
         ({"hosts": [""]}, "must be a list of host names"),
         ({"hosts": 3}, "must be a list of host names"),
+        ({"hosts": [[]]}, "must be a list of host names"),
+        ({"hosts": ["https://auth.example.com"]}, "each written as auth.example.com, auth.example.com:8443"),
         ({"token": "token"}, "must be a path such as /oauth2/token"),
         ({"token": ["/a", 3]}, "must be a path such as /oauth2/token"),
         ({"authorize": "https://auth.example.com/authorize"}, "must be a path"),

@@ -106,8 +106,8 @@ def test_a_live_token_in_argv_is_noted(tokens):
     subprocess.run([sys.executable, "-c", "", f"--token={account.access_token}"], check=True)
     subprocess.run([sys.executable, "-c", ""], env={"T": account.access_token}, check=True)
 
-    tokens.started([])  # a tracer does not follow an audit hook: called here as the guard does
-    tokens.started(["/bin/x", account.access_token])
+    tokens._watcher.started([])  # a tracer does not follow an audit hook: called here as the guard does
+    tokens._watcher.started(["/bin/x", account.access_token])
 
     argv = [("argv", program, "g#1", "at#1") for program in (os.path.basename(sys.executable), "x")]
     assert leaks(tokens) == argv

@@ -71,11 +71,27 @@ def test_the_policy_is_the_one_that_was_named(run):
     [("exit 7", "status 7"), ("kill -KILL $$", "SIGKILL")],
 )
 def test_a_command_that_fails_by_itself_is_told(run, line, told):
-    """Valid as far as tokens go; the exit status says that something else went wrong."""
-    ended = run("--", "sh", "-c", line)
+    """Valid as far as tokens go, or unknown; the exit status says that something else went wrong."""
+    ended = run("--", "sh", "-c", f"claude -p x; {line}")
+    idle = run("--", "sh", "-c", line)
 
-    assert ended.status == 3
-    assert ended.err == f"{NOTHING}claude-tokens: the command failed by itself, with {told}\n"
+    said = f"claude-tokens: the command failed by itself, with {told}\n"
+    assert (ended.status, ended.err) == (3, f"claude-tokens: VALID, 1 request\n{said}")
+    assert (idle.status, idle.err.startswith(NOTHING), idle.err.endswith(f"\n{said}")) == (3, True, True)
+
+
+def test_nothing_that_was_judged_proves_nothing(run, tmp_path):
+    """UNKNOWN, here and in `check`, with what was asked for instead; a path that nobody serves doesn't count."""
+    history = tmp_path / "history.jsonl"
+    get = "import os, urllib.request as u; u.urlopen({})"
+    missed = run("--", sys.executable, "-c", get.format("os.environ['ANTHROPIC_BASE_URL'] + '/nowhere'"))
+    stray = run("--history", history, "--", sys.executable, "-c", get.format("'http://example.com/x'"))
+
+    assert (missed.status, "claude-tokens: UNKNOWN, 1 request\n" in missed.err) == (3, True)
+    assert "GET 127.0.0.1/nowhere -> 404 (once): not an endpoint of service 'claude'" in " ".join(missed.err.split())
+    assert (stray.status, "claude-tokens: UNKNOWN, 0 requests\n" in stray.err) == (3, True)
+    assert "requests to example.com refused (once): name it in hosts=" in " ".join(stray.err.split())
+    assert check.main([str(history)]) == 3
 
 
 def test_a_violation_counts_for_more_than_a_failure_of_the_commands(run):
@@ -115,11 +131,11 @@ def test_the_token_of_the_environment_is_the_other_way_to_log_in(run, handle):
 
 def test_standard_input_is_the_commands(start):
     """What is piped in arrives; a program that reads a prompt from there can be run."""
-    process = start("run", "--", "sh", "-c", "cat; claude -p </dev/null; true", stdin=-1)
+    process = start("run", "--", "sh", "-c", "cat; claude -p x </dev/null >/dev/null", stdin=-1)
 
     out, _ = process.communicate("some text\n", timeout=PATIENCE)
 
-    assert (process.returncode, out) == (3, "some text\n")
+    assert (process.returncode, out) == (0, "some text\n")
 
 
 def test_a_terminal_is_the_commands(start):

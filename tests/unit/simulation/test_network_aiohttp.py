@@ -97,8 +97,9 @@ def test_faults_are_what_they_are_on_a_real_network(fault, end, error):
     assert [event.type for event in ends(outcome)] == [end]
 
 
-def test_lost_reply_that_is_sent_again_is_a_blind_replay():
-    """Through the network, as through respx."""
+@pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.status(503, after_commit=True)], ids=str)
+def test_lost_reply_that_is_sent_again_is_a_blind_replay(fault):
+    """Through the network, as through respx; and so is a success that an error took the place of."""
 
     async def body(claude_tokens, workers):
         account = claude_tokens.account(expired=True)
@@ -108,15 +109,34 @@ def test_lost_reply_that_is_sent_again_is_a_blind_replay():
                 for _ in range(2):
                     try:
                         async with session.post(TOKEN_URL, json=token_request(account.refresh_token)) as response:
-                            return await response.read()
+                            if response.ok:
+                                return await response.read()
                     except aiohttp.ClientError:
                         continue
             return None
 
         await workers(job)
 
-    outcome = outcome_of(body, Schedule(planned_faults=(PlannedFault(0, "token", Fault.LOST_REPLY),)), workers=1)
+    outcome = outcome_of(body, Schedule(planned_faults=(PlannedFault(0, "token", fault),)), workers=1)
     assert isinstance(outcome.error, BlindReplay)
+
+
+@pytest.mark.parametrize("part", ["head", "body"])
+def test_reply_that_is_held_back_comes_whole(part):
+    """In simulated time."""
+
+    async def body(claude_tokens, workers):
+        account = claude_tokens.account(expired=True)
+
+        async def job():
+            async with aiohttp.ClientSession() as session:
+                async with session.post(TOKEN_URL, json=token_request(account.refresh_token)) as response:
+                    assert "access_token" in await response.json()
+
+        await workers(job)
+
+    outcome = tried(body, Schedule(planned_faults=(PlannedFault(0, "token", Fault.stall(50, part)),)), workers=1)
+    assert ends(outcome)[-1].t >= 50
 
 
 def test_streamed_reply_comes_in_pieces_between_which_others_go_on():

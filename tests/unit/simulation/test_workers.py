@@ -105,7 +105,8 @@ def test_error_of_a_task_is_told_under_its_own_name():
 
     async def body(workers):
         async def cancelled():
-            raise asyncio.CancelledError
+            asyncio.current_task().cancel()
+            await asyncio.sleep(0)
 
         async def fails(number):
             await asyncio.sleep(number)

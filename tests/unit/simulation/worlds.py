@@ -26,6 +26,7 @@ from pytest_claude_tokens.simulation.patches import patched
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, LENGTHS, Deviation, Schedule
 from pytest_claude_tokens.simulation.thread_loop import ThreadLoop
 from pytest_claude_tokens.simulation.thread_record import Stuck
+from pytest_claude_tokens.simulation.trio_runs import trio_simulated
 from pytest_claude_tokens.simulation.world import World
 from tests.zoo.common import HELLO_URL
 
@@ -43,6 +44,7 @@ def stage() -> Iterator[None]:
         stack.enter_context(shared_ssl_context())
         stack.enter_context(Watchdog())
         stack.enter_context(patched())
+        stack.enter_context(trio_simulated())
         stack.enter_context(switching_at_files())
         yield
 

@@ -85,6 +85,12 @@ def test_a_fault_can_be_planned(server, client):
     assert [(answer.status_code, answer.headers.get("retry-after")) for answer in answers] == [(503, "1"), (200, None)]
 
 
+def test_a_fault_may_be_planned_for_one_worker(server, client):
+    """As the fixture's `fail_next` has it."""
+    client.post("/faults", json={"fault": "reset", "worker": "w1"})
+    assert [server.faults.take("token", None, actor) for actor in ("w0", "w1")] == [None, Fault.RESET]
+
+
 @pytest.mark.parametrize(
     ("asked", "fault"),
     [
@@ -94,6 +100,11 @@ def test_a_fault_can_be_planned(server, client):
         ({"fault": "delay", "seconds": 2, "after_commit": True}, Fault.delay(2, after_commit=True)),
         ({"fault": "quota", "window": "seven_day"}, Fault.quota("seven_day")),
         ({"fault": "html", "code": 502}, Fault.html(502)),
+        ({"fault": "stall", "seconds": 2, "part": "body"}, Fault.stall(2, "body")),
+        (
+            {"fault": "status", "code": 400, "body": {"error": "x"}, "headers": {"a": "b"}, "after_commit": True},
+            Fault.status(400, body={"error": "x"}, headers={"a": "b"}, after_commit=True),
+        ),
     ],
 )
 def test_every_fault_has_a_name(server, client, asked, fault):

@@ -124,6 +124,7 @@ class Stage:
     """A host with one connection, and every transition of it."""
 
     draining = False
+    remedy = ""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.server = a_server()
@@ -145,7 +146,7 @@ class Stage:
 
     # What a connection asks of its host.
 
-    def answers(self, host: str) -> bool:
+    def answers(self, host: str, port: int | None) -> bool:
         return True
 
     def wait_hook(self, exchange: Exchange, wait: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Clock", "ClockKind", "is_frozen", "now", "real_date", "real_datetime", "real_time", "stopwatch"]
+__all__ = ["Clock", "ClockKind", "is_frozen", "is_real", "now", "real_date", "real_datetime", "real_time", "stopwatch"]
 
 ClockKind = Literal["system", "virtual"]
 
@@ -64,6 +64,11 @@ def now() -> float:
 def real_time(name: str) -> Callable[..., Any]:
     """The real function ``time.<name>``, even while freezegun or a test has replaced it."""
     return _real(_AT_IMPORT, name)  # type: ignore[no-any-return]
+
+
+def is_real(name: str) -> bool:
+    """Whether ``time.<name>`` is the real function at present."""
+    return getattr(time, name) is real_time(name)
 
 
 def real_datetime() -> type[dt.datetime]:

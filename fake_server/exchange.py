@@ -11,12 +11,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from fake_server import oauth
-from fake_server.core.states import Outcome, RefreshState
+from fake_server import answers
+from fake_server.core.states import RefreshState
 from fake_server.effects import Break, BreakHow, Effect, Piece, Start, Wait, WaitWhy
-from fake_server.policy import SETUP_LIFE, SETUP_SCOPE
 from fake_server.protocol.asking import Asked
-from fake_server.protocol.replies import AT_ONCE
 from fake_server.protocol.wire import (
     Call,
     Intent,
@@ -25,7 +23,6 @@ from fake_server.protocol.wire import (
     Reply,
     Request,
     TokenRequest,
-    account_of,
     bearer_of,
     has_credentials,
     refresh_tokens_in,
@@ -46,8 +43,6 @@ __all__ = ["UNKNOWN", "Exchange"]
 UNKNOWN = "unknown"
 """The label of a token that was not minted here."""
 
-_SUCCESS = (Outcome.ROTATED, Outcome.KEPT, Outcome.REPLAYED)
-_OPEN_TO_ALL = ("hello", "unknown", "revoke")
 _BREAKS: dict[str, BreakHow] = {"lost-reply": "lost", "garbage": "garbage", "truncated": "truncated"}
 
 
@@ -123,6 +118,8 @@ class Exchange:
             if intent.f == "token":
                 data["grant_type"] = intent.grant_type or "?"
                 data["encoding"] = intent.encoding
+        if intent.f == "call" and (dead := self._dead()) is not None:
+            data["dead"] = dead  # refused at once: for the judge, such a call is never open
         if why := self._unjudged(intent):
             data["unjudged"] = why
             self.judged = False
@@ -189,9 +186,12 @@ class Exchange:
             reply = self._of_fault(fault, intent)
             self._journal_reason(reply)
         else:
+            at_once = intent.f == "other" and intent.name == "unknown"
             if intent.f == "call":
-                yield from self._queue()
-            if intent.f != "other" or intent.name != "unknown":  # its 404 comes at once
+                at_once = self._dead() is not None  # a gateway refuses such a bearer before it queues anything
+                if not at_once:
+                    yield from self._queue()
+            if not at_once:
                 yield from self._pass(server.policy.latency_of(intent.f), "latency")
             if fault is not None and fault.kind == "delay" and not fault.after_commit:
                 yield from self._pass(fault.seconds or 0.0, "delay")
@@ -229,11 +229,8 @@ class Exchange:
         From then on its worker knows that the bearer has ended. Without the reason in the journal, the judge would take
         the 401 for a mere fault, and not report the worker for presenting the bearer again.
         """
-        secret = bearer_of(self._request)
-        if reply.status == 401 and secret is not None:
-            state = self._server.authority.bearer(secret, self._server.clock.now()).state
-            if state in ("expired", "revoked"):
-                self._data["reason"] = state
+        if reply.status == 401 and (dead := self._dead()) is not None:
+            self._data["reason"] = dead
 
     def _held(self) -> Generator[Effect, None, None]:
         server = self._server
@@ -245,6 +242,11 @@ class Exchange:
             except _Gone:
                 hold.leave(self.actor)
                 raise
+
+    def _dead(self) -> str | None:
+        """Why the presented bearer is refused, if it was minted here and has ended: ``expired`` or ``revoked``."""
+        state = self._server.authority.bearer(bearer_of(self._request) or "", self._server.clock.now()).state
+        return state if state in ("expired", "revoked") else None
 
     def _queue(self) -> Generator[Effect, None, None]:
         server = self._server
@@ -274,84 +276,18 @@ class Exchange:
 
     def _answer(self, intent: Intent | Asked, op: int) -> Reply:
         """The service's decision; all its changes of state are made here, at once."""
-        if isinstance(intent, Asked):
-            return oauth.answer(
-                oauth.Turn(
-                    server=self._server,
-                    request=self._request,
-                    asked=intent,
-                    op=op,
-                    actor=self.actor,
-                    facts=self._facts,
-                    data=self._data,
-                    was_live=self._was_live,
-                )
+        return answers.answer(
+            answers.Turn(
+                server=self._server,
+                request=self._request,
+                intent=intent,
+                op=op,
+                actor=self.actor,
+                facts=self._facts,
+                data=self._data,
+                was_live=self._was_live,
             )
-        if isinstance(intent, Malformed):
-            return self._server.replies.oauth_error(op, intent.error)
-        if isinstance(intent, TokenRequest):
-            return self._login(intent, op) if intent.grant_type == "authorization_code" else self._refresh(intent, op)
-        return self._with_bearer(intent, op)
-
-    def _login(self, request: TokenRequest, op: int) -> Reply:
-        server = self._server
-        if not server.policy.knows(request.scope):
-            return server.replies.oauth_error(op, "invalid_scope")
-        account = account_of(request.code)
-        if account is None or request.code in server.codes:  # RFC 6749 section 4.1.2: a code is used at most once
-            return server.replies.invalid_grant(op, "code", server.policy.dialect)
-        server.codes.add(request.code)
-        setup = request.scope == SETUP_SCOPE or (request.expires_in or 0) >= SETUP_LIFE
-        life = request.expires_in or (SETUP_LIFE if setup else server.policy.expires_in)
-        grant = server.grant(account, expires_in=life, setup_token=setup, scope=request.scope, actor=self.actor, op=op)
-        self._facts.update(grant=grant.name, account=account)
-        self._facts["issued"] = {"access": "at#1", "refresh": None if setup else "rt#1"}
-        refresh = None if setup else grant.refresh[0].secret
-        deadline = None if setup else server.policy.refresh_expires_in
-        return server.replies.token(op, grant.access[0], refresh, scope=grant.scope, life=life, deadline=deadline)
-
-    def _refresh(self, request: TokenRequest, op: int) -> Reply:
-        server = self._server
-        if not server.policy.knows(request.scope):
-            return server.replies.oauth_error(op, "invalid_scope")
-        now = server.clock.now()
-        life = request.expires_in or server.policy.expires_in
-        done = server.redeem(request.refresh_token, op, self._facts, expires_in=life, was_live=self._was_live)
-        if done.outcome is Outcome.RETRY:
-            return server.replies.oauth_error(op, "invalid_request", AT_ONCE)
-        if done.outcome not in _SUCCESS or done.access is None or done.token is None:
-            return server.replies.invalid_grant(op, done.reason, server.policy.dialect)
-        secret = None if done.refresh is None else done.refresh.secret
-        if done.outcome is Outcome.REPLAYED:  # an idempotent replay returns a pair issued before
-            life = max(0, int(round(done.access.expires_at - now, 6)))
-        scope = request.scope or done.token.grant.scope
-        deadline = server.policy.refresh_expires_in if server.policy.refresh_slides else None
-        return server.replies.token(op, done.access, secret, scope=scope, life=life, deadline=deadline)
-
-    def _with_bearer(self, intent: Call | Other, op: int) -> Reply:
-        """The reply to a request that presents a bearer (RFC 6750 section 3.1 for the errors)."""
-        server = self._server
-        replies, now = server.replies, server.clock.now()
-        if isinstance(intent, Other) and intent.name in _OPEN_TO_ALL:
-            return self._open_to_all(intent, op, now)
-        secret = bearer_of(self._request)
-        bearer = server.authority.bearer(secret or "", now)
-        if bearer.token is None or bearer.state != "live":
-            self._data["reason"] = bearer.state if secret else "missing"
-            return replies.bad_bearer(op, bearer.state, presented=secret is not None)
-        needed = (
-            "user:profile" if isinstance(intent, Other) and intent.name in ("profile", "usage") else "user:inference"
         )
-        if needed not in bearer.token.grant.scope.split():
-            return replies.missing_scope(op, needed)
-        if isinstance(intent, Call):
-            return replies.message(op, intent, now)
-        return replies.other(op, intent.name, bearer.token.grant, now)
-
-    def _open_to_all(self, intent: Other, op: int, now: float) -> Reply:
-        if intent.name == "revoke" and (token := self._server.authority.refresh_token(intent.refresh_token)):
-            self._server.revoke_grants([token.grant])  # RFC 7009 section 2.2: 200, known token or not
-        return self._server.replies.other(op, intent.name, None, now)
 
     # Deliver.
 

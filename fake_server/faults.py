@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
+from fake_server.genuine import json
+from fake_server.limits import count_refusal, plain, seconds_refusal
 from fake_server.secrecy import discreet_class, is_name, safe_text, shown
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ class Fault:
                     " (it always strikes after the commit)" if name == "after_commit" and self.kind in COMMITTED else ""
                 )
                 raise ValueError(f"Fault({name}={shown(value)}): {self.kind!r} takes no {name}{hint}")
+        if self.seconds is not None:
+            object.__setattr__(self, "seconds", plain(self.seconds))
 
     if TYPE_CHECKING:  # at run time Hypothesis would take annotated constants for fields, and print them
         LOST_REPLY: ClassVar[Fault]
@@ -167,16 +169,21 @@ class Fault:
     def from_dict(cls, value: Mapping[str, Any]) -> Fault:
         """The fault that :meth:`to_dict` has written.
 
-        Raises ``ValueError`` for an unknown kind, for arguments that the kind doesn't have, and for invalid values;
-        ``TypeError`` for a missing argument.
+        Raises ``ValueError`` for an unknown kind, for arguments that the kind doesn't have, for one that it needs and
+        is missing, and for invalid values.
         """
         arguments = dict(value)
         kind = arguments.pop("kind", "")
-        if kind not in _FORMS:
+        if not isinstance(kind, str) or kind not in _FORMS:
             raise ValueError(f"no fault is named {shown(kind)}; there are {', '.join(_FORMS)}")
         make, takes = _FORMS[kind]
         if wrong := [name for name in arguments if name not in takes]:
             raise ValueError(f"the fault {kind} has no {', '.join(map(safe_text, wrong))}")
+        if missing := [name for name in _NEEDED.get(kind, ()) if name not in arguments]:
+            raise ValueError(f"the fault {kind} needs {' and '.join(missing)}")
+        for name, argument in arguments.items():  # in the words of the object, which may be one of JSON
+            if why := _refusal(kind, takes[name], argument):
+                raise ValueError(f"{name}={shown(argument)}: {why}")
         return make(**arguments)
 
     def __str__(self) -> str:
@@ -213,28 +220,29 @@ def _body_text(body: object) -> str | None:
     try:
         return json.dumps(body, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError):
-        raise TypeError(f"Fault.status(body={shown(body)}): must be JSON, or text") from None
+        raise ValueError(f"Fault.status(body={shown(body)}): must be JSON, or text") from None
 
 
-def _check_code(fault: Fault, code: object) -> None:
-    if type(code) is not int:
-        raise TypeError(f"Fault.{fault.kind}(code={shown(code)}): must be a number, 400 to 599")
-    if not 400 <= code <= 599:
-        raise ValueError(f"Fault.{fault.kind}({code}): must be an error status, 400 to 599")
+def _refusal(kind: FaultKind | str, name: str, value: object) -> str:
+    """Why a number can't be taken for the field ``name``; ``""`` if it can, or for another field."""
+    if name == "code":
+        return "must be an error status, 400 to 599" if count_refusal(value, 400, 599) else ""
+    if name == "seconds":  # None: no Retry-After
+        return "" if value is None and kind == "status" else seconds_refusal(value)
+    return ""
 
 
-def _check_seconds(fault: Fault, seconds: object) -> None:
-    if seconds is None and fault.kind == "status":  # no Retry-After
-        return
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise TypeError(f"Fault.{fault.kind}({shown(seconds)}): must be a number of seconds")
-    if not 0 <= seconds < math.inf:
-        raise ValueError(f"Fault.{fault.kind}({seconds}): must be seconds, 0 or more, and not infinite")
+def _check_number(name: str) -> Callable[[Fault, Any], None]:
+    def check(fault: Fault, value: object) -> None:
+        if why := _refusal(fault.kind, name, value):
+            raise ValueError(f"Fault.{fault.kind}({shown(value)}): {why}")
+
+    return check
 
 
 def _check_after_commit(_: Fault, after_commit: object) -> None:
     if not isinstance(after_commit, bool):
-        raise TypeError(f"Fault(after_commit={shown(after_commit)}): must be True or False")
+        raise ValueError(f"Fault(after_commit={shown(after_commit)}): must be True or False")
 
 
 def _check_window(_: Fault, window: object) -> None:
@@ -249,12 +257,12 @@ def _check_part(_: Fault, part: object) -> None:
 
 def _check_body(_: Fault, body: object) -> None:
     if not (body is None or isinstance(body, str)):
-        raise TypeError(f"Fault(body={shown(body)}): must be text; Fault.status() also takes JSON")
+        raise ValueError(f"Fault(body={shown(body)}): must be text; Fault.status() also takes JSON")
 
 
 def _check_headers(fault: Fault, headers: object) -> None:
     if not (isinstance(headers, tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in headers)):
-        raise TypeError("Fault(headers=…): must be pairs of name and value; Fault.status() takes a mapping of them")
+        raise ValueError("Fault(headers=…): must be pairs of name and value; Fault.status() takes a mapping of them")
     for name, value in headers:
         if not (isinstance(name, str) and _HEADER_NAME.fullmatch(name)):
             raise ValueError(f"Fault.status(headers=…): {shown(name)} is not the name of a header")
@@ -267,8 +275,8 @@ def _check_headers(fault: Fault, headers: object) -> None:
 
 
 _CHECKS: dict[str, Callable[[Fault, Any], None]] = {
-    "code": _check_code,
-    "seconds": _check_seconds,
+    "code": _check_number("code"),
+    "seconds": _check_number("seconds"),
     "after_commit": _check_after_commit,
     "window": _check_window,
     "part": _check_part,
@@ -314,6 +322,8 @@ _USUAL = {
     "headers": (),
 }
 """The defaults of arguments, which :meth:`Fault.to_dict` omits."""
+_NEEDED: dict[str, tuple[str, ...]] = {"status": ("code",), "delay": ("seconds",), "stall": ("seconds",)}
+"""The arguments without a default."""
 
 Fault.LOST_REPLY = Fault(kind="lost-reply")
 Fault.RESET = Fault(kind="reset")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from typing import Any
+
+from fake_server.genuine import json
 
 __all__ = ["ALGORITHM", "JWKS", "claims_of", "sign", "unb64", "verifies"]
 

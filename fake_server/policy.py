@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from numbers import Integral, Real
 from operator import attrgetter
 from typing import Any, Literal, Self
 
+from fake_server.limits import count_refusal, plain, seconds_refusal
 from fake_server.secrecy import discreet_class, is_name, safe_text, shown
 
 __all__ = ["PRESETS", "SCOPE", "SETUP_LIFE", "SETUP_SCOPE", "GraceMode", "Policy", "settings_of"]
@@ -203,11 +203,6 @@ class _Refused(Exception):
         self.inside = inside
 
 
-def _is_a(kind: type, value: object) -> bool:
-    """Whether ``value`` is a number of that kind, and not a ``bool``."""
-    return isinstance(value, kind) and not isinstance(value, bool)
-
-
 def _name(value: Any) -> Any:
     if not (isinstance(value, str) and value and is_name(value)):
         raise _Refused("must be a name")
@@ -240,23 +235,27 @@ def _one_of(*allowed: str) -> Callable[[Any], Any]:
 
 def _count_from(least: int) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
-        if value is not None and not (_is_a(Integral, value) and value >= least):
-            raise _Refused(f"must be a whole number, {least} or more, or None for no limit")
-        return value
+        if value is None:
+            return None
+        if why := count_refusal(value, least):
+            raise _Refused(f"{why}, or None for no limit")
+        return int(value)
 
     return check
 
 
 def _seconds(value: Any, instead: str = "") -> Any:
-    if not (_is_a(Real, value) and 0 <= value < math.inf):
-        raise _Refused(f"must be seconds, 0 or more, and not infinite{instead}")
-    return value
+    if why := seconds_refusal(value):
+        raise _Refused(why + instead)
+    return plain(value)
 
 
 def _seconds_or_infinite(value: Any) -> Any:
-    if not (_is_a(Real, value) and value >= 0):
-        raise _Refused("must be seconds, 0 or more")
-    return value
+    if isinstance(value, float) and value == math.inf:
+        return value
+    if why := seconds_refusal(value):
+        raise _Refused(why.removesuffix(", and not infinite"))
+    return plain(value)
 
 
 def _serialize(value: Any) -> Any:
@@ -270,9 +269,7 @@ def _latency(value: Any) -> Any:
     if unknown := set(value) - {"token", "call", "other"}:
         words = ", ".join(sorted(safe_text(str(word)) for word in unknown))
         raise _Refused(f"unknown {words}; it knows token, call and other", inside=True)
-    for seconds in value.values():
-        _seconds(seconds, instead)
-    return dict(value)
+    return {kind: _seconds(seconds, instead) for kind, seconds in value.items()}
 
 
 _FIELDS = frozenset(f.name for f in fields(Policy))

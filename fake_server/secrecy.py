@@ -144,7 +144,12 @@ def _text(value: object) -> str:
     if isinstance(value, bytes):
         text = value.decode("latin-1")
         return repr(value) if is_name(text) else repr(redact(text))
-    return repr(redact(value)) if isinstance(value, str) else repr(value)
+    if isinstance(value, str):
+        return repr(redact(value))
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - a number of more than 4,300 digits, or an object of a user's
+        return f"<{type(value).__name__}>"
 
 
 def _clipped(text: str, length: int) -> str:

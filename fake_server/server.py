@@ -15,6 +15,7 @@ from fake_server.core.clients import Clients
 from fake_server.core.fault_plan import FaultPlan
 from fake_server.core.gate import Gate
 from fake_server.core.journal import Journal
+from fake_server.limits import MOST_SECONDS, checked_seconds
 from fake_server.policy import SCOPE, SETUP_LIFE, SETUP_SCOPE
 from fake_server.protocol import claims
 from fake_server.protocol.asking import Asking
@@ -105,17 +106,26 @@ class Server:
         """What ``request`` asks for."""
         return self._asking.read(request, self.clock.now()) if self.service.standard else read(request)
 
-    def login(self, name: str | None = None, *, expires_in: float | None = None, setup_token: bool = False) -> Grant:
+    def login(
+        self,
+        name: str | None = None,
+        *,
+        expired: bool = False,
+        expires_in: float | None = None,
+        setup_token: bool = False,
+    ) -> Grant:
         """Log an account in: the first grant of ``name``, by default the next free one of ``a1``, ``a2``, …
 
-        ``expires_in``: lifetime of its access token in seconds, by default the policy's (a setup-token: a year). Raises
-        ``ValueError`` for an invalid name, and for an account that is already logged in.
+        ``expires_in``: lifetime of its access token in seconds, by default the policy's (a setup-token: a year);
+        ``expired``: it is over already. Raises ``ValueError``, before anything is changed, for an invalid value, and
+        for an account that is already logged in.
         """
         with self.lock:
-            if not (expires_in is None or isinstance(expires_in, int | float)):
-                raise TypeError(f"expires_in={shown(expires_in)}: must be a number of seconds")
-            if not isinstance(setup_token, bool):
-                raise TypeError(f"setup_token={shown(setup_token)}: must be True or False")
+            if expires_in is not None:
+                expires_in = checked_seconds("expires_in", expires_in)
+            for what, flag in (("expired", expired), ("setup_token", setup_token)):
+                if not isinstance(flag, bool):
+                    raise ValueError(f"{what}={shown(flag)}: must be True or False")
             if name is None:
                 name = next(free for n in self._numbers if not self.authority.grants_of(free := f"a{n}"))
             check_account_name(name)
@@ -123,7 +133,7 @@ class Server:
                 raise ValueError(
                     f"the account {shown(name)} is logged in already: keep what the login gave, or name another"
                 )
-            return self.grant(name, expires_in=expires_in, setup_token=setup_token)
+            return self.grant(name, expires_in=-1.0 if expired else expires_in, setup_token=setup_token)
 
     def grant(
         self,
@@ -224,7 +234,8 @@ class Server:
         self._end_grants([token.grant], "revoke", lambda grant, now: self.authority.revoke_access(token, now))
 
     def advance(self, seconds: float) -> None:
-        """Move the service's clock by ``seconds``."""
+        """Move the service's clock by ``seconds``; a negative number moves it back. Raises ``ValueError``."""
+        seconds = checked_seconds("advance: seconds", seconds, -MOST_SECONDS)
         with self.lock:
             self.clock.advance(seconds)
             self.journal.note("advance", seconds=seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fake_server.limits import checked_count
 from fake_server.secrecy import shown
 
 if TYPE_CHECKING:
@@ -49,10 +50,9 @@ class FaultPlan:
 
         ``account``, ``worker``: only those with a token of that account, and only those of that worker.
         """
-        if target not in ("token", "call"):
+        if not isinstance(target, str) or target not in ("token", "call"):
             raise ValueError(f'a fault strikes a "token" or a "call" request, not {shown(target)}')
-        if count < 1:
-            raise ValueError(f"count={count}: must be at least 1")
+        count = checked_count("count", count)
         self._planned.append(_Planned(target, fault, count, account, worker, skip))
 
     def take(self, target: str, account: str | None, actor: str = "") -> Fault | None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, unquote_plus
 
+from fake_server.genuine import json
 from fake_server.jose import claims_of, verifies
 from fake_server.protocol.routes import Route, routes_of
 

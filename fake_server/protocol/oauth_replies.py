@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import json
 from fake_server.jose import ALGORITHM, JWKS
 from fake_server.protocol.asking import DEVICE_GRANT, GRANTS
 from fake_server.protocol.replies import of_the_users

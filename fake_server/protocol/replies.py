@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
-import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import json, uuid
 from fake_server.protocol.errors import error_envelope
 from fake_server.protocol.wire import Reply
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, unquote
 
+from fake_server.genuine import json
+from fake_server.limits import MOST_SECONDS
 from fake_server.secrecy import is_name, shown
 from fake_server.tokens import TOKEN
 
@@ -283,14 +284,14 @@ def _read_token_request(request: Request) -> TokenRequest | Malformed:
 
 
 def _seconds(value: object) -> float | None:
-    """A positive number of seconds, or ``None``."""
+    """A positive number of seconds that is not too large, or ``None``."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         seconds = float(value)
     except (ValueError, OverflowError):
         return None
-    return seconds if 0 < seconds < float("inf") else None
+    return seconds if 0 < seconds <= MOST_SECONDS else None
 
 
 def _is_scope(value: object) -> bool:

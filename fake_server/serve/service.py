@@ -16,15 +16,16 @@ import tempfile
 import threading
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fake_server.clock import Clock, stopwatch
-from fake_server.core.history_file import HistoryFile
 from fake_server.policy import Policy
 from fake_server.secrecy import shown
 from fake_server.serve.admin import Admin
-from fake_server.serve.commandline import Parser, Usage, path
+from fake_server.serve.commandline import Parser, Usage, add_waits, path, with_waits
+from fake_server.serve.history_file import HistoryFile
 from fake_server.server import Server
 from fake_server.transports.loopback.listener import check_host
 from fake_server.transports.proxy import ProxyServer, available
@@ -94,9 +95,17 @@ def build_parser(prog: str = "claude-tokens serve") -> argparse.ArgumentParser:
     parser.add_argument("--proxy-port", type=_port, metavar="N", help="the port of the proxy (default: any)")
     parser.add_argument("--history", type=path, metavar="FILE", help="write the history there, each line at once")
     parser.add_argument(
-        "--account", action="extend", nargs="+", metavar="NAME", help="log these in at the start (default: a1)"
+        "--account",
+        action="extend",
+        nargs="*",
+        metavar="NAME",
+        help="log these in at the start; without a name: nobody (default: a1)",
+    )
+    parser.add_argument(
+        "--no-account", action="store_true", help="log nobody in at the start: clients do it themselves"
     )
     parser.add_argument("--expired", action="store_true", help="their access tokens have expired already")
+    add_waits(parser)
     return parser
 
 
@@ -141,6 +150,7 @@ class _Service:
         self.server = server
         self.folder = folder
         self._judge = judge
+        self._homes = count(1)
         admin = Admin(server, lambda: judge.look(server).data, self.login)
         self.own = SocketServer(server, host, port, local_handler=admin)
         self.proxy: ProxyServer | None = None
@@ -154,10 +164,10 @@ class _Service:
         setup_token: bool = False,
     ) -> dict[str, Any]:
         """Log an account in; without a name it is ``a1``, ``a2``, … Raises ``ValueError`` for an invalid name."""
-        grant = self.server.login(name, expires_in=-1.0 if expired else expires_in, setup_token=setup_token)
+        home = self.folder / "home" / f"{next(self._homes)}"
+        home.mkdir(mode=0o700, parents=True)  # before the login: a disk that is full leaves no half of one
+        grant = self.server.login(name, expired=expired, expires_in=expires_in, setup_token=setup_token)
         proxy, ca_file = self._proxied()
-        home = self.folder / "home" / grant.account
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
         variables = self._judge.environment(grant, home=str(home), url=self.own.url, proxy=proxy, ca_file=ca_file)
         return {"name": grant.account, "credentials": self._judge.credentials(grant), "env": variables}
 
@@ -207,11 +217,18 @@ def _start_service(
     else:
         service.own.stand_in()
     with _telling("a folder for an account can't be made"):
-        accounts = [service.login(name, expired=options.expired) for name in options.account or (None,)]
+        accounts = [service.login(name, expired=options.expired) for name in _first_accounts(options)]
     if history is not None:  # last, so that any other error leaves the file untouched
         with _telling(f"the history can't be written to {options.history}"), server.lock:
             _in_time(history.open, f"{options.history} was opened")
     return service, service.facts(options.history, accounts)
+
+
+def _first_accounts(options: argparse.Namespace) -> Sequence[str | None]:
+    """The names of the accounts to log in at the start; ``None``: the first free name."""
+    if options.no_account:
+        return ()
+    return (None,) if options.account is None else options.account
 
 
 def _in_time(do: Callable[[], None], what: str) -> None:
@@ -258,12 +275,14 @@ def _telling(what: str) -> Iterator[None]:
 def _checked(options: argparse.Namespace) -> tuple[Policy, str]:
     """The policy and the host of the options, checked before any file or socket is touched."""
     try:
-        policy, host = Policy.preset(options.policy), check_host(options.host)
+        policy, host = with_waits(Policy.preset(options.policy), options), check_host(options.host)
         probe = Server(policy, Clock(), stopwatch(), namespace="probe")
         for name in options.account or ():
             probe.login(name)
     except ValueError as error:
         raise Usage(str(error)) from None
+    if options.no_account and options.account:
+        raise Usage("--no-account and --account contradict each other: leave one of them out")
     if options.proxy_port is not None and not available():
         raise Usage('--proxy-port needs the extra "proxy": pip install "pytest-claude-tokens[proxy]"')
     return policy, host

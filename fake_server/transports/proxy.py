@@ -7,14 +7,12 @@ in a folder, and never installed.
 
 from __future__ import annotations
 
-import asyncio
-import os
-import socket
 import ssl
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fake_server.genuine import asyncio, os, socket
 from fake_server.hosts import KNOWN_HOSTS, canonical, hosts_of, is_loopback
 from fake_server.transports.loopback.connection import Connection
 from fake_server.transports.loopback.http1 import Message, Parser, hostname_of, proxy_user
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from fake_server.server import Server
-    from fake_server.transports.loopback.host import Host, WaitHook
+    from fake_server.transports.loopback.host import Host, Namer, WaitHook
 
 __all__ = ["ProxyServer", "available"]
 
@@ -63,8 +61,9 @@ class ProxyServer(Listener):
         own: Listener | None = None,
         hosts: Iterable[str] = (),
         wait_hook: WaitHook | None = None,
+        namer: Namer | None = None,
     ) -> None:
-        super().__init__(server, host, port, hosts=hosts, wait_hook=wait_hook)
+        super().__init__(server, host, port, hosts=hosts, wait_hook=wait_hook, namer=namer)
         import trustme
 
         authority = trustme.CA(organization_name="fake Claude token service, for tests only")

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from hypothesis import Phase, settings
 
-from fake_server.core.history_file import HistoryFile
 from fake_server.core.journal import lines
 from fake_server.secrecy import safe_text
 from fake_server.serve.commandline import PlainParser, path
+from fake_server.serve.history_file import HistoryFile
 from pytest_claude_tokens.judge.violations import DoubleSpend
 from pytest_claude_tokens.report.story import story
 from pytest_claude_tokens.report.verdict import qualified_name

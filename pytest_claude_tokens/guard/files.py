@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pwd
 import re
 import sys
@@ -10,6 +9,7 @@ from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import os
 from pytest_claude_tokens.guard.refusal import refuse
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Protocol
 
+from fake_server.genuine import threading
 from pytest_claude_tokens.guard import audit, files, hosts, programs, refusal
 
 if TYPE_CHECKING:

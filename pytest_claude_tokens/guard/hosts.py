@@ -12,12 +12,12 @@ Out of reach: a library with its own resolver, or with its own tunnel through su
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import os
 from pytest_claude_tokens.guard import audit
 from pytest_claude_tokens.guard.refusal import refuse
 
@@ -153,7 +153,7 @@ CHECKS: dict[str, Check] = {
 
 
 def _wrap_sockets() -> None:
-    import socket  # late: loading the guard stays cheap
+    from fake_server.genuine import socket  # late: loading the guard stays cheap
 
     owner = socket.socket
     for name, places in _ADDRESSES.items():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import os
 from pytest_claude_tokens.guard import commands
 from pytest_claude_tokens.guard.hosts import MARKER
 from pytest_claude_tokens.guard.refusal import refuse

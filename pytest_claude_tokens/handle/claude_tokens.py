@@ -11,10 +11,10 @@ search call these one by one:
 
 from __future__ import annotations
 
-import os
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from fake_server.genuine import os
 from fake_server.protocol.actors import as_worker
 from fake_server.secrecy import discreet_class
 from fake_server.server import Server
@@ -109,7 +109,7 @@ class ClaudeTokens:
         self._accounts = Accounts(self.server)
         self._stores = Stores(self.server, runtime.ask)
         self._workers: dict[str, None] = {}
-        self._endpoints = endpoints = LocalEndpoints(self.server, self.hosts, runtime.wait_hook)
+        self._endpoints = endpoints = LocalEndpoints(self.server, self.hosts, runtime.wait_hook, runtime.namer)
         # Does not capture `self`: without a reference cycle, the thousands of handles of a search are freed at once.
         self._children = Children(self.server, lambda: endpoints.folder)
         self._undo: ExitStack | None = None
@@ -216,7 +216,7 @@ class ClaudeTokens:
         ``expires_in``: lifetime of its access token in seconds, by default the policy's (28,800; a setup-token: a
         year). ``expired``: the access token has already expired.
         """
-        return self._accounts.log_in(name, expires_in=-1.0 if expired else expires_in, setup_token=setup_token)
+        return self._accounts.log_in(name, expired=expired, expires_in=expires_in, setup_token=setup_token)
 
     def expire(self, account: Account | str) -> None:
         """End the account's access tokens as if their time had passed. No file and no value changes."""

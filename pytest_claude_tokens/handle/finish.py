@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-import threading
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import threading
 from fake_server.secrecy import clean
 from fake_server.server import GRACE_PERIOD_SECONDS
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fake_server.around import around
 from fake_server.core.hold import HOLD_LIMIT, Hold
+from fake_server.limits import count_refusal
 from fake_server.secrecy import shown
 from pytest_claude_tokens.report.evidence import notes_of, set_notes
 
@@ -26,11 +27,11 @@ def held(
 
     Raises ``TimeoutError`` at the end of the block if too few came in time; an error of the block gets it as a note.
     """
-    if target not in ("token", "call"):
+    if not isinstance(target, str) or target not in ("token", "call"):
         raise ValueError(f'hold({shown(target)}): "token" or "call" requests can be held')
-    if not (isinstance(count, int) and count >= 1):
-        raise ValueError(f"hold(count={shown(count)}): must be a whole number, 1 or more")
-    return _held(server, Hold(target, count), seen)
+    if why := count_refusal(count):
+        raise ValueError(f"hold(count={shown(count)}): {why}")
+    return _held(server, Hold(target, int(count)), seen)
 
 
 @around

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 from typing import TYPE_CHECKING
 
+from fake_server.genuine import json, os
 from fake_server.secrecy import is_name, shown
 from pytest_claude_tokens.claude.credentials import FILE, write_new
 

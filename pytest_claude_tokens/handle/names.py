@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 
-from fake_server.core.history_file import HistoryFile
+from fake_server.genuine import os
 from fake_server.hosts import hosts_of
 from fake_server.secrecy import is_name, is_path, printable, shown
+from fake_server.serve.history_file import HistoryFile
 
 __all__ = ["history_file", "host_names", "path_of", "worker_name"]
 

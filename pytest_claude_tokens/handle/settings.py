@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fake_server.faults import Fault
+from fake_server.limits import count_refusal
 from fake_server.policy import PRESETS, Policy
 from fake_server.protocol.wire import check_account_name
 from fake_server.secrecy import shown
@@ -78,9 +79,9 @@ def checked_limit(value: Any, policy: Policy | None = None) -> int | None:
     """
     if value is None:
         return None if policy is None or policy.slots is None else 1
-    if type(value) is not int or value < 1:
+    if count_refusal(value):
         raise ValueError(f"limit={shown(value)}: must be a number of workers, at least 1")
-    return value
+    return int(value)
 
 
 def one_or_many(values: Any) -> tuple[Any, ...]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
+
+from fake_server.genuine import os
 
 if TYPE_CHECKING:
     from fake_server.server import Server

@@ -6,12 +6,12 @@ It judges nothing itself; :func:`pytest_claude_tokens.judge.judge` does. Its ord
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from fake_server.events import FORMAT, Event
+from fake_server.genuine import json
 from fake_server.policy import settings_of
 from fake_server.secrecy import printable
 

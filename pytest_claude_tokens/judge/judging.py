@@ -92,11 +92,30 @@ def judge(history: History, *, allow: Iterable[str] | None = None, limit: int | 
             else:
                 found.append(violation)
     if found:
-        found.sort(key=lambda violation: violation.order)
+        _rank(found)
         found[0].others = tuple(found[1:])
         return Verdict(State.INVALID, tuple(found), tuple(notes))
     unknown = any(note.is_reason for note in notes)
     return Verdict(State.UNKNOWN if unknown else State.VALID, (), tuple(notes))
+
+
+def _rank(found: list[Violation]) -> None:
+    """Sort the violations as they are raised: the first that was complete, but what comes with a double spend after it.
+
+    A needless refresh of the same login is of the same making, and a leak has nothing to do with the order of requests.
+    """
+    spent = [violation for violation in found if violation.invariant == "double-spend"]
+
+    def key(violation: Violation) -> tuple[bool, int, int]:
+        worse = [
+            one.order
+            for one in spent
+            if violation.invariant == "token-leak"
+            or (violation.invariant == "refresh-storm" and violation.grant == one.grant)
+        ]
+        return max([violation.order, *((at_end, seq, violation.order[2]) for at_end, seq, _ in worse)])
+
+    found.sort(key=key)
 
 
 def _asked_for(history: History, allow: Iterable[str] | None) -> tuple[frozenset[str], frozenset[str]]:

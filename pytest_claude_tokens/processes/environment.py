@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from fake_server.around import around
+from fake_server.genuine import os
 from fake_server.hosts import hosts_of
 from pytest_claude_tokens import node
 from pytest_claude_tokens.guard.hosts import MARKER

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+from fake_server.genuine import os
 from fake_server.secrecy import shown
 from pytest_claude_tokens.processes.groups import ProcessGroup
 from pytest_claude_tokens.simulation.interrupts import calls_foreign_code

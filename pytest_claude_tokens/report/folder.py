@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fake_server.core.journal import lines
+from fake_server.genuine import os
 
 if TYPE_CHECKING:
     from pytest_claude_tokens.report.evidence import Evidence

@@ -5,10 +5,12 @@ Plain ASCII, at most :data:`~pytest_claude_tokens.report.wording.WIDTH` columns,
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from fake_server.core.journal import SERVICE
+from pytest_claude_tokens.judge.wording import count
 from pytest_claude_tokens.report.wording import WIDTH, one_line
 
 if TYPE_CHECKING:
@@ -140,13 +142,15 @@ def table(
 
     ``kept``: there is a file with all of them, which can be referred to.
     """
-    shown = _choose([event.seq for event in history], {*marked, *important})
-    columns = _columns([event for event in history if event.seq in shown], marked)
+    aside = _aside(history, {*marked, *important})
+    events = [event for event in history if event.op is None or event.op not in aside]
+    shown = _choose([event.seq for event in events], {*marked, *important})
+    columns = _columns([event for event in events if event.seq in shown], marked)
     step = min(_ACTOR_COLUMNS, (WIDTH - _FIRST_ACTOR_COLUMN - _LAST_ACTOR_COLUMNS) // max(1, len(columns) - 1))
     heads = "".join(one_line(name, step - 1).ljust(step) for name in columns[:-1])
     lines = ["    #       time".ljust(_FIRST_ACTOR_COLUMN) + heads + columns[-1]]
     left_out = 0
-    for event in history:
+    for event in events:
         if event.seq in shown:
             lines += _gap(left_out, kept=kept)
             left_out = 0
@@ -158,7 +162,34 @@ def table(
             lines.append(one_line(row))
         else:
             left_out += 1
-    return lines + _gap(left_out, kept=kept)
+    return [*lines, *_gap(left_out, kept=kept), *_sum_up(aside.values())]
+
+
+def _aside(history: History, needed: set[int]) -> dict[int, Operation]:
+    """The requests that touch no token: of other kinds, not refused, and with nothing noted of them.
+
+    A client sends dozens at its start. A single one is shown as any other.
+    """
+    noted = {event.op for event in history if event.type == "note"}
+    found = {
+        op.op: op
+        for op in history.operations
+        if op.f == "other"
+        and op.op not in noted
+        and op.refresh is None
+        and op.status not in (401, 403)
+        and not needed & {op.opened, op.closed}
+    }
+    return found if len(found) > 1 else {}
+
+
+def _sum_up(operations: Collection[Operation]) -> list[str]:
+    """One line for all requests that touch no token."""
+    if not operations:
+        return []
+    counts = Counter(f"{op.invoke.get('method', '?')} {op.invoke.get('path', '?')}" for op in operations)
+    listed = ", ".join(what if n == 1 else f"{what} ({n} times)" for what, n in counts.most_common())
+    return [one_line(f"    and {count(len(operations), 'request')} that touch no token: {listed}")]
 
 
 def _gap(left_out: int, *, kept: bool) -> list[str]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_claude_tokens.judge.violations import RefreshStorm, TokenLeak, Unknown, Unserved, Violation
+from pytest_claude_tokens.report.evidence import notes_of, set_notes
 from pytest_claude_tokens.simulation.interrupts import calls_foreign_code
 
 if TYPE_CHECKING:
@@ -73,7 +75,10 @@ class Body:
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """The outcome of one run. ``error``: the exception that the test would raise, or ``None``."""
+    """The outcome of one run. ``error``: the exception that the test would raise, or ``None``.
+
+    ``mild``: a violation that the test would raise, and that ends no search: see :func:`conclude`.
+    """
 
     schedule: Schedule
     error: BaseException | None
@@ -82,6 +87,7 @@ class Outcome:
     taken: tuple[Deviation, ...]
     decisions: int
     options: tuple[tuple[tuple[DeviationKind, int], ...], ...] = ()
+    mild: Violation | None = None
 
     def fingerprint(self) -> int:
         """A hash of the history, equal for two runs with the same events, whatever their times."""
@@ -119,18 +125,42 @@ def conclude(
     *,
     raced: bool,
 ) -> Outcome:
-    """The outcome of a run that has ended. ``error``: the exception that ended the body."""
+    """The outcome of a run that has ended. ``error``: the exception that ended the body.
+
+    A search goes on after a run in which nothing worse happened than a leak or a needless refresh, as either may be in
+    every schedule, and hide a double spend that is in few. A leak does not take the place of the body's own error
+    either.
+    """
     # A worker's own cancellation is a failure like any other here; to a handle it would be a signal to a test's runner.
     judged = RuntimeError() if isinstance(error, CancelledError) else error
+    found, mild = _worst_first(tokens.to_raise(judged)), None
+    if isinstance(found, TokenLeak) and error is not None:
+        set_notes(error, [*notes_of(error), f"also {found.invariant}: {found}"])
+        found = None
+    elif isinstance(found, _MILD) and error is None and all(isinstance(one, _MILD) for one in found.others):
+        found, mild = None, found
     return Outcome(
         schedule=schedule,
-        error=outranking(tokens.to_raise(judged), error),
+        mild=mild,
+        error=outranking(found, error),
         history=history,
         raced=raced,
         taken=tuple(chooser.taken),
         decisions=chooser.decision,
         options=tuple(chooser.options or ()),
     )
+
+
+_MILD = (TokenLeak, RefreshStorm)
+
+
+def _worst_first(found: Violation | Unserved | Unknown | None) -> Violation | Unserved | Unknown | None:
+    """What a run found, with its leaks behind all else."""
+    if not isinstance(found, TokenLeak):
+        return found
+    first, *others = sorted((found, *found.others), key=lambda one: isinstance(one, TokenLeak))
+    first.others = tuple(others)
+    return first
 
 
 _facts = attrgetter("actor", "type", "f", "grant", "refresh", "bearer", "status", "error")

@@ -8,10 +8,10 @@ processes; but a failure that was seen once is real.
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import time
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.handle.runtime import Runtime
 from pytest_claude_tokens.runs.outcome import Body, Outcome, call, conclude, is_failure, plan_faults

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
-import time
 from typing import TYPE_CHECKING, Any, Self
 
+from fake_server.genuine import threading, time
 from pytest_claude_tokens.processes import procfs
 from pytest_claude_tokens.simulation.active import ACTIVE
 from pytest_claude_tokens.simulation.frames import is_ours, place
 from pytest_claude_tokens.simulation.interrupts import INTERRUPT, KNOCK
-from pytest_claude_tokens.simulation.native import REAL_START, monotonic
+from pytest_claude_tokens.simulation.native import REAL_JOIN, REAL_START, monotonic, native
+from pytest_claude_tokens.simulation.threads import new_thread
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
@@ -43,21 +43,23 @@ class Watchdog:
     """Watches the active world from a thread of its own."""
 
     def __init__(self) -> None:
-        self._over = threading.Event()
+        with native():
+            self._over = threading.Event()
         self._before: Any = None
-        self._thread = threading.Thread(target=self._watch, name="claude-tokens-watchdog", daemon=True)
+        self._thread = new_thread(self._watch, "claude-tokens-watchdog")
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread() and KNOCK is not None:
             self._before = signal.signal(KNOCK, _raise)
-        REAL_START(self._thread)
+        with native():
+            REAL_START(self._thread)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._over.set()
-        self._thread.join()
+        REAL_JOIN(self._thread)
         if self._before is not None and KNOCK is not None:
             signal.signal(KNOCK, self._before)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
-import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import asyncio
 from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.report.evidence import notes_of, set_notes
 from pytest_claude_tokens.simulation.interrupts import calls_foreign_code
 from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
-from pytest_claude_tokens.simulation.threads import bind_thread
+from pytest_claude_tokens.simulation.threads import bind_thread, new_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -152,7 +152,7 @@ class Workers:
         for number, job in enumerate(jobs):
             if number in self._dead:
                 continue
-            thread = threading.Thread(target=work, args=(number, job), name=f"w{number}", daemon=True)
+            thread = new_thread(partial(work, number, job), f"w{number}")
             bind_thread(world, thread, f"w{number}", f"w{number}")
         while left:
             world.block(caller, "its workers")

@@ -8,6 +8,7 @@ arguments and reports. The schedule itself is shrunk by :mod:`pytest_claude_toke
 from __future__ import annotations
 
 from asyncio import CancelledError
+from functools import partial
 from random import Random, SystemRandom
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from pytest_claude_tokens.search.hypothesis_engine import (
     failures_to_raise,
     forced_seed,
 )
-from pytest_claude_tokens.search.tally import Failure
+from pytest_claude_tokens.search.tally import Failure, surfaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,7 +72,10 @@ class Campaign:
         self._property.decorate(self._seed, self._blob, self._examples.scheduled())
 
     def search(self) -> Failure | None:
-        """Run both gears. Returns the simplest failure that Hypothesis found."""
+        """Run both gears. Returns the simplest failure that Hypothesis found, else a mild finding."""
+        return self._both_gears() or self._tally.best()
+
+    def _both_gears(self) -> Failure | None:
         base, total = self._base, self._base.max_examples
         generating = Phase.generate in base.phases
         share = max(1, total // 10) if generating else total
@@ -113,14 +117,14 @@ class Campaign:
         if example or not self._plan.strategies:
             arguments = self._examples.arguments(example)
             texts = _texts(arguments)
-            return Failure(
-                outcome=self._execute(schedule, arguments), choices=choices, example=example, arguments=texts
-            )
+            outcome = surfaced(self._execute(schedule, arguments))
+            return Failure(outcome=outcome, choices=choices, example=example, arguments=texts)
         runs: list[Failure] = []
 
         def run(_drawn: Schedule, arguments: Mapping[str, Any]) -> None:
             texts = _texts(arguments)
-            runs.append(Failure(outcome=self._run(schedule, arguments), choices=choices, arguments=texts))
+            outcome = surfaced(self._run(schedule, arguments))
+            runs.append(Failure(outcome=outcome, choices=choices, arguments=texts))
 
         self._property.reproduce(run, choices, _relaxed(self._base))
         if not runs:
@@ -139,13 +143,10 @@ class Campaign:
             nonlocal failed
             texts = _texts(arguments)
             outcome = self._run(schedule, arguments)
-            if self._tally.count(outcome):
-                failed = Failure(
-                    outcome=outcome,
-                    choices=choices_of_this_run(),
-                    example=self._examples.number(schedule),
-                    arguments=texts,
-                )
+            number = self._examples.number(schedule)
+            failure = partial(Failure, outcome=outcome, choices=choices_of_this_run(), example=number, arguments=texts)
+            if self._tally.count(outcome, failure):
+                failed = failure()
                 if isinstance(outcome.error, Unknown) or not self._plan.repeatable:
                     raise Stop
             if outcome.error is not None:

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Counterexample", "compare", "confirm", "evidence", "shown"]
 
-_OTHER_WORKER = re.compile(r"w\d+ raised ")
+_OURS = re.compile(r"w\d+ raised |also [a-z-]+: ")
+"""Notes of ours: what another worker raised, and what else was found."""
 _REPEATS = 3
 """Further runs of the shortest failing schedule; all must be the same."""
 _PROCESS_REPEATS = 5
@@ -134,7 +135,7 @@ def shown(found: Counterexample, noted: BaseException | None) -> BaseException:
     assert error is not None
     # Keep only the blob of Hypothesis's notes: the story shows the schedule better, and the arguments are added here.
     blobs = [note for note in notes_of(noted) if "reproduce_failure" in note]
-    others = [note for note in notes_of(error) if _OTHER_WORKER.match(note)]
+    others = [note for note in notes_of(error) if _OURS.match(note)]
     drawn = ", ".join(f"{name}={text}" for name, text in sorted(found.best.arguments.items()))
     set_notes(error, [*others, *([f"with {drawn}"] if drawn else []), *blobs])
     error.__dict__["claude_tokens_found"] = found

@@ -7,6 +7,7 @@ only if ``random`` is the only one: each run seeds that itself.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_claude_tokens.search.hypothesis_engine import (
@@ -83,8 +84,9 @@ class Fuzzer:
             nonlocal failed
             texts = {name: repr(value) for name, value in arguments.items()}
             outcome = self._execute(schedule, arguments)
-            if self.tally.count(outcome):
-                failed = Failure(outcome=outcome, choices=choices_of_this_run(), arguments=texts)
+            failure = partial(Failure, outcome=outcome, choices=choices_of_this_run(), arguments=texts)
+            if self.tally.count(outcome, failure):
+                failed = failure()
 
         def many(_schedule: Schedule, _arguments: Mapping[str, Any]) -> None:
             nonlocal failed, tried
@@ -112,6 +114,11 @@ class Fuzzer:
             integers = IntegerSource(self._source)
             outcome = self._execute(draw(integers.draw_integer), {})
             forget_targets()
-            if self.tally.count(outcome):
-                return Failure(outcome=outcome, choices=choices_of_integers(integers.choices)), tried
+            failure = partial(self._failure, outcome, integers)
+            if self.tally.count(outcome, failure):
+                return failure(), tried
         return None, tried
+
+    @staticmethod
+    def _failure(outcome: Outcome, integers: IntegerSource) -> Failure:
+        return Failure(outcome=outcome, choices=choices_of_integers(integers.choices))

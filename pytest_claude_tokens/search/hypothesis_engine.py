@@ -7,7 +7,6 @@ may change with any release, and there is one every few days. Each private name 
 
 from __future__ import annotations
 
-import random
 import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from hypothesis.internal.reflection import function_digest
 from hypothesis.reporting import with_reporter
 from hypothesis.strategies import SearchStrategy
 
+from fake_server.genuine import random
 from pytest_claude_tokens.simulation.interrupts import calls_foreign_code
 from pytest_claude_tokens.simulation.trio_runs import trio_generator
 

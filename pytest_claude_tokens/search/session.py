@@ -139,7 +139,7 @@ class Session:
         if self._plan.exhaustive is None:
             return campaign.search()
         outcome = enumerate_schedules(lambda schedule: execute(schedule, {}), self._tally, self._plan.exhaustive)
-        return None if outcome is None else Failure(outcome=outcome)
+        return self._tally.best() if outcome is None else Failure(outcome=outcome)
 
     def _explain(self, first: Failure, campaign: Campaign) -> BaseException:
         """Shrink the failing schedule, check that it can be repeated, and describe how."""

@@ -64,8 +64,8 @@ each raises :class:`Stopped`, so that it unwinds. A thread that does not end, or
 
 from __future__ import annotations
 
+from _thread import get_ident
 from contextlib import suppress
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from pytest_claude_tokens.simulation.interrupts import CLEAN_UP_SECONDS, INTERRUPT

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import threading
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 import fake_server
+from fake_server.genuine import asyncio, os, threading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,12 +14,12 @@ import gc
 import heapq
 import sys
 import threading
+from _thread import get_ident
 from asyncio import base_events, events
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures._base import LOGGER as FUTURES_LOGGER
 from contextlib import contextmanager
 from operator import attrgetter
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -118,7 +118,19 @@ class _Ordered(WeakKeyDictionary[Any, None]):
         self.pop(item, None)
 
 
-class BareLoop(base_events.BaseEventLoop):
+def _held(cls: type[base_events.BaseEventLoop]) -> type[base_events.BaseEventLoop]:
+    """A class with the same methods as ``cls``, by itself: a test may replace those of ``cls``."""
+    methods = {name: value for name, value in vars(cls).items() if callable(value)}
+    return type(cls.__name__, (cls,), methods)
+
+
+if TYPE_CHECKING:
+    _Base = base_events.BaseEventLoop
+else:
+    _Base = _held(base_events.BaseEventLoop)
+
+
+class BareLoop(_Base):
     """The base class of asyncio's own loops, without a selector; gives access to the internals that we need."""
 
     def __init__(self) -> None:

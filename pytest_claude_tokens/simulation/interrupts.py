@@ -20,11 +20,11 @@ from __future__ import annotations
 import _thread
 import signal
 import sys
-import threading
 from contextlib import contextmanager
 from time import sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from fake_server.genuine import threading
 from pytest_claude_tokens.simulation.native import monotonic
 
 if TYPE_CHECKING:

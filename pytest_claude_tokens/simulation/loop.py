@@ -7,13 +7,11 @@ every run. Executor jobs are threads under the same baton as everything else.
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import itertools
-import socket
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import asyncio, socket
 from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation.frames import coroutine_frames, innermost_place
 from pytest_claude_tokens.simulation.internals import (
@@ -28,7 +26,7 @@ from pytest_claude_tokens.simulation.internals import (
 from pytest_claude_tokens.simulation.interrupts import INTERRUPT, calls_foreign_code
 from pytest_claude_tokens.simulation.tasks import SimulatedFuture, SimulatedTask, close_task, has_ended, worker_of
 from pytest_claude_tokens.simulation.thread_record import Stopped, Stuck
-from pytest_claude_tokens.simulation.threads import bind_thread
+from pytest_claude_tokens.simulation.threads import bind_thread, new_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -178,7 +176,8 @@ class NumberedLoop(BareLoop):
                 self.call_soon_threadsafe(resolve, value, error, context=context)
 
         if executor is None or type(executor).__module__ == "concurrent.futures.process":
-            bind_thread(self.world, Thread(target=job, daemon=True), f"executor-{len(self.world.all)}", WORKER.get())
+            name = f"executor-{len(self.world.all)}"
+            bind_thread(self.world, new_thread(job, name), name, WORKER.get())
         else:
             queued = executor.submit(job)
             future.add_done_callback(lambda ended: queued.cancel() if ended.cancelled() else None)

@@ -17,6 +17,7 @@ __all__ = [
     "NATIVE",
     "REAL_DATES",
     "REAL_IS_ALIVE",
+    "REAL_JOIN",
     "REAL_LOCK",
     "REAL_START",
     "REAL_TIMES",
@@ -52,8 +53,9 @@ REAL_TIMES: dict[str, Callable[..., Any]] = {
 }
 REAL_DATES: dict[str, Any] = {"date": real_date(), "datetime": real_datetime()}
 """In a dictionary, like the functions: freezegun replaces the globals of all modules, ours included."""
-REAL_IS_ALIVE = threading.Thread.is_alive
-REAL_START = threading.Thread.start
+REAL_START, REAL_JOIN, REAL_IS_ALIVE = threading.Thread.start, threading.Thread.join, threading.Thread.is_alive
+_THREADING = vars(threading)
+_REAL_NAMES = {name: value for name, value in _THREADING.items() if callable(value)}
 
 
 class _Native(threading.local):
@@ -65,9 +67,17 @@ NATIVE = _Native()
 
 @contextmanager
 def native() -> Iterator[None]:
-    """Locks that this thread creates in the block are real ones."""
+    """Threads and locks that this thread creates in the block are real ones, whatever a test has patched.
+
+    ``threading`` looks up its own names, ``Event`` and ``Lock`` among them, when a thread is made and started.
+    """
     NATIVE.depth += 1
+    replaced = [(name, _THREADING[name]) for name, real in _REAL_NAMES.items() if _THREADING[name] is not real]
+    for name, _ in replaced:
+        _THREADING[name] = _REAL_NAMES[name]
     try:
         yield
     finally:
+        for name, value in replaced:
+            _THREADING[name] = value
         NATIVE.depth -= 1

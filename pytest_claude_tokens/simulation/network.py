@@ -6,17 +6,16 @@ Name look-ups of the served hosts and of loopback give an address of TEST-NET-1 
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
-import socket
 from collections import deque
 from errno import ECONNRESET
 from os import strerror
 from typing import TYPE_CHECKING, Any
 
 from fake_server.effects import Wait
+from fake_server.genuine import asyncio, socket
 from fake_server.hosts import KNOWN_HOSTS, NAME_IT, hosts_of, is_loopback
-from fake_server.protocol.actors import WORKER
+from fake_server.protocol.actors import WORKER, actor_of
 from fake_server.transports.loopback.connection import Connection
 from fake_server.transports.senders import sender
 
@@ -63,6 +62,10 @@ class Network:
         del exchange
         seconds = self._waiter.seconds(wait)
         return wait if wait.signal is not None else Wait(wait.why, seconds or None)
+
+    def actor(self, request: Request, connection: Accepted) -> str:
+        """The worker that sent ``request``."""
+        return actor_of(request, connection.name)
 
     def local(self, request: Request) -> None:
         """``None``: every request is for the service."""

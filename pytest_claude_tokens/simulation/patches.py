@@ -9,13 +9,14 @@ Nothing of it outlives the search: what a module has taken over that was first i
 
 from __future__ import annotations
 
+import gc
 import logging
-import random
 import sys
-import threading
 from concurrent.futures.thread import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from queue import SimpleQueue
+from random import Random, getstate, setstate
+from threading import Thread
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +31,16 @@ from pytest_claude_tokens.simulation.internals import (
     was_shut_down,
 )
 from pytest_claude_tokens.simulation.locks import SimulatedLock, SimulatedRLock
-from pytest_claude_tokens.simulation.native import NATIVE, REAL_IS_ALIVE, REAL_LOCK, allocate_lock, allocate_rlock
+from pytest_claude_tokens.simulation.native import (
+    NATIVE,
+    REAL_IS_ALIVE,
+    REAL_JOIN,
+    REAL_LOCK,
+    allocate_lock,
+    allocate_rlock,
+)
 from pytest_claude_tokens.simulation.preexisting_locks import preexisting_locks, real_again
-from pytest_claude_tokens.simulation.queues import queue_methods
+from pytest_claude_tokens.simulation.queues import QUEUE_METHODS
 from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
 from pytest_claude_tokens.simulation.threads import join_thread, start_thread
 
@@ -45,7 +53,6 @@ __all__ = ["patched"]
 
 _OURS = ("pytest_claude_tokens", "fake_server", "hypothesis", "_hypothesis", "pytest", "_pytest", "pluggy", "coverage",
          "xdist", "execnet", "importlib", "_thread", "faulthandler", "freezegun", "respx")  # fmt: skip
-_REAL_JOIN = threading.Thread.join
 _REAL_INIT = ThreadPoolExecutor.__init__
 _REAL_SUBMIT = ThreadPoolExecutor.submit
 
@@ -80,13 +87,13 @@ class _MeansTheReal(type):
 _LockClass = _MeansTheReal("lock", (), {"__module__": "_thread", "__doc__": type(allocate_lock()).__doc__})
 
 
-def _is_alive(thread: threading.Thread) -> bool:
+def _is_alive(thread: Thread) -> bool:
     record = getattr(thread, "_claude_tokens", None)
     return REAL_IS_ALIVE(thread) if record is None or here() is None else not record.done
 
 
-def _join(thread: threading.Thread, timeout: float | None = None) -> None:
-    join_thread(thread, timeout, _REAL_JOIN)
+def _join(thread: Thread, timeout: float | None = None) -> None:
+    join_thread(thread, timeout, REAL_JOIN)
 
 
 def _executor_init(executor: Any, *args: Any, **kwargs: Any) -> None:
@@ -180,24 +187,25 @@ def patched() -> Iterator[None]:
     pairs = _replacements()
     replacements = {id(real): fake for real, fake in pairs}
     found, known = _scan(replacements), dict(sys.modules)
+    gc.collect(0)  # what there is now counts as older than any run: see the queues
     with ExitStack() as stack:
-        stack.callback(random.setstate, random.getstate())  # each run seeds it
+        stack.callback(setstate, getstate())  # each run seeds it
         stack.callback(_put_back_in_new, known, {id(fake): real for real, fake in reversed(pairs) if fake is not real})
         stack.enter_context(preexisting_locks(_OURS))
         for namespace, name, value in found:
             namespace[name] = replacements[id(value)]
             stack.callback(namespace.__setitem__, name, value)
         for owner, name, value in (
-            (threading.Thread, "start", start_thread),
-            (threading.Thread, "join", _join),
-            (threading.Thread, "is_alive", _is_alive),
+            (Thread, "start", start_thread),
+            (Thread, "join", _join),
+            (Thread, "is_alive", _is_alive),
             (ThreadPoolExecutor, "__init__", _executor_init),
             (ThreadPoolExecutor, "submit", _submit),
-            (random.Random, "seed", reseed),
+            (Random, "seed", reseed),
         ):
             stack.callback(setattr, owner, name, getattr(owner, name))
             setattr(owner, name, value)
-        for cls, methods in (*DATE_METHODS.items(), (SimpleQueue, queue_methods())):
+        for cls, methods in (*DATE_METHODS.items(), (SimpleQueue, QUEUE_METHODS)):
             stack.enter_context(methods_replaced(cls, methods))
         stack.enter_context(shutdown_lock_replaced(SimulatedLock()))
         FUTURES_LOGGER.addFilter(_is_not_about_the_end)

@@ -12,9 +12,9 @@ point of each thread of each run fires two. The simulation's tests check every e
 
 from __future__ import annotations
 
+from _thread import get_ident, get_native_id
 from enum import Enum
 from functools import lru_cache
-from threading import get_ident, get_native_id
 from typing import TYPE_CHECKING
 
 from pytest_claude_tokens.simulation.native import allocate_lock

@@ -6,6 +6,7 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import threading
 from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation.active import here
 from pytest_claude_tokens.simulation.internals import is_started, started_as_daemon
@@ -13,13 +14,13 @@ from pytest_claude_tokens.simulation.native import REAL_IS_ALIVE, REAL_START, al
 from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from threading import Thread
 
     from pytest_claude_tokens.simulation.thread_record import ThreadRecord
     from pytest_claude_tokens.simulation.world import World
 
-__all__ = ["bind_thread", "join_thread", "start_thread"]
+__all__ = ["bind_thread", "join_thread", "new_thread", "start_thread"]
 
 _BEGIN_POLL_SECONDS = 0.2
 _COUNTED = re.compile(r"(Thread|ThreadPoolExecutor)-\d+")
@@ -38,6 +39,12 @@ def _undisturbed(world: World) -> Iterator[None]:
         yield
     finally:
         me.inside = False
+
+
+def new_thread(target: Callable[[], object], name: str) -> Thread:
+    """A thread of ours, which no test has replaced."""
+    with native():
+        return threading.Thread(target=target, name=name, daemon=True)
 
 
 def bind_thread(world: World, thread: Thread, name: str, worker: str | None) -> ThreadRecord:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack, contextmanager
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation.active import here
 from pytest_claude_tokens.simulation.thread_record import Stopped, Stuck
-from pytest_claude_tokens.simulation.threads import bind_thread
+from pytest_claude_tokens.simulation.threads import bind_thread, new_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +34,6 @@ _MAX_LAST_ROUNDS = 100
 
 _last_rounds: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 _modules = sys.modules
-_new_thread = Thread
 
 
 def _core() -> Any:
@@ -130,14 +128,14 @@ def _wakeup(real: Callable[..., None], idle: list[tuple[World, ThreadRecord]]) -
 def _start_thread(real: Callable[..., None]) -> Callable[..., None]:
     """Trio keeps threads for its jobs beyond its runs: none of them would belong to a world."""
 
-    def start_thread_soon(fn: Callable[[], Any], deliver: Callable[[Any], object], name: str | None = None) -> None:
+    def start_thread_soon(fn: Callable[[], Any], deliver: Callable[[Any], object], called: str | None = None) -> None:
         place = here()
         if place is None:
-            real(fn, deliver, name)
+            real(fn, deliver, called)
             return
         world = place[0]
         capture = _modules["outcome"].capture
-        thread = _new_thread(target=lambda: deliver(capture(fn)), daemon=True)
-        bind_thread(world, thread, f"trio-{len(world.all)}", WORKER.get())
+        name = f"trio-{len(world.all)}"
+        bind_thread(world, new_thread(lambda: deliver(capture(fn)), name), name, WORKER.get())
 
     return start_thread_soon

@@ -68,8 +68,8 @@ class World(Baton):
         self.loops: list[Guest] = []
         self.doubles: dict[int, tuple[Any, Any]] = {}
         """For each executor from before the world, by identity: it, and the double that runs its jobs here."""
-        self.getters: dict[int, deque[ThreadRecord]] = {}
-        """For each ``SimpleQueue``, by identity: the threads that wait for an item."""
+        self.getters: dict[int, deque[ThreadRecord] | None] = {}
+        """For each ``SimpleQueue``, by identity: the threads that wait for an item; ``None``: it is older than this."""
 
     @cached_property
     def entropy(self) -> Random:

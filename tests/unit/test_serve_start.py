@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fake_server.core.history_file import HistoryFile
 from fake_server.serve import service as serving
+from fake_server.serve.history_file import HistoryFile
 from fake_server.serve.service import serve
 from tests.unit.test_serve import AJudge
 

@@ -6,11 +6,11 @@ is repeated work: imports that fail again, the environment parsed again, cookies
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack, contextmanager
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import os
 from fake_server.transports.inprocess.httpx_internals import LIBRARIES, cookie_patch, library_patch, url_patches
 from fake_server.transports.inprocess.libraries import importable
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from contextlib import suppress
 from threading import Event, Timer
 from typing import TYPE_CHECKING, Protocol
 
-from fake_server.clock import real_time
+from fake_server.clock import is_real
+from fake_server.genuine import asyncio
 from fake_server.transports.trio_tasks import running_trio, wait_in_trio
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ class RealWaiter:
 
 def _timer(loop: asyncio.AbstractEventLoop, seconds: float, wake: Callable[[], None]) -> asyncio.TimerHandle | Timer:
     """A timer that calls ``wake`` after ``seconds`` of real time; a loop's own timers would freeze with the clock."""
-    if time.monotonic is real_time("monotonic"):
+    if is_real("monotonic"):
         return loop.call_later(seconds, wake)
     timer = Timer(seconds, wake)
     timer.daemon = True

@@ -9,9 +9,7 @@ begun or read. And between two answers the loop turns, so that no client can kee
 
 from __future__ import annotations
 
-import asyncio
 import select
-import socket
 import struct
 from collections import deque
 from dataclasses import replace
@@ -19,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 
 from fake_server.effects import Break, Piece, Start, Wait
 from fake_server.exchange import Exchange
-from fake_server.protocol.actors import actor_of
+from fake_server.genuine import asyncio, socket
 from fake_server.transports.loopback.http1 import (
     CONTINUE,
     Message,
@@ -214,7 +212,7 @@ class Connection(asyncio.Protocol):
             self._send_local(local)
         else:
             self._go(_E.REQUEST)
-            self._exchange = Exchange(self.listener.server, request, actor_of(request, self.name))
+            self._exchange = Exchange(self.listener.server, request, self.listener.actor(request, self))
             self._advance()
 
     def connect(self, message: Message) -> None:

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     WaitHook = Callable[[Exchange, Wait], Wait]
     """May replace the wait that an exchange has yielded. Called in the event loop's thread."""
 
+    Address = tuple[str, int]
+    """Host and port of one end of a connection; over IPv6 more follows."""
+
+    Namer = Callable[[Request, str, Address, Address], str]
+    """Returns the worker that sent a request, from the connection's name and the addresses of client and server."""
+
     LocalHandler = Callable[[Request], "Local | None"]
     """Answers requests that are not for the service; ``None``: the request is for the service."""
 
@@ -39,6 +45,7 @@ class Accepted(Protocol):
     """The part of a connection that its host uses."""
 
     transport: asyncio.Transport
+    name: str
 
     @property
     def busy(self) -> bool:
@@ -67,6 +74,10 @@ class Host(Protocol):
 
     def wait_hook(self, exchange: Exchange, wait: Wait) -> Wait:
         """The wait that ``exchange`` must perform in place of ``wait``."""
+        ...
+
+    def actor(self, request: Request, connection: Accepted) -> str:
+        """The worker that sent ``request``."""
         ...
 
     def local(self, request: Request) -> Local | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import httptools
 
+from fake_server.genuine import json
 from fake_server.protocol.errors import error_envelope
 from fake_server.protocol.wire import Request
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import threading
 from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Self
 
 from fake_server.clock import stopwatch
+from fake_server.genuine import asyncio, socket, threading
 from fake_server.hosts import KNOWN_HOSTS, LISTENING_PORTS, NAME_IT, Hosts, canonical, hosts_of, is_loopback
+from fake_server.protocol.actors import actor_of
 from fake_server.transports.loopback.connection import Connection
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from fake_server.exchange import Exchange
     from fake_server.protocol.wire import Request
     from fake_server.server import Server
-    from fake_server.transports.loopback.host import Accepted, Local, LocalHandler, WaitHook
+    from fake_server.transports.loopback.host import Accepted, Local, LocalHandler, Namer, WaitHook
 
 __all__ = ["Listener", "check_host"]
 
@@ -55,7 +54,8 @@ class Listener:
 
     ``hosts`` are host names to answer for besides the known ones. ``wait_hook`` may replace each wait of an exchange,
     in the thread of the event loop, by which a schedule controls the order. ``local_handler`` answers requests that are
-    not for the service.
+    not for the service. ``namer`` says which worker sent a request; by default it is known by the request itself, or by
+    its connection.
     """
 
     prefix = "c"
@@ -71,6 +71,7 @@ class Listener:
         hosts: Iterable[str] = (),
         wait_hook: WaitHook | None = None,
         local_handler: LocalHandler | None = None,
+        namer: Namer | None = None,
     ) -> None:
         self.server = server
         self.host: str = check_host(host)
@@ -80,6 +81,7 @@ class Listener:
         self.loop: asyncio.AbstractEventLoop
         self._wait_hook = wait_hook
         self._local_handler = local_handler
+        self._namer = namer
         self._names = count(1)
         self._grace = 0.0
         self.draining: bool = False
@@ -142,6 +144,13 @@ class Listener:
         """The wait that ``exchange`` must perform in place of ``wait``."""
         return wait if self._wait_hook is None else self._wait_hook(exchange, wait)
 
+    def actor(self, request: Request, connection: Accepted) -> str:
+        """The worker that sent ``request``."""
+        if self._namer is None:
+            return actor_of(request, connection.name)
+        ends = [connection.transport.get_extra_info(end) for end in ("peername", "sockname")]
+        return self._namer(request, connection.name, *ends)
+
     def local(self, request: Request) -> Local | None:
         """The reply to a request that is not for the service; ``None`` for any other."""
         return None if self._local_handler is None else self._local_handler(request)
@@ -171,7 +180,7 @@ class Listener:
         self.loop.remove_reader(listening)  # a closed asyncio server would fail connections that are half accepted
         self.draining = True
         deadline = self.loop.time() + self._grace
-        while self._is_busy() and self.loop.time() < deadline:  # noqa: ASYNC110 - no event announces the end of the last one
+        while self._is_busy() and self.loop.time() < deadline:
             await asyncio.sleep(_DRAIN_POLL_INTERVAL_SECONDS)
         while self.connections or len(asyncio.all_tasks()) > 1:
             for connection in list(self.connections):

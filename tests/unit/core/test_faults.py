@@ -238,7 +238,7 @@ def test_a_malformed_token_request_meets_a_fault_too() -> None:
         (lambda: Fault.delay(-1), "seconds, 0 or more"),
         (lambda: Fault.quota(WRONG), "five_hour or seven_day"),
         (lambda: FaultPlan().add(WRONG, Fault.RESET), 'a "token" or a "call" request'),
-        (lambda: FaultPlan().add("call", Fault.RESET, count=0), "at least 1"),
+        (lambda: FaultPlan().add("call", Fault.RESET, count=0), "1 or more"),
     ],
 )
 def test_what_makes_no_sense_is_refused_at_once(attempt, message: str) -> None:
@@ -258,7 +258,7 @@ def test_faults_are_values() -> None:
 def test_an_injected_401_tells_the_truth_where_the_bearer_is_over(code: int, expired: bool, reason: str | None) -> None:
     """A 401 of ours on a bearer that really has expired counts as the service's own; on a live one it doesn't."""
     world = World()
-    grant = world.server.login("a", expires_in=-1.0 if expired else None)
+    grant = world.server.login("a", expired=expired)
     world.server.faults.add("call", Fault.status(code))
     world.call(grant.access[0].secret)
 

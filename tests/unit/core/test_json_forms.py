@@ -83,7 +83,7 @@ def test_a_fault_is_written_in_the_words_of_its_constructor(fault: Fault, writte
         ({"kind": "reset", "code": 1}, ValueError, "the fault reset has no code"),
         ({"kind": "status", "code": 200}, ValueError, "400 to 599"),
         ({"kind": "quota", "window": "year"}, ValueError, "five_hour or seven_day"),
-        ({"kind": "status"}, TypeError, "code"),
+        ({"kind": "status"}, ValueError, "the fault status needs code"),
         ({"kind": "stall", "seconds": 1, "part": "tail"}, ValueError, "head or body"),
         ({"kind": "html", "body": "x"}, ValueError, "the fault html has no body"),
     ],

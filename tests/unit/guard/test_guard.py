@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from fake_server import genuine
 from pytest_claude_tokens.guard import RealServiceRefused, audit, files, guard, hosts
 
 HOME = "/home/somebody"
@@ -345,7 +346,7 @@ def test_a_folder_that_is_gone_has_no_real_login(monkeypatch):
 def test_a_project_that_lives_there_works(guarded, monkeypatch):
     """Tests of a plugin below ~/.claude open their own files; the login beside them stays out of reach."""
     monkeypatch.setattr(files, "_homes", lambda scratch: [HOME])
-    monkeypatch.setattr(os, "getcwd", lambda: f"{HOME}/.claude/plugins/mine")
+    monkeypatch.setattr(genuine.os, "getcwd", lambda: f"{HOME}/.claude/plugins/mine")
     files._guarded_places.cache_clear()
     try:
         files.check_path(f"{HOME}/.claude/plugins/mine/test_x.py")

@@ -11,7 +11,7 @@ import tempfile
 
 import pytest
 
-from fake_server.core import history_file
+from fake_server.serve import history_file
 from pytest_claude_tokens.cli import check
 from pytest_claude_tokens.cli import run as running
 from tests.unit.run.conftest import NOTHING, PATIENCE
@@ -214,6 +214,7 @@ print(sum(one.recv(12) == b"HTTP/1.1 200" for one in sockets))
         (["--timeout", "nan", "--", "true"], "argument --timeout: 'nan' must be a number of seconds, 0 or more"),
         (["--serialize", "-1", "--", "true"], "argument --serialize: '-1' must be a number of seconds, 0 or more"),
         (["--tokens", "-1", "--", "true"], "argument --tokens: '-1' must be a whole number, 0 or more"),
+        (["--tokens", "1001", "--", "true"], "argument --tokens: '1001' must be a whole number, at most 1,000"),
         (["--tokens", "two", "--", "true"], "argument --tokens: 'two' must be a whole number, 0 or more"),
         (["--nosuch", "--", "true"], "unrecognized arguments: --nosuch"),
         (
@@ -245,6 +246,16 @@ def test_a_history_is_kept_where_there_is_nothing_to_run(run, tmp_path):
 
     assert run("--history", history, "--", "no-such-program").status == 2
     assert history.read_text() == "kept"
+
+
+def test_the_login_may_be_due_for_a_refresh(run, tmp_path):
+    """The command refreshes it; requests take as long as was asked for."""
+    history = tmp_path / "h.jsonl"
+    options = ("--expired", "--latency", "token=0.01,call=0.02", "--history", history)
+    assert run(*options, "--", "claude", "-p", "Reply: A").status == 0
+    lines = [json.loads(line) for line in history.read_text().splitlines()]
+    assert [line["f"] for line in lines if line["type"] == "ok" and line["f"] != "other"] == ["token", "call"]
+    assert lines[0]["policy"]["latency"] == {"token": 0.01, "call": 0.02}
 
 
 def test_what_is_allowed_is_noted(run):

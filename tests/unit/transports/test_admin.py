@@ -31,6 +31,8 @@ def client(server):
     def login(name="a1", **options):
         if name == "taken":
             raise ValueError("the account 'taken' is logged in already")
+        if name == "full":
+            raise OSError(28, "No space left on device")
         return {"name": name, **options}
 
     with SocketServer(server, local_handler=Admin(server, Verdict(), login)) as listener:
@@ -119,13 +121,25 @@ def test_every_fault_has_a_name(server, client, asked, fault):
         ("accounts", b"[]", "a JSON object"),
         ("accounts", b"{", "Expecting"),
         ("accounts", b'{"nme":"x"}', "'nme' is not known here; there are name,"),
-        ("accounts", b'{"expires_in":true}', "'expires_in' has a value of the wrong type"),
+        ("accounts", b'{"expires_in":true}', "expires_in=True: must be seconds, 0 or more"),
+        ("accounts", b'{"expires_in":NaN}', "NaN is no number of JSON"),
+        ("accounts", b'{"name":"x","name":"y"}', "a name comes twice"),
+        ("accounts", b'{"name":1}', "name=1: must be a text"),
+        ("accounts", b'{"expired":1}', "expired=1: must be true or false"),
+        ("accounts", b"[" * 100_000, "nested too deeply"),
+        ("faults", b'{"fault":"reset","account":"nobody"}', "no account is named 'nobody'; there are: none so far"),
+        ("faults", b'{"fault":"delay"}', "the fault delay needs seconds"),
+        ("faults", b'{"fault":"status","code":503,"retry_after":-1}', "retry_after=-1: must be seconds, 0 or more"),
+        ("faults", b'{"fault":"html","code":"x"}', "code='x': must be an error status, 400 to 599"),
+        ("faults", b'{"fault":"status","code":503,"headers":{"x":1}}', "must be an object of texts"),
+        ("faults", b'{"fault":"status","code":503,"headers":[]}', "headers=[]: must be an object of texts"),
         ("accounts", b'{"name":"taken"}', "already"),
-        ("faults", b"{}", "no fault is named ''; there are lost-reply,"),
+        ("faults", b"{}", '"fault" is missing: one of lost-reply, reset,'),
+        ("faults", b'{"fault":"resset"}', "no fault is named 'resset'; there are lost-reply,"),
         ("faults", b'{"fault":"reset","code":1}', "reset has no code"),
-        ("faults", b'{"fault":"status"}', "code"),
-        ("faults", b'{"fault":"status","code":200}', "400 to 599"),
-        ("faults", b'{"fault":"reset","count":0}', "at least 1"),
+        ("faults", b'{"fault":"status"}', "the fault status needs code"),
+        ("faults", b'{"fault":"status","code":200}', "code=200: must be an error status, 400 to 599"),
+        ("faults", b'{"fault":"reset","count":0}', "count=0: must be a whole number, 1 or more"),
         ("faults", b'{"fault":"reset","target":"x"}', '"token" or a "call"'),
     ],
 )
@@ -134,6 +148,13 @@ def test_a_bad_order_is_refused(client, path, body, says):
     answer = client.post(f"/{path}", content=body)
     assert answer.status_code == 400
     assert says in answer.json()["error"]["message"]
+
+
+def test_what_the_machine_refuses_is_told(client):
+    """It is not the client's mistake, and nobody is left without an answer."""
+    answer = client.post("/accounts", json={"name": "full"})
+    assert answer.status_code == 500
+    assert "No space left on device" in answer.json()["error"]["message"]
 
 
 def test_other_ways_to_ask_are_refused(server, client):

@@ -152,6 +152,9 @@ class Stage:
     def wait_hook(self, exchange: Exchange, wait: Any) -> Any:
         return wait
 
+    def actor(self, asked: Request, connection: Any) -> str:
+        return connection.name
+
     def local(self, asked: Request) -> Local | None:
         return Local(200, b"{}") if asked.path == "/local" else None
 

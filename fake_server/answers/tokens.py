@@ -14,8 +14,8 @@ from fake_server.protocol.oauth_replies import NO_STORE
 from fake_server.protocol.replies import AT_ONCE
 
 if TYPE_CHECKING:
+    from fake_server.answers.turn import Turn
     from fake_server.core.authority import AccessToken, Grant
-    from fake_server.oauth.turn import Turn
     from fake_server.protocol.wire import Reply
 
 __all__ = ["answer_token"]

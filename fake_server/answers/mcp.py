@@ -5,13 +5,13 @@ Its requests are JSON-RPC 2.0 in the body of a POST, answered as JSON; a notific
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import json
 from fake_server.protocol.wire import Reply
 
 if TYPE_CHECKING:
-    from fake_server.oauth.turn import Turn
+    from fake_server.answers.turn import Turn
     from fake_server.protocol.wire import Request
 
 __all__ = ["answer_mcp"]

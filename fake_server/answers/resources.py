@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from fake_server.oauth.mcp import answer_mcp
+from fake_server.answers.mcp import answer_mcp
+from fake_server.genuine import json
 from fake_server.protocol.wire import Reply
 from fake_server.secrecy import safe_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fake_server.answers.turn import Turn
     from fake_server.core.authority import AccessToken
-    from fake_server.oauth.turn import Turn
 
 __all__ = ["Headers", "Incoming", "Query", "answer_call"]
 

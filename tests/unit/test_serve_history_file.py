@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from fake_server.core import history_file
-from fake_server.core.history_file import HistoryFile
+from fake_server import genuine
+from fake_server.serve import history_file
+from fake_server.serve.history_file import HistoryFile
 
 HOLD = """
 import sys
-from fake_server.core.history_file import HistoryFile
+from fake_server.serve.history_file import HistoryFile
 file = HistoryFile(sys.argv[1])
 file.write("mine\\n")
 file.open()
@@ -135,12 +136,12 @@ def test_a_disk_that_is_full_is_an_error_at_the_start_and_a_fact_later(
     file = HistoryFile(tmp_path / "h")
     file.write("a\n")
     with monkeypatch.context() as full:
-        full.setattr(os, "write", write)
+        full.setattr(genuine.os, "write", write)
         with pytest.raises(OSError, match="No space left on device"):
             file.open()
     with file:
         with monkeypatch.context() as full:
-            full.setattr(os, "write", write)
+            full.setattr(genuine.os, "write", write)
             file.write("b\n")
         file.write("c\n")
         assert (file.error, (tmp_path / "h").read_text()) == ("No space left on device", "a\n")

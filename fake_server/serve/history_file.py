@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import os
 import stat
 from contextlib import suppress
 from typing import Self
+
+from fake_server.genuine import os
 
 __all__ = ["HistoryFile"]
 

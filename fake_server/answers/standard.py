@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fake_server.oauth.endpoints import ANSWERS, userinfo
-from fake_server.oauth.resources import answer_call
-from fake_server.oauth.tokens import answer_token
-from fake_server.oauth.turn import Turn
+from fake_server.answers.endpoints import ANSWERS, userinfo
+from fake_server.answers.resources import answer_call
+from fake_server.answers.tokens import answer_token
+from fake_server.answers.turn import Turn
 from fake_server.protocol.wire import Reply, bearer_of
 
 if TYPE_CHECKING:
     from fake_server.core.authority import AccessToken
 
-__all__ = ["Turn", "answer"]
+__all__ = ["answer"]
 
 
 def answer(turn: Turn) -> Reply:

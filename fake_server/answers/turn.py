@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from fake_server.core.authority import Grant
     from fake_server.protocol.asking import Asked
     from fake_server.protocol.oauth_replies import OAuthReplies
     from fake_server.protocol.routes import Place
-    from fake_server.protocol.wire import Request
+    from fake_server.protocol.wire import Intent, Request
     from fake_server.server import Server
 
 __all__ = ["Turn"]
@@ -26,12 +26,17 @@ class Turn:
 
     server: Server
     request: Request
-    asked: Asked
+    intent: Intent | Asked
     op: int
     actor: str
     facts: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     was_live: bool = False
+
+    @property
+    def asked(self) -> Asked:
+        """The request to a service that speaks the standards, as it was read."""
+        return cast("Asked", self.intent)
 
     @property
     def replies(self) -> OAuthReplies:

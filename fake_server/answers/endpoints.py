@@ -15,9 +15,9 @@ from fake_server.protocol.wire import Reply, account_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from fake_server.answers.turn import Turn
     from fake_server.core.authority import AccessToken, Grant
     from fake_server.core.clients import Client
-    from fake_server.oauth.turn import Turn
 
 __all__ = ["ANSWERS"]
 

@@ -15,6 +15,7 @@ from fake_server.core.clients import Clients
 from fake_server.core.fault_plan import FaultPlan
 from fake_server.core.gate import Gate
 from fake_server.core.journal import Journal
+from fake_server.hosts import KNOWN_HOSTS
 from fake_server.limits import MOST_SECONDS, checked_seconds
 from fake_server.policy import SCOPE, SETUP_LIFE, SETUP_SCOPE
 from fake_server.protocol import claims
@@ -22,9 +23,9 @@ from fake_server.protocol.asking import Asking
 from fake_server.protocol.oauth_replies import OAuthReplies
 from fake_server.protocol.replies import Replies
 from fake_server.protocol.routes import routes_of
-from fake_server.protocol.wire import check_account_name, read
+from fake_server.protocol.wire import check_account_name, claude_endpoints, read
 from fake_server.secrecy import shown
-from fake_server.service import SERVICES, Service
+from fake_server.service import CLAUDE_CLIENT, SERVICES, Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -90,7 +91,7 @@ class Server:
             policy, namespace, claims.signer(service, namespace) if service.access_token == "jwt" else None
         )
         self.gate: Gate = Gate(policy)
-        self.faults: FaultPlan = FaultPlan()
+        self.faults: FaultPlan = FaultPlan(routes_of(service).targets) if service.standard else FaultPlan()
         self.holds: list[Hold] = []
         self.open: dict[int, Open] = {}
         self.replies: Replies = Replies(namespace)
@@ -212,6 +213,30 @@ class Server:
         access = grant.access[0]
         refresh = None if grant.setup_token else grant.refresh[0].secret
         return self.token_reply(access, refresh, scope=grant.scope, life=round(access.expires_at - now))
+
+    def login_facts(self, grant: Grant) -> dict[str, Any]:
+        """Everything that a client stores after a login that was made just now, as JSON."""
+        client = self.client_of(grant.account)
+        return {
+            "name": grant.account,
+            "access_token": grant.access[0].secret,
+            "refresh_token": None if grant.setup_token else grant.refresh[0].secret,
+            "expires_at": grant.access[0].expires_at,
+            "tokens": self.login_reply(grant, self.clock.now()),
+            "client_id": CLAUDE_CLIENT if client is None else client.id,
+            "client_secret": None if client is None else client.secret,
+        }
+
+    def endpoints(self) -> dict[str, Any]:
+        """What is served, as JSON: each endpoint with its methods and paths, and the resources."""
+        if not self.service.standard:
+            return {
+                "service": "claude",
+                "hosts": list(KNOWN_HOSTS),
+                "endpoints": claude_endpoints(),
+                "resources": ["POST /v1/messages"],
+            }
+        return {"service": self.service.name, "hosts": list(self.service.hosts), **self.routes.listed()}
 
     def client_of(self, account: str) -> Client | None:
         """The client that logged an account in; ``None`` for Claude's service, which takes any."""

@@ -16,13 +16,16 @@ from typing import Any, Literal, Self
 from fake_server.hosts import hosts_of
 from fake_server.secrecy import discreet_class, is_name, safe_text, shown
 
-__all__ = ["AUTH_METHODS", "ENDPOINTS", "SERVICES", "Service"]
+__all__ = ["AUTH_METHODS", "CLAUDE_CLIENT", "ENDPOINTS", "SERVICES", "Service"]
 
 AuthMethod = Literal["none", "client_secret_post", "client_secret_basic", "private_key_jwt"]
 Respond = Callable[[Any], Any]
 
 AUTH_METHODS: tuple[AuthMethod, ...] = ("none", "client_secret_post", "client_secret_basic", "private_key_jwt")
 """The ways in which a client may authenticate (RFC 7591 section 2, RFC 7523)."""
+
+CLAUDE_CLIENT = "9d1c250a-e61b-44d9-88ed-5944d1962f5e"
+"""The public client that Claude Code is; Claude's service takes any."""
 
 ENDPOINTS = ("token", "authorize", "revoke", "introspect", "register", "device", "userinfo", "keys")
 """The endpoints that have a path of their own; metadata is where the standards say."""

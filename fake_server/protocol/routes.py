@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from fake_server.hosts import hosts_of, is_loopback
-from fake_server.service import Service
+from fake_server.service import ENDPOINTS, Service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -104,7 +104,7 @@ class Routes:
         service, issuer = self.service, self.issuer
         for path in service.token:
             yield _pattern(path), "token"
-        for name in ("authorize", "revoke", "introspect", "register", "device", "userinfo", "keys"):
+        for name in ENDPOINTS[1:]:
             if (path := getattr(service, name)) is not None:
                 yield _pattern(path), name
         if self.verify is not None:
@@ -114,6 +114,24 @@ class Routes:
         if service.openid:
             for path in dict.fromkeys((f"{issuer}{_OPENID}", f"{_OPENID}{issuer}")):
                 yield _pattern(path), "openid-metadata"
+
+    def listed(self) -> dict[str, Any]:
+        """Every endpoint with its methods and its path, and the resources, as JSON."""
+        service = self.service
+        paths = [("token", path) for path in service.token]
+        paths += [(name, path) for name in ENDPOINTS[1:] if (path := getattr(service, name)) is not None]
+        paths += [] if self.verify is None else [("verify", self.verify)]
+        paths.append(("server-metadata", f"{_SERVER}{self.issuer}"))
+        paths += [("openid-metadata", f"{self.issuer}{_OPENID}")] if service.openid else []
+        paths += [("resource-metadata", _PROTECTED)] if self.resources else []
+        endpoints = [{"name": name, "methods": list(_METHODS[name]), "path": path} for name, path in paths]
+        return {"endpoints": endpoints, "resources": list(service.resources)}
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The kinds of requests that a fault may strike."""
+        named = [name for name in ENDPOINTS[1:-1] if getattr(self.service, name) is not None]
+        return ("token", *(["call"] if self.resources else []), "metadata", *named)
 
     def find(self, method: str, path: str) -> Route:
         """Where a request with that method and path leads."""

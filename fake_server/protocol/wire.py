@@ -26,6 +26,7 @@ __all__ = [
     "account_of",
     "bearer_of",
     "check_account_name",
+    "claude_endpoints",
     "has_credentials",
     "read",
     "refresh_tokens_in",
@@ -158,6 +159,13 @@ _OTHERS: dict[tuple[str, str], OtherName] = {
 _ACCOUNT = re.compile(r"[\w.@+-]{1,32}")
 _TOKEN_PATHS = ("/v1/oauth/token", "/oauth/token")
 _NOTHING = ("", "bearer", "bearer none", "bearer null", "bearer undefined")
+
+
+def claude_endpoints() -> list[dict[str, Any]]:
+    """The endpoints of Claude's service: name, methods, path."""
+    tokens = [{"name": "token", "methods": ["POST"], "path": path} for path in _TOKEN_PATHS]
+    others = [{"name": name, "methods": [method], "path": path} for (method, path), name in _OTHERS.items()]
+    return [*tokens, *others]
 
 
 def read(request: Request) -> Intent:

@@ -8,16 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fake_server.secrecy import shown
+from fake_server.service import CLAUDE_CLIENT
 from pytest_claude_tokens.claude.credentials import claude_credentials
 
 if TYPE_CHECKING:
     from fake_server.core.authority import Grant
     from fake_server.server import Server
 
-__all__ = ["CLIENT_ID", "Account", "Accounts"]
-
-CLIENT_ID = "9d1c250a-e61b-44d9-88ed-5944d1962f5e"
-"""The public client that Claude Code is; Claude's service takes any."""
+__all__ = ["Account", "Accounts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
@@ -36,7 +34,7 @@ class Account:
     expires_at: float
     scope: str
     refresh_expires_at: float | None = None
-    client_id: str = CLIENT_ID
+    client_id: str = CLAUDE_CLIENT
     client_secret: str | None = None
     _reply: Callable[[], dict[str, Any]] = dict
 
@@ -54,7 +52,7 @@ class Account:
             expires_at=access.expires_at,
             scope=grant.scope,
             refresh_expires_at=None if grant.setup_token else grant.deadline,
-            client_id=CLIENT_ID if client is None else client.id,
+            client_id=CLAUDE_CLIENT if client is None else client.id,
             client_secret=None if client is None else client.secret,
             # Made when it is asked for: signing an ID token takes longer than a whole schedule of a search.
             _reply=dict if server is None else partial(server.login_reply, grant, server.clock.now()),

@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from fake_server.clock import Clock
-    from fake_server.faults import Fault, RequestKind
+    from fake_server.faults import Fault, RequestKind, Target
     from fake_server.policy import Policy
     from fake_server.service import Service
     from pytest_claude_tokens.claude.telemetry import Record
-    from pytest_claude_tokens.handle.store_reader import Source
+    from pytest_claude_tokens.handle.store_reader import Read, Source
     from pytest_claude_tokens.judge.judging import Verdict
     from pytest_claude_tokens.judge.violations import Unknown, Unserved, Violation
     from pytest_claude_tokens.processes.worker import WorkerProcess
@@ -240,7 +240,7 @@ class ClaudeTokens:
 
     def fail_next(
         self,
-        target: RequestKind,
+        target: Target,
         fault: Fault,
         count: int = 1,
         account: Account | str | None = None,
@@ -274,13 +274,14 @@ class ClaudeTokens:
         with self.server.lock, audit.muted():
             return logins.config_dir(self.tmp_path, login, name, self._stores)
 
-    def watch_store(self, path_or_callable: Source, account: Account | str) -> None:
+    def watch_store(self, path_or_callable: Source, account: Account | str, read: Read | None = None) -> None:
         """Watch another credential store: a file, a folder with a ``.credentials.json``, or a callable.
 
         A callable returns the credentials as Claude Code would store them, or the refresh token alone, or ``None`` if
-        the store is empty. It is called after each reply, in a helper thread, and at the end.
+        the store is empty. It is called after each reply, in a helper thread, and at the end. ``read``, for a store of
+        another shape: a dotted path into its JSON, or a callable that is given the path and returns the refresh token.
         """
-        self._stores.watch(path_or_callable, self._accounts.named(account))
+        self._stores.watch(path_or_callable, self._accounts.named(account), read=read)
 
     # Endpoints.
 

@@ -109,7 +109,7 @@ class ClaudeTokens:
         self._accounts = Accounts(self.server)
         self._stores = Stores(self.server, runtime.ask)
         self._workers: dict[str, None] = {}
-        self._endpoints = endpoints = LocalEndpoints(self.server, self.hosts, runtime.wait_hook, runtime.namer)
+        self._endpoints = endpoints = LocalEndpoints(self.server, self.hosts, runtime)
         # Does not capture `self`: without a reference cycle, the thousands of handles of a search are freed at once.
         self._children = Children(self.server, lambda: endpoints.folder)
         self._undo: ExitStack | None = None

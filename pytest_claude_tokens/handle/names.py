@@ -21,11 +21,11 @@ def worker_name(name: str) -> str:
 
 def host_names(hosts: str | Iterable[str]) -> tuple[str, ...]:
     """``hosts``, one or several, as a tuple. Raises ``ValueError`` that says how to write one."""
-    names = (hosts,) if isinstance(hosts, str) else tuple(hosts)
     try:
+        names = (hosts,) if isinstance(hosts, str) else tuple(hosts)
         hosts_of(names)
-    except TypeError:  # not even hashable
-        raise ValueError(f"hosts={shown(list(names))}: must be a list of host names") from None
+    except TypeError:  # no list, or of what can't be hashed
+        raise ValueError(f"hosts={shown(hosts)}: must be a list of host names") from None
     return names
 
 

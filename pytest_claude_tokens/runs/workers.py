@@ -183,13 +183,16 @@ class Workers:
     # Races.
 
     def _begin(self, number: int) -> None:
+        self._world.progress()
         self._working[number] += 1
         self.raced = self.raced or any(other not in (number, -1) for other in self._open.values())
 
     def _end(self, number: int) -> None:
+        self._world.progress()
         self._working[number] -= 1
 
     def _observe(self, event: Event) -> None:
+        self._world.progress()
         if event.type == "invoke" and event.op is not None:
             if event.data.get("unjudged"):
                 return

@@ -25,7 +25,6 @@ from hypothesis.internal.reflection import function_digest
 from hypothesis.reporting import with_reporter
 from hypothesis.strategies import SearchStrategy
 
-from fake_server.genuine import random
 from pytest_claude_tokens.simulation.interrupts import calls_foreign_code
 from pytest_claude_tokens.simulation.trio_runs import trio_generator
 
@@ -287,5 +286,5 @@ def failures_to_raise() -> tuple[type[BaseException], ...]:
 
 def has_other_generators() -> bool:
     """Whether Hypothesis must seed generators beyond :mod:`random` and trio's, which each run seeds, and its own."""
-    known = (random, core.threadlocal._hypothesis_global_random, trio_generator())
+    known = (sys.modules["random"], core.threadlocal._hypothesis_global_random, trio_generator())
     return "numpy" in sys.modules or any(one not in known for one in entropy.RANDOMS_TO_MANAGE.values())

@@ -19,6 +19,7 @@ from pytest_claude_tokens.handle.settings import answered_hosts
 from pytest_claude_tokens.judge.earning import told, told_missed
 from pytest_claude_tokens.judge.violations import NothingRaced
 from pytest_claude_tokens.report.evidence import attach
+from pytest_claude_tokens.runs.leftovers import children_ended
 from pytest_claude_tokens.runs.outcome import Body, Outcome
 from pytest_claude_tokens.runs.process_runner import ProcessRunner
 from pytest_claude_tokens.runs.runner import Runner
@@ -65,11 +66,9 @@ def stage(plan: Plan, context: ExplorationContext, args: tuple[Any, ...] = ()) -
     with ExitStack() as stack:
         stack.enter_context(shared_ssl_context())
         stack.enter_context(cached_client_setup())
-        stack.enter_context(
-            Interceptor(
-                runner.resolve, hosts=answered_hosts(context.handle.get("service"), context.handle.get("hosts", ()))
-            )
-        )
+        hosts = answered_hosts(context.handle.get("service"), context.handle.get("hosts", ()))
+        stack.enter_context(Interceptor(runner.resolve, hosts=hosts))
+        stack.enter_context(children_ended())
         stack.enter_context(Watchdog())
         stack.enter_context(patched())
         stack.enter_context(trio_simulated())

@@ -142,7 +142,7 @@ class Baton(Scheduler):
         try:
             if record is self.loop_record or self.stopping or INTERRUPT.error is not None:
                 return
-            if rotate:
+            if rotate or self.is_idle:
                 self.ready.append(record)
             else:
                 self.ready.appendleft(record)
@@ -198,6 +198,7 @@ class Baton(Scheduler):
             outside = record.outside  # still outside: the world has ended without waiting for it
             record.end()
         self.records.pop(record.ident, None)
+        self.progress()
         for joiner in record.joiners:
             self.wake(joiner)
         if not self.stopping:

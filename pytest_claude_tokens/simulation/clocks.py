@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from fake_server.clock import is_frozen
 from pytest_claude_tokens.simulation.active import here
+from pytest_claude_tokens.simulation.looks import looking, sleeping
 from pytest_claude_tokens.simulation.native import REAL_DATES, REAL_TIMES
 from pytest_claude_tokens.simulation.scheduler import EPOCH
 
@@ -68,7 +69,7 @@ _ELAPSED = frozenset(
 
 def _clock(real: Callable[[], Any], simulated: Callable[[World], Any]) -> Callable[..., Any]:
     def read(module: object) -> Any:
-        place = here()
+        place = looking()
         return real() if place is None else simulated(place[0])
 
     return read
@@ -101,7 +102,7 @@ def _by_number(real: Callable[[int], Any], *, nanoseconds: bool) -> Callable[...
     wall, elapsed = _CLOCKS[f"time{unit}"], _CLOCKS[f"monotonic{unit}"]
 
     def read(module: object, clock: int, /) -> Any:
-        place = here()
+        place = looking()
         if place is None or clock not in _WALL | _ELAPSED:
             return real(clock)
         return (wall if clock in _WALL else elapsed)(place[0])
@@ -111,7 +112,7 @@ def _by_number(real: Callable[[int], Any], *, nanoseconds: bool) -> Callable[...
 
 def _sleep(real: Callable[[float], None]) -> Callable[..., None]:
     def sleep(module: object, seconds: float, /) -> None:
-        place = here()
+        place = sleeping()
         if place is None:
             real(seconds)
             return
@@ -188,17 +189,17 @@ def _date_methods() -> dict[type, dict[str, Any]]:
     now, utcnow, today = vars(moment)["now"], vars(moment)["utcnow"], vars(day)["today"]
 
     def simulated_now(cls: type[dt.datetime], tz: dt.tzinfo | None = None) -> dt.datetime:
-        place = here()
+        place = looking()
         return now.__get__(None, cls)(tz) if place is None else cls.fromtimestamp(place[0].wall(), tz)
 
     def simulated_utcnow(cls: type[dt.datetime]) -> dt.datetime:
-        place = here()
+        place = looking()
         if place is None:
             return utcnow.__get__(None, cls)()  # type: ignore[no-any-return]
         return cls.fromtimestamp(place[0].wall(), dt.UTC).replace(tzinfo=None)
 
     def simulated_today(cls: type[dt.date]) -> dt.date:
-        place = here()
+        place = looking()
         return today.__get__(None, cls)() if place is None else cls.fromtimestamp(place[0].wall())
 
     for real, function in ((now, simulated_now), (utcnow, simulated_utcnow), (today, simulated_today)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,13 @@ from fake_server.genuine import asyncio, os, threading
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["coroutine_frames", "innermost_place", "is_ours", "of_the_user", "place"]
+__all__ = ["coroutine_frames", "innermost_place", "is_ours", "of_the_user", "place", "thread_place"]
 
 _OURS = tuple(os.path.dirname(path) + os.sep for path in (os.path.dirname(__file__), fake_server.__file__))
 """Path prefixes of both packages."""
 _BETWEEN = (*_OURS, os.path.dirname(asyncio.__file__) + os.sep, threading.__file__)
 """Paths of the code that lies between a test, its workers and what they call."""
+_NOT_THE_TEST = (*_BETWEEN, os.path.dirname(os.__file__) + os.sep)
 
 
 def is_ours(frame: FrameType) -> bool:
@@ -57,6 +59,14 @@ def coroutine_frames(coro: Any) -> Iterator[FrameType]:
         if frame is not None:
             yield frame
         coro = getattr(coro, "cr_await", None) or getattr(coro, "gi_yieldfrom", None) or getattr(coro, "ag_await", None)
+
+
+def thread_place(ident: int) -> str:
+    """The innermost line of the test's own code at which a thread is; ``""`` where there is none."""
+    frame = sys._current_frames().get(ident)
+    while frame is not None and (frame.f_code.co_filename.startswith(_NOT_THE_TEST) or is_ours(frame)):
+        frame = frame.f_back
+    return "" if frame is None else place(frame)
 
 
 def innermost_place(coro: Any) -> str:

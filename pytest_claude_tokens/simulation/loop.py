@@ -63,6 +63,14 @@ class NumberedLoop(BareLoop):
         """Simulated seconds."""
         return self.world.now
 
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Any, *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As usual; where nothing has happened for long, a delay lasts as long as a look at least."""
+        if self.world.is_idle:
+            delay = max(delay, self.world.look_seconds)
+        return super().call_later(delay, callback, *args, context=context)
+
     def left(self) -> list[asyncio.Task[Any]]:
         """The tasks that have not ended, in creation order."""
         others = asyncio.all_tasks(self).difference(self._made)  # a user's own task factory made them
@@ -137,6 +145,7 @@ class NumberedLoop(BareLoop):
         return future
 
     def _make_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        self.world.progress()
         number = len(self._made) + 1
         if options.get("name") is None:
             options["name"] = f"task-{number}"

@@ -3,6 +3,11 @@
 Default order is ``asyncio``'s own: first come, first served, in rounds. Timers that are due at the start of a round
 join the end of the queue. Time stands still while anything can run, and jumps to the next timer when nothing can (or
 when the schedule says so).
+
+Whoever waits by looking again and again (``sleep(0)``, a lock that is tried, a queue that is empty, a clock) can always
+run. So after many decisions without any *progress* time moves at each decision, as it does in reality, and all that
+can run takes turns, whatever the schedule says. Progress is a request that begins or ends, a job, thread or task that
+does, and whatever wakes somebody.
 """
 
 from __future__ import annotations
@@ -28,7 +33,19 @@ EPOCH = 1767225600.0
 MAX_SECONDS_EARLY = 60.0
 """Simulated seconds by which early timers and slow network legs may move time in one run, in total."""
 MAX_DECISIONS = 100_000
-"""Decisions after which a run that does not end is cut short."""
+"""Decisions without progress after which a run that does not end is cut short, and half of those after which it is in
+any case.
+"""
+PATIENCE = 400
+"""Decisions without progress after which time passes at each further one."""
+_FIRST_LOOK_SECONDS, _LOOK_SECONDS, _LAST_LOOK_SECONDS = 1e-4, 0.01, 0.05
+"""Simulated seconds that such a decision takes. It is no more than a busy machine may add to any sleep, so that a lease
+which is renewed in time is not lost by it; the last value is reached when nothing has happened for a long time.
+"""
+_FREE_LOOKS = 10
+"""Decisions that take no time all the same after each sleep, beside two of each that can run."""
+_LONG_SECONDS = 10.0
+"""Simulated seconds without progress after which looks take longer."""
 MAX_SECONDS = 86_400.0
 """Simulated seconds after which a run that does not end is cut short."""
 _RESOLUTION_SECONDS = 1e-9
@@ -54,6 +71,16 @@ class Scheduler:
         """The thread of the one event loop whose handles are in the queue, if there is such a loop."""
         self.starved: str | None = None
         self.dead: set[int] = set()
+        self._patience = PATIENCE
+        """The number of the decision up to which time stands still."""
+        self._limit = MAX_DECISIONS
+        """That up to which the run may go on. Both move on with each progress."""
+        self._progress_at = 0.0
+        """When there was progress last."""
+        self._stands_at, self._stood = 0.0, 0
+        """At what time decisions without progress were made last, and how many."""
+        self.happened = 0
+        """How often there was progress."""
         self._round = 0
         self._ending = False
         self._timers: list[tuple[float, int, ThreadRecord]] = []
@@ -111,6 +138,8 @@ class Scheduler:
         """Wake ``record`` after ``seconds``, unless something else wakes it before."""
         self._timer_count += 1
         record.timer = self._timer_count
+        if self.steps > self._patience:
+            seconds = max(seconds, self.look_seconds)
         heapq.heappush(self._timers, (self.now + max(0.0, seconds), record.timer, record))
 
     def wake(self, record: ThreadRecord) -> None:
@@ -119,6 +148,47 @@ class Scheduler:
             record.wake()
             record.timer = 0
             self.ready.append(record)
+            self.progress()
+
+    # Who waits in vain.
+
+    def progress(self) -> None:
+        """Something has happened that somebody may have waited for."""
+        self._limit = min(self.steps + MAX_DECISIONS, 2 * MAX_DECISIONS)
+        self._patience = min(self.steps + PATIENCE, self._limit)
+        self._progress_at = self.now
+        self.happened += 1
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing has happened for long, although something can run."""
+        return self.steps > self._patience
+
+    @property
+    def look_seconds(self) -> float:
+        """How long a look takes by which nothing happens, and a sleep at least between two of them."""
+        idle = self.now - self._progress_at
+        if idle < _LOOK_SECONDS:
+            return max(_FIRST_LOOK_SECONDS, idle)
+        return min(_LAST_LOOK_SECONDS, _LOOK_SECONDS * max(1.0, idle / _LONG_SECONDS))
+
+    def _be_impatient(self) -> bool:
+        """Let time pass; ``False`` if a timer was due or the run was cut short, so that others can run now."""
+        if self.steps > self._limit:
+            self._check_limits()
+            return False
+        if self.now != self._stands_at:  # it moves by itself
+            self._stands_at, self._stood = self.now, 0
+        self._stood += 1
+        if self._stood <= 2 * len(self.ready) + _FREE_LOOKS:
+            return True
+        until = self.now + self.look_seconds
+        when = self.next_timer()
+        if when is None or when > until:
+            self.now = self._stands_at = until
+            return True
+        self.fire(when)
+        return False
 
     # Who goes on.
 
@@ -146,12 +216,12 @@ class Scheduler:
                     self._round = len(ready)
             self._round -= 1
             self.steps += 1
-            if self.steps > MAX_DECISIONS:
-                self._check_limits()
+            if self.steps > self._patience and not self._be_impatient():
                 continue
             index = 0
             if when is not None or len(candidates) > 1:  # a single candidate is no decision
-                if chooser.decision < chooser.default_until:
+                # Whoever waits in vain must not be preferred for ever.
+                if chooser.decision < chooser.default_until or self.steps > self._patience:
                     chooser.decision += 1
                 else:
                     timer = when is not None and when - self.now <= self.early
@@ -196,6 +266,7 @@ class Scheduler:
         """The body has ended: use default order from now on, and end a run that takes too long without an error."""
         self._ending = True
         self.steps = 0
+        self.progress()
         self.chooser.end()
 
     def worker_of(self, item: Any) -> int:
@@ -218,8 +289,9 @@ class Scheduler:
         return True
 
     def _check_limits(self) -> None:
-        if self.steps > MAX_DECISIONS:
-            why = f"no end after {MAX_DECISIONS:,} decisions"
+        if self.steps > self._limit:
+            in_all = self.steps > 2 * MAX_DECISIONS
+            why = f"no end after {MAX_DECISIONS * (1 + in_all):,} decisions{'' if in_all else ' without progress'}"
         elif self.now > MAX_SECONDS and not self._ending:
             why = f"no end after {MAX_SECONDS:,.0f} s"
         else:

@@ -15,6 +15,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_claude_tokens.simulation.baton import Baton
+from pytest_claude_tokens.simulation.frames import thread_place
 from pytest_claude_tokens.simulation.thread_record import ThreadState
 
 if TYPE_CHECKING:
@@ -106,6 +107,14 @@ class World(Baton):
                     self.ask(loop.close_pending_tasks)
                 gc.collect(0)  # the youngest generation: unreachable objects made in this run
         return left
+
+    def places(self) -> list[str]:
+        """Where the threads of workers are that have not ended, for the report of a run without end."""
+        return [
+            f"{record.name} is at {thread_place(record.ident)}"
+            for record in self.all
+            if record.worker >= 0 and record is not self.root and record.state not in _ENDED
+        ]
 
     def waits(self) -> list[str]:
         """What each thread waits for, for the report of a deadlock."""

@@ -48,7 +48,7 @@ def pretend(fails):
             index = chooser.next(ready, timer=True, worker_of=int)
             order.append("clock" if index < 0 else ready[index])
         error = fails(order, schedule)
-        return SimpleNamespace(schedule=schedule, error=error, taken=tuple(chooser.taken))
+        return SimpleNamespace(schedule=schedule, error=error, taken=tuple(chooser.taken), decisions=len(order))
 
     return run, runs
 

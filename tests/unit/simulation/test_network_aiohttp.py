@@ -218,6 +218,35 @@ def test_other_hosts_do_not_exist():
     tried(body, workers=1, hosts=["token.example"])
 
 
+@pytest.mark.parametrize(
+    ("written", "url", "served"),
+    [
+        ("token.example:8443", "https://TOKEN.example:8443/api/hello", True),
+        ("token.example:8443", "https://token.example/api/hello", False),
+        ("*.example", "http://a.token.example:1/api/hello", True),
+        ("münchen.example", "http://xn--mnchen-3ya.example/api/hello", True),
+    ],
+)
+def test_named_hosts_exist_at_their_ports(written, url, served):
+    """By aiohttp, which looks a name up and then connects to the address; and what is refused is noted."""
+
+    async def body(claude_tokens, workers):
+        async def job():
+            async with aiohttp.ClientSession() as session:
+                if served:
+                    async with session.get(url) as response:
+                        assert response.status == 200
+                else:
+                    with pytest.raises(aiohttp.ClientConnectorError):
+                        await session.get(url)
+
+        await workers(job)
+
+    outcome = tried(body, workers=1, hosts=[written])
+    noted = [(event.actor, event.get("host"), event.get("port")) for event in outcome.history if event.f == "refused"]
+    assert noted == ([] if served else [("w0", "token.example", 443)])
+
+
 def test_dead_worker_leaves_nothing_open():
     """Its session and its sockets are closed without a word, however far it had come."""
 

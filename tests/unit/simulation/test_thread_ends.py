@@ -96,7 +96,7 @@ def test_spinning_threads_starve(monkeypatch):
 
     for jobs in ([spin], [spin, spin]):
         new, _ = stuck(*jobs)
-        assert new.starved == "no end after 1,000 decisions"
+        assert new.starved == "no end after 1,000 decisions without progress"
 
 
 def test_threads_that_are_left_end_with_their_world():

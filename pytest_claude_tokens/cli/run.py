@@ -16,9 +16,20 @@ from typing import TYPE_CHECKING
 
 from fake_server.policy import PRESETS, Policy
 from fake_server.secrecy import is_name, safe_text, shown
-from fake_server.serve.commandline import Parser, Usage, add_waits, path, seconds, whole_number, with_waits
+from fake_server.serve.commandline import (
+    SERVICE_HELP,
+    Parser,
+    Usage,
+    add_waits,
+    path,
+    seconds,
+    service,
+    whole_number,
+    with_waits,
+)
 from fake_server.serve.history_file import HistoryFile
 from fake_server.server import GRACE_PERIOD_SECONDS
+from fake_server.service import SERVICES
 from pytest_claude_tokens import node
 from pytest_claude_tokens.cli import isolate
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
@@ -76,7 +87,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "command failed by itself. "
         "SIGINT, SIGTERM and SIGHUP end the command; what happened until then is judged, and is unknown at best.",
     )
-    parser.add_argument("--policy", default="anthropic", metavar="NAME", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument("--policy", metavar="NAME", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument("--service", type=service, default=SERVICES["claude"], metavar="S", help=SERVICE_HELP)
+    parser.add_argument(
+        "--host", action="append", default=[], metavar="NAME", help="one more host name to answer for; may be repeated"
+    )
     parser.add_argument(
         "--allow",
         action="append",
@@ -130,7 +145,7 @@ def _policy(options: argparse.Namespace) -> Policy:
     made together overlap, and the second is slower by exactly that time, but a call after both is not.
     """
     try:
-        policy = Policy.preset(options.policy)
+        policy = Policy.preset(options.policy or options.service.policy)
     except ValueError as error:
         raise Usage(str(error)) from None
     calls = _CALL_SECONDS if options.serialize is None else options.serialize
@@ -178,10 +193,12 @@ def _open_handle(
 ) -> tuple[ClaudeTokens, Mapping[str, str]]:
     """The service, and the environment that leads to it."""
     try:
-        tokens = ClaudeTokens(policy, allow=options.allow, runtime=runtime).open()
+        tokens = ClaudeTokens(
+            policy, service=options.service, allow=options.allow, hosts=options.host, runtime=runtime
+        ).open()
         stack.callback(tokens.close)
         return tokens, _environment(tokens, options)
-    except ValueError as error:  # --allow
+    except ValueError as error:  # --allow, --host
         raise Usage(f"--{error}") from None
     except OSError as error:
         raise Usage(f"a temporary folder can't be made: {error.strerror or error}") from None
@@ -207,7 +224,9 @@ def _environment(tokens: ClaudeTokens, options: argparse.Namespace) -> Mapping[s
     if not options.real_claude:
         tokens.install_claude()
     account = tokens.account(expired=options.expired)
-    environment = tokens.env(account, config_dir=tokens.config_dir(account))
+    # A client of another service keeps its login where we can't see it: Claude's folder would never change.
+    folder = None if options.service.standard else tokens.config_dir(account)
+    environment = tokens.env(account, config_dir=folder)
     environment |= node.added(environment)
     ours = {name for name, value in environment.items() if os.environ.get(name) != value}
     for name in (*options.token, *(f"CLAUDE_TOKEN_{number}" for number in range(1, options.tokens + 1))):
@@ -264,6 +283,8 @@ def _held(tokens: ClaudeTokens) -> list[str]:
     """The open requests, and the locks in the login's folder."""
     history = tokens.history.taken()
     held = [f"{request(history, op.invoke)} of {op}" for op in history.operations if op.end is None]
+    if tokens.server.service.standard:
+        return held
     folder = tokens.config_dir("a1")
     locks = (folder.with_name(f"{folder.name}.lock"), folder / ".oauth_refresh.lock")
     return [*held, *(f"the lock {lock.name}" for lock in locks if lock.exists())]

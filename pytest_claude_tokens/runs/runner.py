@@ -169,7 +169,7 @@ class _Run:
                     world.sleep(world.root, _POLL_INTERVAL_SECONDS)
 
     def _new_network(self) -> Network:
-        return Network(self.tokens.server, self._waiter, self._body.settings.get("hosts", ()))
+        return Network(self.tokens.server, self._waiter, self.tokens.hosts)
 
     def _new_thread_loop(self, world: World) -> ThreadLoop:
         return ThreadLoop(world, self._new_network())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.judge.history import History
     from pytest_claude_tokens.simulation.chooser import Chooser
     from pytest_claude_tokens.simulation.schedule import Deviation, DeviationKind, Schedule
+    from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
 
 __all__ = ["Body", "Outcome", "conclude", "is_failure", "outranking", "plan_faults"]
 
@@ -64,14 +65,23 @@ class Body:
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """The outcome of one run. ``error``: the exception that the test would raise, or ``None``."""
+    """The outcome of one run. ``error``: the exception that the test would raise, or ``None``.
+
+    ``taken``: its deviations from default order, one for each decision; ``freezes``: the same in fewer words, under a
+    random kind; ``slow``: the legs that random latencies made slow. ``decisions``, ``legs``: how many there were;
+    ``gaps``: the seconds of each jump of the clock.
+    """
 
     schedule: Schedule
     error: BaseException | None
     history: History
     raced: bool
     taken: tuple[Deviation, ...]
+    freezes: tuple[Deviation, ...] = ()
+    slow: tuple[Deviation, ...] = ()
     decisions: int
+    legs: int = 0
+    gaps: tuple[float, ...] = ()
     options: tuple[tuple[tuple[DeviationKind, int], ...], ...] = ()
 
     def fingerprint(self) -> int:
@@ -109,6 +119,8 @@ def conclude(
     error: BaseException | None,
     *,
     raced: bool,
+    waiter: SimulatedWaiter | None = None,
+    gaps: Sequence[float] = (),
 ) -> Outcome:
     """The outcome of a run that has ended. ``error``: the exception that ended the body."""
     return Outcome(
@@ -117,7 +129,11 @@ def conclude(
         history=history,
         raced=raced,
         taken=tuple(chooser.taken),
+        freezes=chooser.as_freezes(),
+        slow=() if waiter is None else tuple(waiter.taken),
         decisions=chooser.decision,
+        legs=0 if waiter is None else waiter.legs,
+        gaps=tuple(gaps),
         options=tuple(chooser.options or ()),
     )
 

@@ -81,7 +81,16 @@ class Runner:
             error = None
         if error is not None and not is_failure(error):
             raise error
-        return conclude(schedule, run.chooser, run.tokens, history, error, raced=run.workers.raced)
+        return conclude(
+            schedule,
+            run.chooser,
+            run.tokens,
+            history,
+            error,
+            raced=run.workers.raced,
+            waiter=run.waiter,
+            gaps=run.world.gaps,
+        )
 
 
 class _Run:
@@ -93,10 +102,10 @@ class _Run:
         self.world = World(
             self.chooser, body.workers, schedule.seed, on_death=self._strike, new_loop=self._new_thread_loop
         )
-        self._waiter = SimulatedWaiter(self.world, schedule)
-        self.tokens = ClaudeTokens(**body.settings, runtime=Runtime.simulated(self.world, self._waiter))
+        self.waiter = SimulatedWaiter(self.world, schedule)
+        self.tokens = ClaudeTokens(**body.settings, runtime=Runtime.simulated(self.world, self.waiter))
         server = self.tokens.server
-        self.target = Destination(server, self._waiter, timeouts=False)
+        self.target = Destination(server, self.waiter, timeouts=False)
         self.workers = Workers(self.world, body.workers, server, simulated_loop=body.kind == "tasks")
 
     def take_apart(self) -> None:
@@ -147,7 +156,7 @@ class _Run:
                     world.sleep(world.root, _POLL_INTERVAL_SECONDS)
 
     def _new_network(self) -> Network:
-        return Network(self.tokens.server, self._waiter, self._body.settings.get("hosts", ()))
+        return Network(self.tokens.server, self.waiter, self._body.settings.get("hosts", ()))
 
     def _new_thread_loop(self, world: World) -> ThreadLoop:
         return ThreadLoop(world, self._new_network())

@@ -12,7 +12,7 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
-from pytest_claude_tokens.simulation.schedule import LENGTHS, Deviation, DeviationKind, Schedule
+from pytest_claude_tokens.simulation.schedule import EACH_LEG, LENGTHS, Deviation, DeviationKind, Latency, Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -33,18 +33,32 @@ _ORDER: tuple[DeviationKind, ...] = ("freeze", "freeze", "alone", "clock")
 def shrink(first: Outcome, run: Callable[[Schedule], Outcome], most_runs: int = MOST_RUNS) -> tuple[Outcome, int]:
     """The simplest outcome found in ``most_runs`` runs that fails in the same way, and the number of runs it took."""
     search = _Search(first, run, most_runs)
-    search.attempt(as_deviations(first))
+    if not search.attempt(as_deviations(first, frozen=True)):
+        search.attempt(as_deviations(first))
     search.shorten()
     return search.best, search.runs
 
 
-def as_deviations(outcome: Outcome) -> Schedule:
-    """The schedule of a run as deviations from default order: those recorded, under ``pct`` and ``walk``."""
+def as_deviations(outcome: Outcome, *, frozen: bool = False) -> Schedule:
+    """The schedule of a run as deviations: those recorded, where it drew an order or latencies at random.
+
+    ``frozen``: tell a random order as workers that were frozen.
+    """
     schedule = outcome.schedule
-    if schedule.kind == "deviations":
+    if not schedule.is_random:
         return schedule
-    rest = [deviation for deviation in schedule.deviations if deviation.what in ("slow", "cancel", "kill")]
-    return replace(schedule, kind="deviations", deviations=(*merge(outcome.taken), *rest))
+    order = [deviation for deviation in schedule.deviations if deviation.what in _ORDER]
+    rest = [deviation for deviation in schedule.deviations if deviation.what not in _ORDER]
+    if schedule.kind != "deviations":
+        order = [*(outcome.freezes if frozen else merge(outcome.taken))]
+    return replace(
+        schedule,
+        kind="deviations",
+        deviations=(*order, *outcome.slow, *rest),
+        latency=Latency(),
+        scale=0,
+        reach=0,
+    )
 
 
 def merge(taken: Sequence[Deviation]) -> tuple[Deviation, ...]:

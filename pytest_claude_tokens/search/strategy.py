@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dataclasses import replace
+from random import Random
+
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from fake_server.faults import Fault
 from fake_server.secrecy import shown
 from pytest_claude_tokens.search.hypothesis_engine import IntegerStrategy
+from pytest_claude_tokens.search.portfolio import Portfolio
 from pytest_claude_tokens.simulation.schedule import (
-    DELAYS,
+    DEFAULT_ORDER,
     LENGTHS,
     Deviation,
     DeviationKind,
@@ -57,14 +61,21 @@ class _Schedules(IntegerStrategy[Schedule]):
         self._deviation_kinds = _PROCESS_DEVIATION_KINDS if processes else _DEVIATION_KINDS
         self._death_reach = _PROCESS_DEATH_REACH if processes else _REACH
         self._workers = workers
+        self._processes = processes
         self._faults = faults
         self._deaths = tuple(deaths)
         self.integers_only = faults is None
 
     def draw_from(self, integer: DrawInteger, value: DrawValue | None = None) -> Schedule:
         """A schedule. In each draw, zero stands for default order."""
-        kind = _SCHEDULE_KINDS[integer(0, len(_SCHEDULE_KINDS) - 1)]
-        deviations = [self._deviation(integer) for _ in range(integer(0, 6))]
+        deviations: list[Deviation] = []
+        drawn = DEFAULT_ORDER
+        if self._processes:
+            deviations = [self._deviation(integer) for _ in range(integer(0, 6))]
+        else:
+            seed = integer(0, 0xFFFFFFFF)
+            if seed:
+                drawn = Portfolio(self._workers).draw(Random(seed))
         deviations += [
             Deviation(
                 integer(0, self._death_reach[integer(0, 2)]), what, integer(0, self._workers - 1), self._signal(integer)
@@ -79,8 +90,7 @@ class _Schedules(IntegerStrategy[Schedule]):
                 PlannedFault(integer(0, 5), _FAULTY_REQUESTS[integer(0, 3)], value(self._faults))
                 for _ in range(integer(0, 3))
             ]
-        seed = integer(0, 0xFFFF)
-        return Schedule(kind=kind, deviations=tuple(deviations), seed=seed, planned_faults=tuple(planned_faults))
+        return replace(drawn, deviations=(*drawn.deviations, *deviations), planned_faults=tuple(planned_faults))
 
     def _signal(self, integer: DrawInteger) -> int:
         return self._signals[integer(0, len(self._signals) - 1)] if len(self._signals) > 1 else self._signals[0]
@@ -88,7 +98,7 @@ class _Schedules(IntegerStrategy[Schedule]):
     def _deviation(self, integer: DrawInteger) -> Deviation:
         what = self._deviation_kinds[integer(0, len(self._deviation_kinds) - 1)]
         if what == "slow":
-            return Deviation(integer(0, 11), what, 0, integer(1, len(DELAYS) - 1))
+            raise AssertionError
         position = integer(0, _REACH[integer(0, len(_REACH) - 1)])
         target = integer(0, self._workers) if what != "clock" else 0
         if target == self._workers:

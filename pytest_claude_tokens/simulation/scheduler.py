@@ -48,6 +48,9 @@ class Scheduler:
         self.now: float = 0.0
         self.steps: int = 0
         self.early: float = MAX_SECONDS_EARLY
+        self._disturbed = 0.0
+        self.gaps: list[float] = []
+        """The seconds of each jump of the clock, for whoever draws the next schedule."""
         self.ready: deque[Any] = deque()
         self.loop_timers: list[Any] = []
         self.loop_record: ThreadRecord | None = None
@@ -66,10 +69,15 @@ class Scheduler:
         return EPOCH + self.now
 
     def spend(self, seconds: float) -> float:
-        """Deduct up to ``seconds`` from what the search may still move time by; returns how much was granted."""
-        given = min(seconds, self.early)
+        """Deduct up to ``seconds`` from now on from what the search may still move time by; returns what was granted.
+
+        Delays that overlap count once: together they make nobody later than the longest of them.
+        """
+        begins = max(self.now, self._disturbed)
+        given = min(max(0.0, self.now + seconds - begins), self.early)
         self.early -= given
-        return given
+        self._disturbed = begins + given
+        return min(seconds, self._disturbed - self.now)
 
     def next_timer(self, *, purge: bool = True) -> float | None:
         """When the next timer is due. ``purge``: take cancelled timers off the top of the heap.
@@ -144,6 +152,7 @@ class Scheduler:
         when = self.next_timer()
         if when is None:
             return False
+        self.gaps.append(when - self.now)
         self.fire(when)
         self._check_limits()
         if not threads_only:
@@ -163,8 +172,8 @@ class Scheduler:
         if len(candidates) == 1 and when is None:
             index = 0  # a single candidate is no decision
         else:
-            timer = when is not None and when - self.now <= self.early
-            index = self.chooser.next(candidates, timer, self.worker_of)
+            timer = when is not None and when - max(self.now, self._disturbed) <= self.early
+            index = self.chooser.next(candidates, timer, self.worker_of, self.now, when)
             if index == CLOCK:
                 assert when is not None
                 self.spend(max(0.0, when - self.now))

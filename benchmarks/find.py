@@ -62,7 +62,7 @@ def search(case: Case, make: Make, *, workers: int, schedules: int, seed: int, c
     begun = native.monotonic()
     error = error_of(test, context)
     found = getattr(error, "claude_tokens_found", None)
-    number = found.example if found is not None else schedules
+    number = found.example if found is not None else len(ends)
     return Search(isinstance(error, (DoubleSpend, BlindReplay)), number, ends[number - 1] - begun, error)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
@@ -69,7 +69,7 @@ class Outcome:
 
     ``taken``: its deviations from default order, one for each decision; ``freezes``: the same in fewer words, under a
     random kind; ``slow``: the legs that random latencies made slow. ``decisions``, ``legs``: how many there were;
-    ``gaps``: the seconds of each jump of the clock.
+    ``last_leg``: the decision at which the last one began; ``waits``: the seconds of its timers.
     """
 
     schedule: Schedule
@@ -81,7 +81,8 @@ class Outcome:
     slow: tuple[Deviation, ...] = ()
     decisions: int
     legs: int = 0
-    gaps: tuple[float, ...] = ()
+    last_leg: int = 0
+    waits: tuple[float, ...] = ()
     options: tuple[tuple[tuple[DeviationKind, int], ...], ...] = ()
 
     def fingerprint(self) -> int:
@@ -120,7 +121,7 @@ def conclude(
     *,
     raced: bool,
     waiter: SimulatedWaiter | None = None,
-    gaps: Sequence[float] = (),
+    waits: Iterable[float] = (),
 ) -> Outcome:
     """The outcome of a run that has ended. ``error``: the exception that ended the body."""
     return Outcome(
@@ -133,7 +134,8 @@ def conclude(
         slow=() if waiter is None else tuple(waiter.taken),
         decisions=chooser.decision,
         legs=0 if waiter is None else waiter.legs,
-        gaps=tuple(gaps),
+        last_leg=0 if waiter is None else waiter.last_decision,
+        waits=tuple(sorted(waits)),
         options=tuple(chooser.options or ()),
     )
 

@@ -89,7 +89,7 @@ class Runner:
             error,
             raced=run.workers.raced,
             waiter=run.waiter,
-            gaps=run.world.gaps,
+            waits=run.world.waits,
         )
 
 

@@ -73,8 +73,10 @@ class Campaign:
         generating = Phase.generate in base.phases
         share = max(1, total // 10) if generating else total
         phases = [phase for phase in base.phases if phase not in (Phase.target, Phase.explain)]
+        if generating and self._plan.lone is not None and self._blob is None:
+            phases = self._remembered(phases)  # the portfolio draws, and better than Hypothesis: it learns
         ordinary = _relaxed(base, max_examples=share, phases=phases)
-        failed = self._drive(lambda body: self._property.run(body, ordinary))
+        failed = self._drive(lambda body: self._property.run(body, ordinary)) if phases or not generating else None
         if failed is not None:
             if not self._plan.repeatable:  # the search ended at once, before Hypothesis could save the failure
                 self._keep(failed, shrunk=False)
@@ -89,6 +91,11 @@ class Campaign:
         failed = failed or found
         self._keep(failed, shrunk=True)
         return failed
+
+    def _remembered(self, phases: list[Phase]) -> list[Phase]:
+        """The phases without generation; none at all if there is neither an example nor a database to begin with."""
+        remembers = (Phase.explicit, self._examples.scheduled()), (Phase.reuse, self._base.database is not None)
+        return [phase for phase, there in remembers if there and phase in phases]
 
     def replay(self, schedule: Schedule, choices: bytes, example: int) -> Failure | None:
         """Run ``schedule`` once with the arguments behind ``choices`` or those of an explicit example.
@@ -179,7 +186,7 @@ class Campaign:
             self._run,
             self._tally,
             Random(SystemRandom().getrandbits(64) if seed is None else seed),
-            alone=plan.schedules if plan.repeatable and not plan.strategies else None,
+            alone=plan.lone,
         )
         return fuzzer.search(number, _relaxed(self._base, database=None))
 

@@ -60,6 +60,11 @@ class Chooser:
         if record or self._order is not None:
             self.default_until = 0
 
+    def note_leg(self, leg: int, worker: int) -> None:
+        """Take note that a request or reply of this worker begins its way."""
+        if self._order is not None:
+            self._order.note_leg(leg, worker)
+
     def end(self) -> None:
         """Follow default order from now on."""
         self.default_until = _NEVER

@@ -5,35 +5,76 @@ Each is a class with one method, ``pick``, whose every choice comes from a gener
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from random import Random
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_claude_tokens.simulation.schedule import Schedule
 
-__all__ = ["CLOCK", "Order", "Paced", "Priorities", "Walk", "order_of"]
+__all__ = ["CLOCK", "Interrupts", "Order", "Paced", "Priorities", "Walk", "order_of"]
 
 CLOCK = -2
 """The answer of a chooser: the next timer fires, although something could run."""
-_PCT_DECISIONS = 60
-"""Change points of ``pct`` lie before this decision, unless the schedule knows how long a run is."""
+_DECISIONS = 60
+"""How many decisions a run has, unless the schedule knows."""
+_LEGS = 6
+"""How many legs of requests are interesting: the first ones."""
 _CLOCK_PROBABILITY = 0.05
 """The probability with which ``pct`` and ``walk`` let a timer fire early, at each decision where that is allowed."""
 
 
-class Order(Protocol):
+class Order(ABC):
     """Makes decisions. ``ready``: the worker numbers of what can run (negative: no worker's), first come first."""
 
+    @abstractmethod
     def pick(self, decision: int, ready: Sequence[int], now: float, when: float | None) -> int:
         """The index of the chosen one, or :data:`CLOCK` for the next timer, which is due at ``when``.
 
         ``when`` is ``None`` where no timer may fire.
         """
 
+    def note_leg(self, leg: int, worker: int) -> None:
+        """Take note that a request or reply of this worker begins its way, leg number ``leg`` of the run."""
 
-class Walk:
+
+class Interrupts:
+    """The steps at which a worker is interrupted: half of them a few steps after a request or a reply.
+
+    There a dispatcher writes down what it was given and lets its locks go, so that is where most races are decided.
+    """
+
+    def __init__(self, random: Random, workers: int, legs: int, steps: int) -> None:
+        self._steps: dict[int, int] = {}
+        self._armed: dict[int, int] = {}
+        self._after_leg: dict[int, int] = {}
+        self._at: set[tuple[int, int]] = set()
+        for _ in range(random.randrange(1, 4)):
+            if random.random() < 0.5:
+                self._after_leg[random.randrange(legs)] = random.randrange(1, 8)
+            else:
+                self._at.add((random.randrange(workers), random.randrange(steps)))
+
+    def note_leg(self, leg: int, worker: int) -> None:
+        """A leg of this worker's begins."""
+        if leg in self._after_leg:
+            self._armed[worker] = self._after_leg[leg]
+
+    def due(self, worker: int) -> bool:
+        """Whether the worker is interrupted before its next step; counts the steps."""
+        step = self._steps.get(worker, 0)
+        self._steps[worker] = step + 1
+        if worker in self._armed:
+            self._armed[worker] -= 1
+            if not self._armed[worker]:
+                del self._armed[worker]
+                return True
+        return (worker, step) in self._at
+
+
+class Walk(Order):
     """A uniform choice among workers at each decision."""
 
     def __init__(self, random: Random) -> None:
@@ -47,54 +88,63 @@ class Walk:
         return ready.index(random.choice(sorted(set(ready))))
 
 
-class Priorities:
-    """PCT: random priorities, with a few decisions at which the running worker's falls below all others.
+class Priorities(Order):
+    """PCT: random priorities, with a few steps at which the running worker's falls below all others.
 
     Burckhardt et al., A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs, ASPLOS 2010, section 2.2.
+    In half of the runs the clock has a priority, too, as if it were a worker; in the others it is early now and then.
     """
 
-    def __init__(self, random: Random, workers: int, decisions: int) -> None:
+    def __init__(self, random: Random, workers: int, decisions: int, interrupts: Interrupts | None) -> None:
         self._random = random
-        self._changes = frozenset(random.randrange(decisions) for _ in range(random.randrange(1, 4)))
+        self._interrupts = interrupts
+        number = random.randrange(1, 4) if interrupts is None else 0
+        self._changes = frozenset(random.randrange(decisions) for _ in range(number))
         self._priority = {k: random.random() for k in range(-1, workers)}
+        self._clock = random.random() if random.random() < 0.5 else None
 
     def pick(self, decision: int, ready: Sequence[int], now: float, when: float | None) -> int:
         """See :class:`Order`."""
-        random = self._random
-        if when is not None and random.random() < _CLOCK_PROBABILITY:
+        random, clock = self._random, self._clock
+        if clock is None and when is not None and random.random() < _CLOCK_PROBABILITY:
             return CLOCK
-        if decision in self._changes:
-            self._priority[max(ready, key=self._priority_of)] = -random.random()
-        return max(range(len(ready)), key=lambda index: (self._priority_of(ready[index]), -index))
+        index = max(range(len(ready)), key=lambda index: (self._priority_of(ready[index]), -index))
+        timer = clock is not None and when is not None and clock > self._priority_of(ready[index])
+        if decision in self._changes and timer:
+            self._clock = -random.random()
+        elif decision in self._changes or (
+            self._interrupts is not None and not timer and self._interrupts.due(ready[index])
+        ):
+            self._priority[ready[index]] = -random.random()
+        else:
+            return CLOCK if timer else index
+        return self.pick(-1, ready, now, when)
+
+    def note_leg(self, leg: int, worker: int) -> None:
+        """See :class:`Order`."""
+        if self._interrupts is not None:
+            self._interrupts.note_leg(leg, worker)
 
     def _priority_of(self, target: int) -> float:
         return self._priority.get(target, 0.0)
 
 
-class Paced:
+class Paced(Order):
     """Each worker takes time for its steps, as on a machine with a processor for each of them.
 
     Default order lets a step take no time, so that a worker that arrives late never meets another between two steps.
-    Here a worker that can run is not due before its step has taken a random time, of ``seconds`` on average; whoever is
-    due first goes on, or the next timer fires. Half of the runs are paced evenly, each worker at a speed of its own; in
-    the other half steps take no time, but for a few random ones among the first ``reach`` of random workers.
+    Here a worker that can run is not due before its step has taken a random time; whoever is due first goes on, or the
+    next timer fires. Without ``interrupts`` each step takes ``seconds`` on average, each worker having a speed of its
+    own; with them steps take no time, except these.
     """
 
-    def __init__(self, random: Random, workers: int, seconds: float, reach: int) -> None:
+    def __init__(self, random: Random, workers: int, seconds: float, interrupts: Interrupts | None) -> None:
         self._random = random
+        self._interrupts = interrupts
         self._at = 0.0
         self._due: dict[int, float] = {}
-        self._steps: dict[int, int] = {}
-        self._stalls: dict[tuple[int, int], float] | None = None
-        self._speed: dict[int, float] = {}
         self._seconds = seconds
-        if random.random() < 0.5:
-            self._speed = {k: seconds * 10 ** random.uniform(-1.5, 0) for k in range(-1, workers)}
-        else:
-            self._stalls = {
-                (random.randrange(workers), random.randrange(reach)): seconds * 10 ** random.uniform(-0.7, 0.5)
-                for _ in range(random.randrange(1, 4))
-            }
+        self._mean = {k: seconds * 10 ** random.uniform(-1.5, 0) for k in range(-1, workers)}
 
     def pick(self, decision: int, ready: Sequence[int], now: float, when: float | None) -> int:
         """See :class:`Order`."""
@@ -112,13 +162,16 @@ class Paced:
         self._at = max(at, until)
         return index
 
+    def note_leg(self, leg: int, worker: int) -> None:
+        """See :class:`Order`."""
+        if self._interrupts is not None:
+            self._interrupts.note_leg(leg, worker)
+
     def _takes(self, worker: int) -> float:
-        if self._stalls is None:
-            mean = self._speed.get(worker, 0.0)
+        if self._interrupts is None:
+            mean = self._mean.get(worker, 0.0)
             return self._random.expovariate(1 / mean) if mean else 0.0
-        step = self._steps.get(worker, 0)
-        self._steps[worker] = step + 1
-        return self._stalls.get((worker, step), 0.0)
+        return self._seconds * 10 ** self._random.uniform(-0.7, 0.5) if self._interrupts.due(worker) else 0.0
 
 
 def order_of(schedule: Schedule, workers: int) -> Order | None:
@@ -128,6 +181,10 @@ def order_of(schedule: Schedule, workers: int) -> Order | None:
     random = Random(schedule.seed)
     if schedule.kind == "walk":
         return Walk(random)
+    decisions = schedule.reach or _DECISIONS
+    interrupts = None
+    if random.random() < 0.5:
+        interrupts = Interrupts(random, workers, _LEGS, max(1, decisions // workers))
     if schedule.kind == "pct":
-        return Priorities(random, workers, schedule.reach or _PCT_DECISIONS)
-    return Paced(random, workers, schedule.scale / 1000, schedule.reach or 1)
+        return Priorities(random, workers, decisions, interrupts)
+    return Paced(random, workers, schedule.scale / 1000, interrupts)

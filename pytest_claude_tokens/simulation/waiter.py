@@ -31,6 +31,8 @@ class SimulatedWaiter:
         self._latency = schedule.latency
         self._random = Random(~schedule.seed) if schedule.latency.kind != "none" else None
         self.legs: int = 0
+        self.last_decision: int = 0
+        """The number of the decision before which the last leg began."""
         self.taken: list[Deviation] = []
         """The legs that were slow although no deviation names them."""
 
@@ -40,6 +42,9 @@ class SimulatedWaiter:
             return wait.seconds or 0.0
         leg = self.legs
         self.legs += 1
+        chooser = self._world.chooser
+        self.last_decision = chooser.decision
+        chooser.note_leg(leg, worker_number(WORKER.get()))
         milliseconds = self._slow.get(leg, self._each)
         if self._random is not None and leg not in self._slow:
             milliseconds = self._drawn(self._random, wait)

@@ -73,7 +73,7 @@ def step(random: Random, style: Style, milliseconds: float) -> Step:
 def shape(name: str, style: Style, seed: int) -> Shape:
     """The shape of the program with this fault and seed."""
     fault, random = FAULTS[name], Random(f"{name}, {style}, {seed}")
-    workers = random.choice([2, 3, 3, 4, 5])
+    workers = max(fault.workers, random.choice([2, 3, 3, 4, 5]))
     rounds = max(fault.rounds, random.choice([1, 1, 1, 2]))
     own = [step(random, style, random.choice([1, 10, 60])) for _ in range(workers)]
     return Shape(

@@ -14,14 +14,15 @@ __all__ = ["FAULTS", "HELD_OUT", "Dispatcher", "Fault", "Site", "Step"]
 class Fault:
     """A planted fault and its sound twin.
 
-    ``pools``: over how many dispatchers the workers are spread (0: one for each). ``accounts``: it needs at least so
-    many. ``dead``: a lease is there, of somebody who died long ago. ``rounds``: it needs logins that expire again.
+    ``pools``: over how many dispatchers the workers are spread (0: one for each). ``workers``, ``accounts``: it needs at
+    least so many. ``dead``: a lease is there, of somebody who died long ago. ``rounds``: it needs logins that expire again.
     ``patience``: seconds, from which to which, of which one is drawn for each program.
     """
 
     planted: type[Dispatcher]
     sound: type[Dispatcher]
     pools: int = 1
+    workers: int = 2
     accounts: int = 1
     dead: bool = False
     rounds: int = 1
@@ -50,7 +51,7 @@ HELD_OUT = {
     "torn store": Fault(locks.TornStore, locks.TornStoreWaits),
     "claim that can be overwritten": Fault(leases.Claimed, leases.ClaimedAtOnce, pools=0),
     "short lease renewed by hand": Fault(leases.Renewed, leases.TakenOverOnce, pools=0),
-    "next account when busy": Fault(locks.NextWhenBusy, locks.NextWhenBusyLocked, accounts=2),
+    "next account when busy": Fault(locks.NextWhenBusy, locks.NextWhenBusyLocked, accounts=2, workers=3),
     "debounced by time": Fault(locks.Debounced, locks.DebouncedByToken, patience=(1.0, 10.0)),
     "generation of one bit": Fault(locks.SameParity, locks.SameGeneration, rounds=3),
 }

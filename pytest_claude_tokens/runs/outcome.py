@@ -68,8 +68,8 @@ class Outcome:
     """The outcome of one run. ``error``: the exception that the test would raise, or ``None``.
 
     ``taken``: its deviations from default order, one for each decision; ``freezes``: the same in fewer words, under a
-    random kind; ``slow``: the legs that random latencies made slow. ``decisions``, ``legs``: how many there were;
-    ``last_leg``: the decision at which the last one began; ``waits``: the seconds of its timers.
+    random kind; ``slow``: the legs and steps that took a random time. ``decisions``, ``legs``: how many there were;
+    ``first_leg``, ``last_leg``: the decisions at which these began; ``waits``: the seconds of its timers.
     """
 
     schedule: Schedule
@@ -81,6 +81,7 @@ class Outcome:
     slow: tuple[Deviation, ...] = ()
     decisions: int
     legs: int = 0
+    first_leg: int = 0
     last_leg: int = 0
     waits: tuple[float, ...] = ()
     options: tuple[tuple[tuple[DeviationKind, int], ...], ...] = ()
@@ -131,9 +132,10 @@ def conclude(
         raced=raced,
         taken=tuple(chooser.taken),
         freezes=chooser.as_freezes(),
-        slow=() if waiter is None else tuple(waiter.taken),
+        slow=(*chooser.lates, *(() if waiter is None else waiter.taken)),
         decisions=chooser.decision,
         legs=0 if waiter is None else waiter.legs,
+        first_leg=0 if waiter is None else waiter.first_decision,
         last_leg=0 if waiter is None else waiter.last_decision,
         waits=tuple(sorted(waits)),
         options=tuple(chooser.options or ()),

@@ -54,10 +54,11 @@ _LONGEST_MILLISECONDS = 50_000
 class Knowledge:
     """What runs in orders near the default have shown: how long a run is, and for how long it waits.
 
-    ``decisions``: in all; ``last_leg``: up to its last request or reply. ``waits``: the seconds of its timers.
+    ``decisions``: in all; ``first_leg``, ``last_leg``: up to its first request and its last reply. ``waits``: the seconds of its timers.
     """
 
     decisions: int = 0
+    first_leg: int = 0
     last_leg: int = 0
     legs: int = 0
     waits: dict[float, None] = field(default_factory=dict)
@@ -67,6 +68,7 @@ class Knowledge:
         schedule = outcome.schedule
         if schedule.kind == "deviations":
             self.decisions = max(self.decisions, min(outcome.decisions, _MOST_DECISIONS))
+            self.first_leg = max(self.first_leg, min(outcome.first_leg, _MOST_DECISIONS))
             self.last_leg = max(self.last_leg, min(outcome.last_leg, _MOST_DECISIONS))
             self.legs = max(self.legs, min(outcome.legs, _MOST_LEGS))
         if schedule == DEFAULT_ORDER:  # elsewhere there are timers of the search's own
@@ -120,10 +122,10 @@ class Portfolio:
         return Deviation(random.randrange(self._reach(random)), what, random.randrange(self._workers), 1)
 
     def _reach(self, random: Random) -> int:
-        """The number of decisions before which something is to happen: those of a run, or up to its last request."""
+        """The number of decisions before which something is to happen: those of a run, or up to a request."""
         if not self.known.decisions:
             return random.choice(_REACH)
-        return 5 + (self.known.last_leg if random.random() < 0.5 else self.known.decisions)
+        return 5 + random.choice([self.known.first_leg, self.known.last_leg, self.known.decisions])
 
     def _milliseconds(self, random: Random) -> int:
         """A time: about one for which the body waits itself; or a short one, or a long one."""

@@ -38,7 +38,7 @@ __all__ = ["ProcessScheduleStrategy", "ScheduleStrategy", "fault_strategy", "pro
 
 _SCHEDULE_KINDS: tuple[ScheduleKind, ...] = ("deviations", "pct", "walk", "paced")
 _LATENCY_KINDS: tuple[LatencyKind, ...] = tuple(LATENCIES)
-_DEVIATION_KINDS: tuple[DeviationKind, ...] = ("freeze", "alone", "clock", "slow")
+_DEVIATION_KINDS: tuple[DeviationKind, ...] = ("freeze", "alone", "clock", "slow", "late")
 _PROCESS_SCHEDULE_KINDS: tuple[ScheduleKind, ...] = ("deviations",) * 7 + ("pct",) * 2 + ("walk",)
 _PROCESS_DEVIATION_KINDS: tuple[DeviationKind, ...] = ("freeze",) * 2 + ("alone",)
 _PROCESS_REACH = (15, 15, 40, 120)

@@ -41,6 +41,8 @@ class Chooser:
         "decision",
         "default_until",
         "freezes",
+        "late",
+        "lates",
         "options",
         "taken",
     )
@@ -54,11 +56,27 @@ class Chooser:
         )
         self._deviations = sorted(deviation for deviation in schedule.deviations if deviation.what in _ORDER)
         self._order = order_of(schedule, workers)
+        self.late: dict[int, float] | None = {
+            deviation.position: deviation.length / 1000 for deviation in schedule.deviations if deviation.what == "late"
+        } or None
+        self.lates: list[Deviation] = []
         self.freezes: list[Deviation] = []
         self._waiting: dict[int, int] = {}
+        if self._order is not None and self._order.takes_time and self.late is None:
+            self.late = {}
         self.default_until: int = self._deviations[0].position if self._deviations else _NEVER
         if record or self._order is not None:
             self.default_until = 0
+
+    def seconds_late(self, step: int, worker: int, now: float) -> float:
+        """How long a step of this worker takes. To be asked only if ``late`` is not ``None``."""
+        assert self.late is not None
+        if self._order is None:
+            return self.late.get(step, 0.0)
+        milliseconds = int(1000 * self._order.seconds_late(worker, now))
+        if milliseconds:
+            self.lates.append(Deviation(step, "late", worker, milliseconds))
+        return milliseconds / 1000
 
     def note_leg(self, leg: int, worker: int) -> None:
         """Take note that a request or reply of this worker begins its way."""
@@ -68,6 +86,7 @@ class Chooser:
     def end(self) -> None:
         """Follow default order from now on."""
         self.default_until = _NEVER
+        self.late = None
         self.deaths.clear()
 
     def next(

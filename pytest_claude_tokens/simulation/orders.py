@@ -36,8 +36,15 @@ class Order(ABC):
         ``when`` is ``None`` where no timer may fire.
         """
 
+    takes_time = False
+    """Whether :meth:`seconds_late` is to be asked."""
+
     def note_leg(self, leg: int, worker: int) -> None:
         """Take note that a request or reply of this worker begins its way, leg number ``leg`` of the run."""
+
+    def seconds_late(self, worker: int, now: float) -> float:
+        """How long the step takes that the worker is about to take, after it was chosen."""
+        return 0.0
 
 
 class Interrupts:
@@ -141,6 +148,8 @@ class Paced(Order):
     def __init__(self, random: Random, workers: int, seconds: float, interrupts: Interrupts | None) -> None:
         self._random = random
         self._interrupts = interrupts
+        self.takes_time = interrupts is not None
+        self._slow: dict[int, float] = {}
         self._at = 0.0
         self._due: dict[int, float] = {}
         self._seconds = seconds
@@ -162,6 +171,10 @@ class Paced(Order):
         self._at = max(at, until)
         return index
 
+    def seconds_late(self, worker: int, now: float) -> float:
+        """See :class:`Order`. Only where it was interrupted: all else takes no time."""
+        return max(0.0, self._slow.pop(worker, 0.0) - now)
+
     def note_leg(self, leg: int, worker: int) -> None:
         """See :class:`Order`."""
         if self._interrupts is not None:
@@ -171,7 +184,11 @@ class Paced(Order):
         if self._interrupts is None:
             mean = self._mean.get(worker, 0.0)
             return self._random.expovariate(1 / mean) if mean else 0.0
-        return self._seconds * 10 ** self._random.uniform(-0.7, 0.5) if self._interrupts.due(worker) else 0.0
+        if not self._interrupts.due(worker):
+            return 0.0
+        seconds = self._seconds * 10 ** self._random.uniform(-0.7, 0.5)
+        self._slow[worker] = self._at + seconds
+        return seconds
 
 
 def order_of(schedule: Schedule, workers: int) -> Order | None:

@@ -30,7 +30,7 @@ __all__ = [
     "ScheduleKind",
 ]
 
-DeviationKind = Literal["freeze", "alone", "clock", "slow", "cancel", "kill"]
+DeviationKind = Literal["freeze", "alone", "clock", "slow", "late", "cancel", "kill"]
 ScheduleKind = Literal["deviations", "pct", "walk", "paced"]
 LatencyKind = Literal["none", "same", "uniform", "heavy", "requests", "replies", "worker"]
 
@@ -47,7 +47,9 @@ class Deviation:
 
     ``freeze``: from decision ``position`` on, for ``length`` decisions, ``target`` is not chosen while others can run
     or a timer can fire. ``alone``: only ``target`` is chosen while it can run. ``clock``: timers fire although
-    something could run. ``slow``: network leg number ``position`` takes ``length`` milliseconds. ``cancel`` and ``kill``: ``target`` is cancelled or killed at decision ``position``; a process by signal number ``length``.
+    something could run. ``slow``: network leg number ``position`` takes ``length`` milliseconds. ``late``:
+    ``target`` needs ``length`` milliseconds for step number ``position`` of the run, during which nothing else goes on
+    (a step is what follows a decision, or what goes on where there is nothing to decide). ``cancel`` and ``kill``: ``target`` is cancelled or killed at decision ``position``; a process by signal number ``length``.
     """
 
     position: int
@@ -67,6 +69,8 @@ class Deviation:
         if self.what == "slow":
             which = "each network leg" if self.position == EACH_LEG else f"network leg {self.position}"
             return f"{which} takes {self.length / 1000:g} s"
+        if self.what == "late":
+            return f"{who} is late by {self.length / 1000:g} s at step {self.position}"
         if self.what == "kill" and self.length > 1:
             return f"{who} gets {Signals(self.length).name} at decision {self.position}"
         return f"{who} is {'cancelled' if self.what == 'cancel' else 'killed'} at decision {self.position}"

@@ -180,11 +180,18 @@ class Scheduler:
                 self.fire(when)
                 return None
         item = candidates[index]
+        if self.chooser.late is not None:
+            self._delay(self.chooser.seconds_late(self.steps, self.worker_of(item), self.now))
         if threads_only:
             self.ready.remove(item)
         else:
             del self.ready[index]
         return item
+
+    def _delay(self, seconds: float) -> None:
+        """Let time pass before a step: the one who takes it is slow."""
+        if seconds:
+            self.now += self.spend(seconds)
 
     def _next_round(self) -> float | None:
         """At the start of a round, fire the timers that are due. Returns when the next one is due."""

@@ -31,8 +31,9 @@ class SimulatedWaiter:
         self._latency = schedule.latency
         self._random = Random(~schedule.seed) if schedule.latency.kind != "none" else None
         self.legs: int = 0
+        self.first_decision: int = 0
         self.last_decision: int = 0
-        """The number of the decision before which the last leg began."""
+        """The numbers of the decisions before which the first leg and the last one began."""
         self.taken: list[Deviation] = []
         """The legs that were slow although no deviation names them."""
 
@@ -44,6 +45,8 @@ class SimulatedWaiter:
         self.legs += 1
         chooser = self._world.chooser
         self.last_decision = chooser.decision
+        if not leg:
+            self.first_decision = chooser.decision
         chooser.note_leg(leg, worker_number(WORKER.get()))
         milliseconds = self._slow.get(leg, self._each)
         if self._random is not None and leg not in self._slow:

@@ -9,6 +9,7 @@ shown it. The first schedules are fixed: they are cheap and broad, and many sear
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import log2
 from typing import TYPE_CHECKING, Literal
 
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, LENGTHS, Deviation, Latency, Schedule
@@ -45,7 +46,6 @@ _REACH = (15, 15, 40, 120)
 """The number of decisions before which deviations begin, where no run has been seen: most runs are short."""
 _MOST_DECISIONS = 400
 _MOST_LEGS = 16
-_MOST_WAITS = 20
 _LONGEST_MILLISECONDS = 50_000
 """The longest time that is drawn; less than ``MAX_SECONDS_EARLY`` of the scheduler."""
 
@@ -54,14 +54,15 @@ _LONGEST_MILLISECONDS = 50_000
 class Knowledge:
     """What runs in orders near the default have shown: how long a run is, and for how long it waits.
 
-    ``decisions``: in all; ``first_leg``, ``last_leg``: up to its first request and its last reply. ``waits``: the seconds of its timers.
+    ``decisions``: in all; ``first_leg``, ``last_leg``: up to its first request and its last reply. ``waits``: the seconds of its timers, one of each
+    order of magnitude, by their logarithm.
     """
 
     decisions: int = 0
     first_leg: int = 0
     last_leg: int = 0
     legs: int = 0
-    waits: dict[float, None] = field(default_factory=dict)
+    waits: dict[int, float] = field(default_factory=dict)
 
     def learn(self, outcome: Outcome) -> None:
         """Take note of a run."""
@@ -72,8 +73,9 @@ class Knowledge:
             self.last_leg = max(self.last_leg, min(outcome.last_leg, _MOST_DECISIONS))
             self.legs = max(self.legs, min(outcome.legs, _MOST_LEGS))
         if schedule == DEFAULT_ORDER:  # elsewhere there are timers of the search's own
-            waits = [wait for wait in outcome.waits if 0 < wait < 2 * _LONGEST_MILLISECONDS / 1000]
-            self.waits |= dict.fromkeys(waits[-_MOST_WAITS:])
+            for wait in outcome.waits:
+                if 0.001 <= wait < 2 * _LONGEST_MILLISECONDS / 1000:
+                    self.waits[round(log2(wait))] = wait
 
 
 class Portfolio:
@@ -129,13 +131,15 @@ class Portfolio:
 
     def _milliseconds(self, random: Random) -> int:
         """A time: about one for which the body waits itself; or a short one, or a long one."""
-        if self.known.waits and random.random() < 0.4:
-            seconds = random.choice([*self.known.waits]) * 4 ** random.uniform(-1, 1)
+        if self.known.waits and random.random() < 0.3:
+            seconds = random.choice([*self.known.waits.values()]) * 4 ** random.uniform(-1, 1)
         else:
-            seconds = 10 ** random.choice([random.uniform(-3, 0), random.uniform(0, 1.7)])
+            seconds = 10 ** (random.uniform(-3, 0) if random.random() < 0.4 else random.uniform(0, 1.7))
         return _bounded(1000 * seconds)
 
     def _near(self, random: Random, scale: int) -> int:
+        if random.random() < 0.4:
+            return self._milliseconds(random)
         return _bounded(scale * 10 ** random.uniform(-1.5, 0.5))
 
 

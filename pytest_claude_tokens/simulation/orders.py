@@ -20,6 +20,8 @@ CLOCK = -2
 """The answer of a chooser: the next timer fires, although something could run."""
 _DECISIONS = 60
 """How many decisions a run has, unless the schedule knows."""
+_SLOW_STEPS = 0.3
+"""The share of steps that take time in a paced run."""
 _LEGS = 6
 """How many legs of requests are interesting: the first ones."""
 _CLOCK_PROBABILITY = 0.05
@@ -36,7 +38,7 @@ class Order(ABC):
         ``when`` is ``None`` where no timer may fire.
         """
 
-    takes_time = False
+    takes_time: bool = False
     """Whether :meth:`seconds_late` is to be asked."""
 
     def note_leg(self, leg: int, worker: int) -> None:
@@ -141,19 +143,20 @@ class Paced(Order):
 
     Default order lets a step take no time, so that a worker that arrives late never meets another between two steps.
     Here a worker that can run is not due before its step has taken a random time; whoever is due first goes on, or the
-    next timer fires. Without ``interrupts`` each step takes ``seconds`` on average, each worker having a speed of its
-    own; with them steps take no time, except these.
+    next timer fires. Most steps take no time: only those of ``interrupts``, or without these a random third, take up to
+    ``seconds``, and each worker is slow in its own way.
     """
+
+    takes_time = True
 
     def __init__(self, random: Random, workers: int, seconds: float, interrupts: Interrupts | None) -> None:
         self._random = random
         self._interrupts = interrupts
-        self.takes_time = interrupts is not None
         self._slow: dict[int, float] = {}
         self._at = 0.0
         self._due: dict[int, float] = {}
         self._seconds = seconds
-        self._mean = {k: seconds * 10 ** random.uniform(-1.5, 0) for k in range(-1, workers)}
+        self._speed = {k: 10 ** random.uniform(-1.5, 0) for k in range(-1, workers)}
 
     def pick(self, decision: int, ready: Sequence[int], now: float, when: float | None) -> int:
         """See :class:`Order`."""
@@ -172,7 +175,7 @@ class Paced(Order):
         return index
 
     def seconds_late(self, worker: int, now: float) -> float:
-        """See :class:`Order`. Only where it was interrupted: all else takes no time."""
+        """See :class:`Order`. What is left of the time that was drawn, where no timer has moved the clock as far."""
         return max(0.0, self._slow.pop(worker, 0.0) - now)
 
     def note_leg(self, leg: int, worker: int) -> None:
@@ -181,12 +184,15 @@ class Paced(Order):
             self._interrupts.note_leg(leg, worker)
 
     def _takes(self, worker: int) -> float:
-        if self._interrupts is None:
-            mean = self._mean.get(worker, 0.0)
-            return self._random.expovariate(1 / mean) if mean else 0.0
-        if not self._interrupts.due(worker):
+        random = self._random
+        if self._interrupts is not None:
+            if not self._interrupts.due(worker):
+                return 0.0
+            seconds = self._seconds * 10 ** random.uniform(-0.7, 0.5)
+        elif random.random() < _SLOW_STEPS:
+            seconds = self._seconds * self._speed.get(worker, 0.0) * random.random()
+        else:
             return 0.0
-        seconds = self._seconds * 10 ** self._random.uniform(-0.7, 0.5)
         self._slow[worker] = self._at + seconds
         return seconds
 

@@ -28,16 +28,16 @@ __all__ = ["LATENCIES", "OPENING", "ORDERS", "Knowledge", "Portfolio"]
 OPENING = (Schedule(latency=Latency("same", 12_000)), DEFAULT_ORDER, Schedule(latency=Latency("same", 1_000)))
 """The first schedules of a search. In the first one each request takes 24 s: all that come within that time overlap, and
 whoever is less patient loses its patience."""
-ORDERS: dict[OrderKind, int] = {"default": 2, "deviations": 6, "pct": 6, "walk": 3, "paced": 6}
+ORDERS: dict[OrderKind, int] = {"default": 1, "deviations": 4, "pct": 5, "walk": 4, "paced": 8}
 """How often each order is drawn."""
 LATENCIES: dict[LatencyKind, int] = {
     "none": 3,
-    "same": 4,
-    "uniform": 5,
-    "heavy": 1,
+    "same": 3,
+    "uniform": 4,
+    "heavy": 2,
     "requests": 1,
     "replies": 1,
-    "worker": 1,
+    "worker": 2,
 }
 """How often each latency is drawn."""
 _DEVIATIONS: tuple[DeviationKind, ...] = ("freeze",) * 4 + ("slow",) * 3 + ("alone",) * 2 + ("clock",)
@@ -140,7 +140,7 @@ class Portfolio:
     def _near(self, random: Random, scale: int) -> int:
         if random.random() < 0.4:
             return self._milliseconds(random)
-        return _bounded(scale * 10 ** random.uniform(-1.5, 0.5))
+        return _bounded(scale * 10 ** random.uniform(-1, 1))
 
 
 def _bounded(milliseconds: float) -> int:

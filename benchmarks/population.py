@@ -1,9 +1,9 @@
 """How much of a population of dispatchers each searcher finds, ours beside its peers.
 
 ``python benchmarks/population.py [--programs N] [--seeds report|tune] [--schedules N] [--seconds S] [--only WORD]
-[--fault WORD] [--peers]``. A dispatcher is made from a seed: a fault of :mod:`benchmarks.faults`, how its workers arrive,
-what they do before they ask, how long each local step takes and over how many trips through the loop it goes, how many
-workers, accounts and calls there are. Seeds for tuning are even, and those for the report odd.
+[--fault WORD] [--twins] [--peers]``. A dispatcher is made from a seed: a fault of :mod:`benchmarks.faults`, how its
+workers arrive, what they do before they ask, how long each local step takes and over how many trips through the loop it
+goes, how many workers, accounts and calls there are. Seeds for tuning are even, and those for the report odd.
 """
 
 from __future__ import annotations

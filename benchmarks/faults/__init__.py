@@ -14,9 +14,9 @@ __all__ = ["FAULTS", "HELD_OUT", "Dispatcher", "Fault", "Site", "Step"]
 class Fault:
     """A planted fault and its sound twin.
 
-    ``pools``: over how many dispatchers the workers are spread (0: one for each). ``workers``, ``accounts``: it needs at
-    least so many. ``dead``: a lease is there, of somebody who died long ago. ``rounds``: it needs logins that expire again.
-    ``patience``: seconds, from which to which, of which one is drawn for each program.
+    ``pools``: over how many dispatchers the workers are spread (0: one for each). ``workers``, ``accounts``: it needs
+    at least so many. ``dead``: a lease is there, of somebody who died long ago. ``rounds``: it needs logins that
+    expire again. ``patience``: seconds, from which to which, of which one is drawn for each program.
     """
 
     planted: type[Dispatcher]

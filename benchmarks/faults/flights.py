@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from benchmarks.faults.site import Dispatcher, Login, Site, now
+from benchmarks.faults.site import Dispatcher, Login, Site
 
 
 class ClearedEarly(Dispatcher):

@@ -1,7 +1,7 @@
 """What the dispatchers of the population stand on: a login, where it is kept, and the steps that it takes to get there.
 
-They know nothing of what searches them, nor of when and where they run: that is the :class:`Site`'s, which says how long
-each local step takes and over how many trips through the loop it goes.
+They know nothing of what searches them, nor of when and where they run: that is the :class:`Site`'s, which says how
+long each local step takes and over how many trips through the loop it goes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Step:
 
 @dataclass
 class Site:
-    """One account's login where it is kept, and what workers share about it. ``life``: seconds that a login is fresh."""
+    """One account's login where it is kept, and what workers share about it. ``life``: seconds that it stays fresh."""
 
     login: Login
     steps: Mapping[str, Step]

@@ -69,7 +69,7 @@ class Outcome:
 
     ``taken``: its deviations from default order, one for each decision; ``freezes``: the same in fewer words, under a
     random kind; ``slow``: the legs and steps that took a random time. ``decisions``, ``legs``: how many there were;
-    ``first_leg``, ``last_leg``: the decisions at which these began; ``waits``: the seconds of its timers.
+    ``first_leg``, ``last_leg``: the decisions at which these began; ``slept``: the seconds of its timers.
     """
 
     schedule: Schedule
@@ -83,7 +83,7 @@ class Outcome:
     legs: int = 0
     first_leg: int = 0
     last_leg: int = 0
-    waits: tuple[float, ...] = ()
+    slept: tuple[float, ...] = ()
     options: tuple[tuple[tuple[DeviationKind, int], ...], ...] = ()
 
     def fingerprint(self) -> int:
@@ -122,7 +122,7 @@ def conclude(
     *,
     raced: bool,
     waiter: SimulatedWaiter | None = None,
-    waits: Iterable[float] = (),
+    slept: Iterable[float] = (),
 ) -> Outcome:
     """The outcome of a run that has ended. ``error``: the exception that ended the body."""
     return Outcome(
@@ -137,7 +137,7 @@ def conclude(
         legs=0 if waiter is None else waiter.legs,
         first_leg=0 if waiter is None else waiter.first_decision,
         last_leg=0 if waiter is None else waiter.last_decision,
-        waits=tuple(sorted(waits)),
+        slept=tuple(sorted(slept)),
         options=tuple(chooser.options or ()),
     )
 

@@ -89,7 +89,7 @@ class Runner:
             error,
             raced=run.workers.raced,
             waiter=run.waiter,
-            waits=run.world.waits,
+            slept=run.world.slept,
         )
 
 

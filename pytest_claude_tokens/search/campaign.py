@@ -26,7 +26,7 @@ from pytest_claude_tokens.search.hypothesis_engine import (
 from pytest_claude_tokens.search.tally import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from pytest_claude_tokens.runs.outcome import Outcome
     from pytest_claude_tokens.search.hypothesis_engine import Body, Decorations
@@ -72,7 +72,7 @@ class Campaign:
         base, total = self._base, self._base.max_examples
         generating = Phase.generate in base.phases
         share = max(1, total // 10) if generating else total
-        phases = [phase for phase in base.phases if phase not in (Phase.target, Phase.explain)]
+        phases: list[Phase] = [phase for phase in base.phases if phase not in (Phase.target, Phase.explain)]
         if generating and self._plan.lone is not None and self._blob is None:
             phases = self._remembered(phases)  # the portfolio draws, and better than Hypothesis: it learns
         ordinary = _relaxed(base, max_examples=share, phases=phases)
@@ -92,7 +92,7 @@ class Campaign:
         self._keep(failed, shrunk=True)
         return failed
 
-    def _remembered(self, phases: list[Phase]) -> list[Phase]:
+    def _remembered(self, phases: Sequence[Phase]) -> list[Phase]:
         """The phases without generation; none at all if there is neither an example nor a database to begin with."""
         remembers = (Phase.explicit, self._examples.scheduled()), (Phase.reuse, self._base.database is not None)
         return [phase for phase, there in remembers if there and phase in phases]

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["LATENCIES", "OPENING", "ORDERS", "Knowledge", "Portfolio"]
 
 OPENING = (Schedule(latency=Latency("same", 12_000)), DEFAULT_ORDER, Schedule(latency=Latency("same", 1_000)))
-"""The first schedules of a search. In the first one each request takes 24 s: all that come within that time overlap, and
-whoever is less patient loses its patience."""
+"""The first schedules of a search. In the first one each request takes 24 s: all that come within that time overlap,
+and whoever is less patient loses its patience.
+"""
 ORDERS: dict[OrderKind, int] = {"default": 1, "deviations": 4, "pct": 5, "walk": 4, "paced": 8}
 """How often each order is drawn."""
 LATENCIES: dict[LatencyKind, int] = {
@@ -54,8 +55,8 @@ _LONGEST_MILLISECONDS = 50_000
 class Knowledge:
     """What runs in orders near the default have shown: how long a run is, and for how long it waits.
 
-    ``decisions``: in all; ``first_leg``, ``last_leg``: up to its first request and its last reply. ``waits``: the seconds of its timers, one of each
-    order of magnitude, by their logarithm.
+    ``decisions``: in all; ``first_leg``, ``last_leg``: up to its first request and its last reply. ``waits``: the
+    seconds of its timers, one of each order of magnitude, by their logarithm.
     """
 
     decisions: int = 0
@@ -73,7 +74,7 @@ class Knowledge:
             self.last_leg = max(self.last_leg, min(outcome.last_leg, _MOST_DECISIONS))
             self.legs = max(self.legs, min(outcome.legs, _MOST_LEGS))
         if schedule == DEFAULT_ORDER:  # elsewhere there are timers of the search's own
-            for wait in outcome.waits:
+            for wait in outcome.slept:
                 if 0.001 <= wait < 2 * _LONGEST_MILLISECONDS / 1000:
                     self.waits[round(log2(wait))] = wait
 

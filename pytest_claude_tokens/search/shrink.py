@@ -1,8 +1,8 @@
 """Shrinks a failing schedule: to fewer deviations, then to shorter and earlier ones.
 
-A run under ``pct`` or ``walk`` is first rewritten as its recorded deviations from default order. Then deviations are
-removed as long as the run still fails in the same way (delta debugging: Zeller and Hildebrandt, Simplifying and
-Isolating Failure-Inducing Input, 2002), and the remaining ones are shortened.
+A run that drew its order or its latencies is first rewritten as its recorded deviations. Then deviations are removed as
+long as the run still fails in the same way (delta debugging: Zeller and Hildebrandt, Simplifying and Isolating
+Failure-Inducing Input, 2002), and the remaining ones are shortened.
 """
 
 from __future__ import annotations
@@ -12,7 +12,14 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
-from pytest_claude_tokens.simulation.schedule import EACH_LEG, LENGTHS, Deviation, DeviationKind, Latency, Schedule
+from pytest_claude_tokens.simulation.schedule import (
+    EACH_LEG,
+    LENGTHS,
+    Deviation,
+    DeviationKind,
+    Latency,
+    Schedule,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +34,8 @@ _READABLE = 3
 """Deviations that a person can still follow: if more remain, another schedule with fewer is searched for."""
 _FRESH_SCHEDULES = 150
 """Schedules that are drawn for that search."""
+_ROUND_MILLISECONDS = (1, 10, 100, 1_000, 2_000, 5_000, 10_000, 20_000)
+"""The times that a story had best be told with."""
 _ORDER: tuple[DeviationKind, ...] = ("freeze", "freeze", "alone", "clock")
 
 
@@ -116,6 +125,11 @@ class _Search:
     def _join(self) -> bool:
         """Replace two deviations of a kind by one; or drop one, and shift those after it a little."""
         deviations = sorted(self.best.schedule.deviations)
+        slow = [deviation for deviation in deviations if deviation.what == "slow"]
+        if len(slow) > 1:
+            each = Deviation(EACH_LEG, "slow", 0, max(deviation.length for deviation in slow))
+            if self._attempt_deviations([each, *(one for one in deviations if one.what != "slow")]):
+                return True
         for first, second in itertools.combinations(range(len(deviations)), 2):
             one, two = deviations[first], deviations[second]
             if one.what == two.what and one.target == two.target and one.what in _ORDER:
@@ -183,12 +197,24 @@ class _Search:
 
 
 def _simpler(deviation: Deviation) -> Iterator[Deviation]:
-    """The deviation with smaller numbers, the largest step first."""
-    for length in sorted({1, deviation.length // 2, deviation.length - 1} - {0}):
-        if length < deviation.length and deviation.what not in ("cancel", "kill"):  # there: a signal number
-            yield replace(deviation, length=length)
+    """The deviation with smaller numbers, or rounder ones, the largest step first."""
+    for length in _simpler_lengths(deviation):
+        yield replace(deviation, length=length)
+    if deviation.position == EACH_LEG:
+        return
     for position in sorted({0, deviation.position // 2, deviation.position - 1} - {-1}):
         if position < deviation.position:
             yield replace(deviation, position=position)
     if deviation.target > 0:
         yield replace(deviation, target=deviation.target - 1)
+
+
+def _simpler_lengths(deviation: Deviation) -> list[int]:
+    length = deviation.length
+    if deviation.what in ("cancel", "kill"):  # a signal number
+        return []
+    if deviation.what not in ("slow", "late"):
+        return [shorter for shorter in sorted({1, length // 2, length - 1} - {0}) if shorter < length]
+    shorter = [milliseconds for milliseconds in _ROUND_MILLISECONDS if milliseconds < length]
+    rounder = [length // 1000 * 1000, -(-length // 1000) * 1000] if length > 1000 and length % 1000 else []
+    return shorter + rounder

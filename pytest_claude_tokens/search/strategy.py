@@ -117,7 +117,11 @@ class ProcessScheduleStrategy(IntegerStrategy[Schedule]):
     integers_only = False
 
     def __init__(
-        self, workers: int, faults: SearchStrategy[Fault] | None, deaths: Sequence[DeviationKind], signals: Sequence[int]
+        self,
+        workers: int,
+        faults: SearchStrategy[Fault] | None,
+        deaths: Sequence[DeviationKind],
+        signals: Sequence[int],
     ) -> None:
         super().__init__()
         self._workers = workers

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from pytest_claude_tokens.simulation.orders import CLOCK, order_of
+from pytest_claude_tokens.simulation.orders import CLOCK, Paced, order_of
 from pytest_claude_tokens.simulation.schedule import Deviation
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Chooser:
         self.lates: list[Deviation] = []
         self.freezes: list[Deviation] = []
         self._waiting: dict[int, int] = {}
-        if self._order is not None and self._order.takes_time and self.late is None:
+        if isinstance(self._order, Paced):
             self.late = {}
         self.default_until: int = self._deviations[0].position if self._deviations else _NEVER
         if record or self._order is not None:
@@ -71,7 +71,7 @@ class Chooser:
     def seconds_late(self, step: int, worker: int, now: float) -> float:
         """How long a step of this worker takes. To be asked only if ``late`` is not ``None``."""
         assert self.late is not None
-        if self._order is None:
+        if not isinstance(self._order, Paced):
             return self.late.get(step, 0.0)
         milliseconds = int(1000 * self._order.seconds_late(worker, now))
         if milliseconds:
@@ -99,8 +99,8 @@ class Chooser:
     ) -> int:
         """Make one decision: the index of the chosen one of ``candidates``, or :data:`CLOCK` if ``timer`` allows it.
 
-        It is ``now``, and the timer is due at ``when``. ``worker_of`` gives the number of a candidate's worker. It is called only where a deviation is possible: most
-        decisions of a search have none, and the calls would cost time.
+        It is ``now``, and the timer is due at ``when``. ``worker_of`` gives the number of a candidate's worker. It is
+        called only where a deviation is possible: most decisions of a search have none, and the calls would cost time.
         """
         if self.decision < self.default_until:
             index = 0
@@ -169,7 +169,7 @@ class Chooser:
                 waiting[worker] = decision
 
     def as_freezes(self) -> tuple[Deviation, ...]:
-        """The run under a random kind, told as workers that were frozen: fewer facts than the decisions in ``taken``."""
+        """The run under a random kind, told as workers that were frozen: far fewer facts than those in ``taken``."""
         left = [Deviation(since, "freeze", who, self.decision - since) for who, since in self._waiting.items()]
         return tuple(sorted([*self.freezes, *left]))
 

@@ -277,9 +277,9 @@ class SimulatedLoop(NumberedLoop):
                 message = "Task exception was never retrieved"
                 self.call_exception_handler({"message": message, "exception": exception_of(task), "task": task})
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:
+    def call_at(self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:  # type: ignore[override]
         """As usual; the world takes note of the seconds."""
-        self.world.waits.add(when - self.world.now)
+        self.world.slept.add(when - self.world.now)
         return super().call_at(when, callback, *args, context=context)
 
     def call_soon_threadsafe(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:  # type: ignore[override]

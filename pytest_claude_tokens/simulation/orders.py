@@ -28,27 +28,6 @@ _CLOCK_PROBABILITY = 0.05
 """The probability with which ``pct`` and ``walk`` let a timer fire early, at each decision where that is allowed."""
 
 
-class Order(ABC):
-    """Makes decisions. ``ready``: the worker numbers of what can run (negative: no worker's), first come first."""
-
-    @abstractmethod
-    def pick(self, decision: int, ready: Sequence[int], now: float, when: float | None) -> int:
-        """The index of the chosen one, or :data:`CLOCK` for the next timer, which is due at ``when``.
-
-        ``when`` is ``None`` where no timer may fire.
-        """
-
-    takes_time: bool = False
-    """Whether :meth:`seconds_late` is to be asked."""
-
-    def note_leg(self, leg: int, worker: int) -> None:
-        """Take note that a request or reply of this worker begins its way, leg number ``leg`` of the run."""
-
-    def seconds_late(self, worker: int, now: float) -> float:
-        """How long the step takes that the worker is about to take, after it was chosen."""
-        return 0.0
-
-
 class Interrupts:
     """The steps at which a worker is interrupted: half of them a few steps after a request or a reply.
 
@@ -83,11 +62,31 @@ class Interrupts:
         return (worker, step) in self._at
 
 
+class Order(ABC):
+    """Makes decisions. ``ready``: the worker numbers of what can run (negative: no worker's), first come first.
+
+    ``interrupts``: steps before which a worker loses its turn.
+    """
+
+    def __init__(self, random: Random, interrupts: Interrupts | None = None) -> None:
+        self._random = random
+        self._interrupts = interrupts
+
+    @abstractmethod
+    def pick(self, decision: int, ready: Sequence[int], now: float, when: float | None) -> int:
+        """The index of the chosen one, or :data:`CLOCK` for the next timer, which is due at ``when``.
+
+        ``when`` is ``None`` where no timer may fire.
+        """
+
+    def note_leg(self, leg: int, worker: int) -> None:
+        """Take note that a request or reply of this worker begins its way, leg number ``leg`` of the run."""
+        if self._interrupts is not None:
+            self._interrupts.note_leg(leg, worker)
+
+
 class Walk(Order):
     """A uniform choice among workers at each decision."""
-
-    def __init__(self, random: Random) -> None:
-        self._random = random
 
     def pick(self, decision: int, ready: Sequence[int], now: float, when: float | None) -> int:
         """See :class:`Order`."""
@@ -101,38 +100,39 @@ class Priorities(Order):
     """PCT: random priorities, with a few steps at which the running worker's falls below all others.
 
     Burckhardt et al., A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs, ASPLOS 2010, section 2.2.
-    In half of the runs the clock has a priority, too, as if it were a worker; in the others it is early now and then.
+    ``interrupts`` stand in for change points among the first ``decisions``. With ``clock`` time has a priority, too, as
+    if it were a worker; otherwise timers are early now and then.
     """
 
-    def __init__(self, random: Random, workers: int, decisions: int, interrupts: Interrupts | None) -> None:
-        self._random = random
-        self._interrupts = interrupts
+    def __init__(
+        self, random: Random, workers: int, decisions: int, interrupts: Interrupts | None = None, *, clock: bool = False
+    ) -> None:
+        super().__init__(random, interrupts)
         number = random.randrange(1, 4) if interrupts is None else 0
         self._changes = frozenset(random.randrange(decisions) for _ in range(number))
         self._priority = {k: random.random() for k in range(-1, workers)}
-        self._clock = random.random() if random.random() < 0.5 else None
+        self._clock = random.random() if clock else None
 
     def pick(self, decision: int, ready: Sequence[int], now: float, when: float | None) -> int:
         """See :class:`Order`."""
-        random, clock = self._random, self._clock
-        if clock is None and when is not None and random.random() < _CLOCK_PROBABILITY:
+        if self._clock is None and when is not None and self._random.random() < _CLOCK_PROBABILITY:
             return CLOCK
-        index = max(range(len(ready)), key=lambda index: (self._priority_of(ready[index]), -index))
-        timer = clock is not None and when is not None and clock > self._priority_of(ready[index])
-        if decision in self._changes and timer:
-            self._clock = -random.random()
-        elif decision in self._changes or (
-            self._interrupts is not None and not timer and self._interrupts.due(ready[index])
+        index = self._highest(ready, when)
+        if decision in self._changes or (
+            index != CLOCK and self._interrupts is not None and self._interrupts.due(ready[index])
         ):
-            self._priority[ready[index]] = -random.random()
-        else:
-            return CLOCK if timer else index
-        return self.pick(-1, ready, now, when)
+            if index == CLOCK:
+                self._clock = -self._random.random()
+            else:
+                self._priority[ready[index]] = -self._random.random()
+            index = self._highest(ready, when)
+        return index
 
-    def note_leg(self, leg: int, worker: int) -> None:
-        """See :class:`Order`."""
-        if self._interrupts is not None:
-            self._interrupts.note_leg(leg, worker)
+    def _highest(self, ready: Sequence[int], when: float | None) -> int:
+        index = max(range(len(ready)), key=lambda index: (self._priority_of(ready[index]), -index))
+        if self._clock is not None and when is not None and self._clock > self._priority_of(ready[index]):
+            return CLOCK
+        return index
 
     def _priority_of(self, target: int) -> float:
         return self._priority.get(target, 0.0)
@@ -147,11 +147,8 @@ class Paced(Order):
     ``seconds``, and each worker is slow in its own way.
     """
 
-    takes_time = True
-
-    def __init__(self, random: Random, workers: int, seconds: float, interrupts: Interrupts | None) -> None:
-        self._random = random
-        self._interrupts = interrupts
+    def __init__(self, random: Random, workers: int, seconds: float, interrupts: Interrupts | None = None) -> None:
+        super().__init__(random, interrupts)
         self._slow: dict[int, float] = {}
         self._at = 0.0
         self._due: dict[int, float] = {}
@@ -175,13 +172,8 @@ class Paced(Order):
         return index
 
     def seconds_late(self, worker: int, now: float) -> float:
-        """See :class:`Order`. What is left of the time that was drawn, where no timer has moved the clock as far."""
+        """How long the worker's next step takes: what the timers that fired before it have left of its time."""
         return max(0.0, self._slow.pop(worker, 0.0) - now)
-
-    def note_leg(self, leg: int, worker: int) -> None:
-        """See :class:`Order`."""
-        if self._interrupts is not None:
-            self._interrupts.note_leg(leg, worker)
 
     def _takes(self, worker: int) -> float:
         random = self._random
@@ -209,5 +201,5 @@ def order_of(schedule: Schedule, workers: int) -> Order | None:
     if random.random() < 0.5:
         interrupts = Interrupts(random, workers, _LEGS, max(1, decisions // workers))
     if schedule.kind == "pct":
-        return Priorities(random, workers, decisions, interrupts)
+        return Priorities(random, workers, decisions, interrupts, clock=random.random() < 0.5)
     return Paced(random, workers, schedule.scale / 1000, interrupts)

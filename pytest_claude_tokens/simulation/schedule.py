@@ -3,9 +3,9 @@
 In default order the first that became ready goes on. A *deviation* prefers another for a while. A schedule is a handful
 of deviations, so that the shortest failing schedule reads as a sentence: "w1 is frozen for 5 decisions".
 
-Three kinds: ``deviations``; ``pct``, random priorities with a few change points (Burckhardt et al., A Randomized
-Scheduler with Probabilistic Guarantees of Finding Bugs, ASPLOS 2010); and ``walk``, a uniform choice each time. The
-last two come from ``seed``; a run under them records its deviations from default order.
+Four kinds: ``deviations``, and three that draw the order at random, from ``seed``: ``pct``, ``walk`` and ``paced``
+(:mod:`pytest_claude_tokens.simulation.orders`). How long the legs of requests take may be drawn, too. Whatever was
+drawn, a run records it as deviations from default order, and is the same again under these.
 """
 
 from __future__ import annotations
@@ -47,9 +47,10 @@ class Deviation:
 
     ``freeze``: from decision ``position`` on, for ``length`` decisions, ``target`` is not chosen while others can run
     or a timer can fire. ``alone``: only ``target`` is chosen while it can run. ``clock``: timers fire although
-    something could run. ``slow``: network leg number ``position`` takes ``length`` milliseconds. ``late``:
-    ``target`` needs ``length`` milliseconds for step number ``position`` of the run, during which nothing else goes on
-    (a step is what follows a decision, or what goes on where there is nothing to decide). ``cancel`` and ``kill``: ``target`` is cancelled or killed at decision ``position``; a process by signal number ``length``.
+    something could run. ``slow``: network leg number ``position`` takes ``length`` milliseconds. ``late``: ``target``
+    needs ``length`` milliseconds for step number ``position`` of the run, and nothing else goes on meanwhile (a step
+    follows each decision, and is taken where there is nothing to decide). ``cancel`` and ``kill``: ``target`` is
+    cancelled or killed at decision ``position``; a process by signal number ``length``.
     """
 
     position: int

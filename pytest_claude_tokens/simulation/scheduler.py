@@ -49,8 +49,8 @@ class Scheduler:
         self.steps: int = 0
         self.early: float = MAX_SECONDS_EARLY
         self._disturbed = 0.0
-        self.waits: set[float] = set()
-        """The seconds of each timer, for whoever draws the next schedule."""
+        self.slept: set[float] = set()
+        """For how many seconds timers were set, for whoever draws the next schedule."""
         self.ready: deque[Any] = deque()
         self.loop_timers: list[Any] = []
         self.loop_record: ThreadRecord | None = None
@@ -117,7 +117,7 @@ class Scheduler:
 
     def set_timer(self, record: ThreadRecord, seconds: float) -> None:
         """Wake ``record`` after ``seconds``, unless something else wakes it before."""
-        self.waits.add(seconds)
+        self.slept.add(seconds)
         self._timer_count += 1
         record.timer = self._timer_count
         heapq.heappush(self._timers, (self.now + max(0.0, seconds), record.timer, record))

@@ -12,7 +12,7 @@ from fake_server.faults import Fault
 from pytest_claude_tokens.simulation.chooser import CLOCK, Chooser
 from pytest_claude_tokens.simulation.schedule import (
     DEFAULT_ORDER,
-    DELAYS,
+    EACH_LEG,
     Deviation,
     PlannedFault,
     Schedule,
@@ -164,7 +164,9 @@ def test_deaths_and_slow_legs_are_no_business_of_the_order():
         (Deviation(0, "alone", -1, 2), "the body runs alone for 2 decisions from decision 0"),
         (Deviation(4, "clock", 0, 8), "timers fire early for 8 decisions from decision 4"),
         (Deviation(4, "freeze", 0, 1), "w0 is frozen for 1 decision from decision 4"),
-        (Deviation(2, "slow", 0, 3), f"network leg 2 takes {DELAYS[3]:g} s"),
+        (Deviation(2, "slow", 0, 4050), "network leg 2 takes 4.05 s"),
+        (Deviation(EACH_LEG, "slow", 0, 12_000), "each network leg takes 12 s"),
+        (Deviation(17, "late", 1, 300), "w1 is late by 0.3 s at step 17"),
         (Deviation(7, "cancel", 0, 1), "w0 is cancelled at decision 7"),
         (Deviation(7, "kill", 2, 1), "w2 is killed at decision 7"),
         (Deviation(7, "kill", 2, 15), "w2 gets SIGTERM at decision 7"),

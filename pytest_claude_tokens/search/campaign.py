@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from random import Random, SystemRandom
 from typing import TYPE_CHECKING, Any
+from unittest import SkipTest
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.errors import DidNotReproduce, HypothesisException
@@ -26,7 +27,7 @@ from pytest_claude_tokens.search.hypothesis_engine import (
 from pytest_claude_tokens.search.tally import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from pytest_claude_tokens.runs.outcome import Outcome
     from pytest_claude_tokens.search.hypothesis_engine import Body, Decorations
@@ -63,6 +64,7 @@ class Campaign:
         self._seed = decorations.seed if seed is None else seed
         self._blob = decorations.blob
         self._tally = tally
+        self._began = False
         self._examples = Examples(decorations.examples, list(plan.strategies))
         self._property = Property(plan.schedules, plan.strategies, plan.identity)
         self._property.decorate(self._seed, self._blob, self._examples.scheduled())
@@ -73,10 +75,16 @@ class Campaign:
         generating = Phase.generate in base.phases
         share = max(1, total // 10) if generating else total
         phases: list[Phase] = [phase for phase in base.phases if phase not in (Phase.target, Phase.explain)]
-        if generating and self._plan.lone is not None and self._blob is None:
-            phases = self._remembered(phases)  # the portfolio draws, and better than Hypothesis: it learns
+        drawn_apart = generating and self._plan.lone is not None and self._blob is None
+        if drawn_apart:  # by the portfolio, which learns
+            phases.remove(Phase.generate)
         ordinary = _relaxed(base, max_examples=share, phases=phases)
-        failed = self._drive(lambda body: self._property.run(body, ordinary)) if phases or not generating else None
+        try:
+            failed = self._drive(lambda body: self._property.run(body, ordinary))
+        except SkipTest:
+            if not drawn_apart or self._began:
+                raise
+            failed = None  # there was neither an example nor an earlier failure to begin with
         if failed is not None:
             if not self._plan.repeatable:  # the search ended at once, before Hypothesis could save the failure
                 self._keep(failed, shrunk=False)
@@ -91,11 +99,6 @@ class Campaign:
         failed = failed or found
         self._keep(failed, shrunk=True)
         return failed
-
-    def _remembered(self, phases: Sequence[Phase]) -> list[Phase]:
-        """The phases without generation; none at all if there is neither an example nor a database to begin with."""
-        remembers = (Phase.explicit, self._examples.scheduled()), (Phase.reuse, self._base.database is not None)
-        return [phase for phase, there in remembers if there and phase in phases]
 
     def replay(self, schedule: Schedule, choices: bytes, example: int) -> Failure | None:
         """Run ``schedule`` once with the arguments behind ``choices`` or those of an explicit example.
@@ -170,6 +173,7 @@ class Campaign:
 
     def _run(self, schedule: Schedule, arguments: Mapping[str, Any]) -> Outcome:
         """One run within Hypothesis, which must not shrink an exit or a time-out as a failure."""
+        self._began = True
         try:
             return self._execute(schedule, arguments)
         except failures_to_raise() as error:

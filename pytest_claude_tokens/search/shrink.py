@@ -125,6 +125,8 @@ class _Search:
     def _join(self) -> bool:
         """Replace two deviations of a kind by one; or drop one, and shift those after it a little."""
         deviations = sorted(self.best.schedule.deviations)
+        if self._leave_one_alone(deviations):
+            return True
         slow = [deviation for deviation in deviations if deviation.what == "slow"]
         if len(slow) > 1:
             each = Deviation(EACH_LEG, "slow", 0, max(deviation.length for deviation in slow))
@@ -144,6 +146,20 @@ class _Search:
             ]
             if later and self._attempt_deviations([*deviations[:index], *later]):
                 return True
+        return False
+
+    def _leave_one_alone(self, deviations: Sequence[Deviation]) -> bool:
+        """Where several are frozen, tell it as the one that runs alone meanwhile."""
+        frozen = [deviation for deviation in deviations if deviation.what == "freeze"]
+        if len(frozen) < 2:
+            return False
+        begin = min(deviation.position for deviation in frozen)
+        others = [deviation for deviation in deviations if deviation.what != "freeze"]
+        for target in range(max(deviation.target for deviation in frozen) + 2):
+            kept = [*others, *(deviation for deviation in frozen if deviation.target == target)]
+            for length in sorted({deviation.length for deviation in frozen}, reverse=True):
+                if self._attempt_deviations([Deviation(begin, "alone", target, length), *kept]):
+                    return True
         return False
 
     def _attempt_deviations(self, deviations: Sequence[Deviation]) -> bool:

@@ -48,7 +48,9 @@ def pretend(fails):
             index = chooser.next(ready, timer=True, worker_of=int)
             order.append("clock" if index < 0 else ready[index])
         error = fails(order, schedule)
-        return SimpleNamespace(schedule=schedule, error=error, taken=tuple(chooser.taken))
+        return SimpleNamespace(
+            schedule=schedule, error=error, taken=tuple(chooser.taken), freezes=chooser.as_freezes(), slow=()
+        )
 
     return run, runs
 

@@ -219,6 +219,11 @@ def readme(session: nox.Session) -> None:
             )
 
 
+INDEPENDENT = tuple(f"--ignore=tests/{name}" for name in ("zoo", "e2e", "typing", "unit/processes"))
+"""Leaves out what no release of a requirement changes: long searches of dispatchers of our own, and real processes. The
+README's command runs them; `tests-VERSION` runs them with another Python."""
+
+
 @nox.session(python=FOUND.get(OLDEST), requires=["npm"], tags=["ci"])
 def lowest(session: nox.Session) -> None:
     """Run the suite with each requirement at its declared floor, on the oldest Python."""
@@ -228,7 +233,7 @@ def lowest(session: nox.Session) -> None:
     constrained = ("--constraint", str(floors))
     session.install("hatchling", *constrained)  # the build has a floor, too
     session.install("--no-build-isolation", *constrained, ".[all,test]")
-    run_suite(session)
+    run_suite(session, *INDEPENDENT)
 
 
 @nox.session(python=FOUND.get(NEWEST), requires=["npm", "build"], tags=["ci"])
@@ -236,7 +241,7 @@ def newest(session: nox.Session) -> None:
     """Run the suite with the newest release of each requirement, on the newest Python that this machine has."""
     have(session, NEWEST)
     install_wheel(session, "--upgrade", "--upgrade-strategy", "eager")
-    run_suite(session)
+    run_suite(session, *INDEPENDENT)
 
 
 def install_wheel(session: nox.Session, *options: str) -> None:

@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Clock", "ClockKind", "now", "real_datetime", "real_time", "stopwatch"]
+__all__ = ["Clock", "ClockKind", "is_frozen", "is_real", "now", "real_date", "real_datetime", "real_time", "stopwatch"]
 
 ClockKind = Literal["system", "virtual"]
+
+_AT_IMPORT: dict[str, Any] = {name: value for name, value in vars(time).items() if callable(value)}
+_DATES = {"datetime": dt.datetime, "date": dt.date}
+"""Read when the plugin is loaded, before any test can have replaced them: what a test patches is for its own code."""
 
 
 class Clock:
@@ -51,21 +55,40 @@ def now() -> float:
     try:
         factory = factories[-1]  # another thread may unfreeze at any moment
     except IndexError:
-        return time.time()
+        told: object = time.time()
+        return told if isinstance(told, int | float) else float(real_time("time")())  # a mock's answer is no time
     frozen: dt.datetime = factory.time_to_freeze if hasattr(factory, "step_width") else factory()
     return calendar.timegm(frozen.timetuple()) + frozen.microsecond / 1e6
 
 
 def real_time(name: str) -> Callable[..., Any]:
-    """The real function ``time.<name>``, even while freezegun has replaced it."""
-    real: Callable[..., Any] = getattr(_freezegun(), f"real_{name}", None) or getattr(time, name)
-    return real
+    """The real function ``time.<name>``, even while freezegun or a test has replaced it."""
+    return _real(_AT_IMPORT, name)  # type: ignore[no-any-return]
+
+
+def is_real(name: str) -> bool:
+    """Whether ``time.<name>`` is the real function at present."""
+    return getattr(time, name) is real_time(name)
 
 
 def real_datetime() -> type[dt.datetime]:
-    """The real class ``datetime.datetime``, even while freezegun has replaced it."""
-    real: type[dt.datetime] = getattr(_freezegun(), "real_datetime", None) or dt.datetime
-    return real
+    """The real class ``datetime.datetime``, even while freezegun or a test has replaced it."""
+    return _real(_DATES, "datetime")  # type: ignore[no-any-return]
+
+
+def real_date() -> type[dt.date]:
+    """The real class ``datetime.date``, even while freezegun or a test has replaced it."""
+    return _real(_DATES, "date")  # type: ignore[no-any-return]
+
+
+def is_frozen(value: Any) -> bool:
+    """Whether ``value`` is what freezegun has put in the place of a real thing."""
+    return str(getattr(value, "__module__", "")).partition(".")[0] == "freezegun"
+
+
+def _real(known: dict[str, Any], name: str) -> Any:
+    value = known[name]
+    return getattr(_freezegun(), f"real_{name}") if is_frozen(value) else value
 
 
 def stopwatch() -> Callable[[], float]:

@@ -7,11 +7,11 @@ its ``invoke`` and one of ``ok``, ``fail`` and ``info`` (outcome unknown: the re
 
 from __future__ import annotations
 
-import json
-import math
+import sys
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
+from fake_server.genuine import json
 from fake_server.secrecy import clean, shown
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _fits(name: str, value: object) -> bool:
     if name in ("seq", "op", "status"):
         return type(value) is int
     if name == "t":
-        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if name == "type":
         return isinstance(value, str) and value in _TYPES
     if name == "issued":

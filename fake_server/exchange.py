@@ -11,7 +11,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from fake_server.core.states import Outcome
+from fake_server.core.states import Outcome, RefreshState
 from fake_server.effects import Break, BreakHow, Effect, Piece, Start, Wait, WaitWhy
 from fake_server.policy import SETUP_LIFE, SETUP_SCOPE
 from fake_server.protocol.wire import (
@@ -24,6 +24,7 @@ from fake_server.protocol.wire import (
     TokenRequest,
     account_of,
     bearer_of,
+    has_credentials,
     read,
 )
 from fake_server.secrecy import redact
@@ -43,6 +44,8 @@ UNKNOWN = "unknown"
 """The label of a token that was not minted here."""
 
 _SUCCESS = (Outcome.ROTATED, Outcome.KEPT, Outcome.REPLAYED)
+_OF_COMMIT = ("account", "grant", "refresh", "issued")
+_AT_ONCE = "Multiple concurrent requests using the same token. Please retry"
 _OPEN_TO_ALL = ("hello", "unknown", "revoke")
 _BREAKS: dict[str, BreakHow] = {"lost-reply": "lost", "garbage": "garbage", "truncated": "truncated"}
 
@@ -66,6 +69,7 @@ class Exchange:
         self._facts: dict[str, Any] = {}
         self._data: dict[str, Any] = {}
         self._fault: Fault | None = None
+        self._was_live: bool = False
         self._ticket: Ticket | None = None
         self._steps = self._run()
 
@@ -108,7 +112,11 @@ class Exchange:
             data["encoding"] = intent.encoding
         elif isinstance(intent, Call):
             data["stream"] = intent.stream
-        self._fault = server.faults.take(intent.f, self._facts.get("account"))
+            if (dead := self._dead()) is not None:
+                data["dead"] = dead  # refused at once: for the judge, such a call is never open
+            if not has_credentials(self._request):
+                data["credentials"] = False
+        self._fault = server.faults.take(intent.f, self._facts.get("account"), self.actor)
         server.journal.add("invoke", intent.f, actor=self.actor, op=self.op, data=data, **self._facts)
         return intent
 
@@ -123,6 +131,7 @@ class Exchange:
         if not isinstance(intent, Call) and intent.refresh_token:
             token = self._server.authority.refresh_token(intent.refresh_token)
             self._facts["refresh"] = token.label if token else UNKNOWN
+            self._was_live = token is not None and token.state is RefreshState.LIVE
             grant = token.grant if token else grant
         if grant is not None:
             self._facts["grant"] = grant.name
@@ -143,34 +152,47 @@ class Exchange:
             self._end("info", error="timeout")
             return None
         assert self.op is not None
-        if fault is not None and fault.answers:
+        if fault is not None and fault.answers and not fault.after_commit:
             reply = server.replies.fault(self.op, fault, intent.f, server.clock.now())
-            self._tell_really(reply)
+            self._journal_reason(reply)
         else:
+            at_once = isinstance(intent, Other) and intent.name == "unknown"
             if isinstance(intent, Call):
-                yield from self._queue()
-            if not (isinstance(intent, Other) and intent.name == "unknown"):  # its 404 comes at once
+                at_once = self._dead() is not None  # a gateway refuses such a bearer before it queues anything
+                if not at_once:
+                    yield from self._queue()
+            if not at_once:
                 yield from self._pass(server.policy.latency_of(intent.f), "latency")
             if fault is not None and fault.kind == "delay" and not fault.after_commit:
                 yield from self._pass(fault.seconds or 0.0, "delay")
             reply = self._answer(intent, self.op)
             self._data["committed"] = True
-            if fault is not None and fault.kind == "delay" and fault.after_commit:
-                yield from self._pass(fault.seconds or 0.0, "delay")
+            if fault is not None:
+                reply = self._replaced(reply, fault, intent)
+                yield from self._pass(fault.late_seconds, "delay")
         yield Wait("reply")
         return reply
 
-    def _tell_really(self, reply: Reply) -> None:
+    def _replaced(self, reply: Reply, fault: Fault, intent: Intent) -> Reply:
+        """The reply of a fault that answers after the commit.
+
+        Where it takes the place of a success, its client can't know that the service has done what was asked: the judge
+        counts it among the unknown outcomes.
+        """
+        if not fault.answers or self.op is None:
+            return reply
+        if reply.status < 400:
+            self._data["replaced"] = True
+        return self._server.replies.fault(self.op, fault, intent.f, self._server.clock.now())
+
+    def _journal_reason(self, reply: Reply) -> None:
         """Journal the reason if an injected 401 answers a bearer that has in fact expired or was revoked.
 
         From then on its worker knows that the bearer has ended. Without the reason in the journal, the judge would take
         the 401 for a mere fault, and not report the worker for presenting the bearer again.
         """
-        secret = bearer_of(self._request)
-        if reply.status == 401 and secret is not None:
-            state = self._server.authority.bearer(secret, self._server.clock.now()).state
-            if state in ("expired", "revoked"):
-                self._data["reason"] = state
+        if reply.status == 401 and (dead := self._dead()) is not None:
+            self._data["reason"] = dead
 
     def _held(self) -> Generator[Effect, None, None]:
         server = self._server
@@ -182,6 +204,11 @@ class Exchange:
             except _Gone:
                 hold.leave(self.actor)
                 raise
+
+    def _dead(self) -> str | None:
+        """Why the presented bearer is refused, if it was minted here and has ended: ``expired`` or ``revoked``."""
+        state = self._server.authority.bearer(bearer_of(self._request) or "", self._server.clock.now()).state
+        return state if state in ("expired", "revoked") else None
 
     def _queue(self) -> Generator[Effect, None, None]:
         server = self._server
@@ -240,29 +267,33 @@ class Exchange:
             return server.replies.oauth_error(op, "invalid_scope")
         now = server.clock.now()
         life = request.expires_in or server.policy.expires_in
-        done = server.authority.redeem(request.refresh_token, now, expires_in=life)
+        done = server.authority.redeem(request.refresh_token, now, expires_in=life, was_live=self._was_live)
         self._note_redemption(done, now, op)
+        if done.outcome is Outcome.RETRY:
+            return server.replies.oauth_error(op, "invalid_request", _AT_ONCE)
         if done.outcome not in _SUCCESS or done.access is None or done.token is None:
             return server.replies.invalid_grant(op, done.reason, server.policy.dialect)
         secret = None if done.refresh is None else done.refresh.secret
         if done.outcome is Outcome.REPLAYED:  # an idempotent replay returns a pair issued before
             life = max(0, int(round(done.access.expires_at - now, 6)))
         scope = request.scope or done.token.grant.scope
-        return server.replies.token(op, done.access, secret, scope=scope, life=life, deadline=None)
+        deadline = server.policy.refresh_expires_in if server.policy.refresh_slides else None
+        return server.replies.token(op, done.access, secret, scope=scope, life=life, deadline=deadline)
 
     def _note_redemption(self, done: Redemption, now: float, op: int) -> None:
         server = self._server
         facts: dict[str, Any] = {"outcome": done.outcome.value}
         if done.access is not None:
             refresh = None if done.refresh is None else done.refresh.label
-            self._facts["issued"] = facts["issued"] = {"access": done.access.label, "refresh": refresh}
+            self._facts["issued"] = {"access": done.access.label, "refresh": refresh}
             facts["expires"] = server.journal.time(done.access.expires_at)
-        if done.revoked:
-            facts["revoked"] = list(done.revoked)
+        for name, labels in (("revoked", done.revoked), ("superseded", done.superseded)):
+            if labels:
+                facts[name] = list(labels)
         if done.token is not None:
             facts["accepts"] = list(server.authority.accepted(done.token.grant, now))
-        known = {name: self._facts[name] for name in ("account", "grant", "refresh") if name in self._facts}
-        server.journal.note("commit", op=op, **known, **facts)
+        known = {name: self._facts[name] for name in _OF_COMMIT if name in self._facts}
+        server.journal.add("note", "commit", op=op, data=facts, **known)
 
     def _with_bearer(self, intent: Call | Other, op: int) -> Reply:
         """The reply to a request that presents a bearer (RFC 6750 section 3.1 for the errors)."""
@@ -299,12 +330,21 @@ class Exchange:
             cut = data[: len(data) // 2] if fault.kind == "truncated" else data
             yield self._break(_BREAKS[fault.kind], fault.kind, cut, start)
             return
+        pieces, late = reply.pieces, 0.0
+        if fault is not None and fault.kind == "stall" and fault.part == "body":
+            late = fault.seconds or 0.0
+            if not reply.streamed:  # only a stream can begin before its end
+                middle = len(pieces[0]) // 2
+                pieces = pieces[0][:middle], pieces[0][middle:]
+                start = Start(reply.status, reply.headers, streamed=True)
         yield start
-        for piece in reply.pieces[:-1]:
+        for piece in pieces[:-1]:
             yield Piece(piece, last=False)
+            yield from self._pass(late, "delay")
+            late = 0.0
             yield Wait("piece")
         self._end("ok" if reply.status < 400 else "fail", status=reply.status)
-        yield Piece(reply.pieces[-1], last=True)
+        yield Piece(pieces[-1], last=True)
 
     def _break(self, how: BreakHow, error: str, data: bytes = b"", start: Start | None = None) -> Break:
         self._end("info", error=error)

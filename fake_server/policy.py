@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from numbers import Integral, Real
+from operator import attrgetter
 from typing import Any, Literal, Self
 
-from fake_server.secrecy import discreet_class, is_name, shown, told
+from fake_server.limits import count_refusal, plain, seconds_refusal
+from fake_server.secrecy import discreet_class, is_name, safe_text, shown
 
 __all__ = ["PRESETS", "SCOPE", "SETUP_LIFE", "SETUP_SCOPE", "GraceMode", "Policy", "settings_of"]
 
@@ -26,6 +27,7 @@ GraceMode = Literal["sibling", "idempotent", "previous-only"]
 Reuse = Literal["refuse", "revoke-successor", "revoke-family"]
 Dialect = Literal["json", "gateway"]
 Key = Literal["bearer", "account"]
+AtOnce = Literal["reuse", "retry"]
 
 
 @discreet_class
@@ -39,9 +41,17 @@ class Policy:
     name: str = "anthropic"
     rotate: bool = True
     """Whether a refresh token is spent by its use, and the reply brings a new one (RFC 9700 section 4.14.2)."""
+    repeat_refresh: bool = False
+    """Without rotation, whether the reply repeats the refresh token that was presented, or leaves it out."""
+    revoke_access: bool = False
+    """Whether a refresh ends the access tokens that the grant had until then, or they live on until they expire."""
     reuse: Reuse = "refuse"
     """What is revoked when a spent token is presented: nothing, the active refresh token (the minimum of RFC 9700), or
     the whole family, access tokens included (RFC 6819 section 5.2.2.3)."""
+    at_once: AtOnce = "reuse"
+    """What becomes of a token request that arrived before another one spent its refresh token: ``reuse``, as if it had
+    come after that; ``retry``: it is refused with ``invalid_request``, which asks to try again, and changes nothing (a
+    conflict of two transactions, as in Ory Hydra)."""
     grace_seconds: float = 0.0
     """Seconds after its first use for which a spent refresh token is still accepted."""
     grace_mode: GraceMode = "sibling"
@@ -54,7 +64,10 @@ class Policy:
     expires_in: float = 28800
     """Life of an access token, in seconds."""
     refresh_expires_in: float = 2592000
-    """Seconds from the login to the refresh deadline, which does not slide on rotation."""
+    """Seconds from the login to the refresh deadline."""
+    refresh_slides: bool = False
+    """Whether each refresh moves the deadline, to ``refresh_expires_in`` seconds from then: a grant dies of idleness
+    only (RFC 9700 section 4.14.2), and each reply says how long it has. Else the deadline of the login stays."""
     scopes: frozenset[str] | None = None
     """The scopes that the service knows: a token request for any other is refused with ``invalid_scope``, and changes
     nothing. ``None``: any scope."""
@@ -78,6 +91,12 @@ class Policy:
             except _Refused as refused:
                 quoted = "…" if refused.inside else shown(value)
                 raise ValueError(f"Policy({name}={quoted}): {refused}") from None
+        if self.rotate and self.repeat_refresh:
+            raise ValueError(
+                "Policy(repeat_refresh=True): needs rotate=False; with rotation each reply brings a new one"
+            )
+        if not self.rotate and self.at_once == "retry":
+            raise ValueError("Policy(at_once='retry'): needs rotate=True; without rotation two at once don't collide")
 
     def __hash__(self) -> int:
         return hash((self.name, self.reuse, self.grace_seconds, self.key, self.slots, self.serialize))
@@ -90,7 +109,7 @@ class Policy:
         unknown = set(changes) - _FIELDS
         if unknown:
             raise TypeError(
-                f"Policy has no {', '.join(map(told, sorted(unknown)))}; it has {', '.join(sorted(_FIELDS))}"
+                f"Policy has no {', '.join(map(safe_text, sorted(unknown)))}; it has {', '.join(sorted(_FIELDS))}"
             )
         return replace(self, **changes)
 
@@ -138,7 +157,11 @@ class Policy:
 
         The header of a history and a replay token use this form; :meth:`from_dict` reads it.
         """
-        changed = {name: _plain(value) for name, default in _DEFAULTS if (value := getattr(self, name)) != default}
+        values = _values(self)
+        if values == _DEFAULTS:  # compared at once: the header of each run of a search contains the policy
+            return {"name": self.name}
+        pairs = zip(_CHECKS, values, _DEFAULTS, strict=True)
+        changed = {name: _plain(value) for name, value, default in pairs if value != default}
         if set(changed) <= {"name"} and PRESETS.get(self.name, self) != self:
             changed = {"rotate": self.rotate}  # a name alone would be read as the preset of that name
         return {"name": self.name, **changed}
@@ -180,11 +203,6 @@ class _Refused(Exception):
         self.inside = inside
 
 
-def _is_a(kind: type, value: object) -> bool:
-    """Whether ``value`` is a number of that kind, and not a ``bool``."""
-    return isinstance(value, kind) and not isinstance(value, bool)
-
-
 def _name(value: Any) -> Any:
     if not (isinstance(value, str) and value and is_name(value)):
         raise _Refused("must be a name")
@@ -217,23 +235,27 @@ def _one_of(*allowed: str) -> Callable[[Any], Any]:
 
 def _count_from(least: int) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
-        if value is not None and not (_is_a(Integral, value) and value >= least):
-            raise _Refused(f"must be a whole number, {least} or more, or None for no limit")
-        return value
+        if value is None:
+            return None
+        if why := count_refusal(value, least):
+            raise _Refused(f"{why}, or None for no limit")
+        return int(value)
 
     return check
 
 
 def _seconds(value: Any, instead: str = "") -> Any:
-    if not (_is_a(Real, value) and 0 <= value < math.inf):
-        raise _Refused(f"must be seconds, 0 or more, and not infinite{instead}")
-    return value
+    if why := seconds_refusal(value):
+        raise _Refused(why + instead)
+    return plain(value)
 
 
 def _seconds_or_infinite(value: Any) -> Any:
-    if not (_is_a(Real, value) and value >= 0):
-        raise _Refused("must be seconds, 0 or more")
-    return value
+    if isinstance(value, float) and value == math.inf:
+        return value
+    if why := seconds_refusal(value):
+        raise _Refused(why.removesuffix(", and not infinite"))
+    return plain(value)
 
 
 def _serialize(value: Any) -> Any:
@@ -245,24 +267,26 @@ def _latency(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return _seconds(value, instead)
     if unknown := set(value) - {"token", "call", "other"}:
-        words = ", ".join(sorted(told(str(word)) for word in unknown))
+        words = ", ".join(sorted(safe_text(str(word)) for word in unknown))
         raise _Refused(f"unknown {words}; it knows token, call and other", inside=True)
-    for seconds in value.values():
-        _seconds(seconds, instead)
-    return dict(value)
+    return {kind: _seconds(seconds, instead) for kind, seconds in value.items()}
 
 
 _FIELDS = frozenset(f.name for f in fields(Policy))
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "name": _name,
     "rotate": _truth,
+    "repeat_refresh": _truth,
+    "revoke_access": _truth,
     "reuse": _one_of("refuse", "revoke-successor", "revoke-family"),
+    "at_once": _one_of("reuse", "retry"),
     "grace_seconds": _seconds_or_infinite,
     "grace_mode": _one_of("sibling", "idempotent", "previous-only"),
     "grace_count": _count_from(0),
     "dialect": _one_of("json", "gateway"),
     "expires_in": _seconds,
     "refresh_expires_in": _seconds,
+    "refresh_slides": _truth,
     "scopes": _scopes,
     "key": _one_of("bearer", "account"),
     "slots": _count_from(1),
@@ -271,7 +295,8 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "latency": _latency,
 }
 
-_DEFAULTS = tuple((f.name, getattr(Policy(), f.name)) for f in fields(Policy))
+_values = attrgetter(*_CHECKS)
+_DEFAULTS = _values(Policy())
 PRESETS: dict[str, Policy] = {
     policy.name: policy
     for policy in (

@@ -25,7 +25,18 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["clean", "cleaned", "discreet", "discreet_class", "is_name", "is_path", "redact", "shown", "told"]
+__all__ = [
+    "clean",
+    "cleaned",
+    "discreet",
+    "discreet_class",
+    "is_name",
+    "is_path",
+    "printable",
+    "redact",
+    "safe_text",
+    "shown",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,7 +50,7 @@ _FEW_WORDS = 0.4
 _SEAMS = 3
 _SHOWN_LENGTH = 500
 """Characters of one value that an error quotes."""
-_TOLD_LENGTH = 2000
+_MESSAGE_LENGTH = 2000
 """Characters of a whole message."""
 
 _TOKEN = re.compile(r"(?:(?<![A-Za-z0-9])sk-|sk-ant-(?=[a-z]{3}\d\d-))[\w+=-]+")
@@ -55,8 +66,8 @@ _VOWEL = re.compile(r"[aeiouy]", re.IGNORECASE)
 _CONSONANT = re.compile(r"[^aeiou]", re.IGNORECASE)
 _MUMBLE = re.compile(r"[^aeiouy]{5}", re.IGNORECASE)
 _SEAM = re.compile(r"(?<=[a-z])[A-Z0-9]|(?<=[A-Z])[0-9]|(?<=[0-9])[A-Za-z]")
-_TOLD = re.compile(r"\[[^\]'\"]+ of \d+ characters\]")
-_QUOTED = re.compile(rf"""(['"])({_TOLD.pattern})\1""")
+_REPLACEMENT = re.compile(r"\[[^\]'\"]+ of \d+ characters\]")
+_QUOTED = re.compile(rf"""(['"])({_REPLACEMENT.pattern})\1""")
 _KINDS = (
     ("sk-ant-ort", "a refresh token"),
     ("sk-ant-oat", "an access token"),
@@ -89,7 +100,7 @@ def is_path(text: str) -> bool:
     Folders are often named by a checksum. So hex or base64 within a longer path is not refused, but it is not printed
     either.
     """
-    return not (_TOKEN.search(text) or _JWT.search(text) or _TOLD.fullmatch(redact(text)))
+    return not (_TOKEN.search(text) or _JWT.search(text) or _REPLACEMENT.fullmatch(redact(text)))
 
 
 def shown(value: object) -> str:
@@ -97,9 +108,25 @@ def shown(value: object) -> str:
     return _clipped(_unquoted(redact(_text(value))), _SHOWN_LENGTH)
 
 
-def told(text: str) -> str:
-    """``text`` with its secrets redacted; of more than 2,000 characters, the beginning and the end."""
-    return _clipped(_unquoted(redact(text)), _TOLD_LENGTH)
+def safe_text(text: str) -> str:
+    """``text`` with its secrets redacted; of more than 2,000 characters, the beginning and the end.
+
+    No character of it, a line break aside, is one that a terminal might obey.
+    """
+    return _clipped(_unquoted(redact(printable(text, keep="\n"))), _MESSAGE_LENGTH)
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """``text`` with all characters escaped that have no shape of their own, except those in ``keep``.
+
+    A terminal obeys some (ESC, BEL), others let a line look as if it were another one (CR, right-to-left override). A
+    name may hold them: whoever names a thread or sends a request has chosen it.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in keep else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def clean(value: Any) -> Any:
@@ -108,7 +135,7 @@ def clean(value: Any) -> Any:
         return redact(value)
     if isinstance(value, dict):
         return {redact(name): clean(member) for name, member in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):  # a union would be made anew for each value
         return type(value)(map(clean, value))
     return value
 
@@ -117,7 +144,12 @@ def _text(value: object) -> str:
     if isinstance(value, bytes):
         text = value.decode("latin-1")
         return repr(value) if is_name(text) else repr(redact(text))
-    return repr(redact(value)) if isinstance(value, str) else repr(value)
+    if isinstance(value, str):
+        return repr(redact(value))
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - a number of more than 4,300 digits, or an object of a user's
+        return f"<{type(value).__name__}>"
 
 
 def _clipped(text: str, length: int) -> str:
@@ -203,14 +235,13 @@ def _worded(text: str) -> bytearray:
 # Entry points.
 
 
-def discreet(function: Callable[P, R], *, always: tuple[type[Exception], ...] = ()) -> Callable[P, R]:
+def discreet(function: Callable[P, R]) -> Callable[P, R]:
     """Wrap a public entry point: if it is passed a secret, no error text and no frame of a traceback shows the secret.
 
     ``pytest --showlocals`` prints the arguments and locals of every frame of a traceback. If an argument holds a
     secret (or is so long that it would be clipped), or the error's text does, the frames below the entry point are
     removed from the error, its text is redacted, and the entry point's own frame has deleted its arguments. Other
-    errors pass unchanged, except those in ``always``: they lose their frames in any case, as these may hold secrets
-    that were not passed as arguments.
+    errors pass unchanged.
     """
 
     @functools.wraps(function)
@@ -219,7 +250,7 @@ def discreet(function: Callable[P, R], *, always: tuple[type[Exception], ...] = 
         try:
             return function(*args, **kwargs)
         except Exception as error:
-            refused = cleaned(error, [*args, kwargs], always)
+            refused = cleaned(error, [*args, kwargs])
             if refused is None:
                 raise
         del args, kwargs
@@ -229,8 +260,11 @@ def discreet(function: Callable[P, R], *, always: tuple[type[Exception], ...] = 
 
 
 def cleaned(error: Exception, arguments: list[object], always: tuple[type[Exception], ...] = ()) -> Exception | None:
-    """The error that :func:`discreet` raises in place of ``error``; ``None``: it passes unchanged."""
-    if isinstance(error, always) or _delicate(arguments) or _TOLD.search(str(error)):
+    """The error that an entry point raises in place of ``error``; ``None``: it passes unchanged.
+
+    Errors in ``always`` lose their frames in any case: these may hold secrets that were not passed as arguments.
+    """
+    if isinstance(error, always) or _delicate(arguments) or _REPLACEMENT.search(str(error)):
         return _without_secrets(error)
     return None
 
@@ -264,15 +298,15 @@ def _delicate(value: object, depth: int = 3) -> bool:
 
 def _without_secrets(error: Exception) -> Exception:
     """The same error without frames, cause and context, and with a text that may be printed."""
-    error.args = tuple(told(value) if isinstance(value, str) else value for value in error.args)
+    error.args = tuple(safe_text(value) if isinstance(value, str) else value for value in error.args)
     if isinstance(error, OSError):
         for name in ("filename", "filename2"):
             if isinstance(value := getattr(error, name), str):
-                setattr(error, name, told(value))
+                setattr(error, name, safe_text(value))
     if not is_name(str(error)):  # its `__str__` uses more than its arguments
-        error = ValueError(told(str(error)))
+        error = ValueError(safe_text(str(error)))
     notes = getattr(error, "__notes__", None)
     if notes is not None:
-        notes[:] = map(told, notes)
+        notes[:] = map(safe_text, notes)
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)

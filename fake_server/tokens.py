@@ -8,6 +8,7 @@ published samples do, and the same namespace and number give the same token.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import re
 from typing import Literal
@@ -26,6 +27,7 @@ TOKEN = re.compile(r"sk-ant-o[ar]t01-FAKE-[A-Za-z0-9_-]{90}")
 """Matches any complete fake token in a text."""
 
 
+@functools.lru_cache(maxsize=256)  # each run of a search mints the same tokens
 def mint(kind: TokenKind, namespace: str, number: int) -> str:
     """A fake token: unique by ``namespace`` and ``number``, 108 characters of ``[A-Za-z0-9_-]``."""
     head = f"{_PREFIX[kind]}{number}-"

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from fake_server.secrecy import discreet, shown
 from pytest_claude_tokens.claude.credentials import FILE
 from pytest_claude_tokens.guard import audit
 from pytest_claude_tokens.processes import namespace
@@ -47,6 +48,7 @@ class Place(NamedTuple):
     env: dict[str, str]
     config_dir: Path | None
 
+    @discreet
     def command(self, arguments: Sequence[str]) -> list[str]:
         """The command line by which the worker runs ``arguments`` in its place."""
         return [*self.prefix, *arguments]
@@ -66,6 +68,7 @@ class Layout:
         """Why this machine can't make it, in a sentence; ``None`` where it can."""
         return self._needs()
 
+    @discreet
     def prepare(self, tokens: ClaudeTokens, workers: int, account: Account | str | None = None) -> list[Place]:
         """Make it for so many workers, and give the place of each.
 
@@ -73,13 +76,14 @@ class Layout:
         expired; in the layout ``setup-token``, a new one for each worker. Raises :class:`Unavailable`.
         """
         if workers < 1:
-            raise ValueError(f"prepare(workers={workers}): must be at least 1")
+            raise ValueError(f"prepare(workers={shown(workers)}): must be at least 1")
         obstacle = self.obstacle
         if obstacle is not None:
             raise Unavailable(f"the layout {self.name} can't be made: {obstacle}")
         return self._make(_Site(tokens, self.name, workers, account))
 
 
+@discreet
 def start(
     tokens: ClaudeTokens,
     places: Sequence[Place],

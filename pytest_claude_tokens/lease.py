@@ -21,10 +21,13 @@ import os
 import time
 from contextlib import contextmanager, suppress
 
+from pytest_claude_tokens.late_secrecy import discreet, is_path, shown
+
 TYPE_CHECKING = False  # the fake `claude` starts with this module, and `typing` takes milliseconds to import
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from typing import Self
 
 __all__ = ["STALE_SECONDS", "FlockTimeout", "Lease", "LeaseHeld", "LeaseLost", "flock"]
@@ -54,6 +57,7 @@ class Lease:
     ``now`` reads POSIX seconds. One object may be acquired again after its release; it must not be shared by threads.
     """
 
+    @discreet
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -64,8 +68,8 @@ class Lease:
         heartbeat: bool = True,
         now: Callable[[], float] | None = None,
     ) -> None:
-        self._file = os.fspath(path)
-        self._lock_path = None if lock_path is None else os.fspath(lock_path)
+        self._file = _checked("Lease", path)
+        self._lock_path = None if lock_path is None else _checked("Lease", lock_path)
         self.stale: float = max(stale, _MIN_STALE_SECONDS)
         wanted = self.stale / 2 if update is None else update
         self.update: float = max(min(wanted, self.stale / 2), _MIN_UPDATE_SECONDS)
@@ -94,6 +98,7 @@ class Lease:
             self._start_heartbeat()
         return True
 
+    @discreet
     def acquire(
         self,
         *,
@@ -195,19 +200,24 @@ class FlockTimeout(TimeoutError):
     """``flock`` was not granted in time."""
 
 
-@contextmanager
+@discreet
 def flock(
     path: str | os.PathLike[str],
     *,
     timeout: float | None = None,
     poll: float = 0.05,
     sleep: Callable[[float], None] | None = None,
-) -> Iterator[int]:
+) -> AbstractContextManager[int]:
     """Hold the file ``path`` as ``flock -w TIMEOUT`` does; gives its descriptor.
 
     ``timeout`` is in seconds, ``None`` for ever; the file is made if need be and never removed. Raises
     :class:`FlockTimeout`. With a time-out it asks every ``poll`` seconds, so it is not first come, first served.
     """
+    return _flocked(_checked("flock", path), timeout, poll, sleep)
+
+
+@contextmanager
+def _flocked(path: str, timeout: float | None, poll: float, sleep: Callable[[float], None] | None) -> Iterator[int]:
     import fcntl
 
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -223,8 +233,21 @@ def flock(
                 except BlockingIOError:
                     left = until - time.monotonic()
                     if left <= 0:
-                        raise FlockTimeout(f"{os.fspath(path)} is locked by another process") from None
+                        raise FlockTimeout(f"{path} is locked by another process") from None
                     (sleep or time.sleep)(min(poll, left))
         yield fd
     finally:
         os.close(fd)
+
+
+def _checked(function: str, path: str | os.PathLike[str]) -> str:
+    """``path`` as a text. Raises ``ValueError`` for a token pasted in its place.
+
+    An absolute path without the beginning of a token passes at once: the fake ``claude`` has no other, and must not
+    wait for the rule to be imported.
+    """
+    text = os.fsdecode(path)
+    plain = os.path.isabs(text) and "sk-" not in text and "eyJ" not in text
+    if not plain and not is_path(text):
+        raise ValueError(f"{function}({shown(text)}): must be a path")
+    return text

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fake_server.policy import Policy
+from fake_server.secrecy import discreet
 from pytest_claude_tokens.handle.claude_tokens import Account, ClaudeTokens
 
 __all__ = ["CLIENT_ID", "TokenMachine"]
@@ -78,6 +79,7 @@ class TokenMachine(RuleBasedStateMachine):
         """The history so far breaks no invariant."""
         self.tokens.check()
 
+    @discreet
     def refresh_tokens(self, name: str) -> None:
         """Exchange the account's refresh token, and keep what comes back."""
         pair = self.pairs[name]
@@ -89,6 +91,7 @@ class TokenMachine(RuleBasedStateMachine):
         pair["refresh"] = got.get("refresh_token", pair["refresh"])
         pair["expires_at"] = self.tokens.clock.now() + got["expires_in"]
 
+    @discreet
     def call_once(self, name: str) -> int:
         """One call with the account's access token; returns the HTTP status."""
         headers = {"authorization": f"Bearer {self.pairs[name]['access']}"}

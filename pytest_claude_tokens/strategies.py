@@ -15,6 +15,7 @@ from fake_server.exchange import Exchange
 from fake_server.faults import Fault
 from fake_server.policy import PRESETS, Policy
 from fake_server.protocol.wire import Request
+from fake_server.secrecy import discreet, shown
 from fake_server.server import Server
 from pytest_claude_tokens.judge.history import History
 
@@ -40,6 +41,7 @@ def policies() -> SearchStrategy[Policy]:
     return st.sampled_from(list(PRESETS.values())) | graces | st.builds(Policy.keycloak, max_reuse=st.integers(0, 3))
 
 
+@discreet
 def faults(*, committed: bool | None = None) -> SearchStrategy[Fault]:
     """Every kind of fault; ``committed``: only those that strike after the service has committed, or only the others.
 
@@ -56,20 +58,29 @@ def faults(*, committed: bool | None = None) -> SearchStrategy[Fault]:
     after = st.one_of(
         st.sampled_from([Fault.LOST_REPLY, Fault.GARBAGE, Fault.TRUNCATED]),
         st.builds(Fault.delay, st.sampled_from([0.1, 1.0, 10.0]), st.just(True)),
+        st.builds(Fault.stall, st.sampled_from([0.1, 1.0, 10.0]), st.sampled_from(["head", "body"])),
+        st.builds(Fault.status, st.sampled_from([500, 502, 503]), after_commit=st.just(True)),
     )
+    if committed not in (None, True, False):
+        raise TypeError(f"faults(committed={shown(committed)}): must be True, False or None")
     if committed is None:
         return before | after
     return after if committed else before
 
 
+@discreet
 def latencies(longest: float = 30.0) -> SearchStrategy[float | dict[str, float]]:
     """Seconds that requests take, one number for all kinds or one for each kind, as ``latency=`` accepts them."""
+    if not isinstance(longest, (int, float)):
+        raise TypeError(f"latencies(longest={shown(longest)}): must be a number of seconds")
     seconds = st.sampled_from([s for s in (0.0, 0.01, 0.5, 2.0, 8.0, 30.0) if s <= longest])
     return seconds | st.fixed_dictionaries({"token": seconds, "call": seconds})
 
 
+@discreet
 def accounts(most: int = 4) -> SearchStrategy[list[dict[str, Any]]]:
     """Keywords for ``tokens.account(**keywords)``: one to ``most`` accounts with names of their own."""
+    _check_number("accounts", "most", most)
     kinds: SearchStrategy[dict[str, Any]] = st.sampled_from(
         [{}, {"expired": True}, {"expires_in": 60.0}, {"setup_token": True}]
     )
@@ -80,19 +91,29 @@ def accounts(most: int = 4) -> SearchStrategy[list[dict[str, Any]]]:
     return st.lists(kinds, min_size=1, max_size=most).map(name)
 
 
+@discreet
 def workloads(workers: int = 2, longest: int = 4) -> SearchStrategy[list[list[Job]]]:
     """For each worker, the steps that it takes one after the other."""
+    _check_number("workloads", "workers", workers)
+    _check_number("workloads", "longest", longest)
     steps = st.lists(st.sampled_from(_JOBS), min_size=1, max_size=longest)
     return st.lists(steps, min_size=workers, max_size=workers)
 
 
-@st.composite
-def histories(draw: st.DrawFn, *, workers: int = 2, longest: int = 4) -> History:
+@discreet
+def histories(*, workers: int = 2, longest: int = 4) -> SearchStrategy[History]:
     """Histories that the fake service recorded, of workers that do not coordinate.
 
     Each worker has the login's tokens and ignores the replies, and their requests overlap in a drawn order. So many of
     these histories break an invariant.
     """
+    _check_number("histories", "workers", workers)
+    _check_number("histories", "longest", longest)
+    return _histories(workers, longest)
+
+
+@st.composite
+def _histories(draw: st.DrawFn, workers: int, longest: int) -> History:
     now = [0.0]
     server = Server(draw(policies()), Clock(lambda: now[0], kind="virtual"), lambda: now[0], namespace="drawn")
     pair = _log_in(server)
@@ -115,6 +136,12 @@ def histories(draw: st.DrawFn, *, workers: int = 2, longest: int = 4) -> History
         while exchange.step() is not None:
             now[0] += 1.0
     return History(server.journal.header, server.journal.events)
+
+
+def _check_number(function: str, name: str, value: object) -> None:
+    """Check at once: Hypothesis would find it when it draws, and quote it."""
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{function}({name}={shown(value)}): must be a number, at least 1")
 
 
 def _log_in(server: Server) -> tuple[str, str]:

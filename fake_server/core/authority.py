@@ -87,13 +87,17 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redemption:
-    """The result of presenting a refresh token. ``revoked``: the labels of tokens that this ended."""
+    """The result of presenting a refresh token.
+
+    ``revoked``: the labels of tokens that a detected reuse ended; ``superseded``: those that a refresh ended.
+    """
 
     outcome: Outcome
     token: RefreshToken | None = None
     access: AccessToken | None = None
     refresh: RefreshToken | None = None
     revoked: tuple[str, ...] = ()
+    superseded: tuple[str, ...] = ()
     reason: str = "spent or unknown"
 
 
@@ -112,6 +116,7 @@ class Authority:
         self.policy = policy
         self.namespace = namespace
         self.grants: list[Grant] = []
+        self._of_account: dict[str, list[Grant]] = {}
         self._minted = 0
         self._access: dict[str, AccessToken] = {}
         self._refresh: dict[str, RefreshToken] = {}
@@ -125,27 +130,35 @@ class Authority:
         name = f"g#{len(self.grants) + 1}"
         grant = Grant(name=name, account=account, scope=scope, deadline=deadline, setup_token=setup_token)
         self.grants.append(grant)
+        self._of_account.setdefault(account, []).append(grant)
         self._issue_access(grant, now, life)
         if not setup_token:
             self._issue_refresh(grant, None)
         return grant
 
-    def redeem(self, secret: str, now: float, *, expires_in: float | None = None) -> Redemption:
-        """Exchange a refresh token that was presented in a token request (RFC 6749 section 6)."""
+    def redeem(self, secret: str, now: float, *, expires_in: float | None = None, was_live: bool = False) -> Redemption:
+        """Exchange a refresh token that was presented in a token request (RFC 6749 section 6).
+
+        ``was_live``: it was when the request arrived, so what has spent it since was under way at the same time.
+        """
         token = self._refresh.get(secret)
         if token is None:
             return Redemption(outcome=transition(RefreshState.UNKNOWN, self._presented())[1])
         grant = token.grant
         if now >= grant.deadline:
             token.apply(RefreshEvent.EXPIRE)
-        outcome = token.apply(self._meaning(token, now))
-        if outcome is Outcome.REFUSED:
+        outcome = token.apply(self._meaning(token, now, was_live=was_live))
+        if outcome in (Outcome.REFUSED, Outcome.RETRY):
             return Redemption(outcome=outcome, token=token, reason=token.state.value)
         if outcome is Outcome.REUSED:
             return Redemption(outcome=outcome, token=token, revoked=self._detect_reuse(grant, now))
-        life = self.policy.expires_in if expires_in is None else expires_in
-        if outcome is Outcome.KEPT:
-            return Redemption(outcome=outcome, token=token, access=self._issue_access(grant, now, life))
+        return self._exchanged(token, outcome, now, self.policy.expires_in if expires_in is None else expires_in)
+
+    def _exchanged(self, token: RefreshToken, outcome: Outcome, now: float, life: float) -> Redemption:
+        """A new pair, or part of one, for an accepted token; ``life``: of the access token, in seconds."""
+        grant = token.grant
+        if self.policy.refresh_slides:
+            grant.deadline = now + self.policy.refresh_expires_in
         if outcome is Outcome.REPLAYED:
             token.replays += 1
             if self.policy.grace_mode == "idempotent" and token.successor is not None:
@@ -155,10 +168,13 @@ class Authority:
                 )
         else:
             token.first_used = now
+        superseded = self._end_access(grant, "revoked", now) if self.policy.revoke_access else ()
         access = self._issue_access(grant, now, life)
-        refresh = self._issue_refresh(grant, token)
-        token.successor = refresh
-        return Redemption(outcome=outcome, token=token, access=access, refresh=refresh)
+        if outcome is Outcome.KEPT:
+            refresh = token if self.policy.repeat_refresh else None
+        else:
+            token.successor = refresh = self._issue_refresh(grant, token)
+        return Redemption(outcome=outcome, token=token, access=access, refresh=refresh, superseded=superseded)
 
     def bearer(self, secret: str, now: float) -> Bearer:
         """The presented access token and its state at ``now``."""
@@ -206,17 +222,20 @@ class Authority:
             grant.refresh.clear()
             grant.unfinished.clear()
         self.grants.clear()
+        self._of_account.clear()
         self._access.clear()
         self._refresh.clear()
 
     def grants_of(self, account: str) -> list[Grant]:
         """All grants of the account, oldest first."""
-        return [grant for grant in self.grants if grant.account == account]
+        return list(self._of_account.get(account, ()))
 
     def _presented(self) -> RefreshEvent:
         return RefreshEvent.REDEEM if self.policy.rotate else RefreshEvent.KEEP
 
-    def _meaning(self, token: RefreshToken, now: float) -> RefreshEvent:
+    def _meaning(self, token: RefreshToken, now: float, *, was_live: bool = False) -> RefreshEvent:
+        if was_live and token.state is RefreshState.SPENT and self.policy.at_once == "retry":
+            return RefreshEvent.COLLIDE
         if token.state is RefreshState.SPENT and self._in_grace(token, now):
             return RefreshEvent.REPLAY
         return self._presented()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fake_server.limits import checked_count
 from fake_server.secrecy import shown
 
 if TYPE_CHECKING:
@@ -19,7 +20,14 @@ class _Planned:
     fault: Fault
     left: int
     account: str | None
+    worker: str | None
     skip: int
+
+    def strikes(self, target: str, account: str | None, actor: str) -> bool:
+        """Whether it is for such a request. The processes of a worker (``w0.1``) are that worker."""
+        if self.target != target or self.account not in (None, account):
+            return False
+        return self.worker is None or actor == self.worker or actor.startswith(f"{self.worker}.")
 
 
 class FaultPlan:
@@ -29,19 +37,28 @@ class FaultPlan:
         self._planned: list[_Planned] = []
 
     def add(
-        self, target: RequestKind, fault: Fault, *, count: int = 1, account: str | None = None, skip: int = 0
+        self,
+        target: RequestKind,
+        fault: Fault,
+        *,
+        count: int = 1,
+        account: str | None = None,
+        worker: str | None = None,
+        skip: int = 0,
     ) -> None:
-        """Plan ``fault`` for ``count`` requests of kind ``target``, after the next ``skip`` of them."""
-        if target not in ("token", "call"):
-            raise ValueError(f'a fault strikes a "token" or a "call" request, not {shown(target)}')
-        if count < 1:
-            raise ValueError(f"count={count}: must be at least 1")
-        self._planned.append(_Planned(target, fault, count, account, skip))
+        """Plan ``fault`` for ``count`` requests of kind ``target``, after the next ``skip`` of them.
 
-    def take(self, target: str, account: str | None) -> Fault | None:
-        """The fault that strikes the request that has just arrived, or ``None``; a plan is used up by it."""
+        ``account``, ``worker``: only those with a token of that account, and only those of that worker.
+        """
+        if not isinstance(target, str) or target not in ("token", "call"):
+            raise ValueError(f'a fault strikes a "token" or a "call" request, not {shown(target)}')
+        count = checked_count("count", count)
+        self._planned.append(_Planned(target, fault, count, account, worker, skip))
+
+    def take(self, target: str, account: str | None, actor: str = "") -> Fault | None:
+        """The fault that strikes the request of ``actor`` that has just arrived, or ``None``; it uses its plan up."""
         for planned in self._planned:
-            if planned.target != target or planned.account not in (None, account):
+            if not planned.strikes(target, account, actor):
                 continue
             if planned.skip:
                 planned.skip -= 1

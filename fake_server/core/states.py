@@ -34,6 +34,7 @@ class RefreshEvent(Enum):
     REDEEM = "redeem"  # presented in a token request
     KEEP = "keep"  # presented, under a policy that does not rotate
     REPLAY = "replay"  # presented again where the policy tolerates it: a grace window, a reuse count
+    COLLIDE = "collide"  # presented at once with the request that spent it, where the policy asks one of them to retry
     EXPIRE = "expire"  # its deadline has passed
     REVOKE = "revoke"
 
@@ -47,6 +48,7 @@ class Outcome(Enum):
     REPLAYED = "replayed"  # success, although it was spent before
     REUSED = "reused"  # invalid_grant, and reuse is detected
     REFUSED = "refused"  # invalid_grant
+    RETRY = "retry"  # invalid_request, and nothing has happened
     ENDED = "ended"
     UNCHANGED = "unchanged"
     ILLEGAL = "illegal"
@@ -59,30 +61,35 @@ TABLE: dict[tuple[RefreshState, RefreshEvent], tuple[RefreshState, Outcome]] = {
     (_S.UNKNOWN, _E.REDEEM): (_S.UNKNOWN, _O.REFUSED),
     (_S.UNKNOWN, _E.KEEP): (_S.UNKNOWN, _O.REFUSED),
     (_S.UNKNOWN, _E.REPLAY): (_S.UNKNOWN, _O.ILLEGAL),
+    (_S.UNKNOWN, _E.COLLIDE): (_S.UNKNOWN, _O.ILLEGAL),
     (_S.UNKNOWN, _E.EXPIRE): (_S.UNKNOWN, _O.ILLEGAL),
     (_S.UNKNOWN, _E.REVOKE): (_S.UNKNOWN, _O.ILLEGAL),
     (_S.LIVE, _E.ISSUE): (_S.LIVE, _O.ILLEGAL),
     (_S.LIVE, _E.REDEEM): (_S.SPENT, _O.ROTATED),
     (_S.LIVE, _E.KEEP): (_S.LIVE, _O.KEPT),
     (_S.LIVE, _E.REPLAY): (_S.LIVE, _O.ILLEGAL),
+    (_S.LIVE, _E.COLLIDE): (_S.LIVE, _O.ILLEGAL),
     (_S.LIVE, _E.EXPIRE): (_S.EXPIRED, _O.ENDED),
     (_S.LIVE, _E.REVOKE): (_S.REVOKED, _O.ENDED),
     (_S.SPENT, _E.ISSUE): (_S.SPENT, _O.ILLEGAL),
     (_S.SPENT, _E.REDEEM): (_S.SPENT, _O.REUSED),
     (_S.SPENT, _E.KEEP): (_S.SPENT, _O.REUSED),
     (_S.SPENT, _E.REPLAY): (_S.SPENT, _O.REPLAYED),
+    (_S.SPENT, _E.COLLIDE): (_S.SPENT, _O.RETRY),
     (_S.SPENT, _E.EXPIRE): (_S.EXPIRED, _O.ENDED),
     (_S.SPENT, _E.REVOKE): (_S.REVOKED, _O.ENDED),
     (_S.REVOKED, _E.ISSUE): (_S.REVOKED, _O.ILLEGAL),
     (_S.REVOKED, _E.REDEEM): (_S.REVOKED, _O.REFUSED),
     (_S.REVOKED, _E.KEEP): (_S.REVOKED, _O.REFUSED),
     (_S.REVOKED, _E.REPLAY): (_S.REVOKED, _O.ILLEGAL),
+    (_S.REVOKED, _E.COLLIDE): (_S.REVOKED, _O.ILLEGAL),
     (_S.REVOKED, _E.EXPIRE): (_S.REVOKED, _O.UNCHANGED),
     (_S.REVOKED, _E.REVOKE): (_S.REVOKED, _O.UNCHANGED),
     (_S.EXPIRED, _E.ISSUE): (_S.EXPIRED, _O.ILLEGAL),
     (_S.EXPIRED, _E.REDEEM): (_S.EXPIRED, _O.REFUSED),
     (_S.EXPIRED, _E.KEEP): (_S.EXPIRED, _O.REFUSED),
     (_S.EXPIRED, _E.REPLAY): (_S.EXPIRED, _O.ILLEGAL),
+    (_S.EXPIRED, _E.COLLIDE): (_S.EXPIRED, _O.ILLEGAL),
     (_S.EXPIRED, _E.EXPIRE): (_S.EXPIRED, _O.UNCHANGED),
     (_S.EXPIRED, _E.REVOKE): (_S.REVOKED, _O.ENDED),
 }

@@ -6,12 +6,12 @@ and 5.2 for the token endpoint, and the SSE events of the Messages API.
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import json
-import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import json, uuid
 from fake_server.protocol.errors import error_envelope
 from fake_server.protocol.wire import Reply
 
@@ -60,6 +60,7 @@ def _dump(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
 
 
+@functools.lru_cache(maxsize=256)  # each run of a search has the same accounts
 def _uuid(*words: str) -> str:
     return str(uuid.UUID(bytes=hashlib.blake2b("/".join(words).encode(), digest_size=16).digest(), version=4))
 
@@ -96,7 +97,10 @@ class Replies:
     def token(
         self, op: int, access: AccessToken, refresh: str | None, *, scope: str, life: float, deadline: float | None
     ) -> Reply:
-        """RFC 6749 section 5.1, with the vendor's ``account`` and ``organization``; ``deadline`` only at a login."""
+        """RFC 6749 section 5.1, with the vendor's ``account`` and ``organization``.
+
+        ``deadline``: the seconds until the refresh token's, told at a login, and where it slides.
+        """
         body: dict[str, Any] = {
             "token_type": "Bearer",
             "access_token": access.secret,
@@ -122,11 +126,12 @@ class Replies:
             body = f'{{"error": "invalid_grant", "error_description": "{text}"}}'.encode()
         return self.json(op, body, 400, *_NO_STORE)
 
-    def oauth_error(self, op: int, error: str) -> Reply:
+    def oauth_error(self, op: int, error: str, description: str = "") -> Reply:
         """RFC 6749 section 5.2; ``format`` is the vendor's envelope for a body that it cannot read."""
         if error == "format":
             return self._bare(op, 400, "Invalid request format")
-        return self.json(op, {"error": error}, 400, *_NO_STORE)
+        details = {"error_description": description} if description else {}
+        return self.json(op, {"error": error, **details}, 400, *_NO_STORE)
 
     def _bare(self, op: int, status: int, message: str, *headers: tuple[str, str]) -> Reply:
         """The envelope of the token endpoint, without ``request_id``."""
@@ -199,12 +204,29 @@ class Replies:
             return self.error(op, 429, None, *self._usage_headers(now, "rejected", fault.window), wait)
         status = fault.code or 500
         retry = () if fault.seconds is None else (("retry-after", f"{fault.seconds:g}"),)
+        if fault.body is not None or fault.headers:
+            return self._of_the_users(self._of_a_status(op, status, f, retry), fault)
+        return self._of_a_status(op, status, f, retry)
+
+    def _of_a_status(self, op: int, status: int, f: str, retry: tuple[tuple[str, str], ...]) -> Reply:
+        """What the service itself says to such a status."""
         if f == "token" and status == 429:  # anomalyco/opencode#18329: no outer "type", often no retry-after
             error = {"type": "rate_limit_error", "message": "Rate limited. Please try again later."}
             return self.json(op, {"error": error}, 429, *retry)
         if f == "token" and status == 404:
             return self._bare(op, 404, _MESSAGES[404], *retry)
         return self.error(op, status, None, *retry)
+
+    def _of_the_users(self, reply: Reply, fault: Fault) -> Reply:
+        """``reply`` with the body and the headers that the user has given."""
+        given = fault.headers
+        pieces = reply.pieces
+        if fault.body is not None:
+            pieces = (fault.body.encode(errors="replace"),)
+            given = (("content-type", _content_type(fault.body)), *given)
+        names = {name.lower(): (name.lower(), value) for name, value in given}  # the last one of a name holds
+        kept = [pair for pair in reply.headers if pair[0] not in names]
+        return Reply(reply.status, pieces, (*kept, *names.values()))
 
     def _identity(self, account: str) -> tuple[str, str, str]:
         return _uuid(account, "account"), f"{account}@fake.invalid", _uuid(account, "organization")
@@ -248,6 +270,14 @@ class Replies:
                 (f"{prefix}-{short}-reset", resets[name]),
             ]
         return tuple(headers)
+
+
+def _content_type(body: str) -> str:
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return "text/html; charset=UTF-8" if body.lstrip().startswith("<") else "text/plain; charset=UTF-8"
+    return "application/json"
 
 
 def _sse(events: tuple[dict[str, Any], ...]) -> bytes:

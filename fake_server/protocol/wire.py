@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, unquote
 
+from fake_server.genuine import json
+from fake_server.limits import MOST_SECONDS
 from fake_server.secrecy import is_name, shown
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = [
     "account_of",
     "bearer_of",
     "check_account_name",
+    "has_credentials",
     "read",
     "split_prefix",
 ]
@@ -138,6 +140,7 @@ _OTHERS: dict[tuple[str, str], OtherName] = {
 }
 _ACCOUNT = re.compile(r"[\w.@+-]{1,32}")
 _TOKEN_PATHS = ("/v1/oauth/token", "/oauth/token")
+_NOTHING = ("", "bearer", "bearer none", "bearer null", "bearer undefined")
 
 
 def read(request: Request) -> Intent:
@@ -158,6 +161,17 @@ def bearer_of(request: Request) -> str | None:
     """The access token in ``Authorization`` (RFC 6750 section 2.1), or ``None``."""
     scheme, _, token = (request.header("authorization") or "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def has_credentials(request: Request) -> bool:
+    """Whether it carries a bearer, an API key, or anything else in ``Authorization``.
+
+    ``Bearer None`` is what becomes of a token that is not there: a client that formats its header has none to send.
+    """
+    if (request.header("x-api-key") or "").strip():
+        return True
+    authorization = (request.header("authorization") or "").strip()
+    return authorization.lower() not in _NOTHING
 
 
 def account_of(code: str) -> str | None:
@@ -246,14 +260,14 @@ def _read_token_request(request: Request) -> TokenRequest | Malformed:
 
 
 def _seconds(value: object) -> float | None:
-    """A positive number of seconds, or ``None``."""
+    """A positive number of seconds that is not too large, or ``None``."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         seconds = float(value)
     except (ValueError, OverflowError):
         return None
-    return seconds if 0 < seconds < float("inf") else None
+    return seconds if 0 < seconds <= MOST_SECONDS else None
 
 
 def _is_scope(value: object) -> bool:

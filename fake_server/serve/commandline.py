@@ -1,21 +1,42 @@
-"""Shared by the commands that serve: usage errors without secrets, and the history file."""
+"""Shared by the commands that serve: options, and usage errors without secrets."""
 
 from __future__ import annotations
 
 import argparse
-from contextlib import suppress
-from typing import IO, NoReturn
+import math
+from typing import TYPE_CHECKING, NoReturn
 
-from fake_server.secrecy import is_path, shown, told
+from fake_server.limits import seconds_refusal
+from fake_server.secrecy import is_path, safe_text, shown
 
-__all__ = ["HistoryFile", "Parser", "PlainParser", "Usage", "path"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fake_server.policy import Policy
+
+__all__ = [
+    "Parser",
+    "PlainParser",
+    "Usage",
+    "add_waits",
+    "latency",
+    "path",
+    "seconds",
+    "whole_number",
+    "with_waits",
+]
+
+KINDS = ("token", "call", "other")
+"""The kinds of requests, each of which may have a latency of its own."""
+_SECONDS = "must be a number of seconds, 0 or more"
+_DIGITS = 20
 
 
 class Usage(Exception):
     """An error that the user can correct, in one sentence, with pasted secrets redacted."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(told(text))
+        super().__init__(safe_text(text))
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,7 +50,7 @@ class PlainParser(argparse.ArgumentParser):
     """``argparse.ArgumentParser``, with secrets in its error messages redacted."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(told(message))
+        super().error(safe_text(message))
 
 
 def path(text: str) -> str:
@@ -39,36 +60,63 @@ def path(text: str) -> str:
     return text
 
 
-class HistoryFile:
-    """A text file for the history; each line is written at once, or buffered until the file is opened.
+def seconds(text: str) -> float:
+    """For ``type=``: seconds, 0 or more."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if why := seconds_refusal(value):
+        raise argparse.ArgumentTypeError(f"{shown(text)} {_SECONDS if 'infinite' in why else why}")
+    return value
 
-    A full disk must not stop the service: a failed write sets ``error`` instead of raising.
-    """
 
-    def __init__(self) -> None:
-        self._file: IO[str] | None = None
-        self._held: list[str] = []
-        self.error: str = ""
+def latency(text: str) -> float | dict[str, float]:
+    """For ``type=``: the seconds that each request takes, or ``token=0.5,call=2``."""
+    if "=" not in text:
+        return seconds(text)
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        kind, _, value = (word.strip() for word in part.partition("="))
+        if kind not in KINDS or kind in found:
+            raise argparse.ArgumentTypeError(
+                f"{shown(text)} must be seconds, or some of {', '.join(KINDS)} with theirs, such as token=0.5,call=2"
+            )
+        found[kind] = seconds(value)
+    return found
 
-    def open(self, path: str) -> None:
-        """Open ``path``, overwriting it, and write the buffered lines. Raises ``OSError`` if it can't be opened."""
-        self._file = open(path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115 - `close` closes it
-        self.write("".join(self._held))
 
-    def write(self, text: str) -> None:
-        if self._file is None:
-            self._held.append(text)
-        elif not self.error:
-            try:
-                self._file.write(text)
-                self._file.flush()
-            except OSError as error:
-                self.error = error.strerror or str(error)
+def whole_number(most: int) -> Callable[[str], int]:
+    """For ``type=``: a whole number from 0 to ``most``."""
 
-    def flush(self) -> None:
-        """Do nothing: each line is written at once."""
+    def read(text: str) -> int:
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS else -1
+        if number < 0:
+            raise argparse.ArgumentTypeError(f"{shown(text)} must be a whole number, 0 or more")
+        if number > most:
+            raise argparse.ArgumentTypeError(f"{shown(text)} must be a whole number, at most {most:,}")
+        return number
 
-    def close(self) -> None:
-        if self._file is not None:
-            with suppress(OSError):  # the error of the write is kept
-                self._file.close()
+    return read
+
+
+def add_waits(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how long requests take: without any, two calls hardly ever overlap."""
+    parser.add_argument(
+        "--latency",
+        type=latency,
+        metavar="SECONDS",
+        help="seconds that a request takes, or token=SECONDS,call=SECONDS by its kind",
+    )
+    parser.add_argument(
+        "--serialize", type=seconds, metavar="SECONDS", help="seconds between the starts of two calls on one bearer"
+    )
+
+
+def with_waits(policy: Policy, options: argparse.Namespace) -> Policy:
+    """``policy`` with the waits that the options of :func:`add_waits` ask for."""
+    if options.latency is not None:
+        policy = policy.but(latency=options.latency)
+    if options.serialize is not None:
+        policy = policy.but(serialize=options.serialize, queue_limit=max(policy.queue_limit, 3 * options.serialize))
+    return policy

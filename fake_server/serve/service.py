@@ -13,23 +13,26 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fake_server.clock import Clock, stopwatch
 from fake_server.policy import Policy
 from fake_server.secrecy import shown
 from fake_server.serve.admin import Admin
-from fake_server.serve.commandline import HistoryFile, Parser, Usage, path
-from fake_server.server import GRACE_PERIOD_SECONDS, Server
+from fake_server.serve.commandline import Parser, Usage, add_waits, path, with_waits
+from fake_server.serve.history_file import HistoryFile
+from fake_server.server import Server
 from fake_server.transports.loopback.listener import check_host
 from fake_server.transports.proxy import ProxyServer, available
 from fake_server.transports.sockets import SocketServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from fake_server.core.authority import Grant
     from fake_server.transports.loopback.listener import Listener
@@ -37,6 +40,10 @@ if TYPE_CHECKING:
 __all__ = ["Judge", "Judged", "build_parser", "serve"]
 
 _ENDINGS = (signal.SIGTERM, signal.SIGINT)
+_GRACE_PERIOD_SECONDS = 2.0
+"""Seconds that open requests have to end by themselves after such a signal: who sent it waits for some 3 at most."""
+_POLL_INTERVAL_SECONDS = 0.05
+"""Between two looks whether a signal has come while a file is being opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +95,17 @@ def build_parser(prog: str = "claude-tokens serve") -> argparse.ArgumentParser:
     parser.add_argument("--proxy-port", type=_port, metavar="N", help="the port of the proxy (default: any)")
     parser.add_argument("--history", type=path, metavar="FILE", help="write the history there, each line at once")
     parser.add_argument(
-        "--account", action="extend", nargs="+", metavar="NAME", help="log these in at the start (default: a1)"
+        "--account",
+        action="extend",
+        nargs="*",
+        metavar="NAME",
+        help="log these in at the start; without a name: nobody (default: a1)",
+    )
+    parser.add_argument(
+        "--no-account", action="store_true", help="log nobody in at the start: clients do it themselves"
     )
     parser.add_argument("--expired", action="store_true", help="their access tokens have expired already")
+    add_waits(parser)
     return parser
 
 
@@ -102,7 +117,7 @@ def serve(argv: Sequence[str] | None, judge: Judge, *, prog: str = "claude-token
             options = build_parser(prog).parse_args(argv)
             if sys.stdout is None:
                 raise Usage("standard output can't be written: it is closed")
-            history = None if options.history is None else HistoryFile()
+            history = None if options.history is None else HistoryFile(options.history)
             if history is not None:
                 undo.callback(history.close)  # undone after everything that may write to it
             service, facts = _start_service(options, judge, history, undo)
@@ -111,7 +126,7 @@ def serve(argv: Sequence[str] | None, judge: Judge, *, prog: str = "claude-token
             print(f"{prog}: {usage}", file=sys.stderr)
             return 2
         signal.sigwait(_ENDINGS)
-        service.stop(GRACE_PERIOD_SECONDS)
+        service.stop(_GRACE_PERIOD_SECONDS)
         judged = judge.finish(service.server)
         print(judged.text, file=sys.stderr)
         if history is not None and history.error:
@@ -135,6 +150,7 @@ class _Service:
         self.server = server
         self.folder = folder
         self._judge = judge
+        self._homes = count(1)
         admin = Admin(server, lambda: judge.look(server).data, self.login)
         self.own = SocketServer(server, host, port, local_handler=admin)
         self.proxy: ProxyServer | None = None
@@ -148,10 +164,10 @@ class _Service:
         setup_token: bool = False,
     ) -> dict[str, Any]:
         """Log an account in; without a name it is ``a1``, ``a2``, … Raises ``ValueError`` for an invalid name."""
-        grant = self.server.login(name, expires_in=-1.0 if expired else expires_in, setup_token=setup_token)
+        home = self.folder / "home" / f"{next(self._homes)}"
+        home.mkdir(mode=0o700, parents=True)  # before the login: a disk that is full leaves no half of one
+        grant = self.server.login(name, expired=expired, expires_in=expires_in, setup_token=setup_token)
         proxy, ca_file = self._proxied()
-        home = self.folder / "home" / grant.account
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
         variables = self._judge.environment(grant, home=str(home), url=self.own.url, proxy=proxy, ca_file=ca_file)
         return {"name": grant.account, "credentials": self._judge.credentials(grant), "env": variables}
 
@@ -188,8 +204,7 @@ def _start_service(
     policy, host = _checked(options)
     clock = Clock()
     namespace = f"serve {os.getpid()} {clock.now()}"
-    sink = cast("IO[str] | None", history)
-    server = Server(policy, clock, stopwatch(), namespace=namespace, header=judge.header(), sink=sink)
+    server = Server(policy, clock, stopwatch(), namespace=namespace, header=judge.header(), sink=history)
     with _telling("a temporary folder can't be made"):
         folder = Path(tempfile.mkdtemp(prefix="claude-tokens-")).resolve()
     undo.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -199,12 +214,44 @@ def _start_service(
         with _telling("the proxy's certificate can't be written"):
             service.proxy = ProxyServer(server, folder, host, options.proxy_port or 0, own=service.own)
         _listen(service.proxy, undo)
+    else:
+        service.own.stand_in()
     with _telling("a folder for an account can't be made"):
-        accounts = [service.login(name, expired=options.expired) for name in options.account or (None,)]
+        accounts = [service.login(name, expired=options.expired) for name in _first_accounts(options)]
     if history is not None:  # last, so that any other error leaves the file untouched
         with _telling(f"the history can't be written to {options.history}"), server.lock:
-            history.open(options.history)
+            _in_time(history.open, f"{options.history} was opened")
     return service, service.facts(options.history, accounts)
+
+
+def _first_accounts(options: argparse.Namespace) -> Sequence[str | None]:
+    """The names of the accounts to log in at the start; ``None``: the first free name."""
+    if options.no_account:
+        return ()
+    return (None,) if options.account is None else options.account
+
+
+def _in_time(do: Callable[[], None], what: str) -> None:
+    """Do what may take for ever, as a file's opening on a network's disk; a signal that comes meanwhile ends the wait.
+
+    Raises what ``do`` raises, and :class:`Usage` if a signal came before it was done.
+    """
+    done = threading.Event()
+    errors: list[OSError] = []
+
+    def work() -> None:
+        try:
+            do()
+        except OSError as error:
+            errors.append(error)
+        done.set()
+
+    threading.Thread(target=work, name="opens-history", daemon=True).start()
+    while not done.wait(_POLL_INTERVAL_SECONDS):
+        if signal.sigpending() & set(_ENDINGS):
+            raise Usage(f"it was ended before {what}")
+    if errors:
+        raise errors[0]
 
 
 def _listen(listener: Listener, undo: ExitStack) -> None:
@@ -228,12 +275,14 @@ def _telling(what: str) -> Iterator[None]:
 def _checked(options: argparse.Namespace) -> tuple[Policy, str]:
     """The policy and the host of the options, checked before any file or socket is touched."""
     try:
-        policy, host = Policy.preset(options.policy), check_host(options.host)
+        policy, host = with_waits(Policy.preset(options.policy), options), check_host(options.host)
         probe = Server(policy, Clock(), stopwatch(), namespace="probe")
         for name in options.account or ():
             probe.login(name)
     except ValueError as error:
         raise Usage(str(error)) from None
+    if options.no_account and options.account:
+        raise Usage("--no-account and --account contradict each other: leave one of them out")
     if options.proxy_port is not None and not available():
         raise Usage('--proxy-port needs the extra "proxy": pip install "pytest-claude-tokens[proxy]"')
     return policy, host

@@ -7,27 +7,29 @@ in a folder, and never installed.
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fake_server.hosts import is_loopback
+from fake_server.genuine import asyncio, os, socket
+from fake_server.hosts import KNOWN_HOSTS, canonical, hosts_of, is_loopback
 from fake_server.transports.loopback.connection import Connection
-from fake_server.transports.loopback.http1 import Message, Parser, Refusal, hostname_of, proxy_user
+from fake_server.transports.loopback.http1 import Message, Parser, hostname_of, proxy_user
 from fake_server.transports.loopback.listener import Listener
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable
 
     from fake_server.server import Server
-    from fake_server.transports.loopback.host import Host, WaitHook
+    from fake_server.transports.loopback.host import Host, Namer, WaitHook
 
 __all__ = ["ProxyServer", "available"]
 
+_REAL = hosts_of(KNOWN_HOSTS)
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+_TLS_HANDSHAKE = b"\x16"
+"""The first byte of a TLS session: the content type of a handshake (RFC 8446 section 5.1)."""
 _TLS_HANDSHAKE_TIMEOUT_SECONDS = 10.0
 _TLS_SHUTDOWN_TIMEOUT_SECONDS = 1.0
 """Seconds within which a client must answer the end of its TLS session."""
@@ -42,8 +44,9 @@ class ProxyServer(Listener):
     """A ``CONNECT`` proxy that terminates each tunnel itself.
 
     The certificate that clients must trust is written to ``folder`` as ``ca.pem``. ``own`` is the plain server of the
-    same service, the only loopback address to which a tunnel is granted. All other tunnels, except to known hosts, are
-    refused. Raises ``ModuleNotFoundError`` without the extra ``proxy``.
+    same service, the only loopback address to which a tunnel is granted. Requests by plain http are answered in
+    absolute form. All that is for another host is refused, and journalled. Raises ``ModuleNotFoundError`` without the
+    extra ``proxy``.
     """
 
     prefix = "p"
@@ -58,8 +61,9 @@ class ProxyServer(Listener):
         own: Listener | None = None,
         hosts: Iterable[str] = (),
         wait_hook: WaitHook | None = None,
+        namer: Namer | None = None,
     ) -> None:
-        super().__init__(server, host, port, hosts=hosts, wait_hook=wait_hook)
+        super().__init__(server, host, port, hosts=hosts, wait_hook=wait_hook, namer=namer)
         import trustme
 
         authority = trustme.CA(organization_name="fake Claude token service, for tests only")
@@ -67,41 +71,94 @@ class ProxyServer(Listener):
         authority.cert_pem.write_to_path(ca_file)
         self.ca_file: str = str(ca_file)
         self.own = own
-        self.tls: ssl.SSLContext = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.tls.set_alpn_protocols(["http/1.1"])
-        authority.issue_cert(*self.hosts).configure_cert(self.tls)
+        self._authority = authority
+        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._common = self._context(*self.hosts.names)
 
     def accept(self) -> Connection:
         return _ProxyConnection(self, self.next_name())
 
+    def answers(self, host: str, port: int | None) -> bool:
+        """Whether we answer for that address: a host of the service, or ``own``, and no other loopback address."""
+        ours = self.own is not None and port == self.own.port and is_loopback(host)
+        return ours or self.hosts.match(host, port)
+
     def grants(self, host: str, port: int | None) -> bool:
-        """Whether a tunnel to that address is granted: to a known host, which this proxy answers for, or to ``own``."""
-        if is_loopback(host):
-            return self.own is not None and port == self.own.port
-        return host in self.hosts and port in (80, 443)
+        """Whether a tunnel to that address is granted: we answer there, and at the real hosts only at HTTP's ports."""
+        if port is None or (port not in (80, 443) and _REAL.match(host)):
+            return False
+        return self.answers(host, port)
+
+    def tls_for(self, host: str) -> ssl.SSLContext:
+        """The TLS settings for a tunnel to ``host``, with a certificate that names it."""
+        name = canonical(host)
+        if name in self.hosts.names or "_" in name:
+            return self._common
+        if name not in self._contexts:  # a certificate for `*.example.com` is not valid for `a.b.example.com`
+            self._contexts[name] = self._context(name)
+        return self._contexts[name]
+
+    def _context(self, *names: str) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.set_alpn_protocols(["http/1.1"])
+        # A certificate names no host with an underscore (RFC 5280 section 4.2.1.6): such a one is served without TLS.
+        self._authority.issue_cert(*(name for name in names if "_" not in name)).configure_cert(context)
+        return context
 
 
 class _ProxyConnection(Connection):
-    """A connection to the proxy: it serves plain requests until it becomes a tunnel."""
+    """A connection to the proxy: it serves plain requests until it becomes a tunnel.
+
+    A tunnel leads to any port, so its first byte tells whether TLS is spoken in it.
+    """
 
     listener: ProxyServer
     _securing: asyncio.Task[None]
+    _peeking: socket.socket | None = None
 
     def connect(self, message: Message) -> None:
         try:
             host, port = hostname_of(message.target)
+            granted = self.listener.grants(host, port)
         except ValueError:
-            self.refuse(Refusal(400, "this is not a host and a port"))
-            return
-        if not self.listener.grants(host, port):
+            granted = False
+        if not granted:
             super().connect(message)
             return
         self.worker = proxy_user(message) or self.worker
+        self._tls = self.listener.tls_for(host)
+        # Read from a second descriptor, and without taking anything: TLS has to begin with the first byte.
+        self._peeking = socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno()))
+        self.listener.loop.add_reader(self._peeking, self._begin_tunnel)
         self.transport.write(_ESTABLISHED)
-        if port == 443:
+
+    def _pump(self) -> None:
+        super()._pump()
+        if self._peeking is not None:
+            self.transport.pause_reading()
+
+    def _begin_tunnel(self) -> None:
+        assert self._peeking is not None
+        try:
+            first = self._peeking.recv(1, socket.MSG_PEEK)
+        except OSError:  # a reset: the transport will see it, too
+            first = b""
+        self._stop_peeking()
+        if first == _TLS_HANDSHAKE:
             self._securing = self.listener.loop.create_task(self._secure())
         else:
             self.parser = Parser()
+            self.transport.resume_reading()
+
+    def _stop_peeking(self) -> None:
+        if self._peeking is not None:
+            self.listener.loop.remove_reader(self._peeking)
+            self._peeking.close()
+            self._peeking = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_peeking()
+        super().connection_lost(exc)
 
     async def _secure(self) -> None:
         """Hand the connection over to the TLS session inside the tunnel; a failed handshake ends the connection."""
@@ -110,7 +167,7 @@ class _ProxyConnection(Connection):
             transport = await self.listener.loop.start_tls(
                 self.transport,
                 inside,
-                self.listener.tls,
+                self._tls,
                 server_side=True,
                 ssl_handshake_timeout=_TLS_HANDSHAKE_TIMEOUT_SECONDS,
                 ssl_shutdown_timeout=_TLS_SHUTDOWN_TIMEOUT_SECONDS,

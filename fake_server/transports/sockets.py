@@ -14,3 +14,13 @@ class SocketServer(Listener):
     It answers requests in origin form, and in absolute form from clients that use it as their proxy; each ``CONNECT``
     is refused, so that no request leaves the machine.
     """
+
+    _stands_in = False
+
+    def stand_in(self) -> None:
+        """From now on refuse what a proxy is asked for: variables name this server, as the proxy's extra is missing."""
+        self._stands_in = True
+        self.remedy = 'the proxy needs an extra: pip install "pytest-claude-tokens[proxy]"'
+
+    def answers(self, host: str, port: int | None) -> bool:
+        return not self._stands_in and super().answers(host, port)

@@ -115,8 +115,8 @@ class _Conversation:
         usage = {"input_tokens": 0, "output_tokens": 0} if message is None else message.usage
         if self._format == "stream-json":
             content = [{"type": "text", "text": text}]
-            told = {"role": "assistant", "model": self._model, "content": content, "usage": usage}
-            self._line({"type": "assistant", "message": told, "session_id": self._client.session, "uuid": uuid4()})
+            turn = {"role": "assistant", "model": self._model, "content": content, "usage": usage}
+            self._line({"type": "assistant", "message": turn, "session_id": self._client.session, "uuid": uuid4()})
         self._line(
             {
                 "type": "result",

@@ -6,9 +6,11 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from fake_server.secrecy import told
+from fake_server.secrecy import safe_text
 from fake_server.serve.commandline import PlainParser
+from pytest_claude_tokens.handle.settings import checked_allow
 from pytest_claude_tokens.judge import History, judge
+from pytest_claude_tokens.judge.earning import earned
 from pytest_claude_tokens.report.verdict import verdict_data, verdict_page
 from pytest_claude_tokens.report.wording import ascii_only
 
@@ -27,14 +29,23 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens check"
     )
     parser.add_argument("file", metavar="HISTORY.jsonl", help="a history, as a failure, `serve` or `demo` leaves it")
     parser.add_argument("--json", action="store_true", help="print one JSON object for programs")
+    parser.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="INVARIANT",
+        help="note violations of INVARIANT, besides those that the history's run allowed; may be repeated",
+    )
     options = parser.parse_args(argv)
     try:
+        allowed = checked_allow(options.allow)
         history = History.load(options.file)
     except OSError as error:
         return _refuse(prog, f"{options.file} can't be read: {error.strerror}")
     except ValueError as error:
         return _refuse(prog, str(error))
-    verdict = judge(history)
+    allow = {*allowed, *(history.header.get("allow") or ())} if allowed else None
+    verdict = earned(history, judge(history, allow=allow))
     if options.json:
         print(json.dumps(verdict_data(history, verdict), separators=(",", ":")))
     else:
@@ -43,5 +54,5 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens check"
 
 
 def _refuse(prog: str, why: str) -> int:
-    print(ascii_only(told(f"{prog}: {why}")), file=sys.stderr)
+    print(ascii_only(safe_text(f"{prog}: {why}")), file=sys.stderr)
     return 2

@@ -17,13 +17,15 @@ import time
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from hypothesis import Phase, settings
 
-from fake_server.secrecy import told
+from fake_server.core.journal import lines
+from fake_server.secrecy import safe_text
 from fake_server.serve.commandline import PlainParser, path
+from fake_server.serve.history_file import HistoryFile
 from pytest_claude_tokens.judge.violations import DoubleSpend
 from pytest_claude_tokens.report.story import story
 from pytest_claude_tokens.report.verdict import qualified_name
@@ -162,10 +164,10 @@ def _command() -> str:
 # Output.
 
 
-def show(planted: type[Dispatcher], twin: type[Dispatcher], *, history: IO[str] | None = None) -> int:
+def show(planted: type[Dispatcher], twin: type[Dispatcher], *, history: HistoryFile | None = None) -> int:
     """Search both and print the results. Returns the exit status: 0 if the first failed and the second passed.
 
-    The failing history is written to ``history``, a text file.
+    The failing history is written to ``history``.
     """
     _say("Two workers share one login, whose access token has expired. Both ask this dispatcher for a bearer:")
     _code(planted)
@@ -173,7 +175,7 @@ def show(planted: type[Dispatcher], twin: type[Dispatcher], *, history: IO[str] 
     first = search(planted, MAX_SCHEDULES)
     caught = _tell_planted(first)
     if history is not None and first.evidence is not None:
-        history.writelines(f"{event.to_json()}\n" for event in (first.evidence.history.header, *first.evidence.history))
+        history.write("".join(lines(first.evidence.history.header, first.evidence.history.events)))
     _say("The same, repaired:")
     _code(twin)
     second = search(twin, TWIN_SCHEDULES)
@@ -244,10 +246,15 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens demo")
     try:
         if options.replay is not None:
             return _replay(options.replay)
-        with open(options.history or os.devnull, "w", encoding="utf-8") as file:
-            return show(Dispatcher, Repaired, history=file)
+        if options.history is None:
+            return show(Dispatcher, Repaired)
+        with HistoryFile(options.history) as file:
+            status = show(Dispatcher, Repaired, history=file)
+        if file.error:
+            raise OSError(f"{options.history} is not whole: {file.error}")
+        return status
     except (OSError, ValueError) as error:
-        print(told(f"{prog}: {error}"), file=sys.stderr)
+        print(safe_text(f"{prog}: {error}"), file=sys.stderr)
         return 2
 
 

@@ -11,19 +11,22 @@ import re
 import shutil
 import signal
 import sys
-from contextlib import ExitStack, closing, suppress
-from typing import IO, TYPE_CHECKING, cast
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
 
 from fake_server.policy import PRESETS, Policy
 from fake_server.secrecy import is_name, shown
-from fake_server.serve.commandline import HistoryFile, Parser, Usage, path
+from fake_server.serve.commandline import Parser, Usage, add_waits, path, seconds, whole_number, with_waits
+from fake_server.serve.history_file import HistoryFile
 from fake_server.server import GRACE_PERIOD_SECONDS
 from pytest_claude_tokens import node
 from pytest_claude_tokens.cli import isolate
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.handle.runtime import Runtime
+from pytest_claude_tokens.judge.earning import earned
 from pytest_claude_tokens.processes import namespace, supervise
 from pytest_claude_tokens.processes.groups import ProcessGroup, wait_until
+from pytest_claude_tokens.processes.peers import ProcessNames
 from pytest_claude_tokens.processes.reaper import Reaper
 from pytest_claude_tokens.report.contention import contention
 from pytest_claude_tokens.report.table import request
@@ -42,6 +45,8 @@ _TOKEN_SECONDS = 0.5
 """Seconds that a token request takes: long enough that processes which start together have overlapping refreshes."""
 _SIGNAL_GRACE_PERIOD_SECONDS = 2.0
 """Seconds between the signals that end a command, and before it is killed."""
+_MOST_TOKENS = 1000
+"""Accounts of ``--tokens``: a system refuses an environment that is much larger."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,31}")
 
 
@@ -67,7 +72,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         usage=f"{prog} [options] -- COMMAND ...",
         description="Run any command in an environment that leads its token traffic to the fake service, with a fake "
         "`claude` first on PATH and an account logged in; then print the verdict.",
-        epilog="Exit status: 0 valid, 1 violated, 2 usage, 3 unknown, or valid but the command failed by itself. "
+        epilog="Exit status: 0 valid, 1 violated, 2 usage, 3 unknown (also where no request came), or valid but the "
+        "command failed by itself. "
         "SIGINT, SIGTERM and SIGHUP end the command; what happened until then is judged, and is unknown at best.",
     )
     parser.add_argument("--policy", default="anthropic", metavar="NAME", help=f"one of {', '.join(PRESETS)}")
@@ -82,12 +88,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "--history", type=path, metavar="FILE", help="write the history to FILE, line by line as it happens"
     )
     parser.add_argument("--timeout", type=_positive_seconds, metavar="SECONDS", help="end the command after that time")
-    parser.add_argument(
-        "--serialize", type=_seconds, metavar="SECONDS", help="seconds between the starts of two calls on one bearer"
-    )
+    parser.add_argument("--expired", action="store_true", help="the account's access token has expired already")
+    add_waits(parser)
     parser.add_argument(
         "--tokens",
-        type=_whole_number,
+        type=whole_number(_MOST_TOKENS),
         default=0,
         metavar="N",
         help="N more accounts, their setup-tokens exported as CLAUDE_TOKEN_1, CLAUDE_TOKEN_2 …",
@@ -99,11 +104,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         metavar="NAME",
         help="one more account, its setup-token exported as NAME",
     )
-    parser.add_argument(
-        "--node",
-        action="store_true",
-        help="lead Node programs to the fake service, too; their fetch ignores proxy variables",
-    )
+    parser.add_argument("--node", action="store_true", help="changes nothing: Node programs are always led here")
     parser.add_argument(
         "--real-claude",
         action="store_true",
@@ -113,49 +114,27 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _seconds(text: str) -> float:
-    with suppress(ValueError):
-        seconds = float(text)
-        if 0 <= seconds < float("inf"):
-            return seconds
-    raise argparse.ArgumentTypeError(f"{shown(text)} must be a number of seconds, 0 or more")
-
-
 def _positive_seconds(text: str) -> float:
-    seconds = _seconds(text)
-    if not seconds:
+    value = seconds(text)
+    if not value:
         raise argparse.ArgumentTypeError(
             f"{shown(text)} would end the command before it begins; leave --timeout out for no limit"
         )
-    return seconds
-
-
-def _whole_number(text: str) -> int:
-    with suppress(ValueError):
-        number = int(text)
-        if number >= 0:
-            return number
-    raise argparse.ArgumentTypeError(f"{shown(text)} must be a whole number, 0 or more")
+    return value
 
 
 def _policy(options: argparse.Namespace) -> Policy:
     """The policy of the run. Calls take a while, as real ones do, so that calls made together are open together.
 
-    A call takes as long as ``--serialize`` delays the next one on its bearer: then two calls made together overlap, and
-    the second is slower by exactly that time, but a call after both is not.
+    Without ``--latency``, a call takes as long as ``--serialize`` delays the next one on its bearer: then two calls
+    made together overlap, and the second is slower by exactly that time, but a call after both is not.
     """
     try:
         policy = Policy.preset(options.policy)
     except ValueError as error:
         raise Usage(str(error)) from None
-    seconds = options.serialize
-    if seconds is None:
-        return policy.but(latency={"call": _CALL_SECONDS, "token": _TOKEN_SECONDS})
-    return policy.but(
-        serialize=seconds,
-        latency={"call": seconds, "token": _TOKEN_SECONDS},
-        queue_limit=max(policy.queue_limit, 3 * seconds),
-    )
+    calls = _CALL_SECONDS if options.serialize is None else options.serialize
+    return with_waits(policy.but(latency={"call": calls, "token": _TOKEN_SECONDS}), options)
 
 
 # One run.
@@ -172,11 +151,12 @@ def _run(command: Sequence[str], options: argparse.Namespace) -> int:
         if file is not None and file.error:
             raise Usage(f"{options.history} can't be written: {file.error}")
         status = _attend(tokens, command, environment, options.timeout)
-        verdict = tokens.finish()
+        judged = tokens.finish()
+        verdict = earned(tokens.history.taken(), judged)
         _print_verdict(tokens, verdict)
         if file is not None and file.error:
             _print(f"{options.history} is not whole: {file.error}")
-        if status and not verdict.exit_status:
+        if status and not judged.exit_status:
             how = signal.Signals(-status).name if status < 0 else f"status {status}"
             _print(f"the command failed by itself, with {how}")
             return 3
@@ -186,13 +166,10 @@ def _run(command: Sequence[str], options: argparse.Namespace) -> int:
 def _open_history(path: str | None, stack: ExitStack) -> HistoryFile | None:
     if path is None:
         return None
-    file = HistoryFile()
-    stack.callback(file.close)
     try:
-        file.open(path)
+        return stack.enter_context(HistoryFile(path))
     except OSError as error:
         raise Usage(f"{path} can't be written: {error.strerror}") from None
-    return file
 
 
 def _open_handle(
@@ -200,7 +177,7 @@ def _open_handle(
 ) -> tuple[ClaudeTokens, Mapping[str, str]]:
     """The service, and the environment that leads to it."""
     try:
-        runtime = Runtime(sink=cast("IO[str] | None", file))
+        runtime = Runtime(sink=file, namer=ProcessNames())
         tokens = ClaudeTokens(policy, allow=options.allow, runtime=runtime).open()
         stack.callback(tokens.close)
         return tokens, _environment(tokens, options)
@@ -212,12 +189,13 @@ def _open_handle(
 
 def _print_verdict(tokens: ClaudeTokens, verdict: Verdict) -> None:
     history = tokens.history.taken()
-    print(verdict_text(history, verdict), *contention(history), sep="\n", file=sys.stderr)
-    if not history.operations:
-        _print("no request reached the service, so nothing was proved")
+    print(
+        verdict_text(history, verdict, kept=tokens.server.journal.kept), *contention(history), sep="\n", file=sys.stderr
+    )
     if tokens.proxy_url is None:
         _print(
-            'without the extra "proxy" only http reached the service: pip install "pytest-claude-tokens[proxy]"',
+            'without the extra "proxy" only http reached the service, at the base URL: '
+            'pip install "pytest-claude-tokens[proxy]"',
         )
 
 
@@ -228,10 +206,9 @@ def _print(text: str) -> None:
 def _environment(tokens: ClaudeTokens, options: argparse.Namespace) -> Mapping[str, str]:
     if not options.real_claude:
         tokens.install_claude()
-    account = tokens.account()
+    account = tokens.account(expired=options.expired)
     environment = tokens.env(account, config_dir=tokens.config_dir(account))
-    if options.node:
-        environment |= node.added(environment)
+    environment |= node.added(environment)
     ours = {name for name, value in environment.items() if os.environ.get(name) != value}
     for name in (*options.token, *(f"CLAUDE_TOKEN_{number}" for number in range(1, options.tokens + 1))):
         if not (_VARIABLE.fullmatch(name) and is_name(name)):

@@ -10,6 +10,7 @@ from pytest_claude_tokens.handle.finish import end
 from pytest_claude_tokens.handle.leaks import Leaks
 from pytest_claude_tokens.handle.stores import Stores
 from pytest_claude_tokens.judge import History, judge
+from pytest_claude_tokens.judge.earning import earned
 from pytest_claude_tokens.judge.violations import DEFAULT
 from pytest_claude_tokens.processes import environment
 from pytest_claude_tokens.report.verdict import verdict_data, verdict_text
@@ -46,8 +47,9 @@ class ServiceJudge:
     def look(self, server: Server) -> Judged:
         with server.lock:
             history = History(server.journal.header, server.journal.events)
-        verdict = judge(history)
-        return Judged(verdict.exit_status, verdict_text(history, verdict), verdict_data(history, verdict))
+        verdict = earned(history, judge(history))
+        text = verdict_text(history, verdict, kept=server.journal.kept)
+        return Judged(verdict.exit_status, text, verdict_data(history, verdict))
 
     def finish(self, server: Server) -> Judged:
         end(server, Stores(server), Leaks(server), None)

@@ -6,6 +6,6 @@ handle loads it.
 
 from __future__ import annotations
 
-from pytest_claude_tokens.guard.hosts import RealServiceRefused
+from pytest_claude_tokens.guard.refusal import RealServiceRefused
 
 __all__ = ["RealServiceRefused"]

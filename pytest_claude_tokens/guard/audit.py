@@ -7,10 +7,11 @@ removed, so this one looks each event up in a table, which is empty while the gu
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+from fake_server.genuine import threading
 
 __all__ = ["Args", "Check", "muted", "start", "stop", "subscribe", "unsubscribe"]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterable
+
+from fake_server.genuine import os
 
 __all__ = ["runs_claude", "words"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pwd
 import re
 import sys
@@ -10,7 +9,8 @@ from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from pytest_claude_tokens.guard.hosts import RealServiceRefused
+from fake_server.genuine import os
+from pytest_claude_tokens.guard.refusal import refuse
 
 if TYPE_CHECKING:
     from pytest_claude_tokens.guard.audit import Args, Check
@@ -30,9 +30,10 @@ def check_path(path: object) -> None:
         if _below(place, protected) and not _below(place, exempt):
             from fake_server.secrecy import redact  # late: the guard is loaded without the service
 
-            raise RealServiceRefused(
-                f"refused to touch {redact(place)}: the user's real Claude login is not for tests; give the code under "
-                "test tokens.config_dir(account), or run it inside tokens.environ()"
+            refuse(
+                f"to touch {redact(place)}",
+                "the user's real Claude login is not for tests; give the code under test tokens.config_dir(account), "
+                "or run it inside tokens.environ()",
             )
 
 

@@ -8,10 +8,10 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_claude_tokens.guard import audit, files, hosts, programs
+from fake_server.genuine import threading
+from pytest_claude_tokens.guard import audit, files, hosts, programs, refusal
 
 if TYPE_CHECKING:
     from pytest_claude_tokens.guard.audit import Args, Check
@@ -24,6 +24,10 @@ class Watcher(Protocol):
 
     def started(self, arguments: list[str]) -> None:
         """Called before a process is started with these arguments."""
+        ...
+
+    def refused(self, what: str, host: str | None, remedy: str) -> None:
+        """Called at each refusal of the guard, in the thread of its cause; see :func:`refusal.refuse`."""
         ...
 
 
@@ -40,14 +44,15 @@ def allow_real_hosts(allowed: bool) -> None:
         _hosts_allowed = allowed
 
 
-def install() -> None:
-    """Turn the guard on until :func:`uninstall`. Each handle calls this."""
+def install(written: tuple[str, ...] = ()) -> None:
+    """Turn the guard on until :func:`uninstall`, for the hosts ``written``, too. Each handle calls this."""
     global _active  # noqa: PLW0603 - as above
     with _lock:
         if not _hosts_allowed:
-            hosts.install()
+            hosts.install(written)
         if not _active:
             _active = True
+            refusal.listeners.append(_tell_refusal)
             audit.start(_checks())
 
 
@@ -55,6 +60,8 @@ def uninstall() -> None:
     """Turn the guard off at the end of the session, and restore ``NO_PROXY`` and the sockets' methods."""
     global _active  # noqa: PLW0603 - as above
     with _lock:
+        if _active:
+            refusal.listeners.remove(_tell_refusal)
         _active = False
         hosts.uninstall()
         audit.stop()
@@ -91,3 +98,8 @@ def _while_open(check: Check) -> Check:
 def _tell_watchers(event: str, args: Args) -> None:
     for watcher in tuple(_watchers):
         watcher.started(programs.words_of_popen(args))
+
+
+def _tell_refusal(what: str, host: str | None, remedy: str) -> None:
+    for watcher in _watchers[-1:]:  # the innermost handle is the one that answers
+        watcher.refused(what, host, remedy)

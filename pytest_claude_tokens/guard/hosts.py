@@ -1,26 +1,30 @@
-"""The part of the guard that keeps a suite away from the real hosts.
+"""The part of the guard that keeps a suite away from the real hosts, and from those that the fake answers for.
 
-A host's name is visible at its look-up, whatever the client library, so it is refused there. ``connect`` and similar
-methods of ``socket.socket`` look a name up before they raise their audit event, so they are wrapped. ``NO_PROXY``
-names the hosts meanwhile, because a user's proxy would look the names up elsewhere. Requests through a proxy that was
-passed to a client explicitly are seen only if the client is built on ``http.client``.
+A host's name is visible at its look-up, whatever the client library, so it is refused there, in the form in which the
+resolver would be asked for it. ``connect`` and similar methods of ``socket.socket`` look a name up before they raise
+their audit event, so they are wrapped. ``NO_PROXY`` names the hosts meanwhile, because a user's proxy would look the
+names up elsewhere. Requests through a proxy that was passed to a client explicitly are seen only if the client is built
+on ``http.client``.
 
-Out of reach: a library with its own resolver, or with its own tunnel through such a proxy, and sockets created as
-``_socket.socket``.
+Out of reach: a library with its own resolver, or with its own tunnel through such a proxy, sockets created as
+``_socket.socket``, and calls below ``socket``, such as by ``ctypes``.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import os
+from pytest_claude_tokens.guard import audit
+from pytest_claude_tokens.guard.refusal import refuse
+
 if TYPE_CHECKING:
     from pytest_claude_tokens.guard.audit import Args, Check
 
-__all__ = ["CHECKS", "HOSTS", "MARKER", "RealServiceRefused", "install", "uninstall"]
+__all__ = ["CHECKS", "HOSTS", "MARKER", "install", "uninstall"]
 
 HOSTS = ("anthropic.com", "claude.com", "claude.ai")
 """The real hosts: these domains and all their subdomains."""
@@ -28,41 +32,46 @@ HOSTS = ("anthropic.com", "claude.com", "claude.ai")
 MARKER = "CLAUDE_TOKENS_HANDLE"
 """The variable that marks an environment built by a handle."""
 
+_ANSWERED = (
+    "httpx and httpx2 are answered in process while a handle is open, any other client through tokens.url or "
+    "tokens.environ()"
+)
 _ASKS_PROXY = re.compile(rb"(?:CONNECT |[A-Z]+ https?://)(?:[^/@\s]*@)?([^/:?#\s]+)\S* HTTP/1\.")
 """The first line of a request that names a host to a proxy."""
 
-_ADDRESSES = {"connect": slice(0, 1), "connect_ex": slice(0, 1), "sendto": slice(1, 3), "sendmsg": slice(3, 4)}
+_ADDRESSES = {
+    "bind": slice(0, 1),
+    "connect": slice(0, 1),
+    "connect_ex": slice(0, 1),
+    "sendto": slice(1, 3),
+    "sendmsg": slice(3, 4),
+}
 """The methods of a socket that look a name up, and the position of the address among their arguments."""
 
 _proxies: dict[str, tuple[str | None, str]] = {}
 _wrapped: list[tuple[type, str, Any, Any]] = []
 _ours: set[Any] = set()
+_named: tuple[str, ...] = ()
+_written: tuple[str, ...] = ()
+"""The hosts that a handle answers for and that are not the real ones, as they were written."""
 
 
-class RealServiceRefused(RuntimeError):
-    """The code under test was about to reach the real service, the user's real login or a real ``claude``."""
-
-    __module__ = "claude_tokens"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, self.args  # by name: there is no importable module `claude_tokens`
-
-
-def _rebuild(*args: object) -> RealServiceRefused:
-    return RealServiceRefused(*args)
-
-
-def install() -> None:
-    """Name the hosts in ``NO_PROXY`` and wrap the sockets' methods.
+def install(written: tuple[str, ...] = ()) -> None:
+    """Guard the hosts that are ``written``, too; name all hosts in ``NO_PROXY``, and wrap the sockets' methods.
 
     Each handle calls this: a test may have replaced either and restored it since.
     """
+    global _written  # noqa: PLW0603 - there is one guard per process
+    if not set(written) <= set(_written):
+        _written = (*_written, *(host for host in written if host not in _written))
     _name_hosts_in_no_proxy()
     _wrap_sockets()
 
 
 def uninstall() -> None:
     """Undo :func:`install`; replacements that other code has made meanwhile are kept."""
+    global _named, _written  # noqa: PLW0603 - as above
+    _named = _written = ()
     _restore_no_proxy()
     for owner, name, before, ours in reversed(_wrapped):
         if owner.__dict__.get(name) is ours:
@@ -78,16 +87,26 @@ def uninstall() -> None:
 
 
 def _check_host(host: object) -> None:
-    name = host.decode("ascii", "ignore") if isinstance(host, (bytes, bytearray)) else host
-    if not isinstance(name, str):
+    if not isinstance(host, (str, bytes, bytearray)):
         return
-    name = name.rstrip(".").lower()
+    from fake_server.hosts import canonical, hosts_of, is_loopback  # late: the guard is loaded without the service
+
+    try:
+        with audit.muted():  # the first name with a letter beyond ASCII imports IDNA's tables
+            name = canonical(bytes(host) if isinstance(host, bytearray) else host)
+    except ValueError:
+        from fake_server.secrecy import shown
+
+        refuse(f"to look up {shown(host)}", "a resolver could read this name in more than one way", host=shown(host))
     if any(name == real or name.endswith("." + real) for real in HOSTS):
-        raise RealServiceRefused(
-            f"refused to reach {name}: tests never talk to the real service; httpx and httpx2 are answered in process "
-            "while a handle is open, any other client through tokens.url or tokens.environ() (ini option "
-            "claude_tokens_allow_real_hosts = true for suites that need it)"
+        refuse(
+            f"to reach {name}",
+            f"tests never talk to the real service; {_ANSWERED} (ini option claude_tokens_allow_real_hosts = true for "
+            "suites that need it)",
+            host=name,
         )
+    if _written and hosts_of(_written).match(name) and not is_loopback(name):
+        refuse(f"to reach {name}", f"a test has named it in hosts=, so it is never asked; {_ANSWERED}", host=name)
 
 
 def _check_address(address: object) -> None:
@@ -134,7 +153,7 @@ CHECKS: dict[str, Check] = {
 
 
 def _wrap_sockets() -> None:
-    import socket  # late: loading the guard stays cheap
+    from fake_server.genuine import socket  # late: loading the guard stays cheap
 
     owner = socket.socket
     for name, places in _ADDRESSES.items():
@@ -160,20 +179,31 @@ def _checked(method: Callable[..., Any], places: slice) -> Callable[..., Any]:
 
 
 def _name_hosts_in_no_proxy() -> None:
+    global _named  # noqa: PLW0603 - as above
     found = {name: os.environ.get(name) for name in ("no_proxy", "NO_PROXY")}
-    if all(name in _proxies and value == _proxies[name][1] for name, value in found.items()):
+    if _named == _written and all(name in _proxies and value == _proxies[name][1] for name, value in found.items()):
         return  # unchanged: the common case for the many handles of a search
     if MARKER in os.environ:  # an environment built by a handle: its proxy is the fake one
         return
-    for name, before in found.items():
-        base = before if before is not None else next(filter(None, found.values()), "")
+    hosts = (*HOSTS, *_further_names())
+    for name, value in found.items():
+        before, ours = _proxies.get(name, (value, None))
+        base = value if value is not None else next(filter(None, found.values()), "")
         named = [part.strip() for part in base.split(",") if part.strip()]
         if "*" in named:  # `*` means all hosts, but to some clients only if it stands alone
             continue
-        ours = ",".join([*named, *(host for host in HOSTS if host not in named)])
-        if ours != before:
-            _proxies[name] = (before, ours)
-            os.environ[name] = ours
+        wanted = ",".join([*named, *(host for host in hosts if host not in named)])
+        if wanted != value:
+            _proxies[name] = (before if value == ours else value, wanted)
+            os.environ[name] = wanted
+    _named = _written
+
+
+def _further_names() -> list[str]:
+    """The hosts besides the real ones, as clients read them in ``NO_PROXY``: all below a name begin with a dot."""
+    from fake_server.hosts import hosts_of, is_loopback  # late: the guard is loaded without the service
+
+    return [name.removeprefix("*") for name in hosts_of(_written).names if not is_loopback(name)]
 
 
 def _restore_no_proxy() -> None:

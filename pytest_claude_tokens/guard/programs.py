@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import os
 from pytest_claude_tokens.guard import commands
-from pytest_claude_tokens.guard.hosts import MARKER, RealServiceRefused
+from pytest_claude_tokens.guard.hosts import MARKER
+from pytest_claude_tokens.guard.refusal import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,9 +29,10 @@ def words_of_popen(args: Args) -> list[str]:
 def _check(arguments: list[str], environment: Mapping[Any, Any] | None) -> None:
     names = os.environ if environment is None else environment
     if commands.runs_claude(arguments) and not any(os.fsdecode(name) == MARKER for name in names):
-        raise RealServiceRefused(
-            "refused to start claude outside the fake environment: it would use the real login; start it with "
-            "env=tokens.env(account), inside tokens.environ(), or under the fixture fake_claude"
+        refuse(
+            "to start claude outside the fake environment",
+            "it would use the real login; start it with env=tokens.env(account), inside tokens.environ(), or under the "
+            "fixture fake_claude",
         )
 
 

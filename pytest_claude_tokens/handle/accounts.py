@@ -68,17 +68,17 @@ class Accounts:
         self._server = server
         self._logged_in: dict[str, Account] = {}
 
-    def log_in(self, name: str | None, *, expires_in: float | None, setup_token: bool) -> Account:
+    def log_in(self, name: str | None, *, expired: bool, expires_in: float | None, setup_token: bool) -> Account:
         """Log ``name`` in, by default the first free one of ``a1``, ``a2``, … Raises ``ValueError``."""
         with self._server.lock:
-            grant = self._server.login(name, expires_in=expires_in, setup_token=setup_token)
+            grant = self._server.login(name, expired=expired, expires_in=expires_in, setup_token=setup_token)
             account = self._logged_in[grant.account] = Account.of(grant)
             return account
 
     def named(self, account: Account | str) -> str:
         """The account's name. Raises ``ValueError`` if no account has it."""
-        name = account if isinstance(account, str) else account.name
-        if not self._server.authority.grants_of(name):
+        name = getattr(account, "name", account)
+        if not isinstance(name, str) or not self._server.authority.grants_of(name):
             known = dict.fromkeys(grant.account for grant in self._server.authority.grants)
             raise ValueError(f"no account is named {shown(name)}; there are: {', '.join(known) or 'none so far'}")
         return name

@@ -11,11 +11,11 @@ search call these one by one:
 
 from __future__ import annotations
 
-import os
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from fake_server.faults import Fault
+from fake_server.around import around
+from fake_server.genuine import os
 from fake_server.protocol.actors import WORKER
 from fake_server.secrecy import discreet_class, is_name, shown
 from fake_server.server import Server
@@ -29,9 +29,10 @@ from pytest_claude_tokens.handle.history_view import HistoryView
 from pytest_claude_tokens.handle.hold import held
 from pytest_claude_tokens.handle.judgement import Judgement
 from pytest_claude_tokens.handle.leaks import Leaks, watched_logs
-from pytest_claude_tokens.handle.names import host_names, path_of, worker_name
+from pytest_claude_tokens.handle.names import history_file, host_names, path_of, worker_name
 from pytest_claude_tokens.handle.runtime import Runtime
 from pytest_claude_tokens.handle.stores import Stores
+from pytest_claude_tokens.handle.watcher import Watcher
 from pytest_claude_tokens.judge.violations import DEFAULT
 from pytest_claude_tokens.processes import environment
 from pytest_claude_tokens.processes.children import Children
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from fake_server.clock import Clock
-    from fake_server.faults import RequestKind
+    from fake_server.faults import Fault, RequestKind
     from fake_server.policy import Policy
     from pytest_claude_tokens.claude.telemetry import Record
     from pytest_claude_tokens.handle.store_reader import Source
@@ -62,7 +63,8 @@ class ClaudeTokens:
 
     ``policy`` is a :class:`~fake_server.Policy` or a preset's name; ``latency`` replaces the policy's (seconds, or
     ``{"token": …, "call": …}``); ``accounts`` are names to log in at once, ``hosts`` further host names to answer for;
-    invariants in ``allow`` are noted and don't fail; ``limit`` workers may have a call open on one bearer.
+    invariants in ``allow`` are noted and don't fail; ``limit`` workers may have a call open on one bearer. The path
+    ``history`` names a file to which each event is written at once; :meth:`open` raises ``OSError`` if that can't be.
 
     ``runtime`` is for the search and the plugin: the source of time, waits and traffic.
     """
@@ -76,6 +78,7 @@ class ClaudeTokens:
         latency: float | Mapping[str, float] | None = None,
         accounts: Iterable[str] = (),
         hosts: Iterable[str] = (),
+        history: str | os.PathLike[str] | None = None,
         runtime: Runtime | None = None,
     ) -> None:
         self._runtime = runtime = runtime or Runtime()
@@ -83,23 +86,25 @@ class ClaudeTokens:
         self.policy: Policy = chosen if latency is None else chosen.but(latency=latency)
         self.clock: Clock = runtime.clock
         allow = settings.checked_allow(settings.one_or_many(allow))
+        self._file = history_file(history)
         self.server: Server = Server(
             self.policy,
             self.clock,
             runtime.stopwatch,
             namespace=runtime.namespace,
             header={"limit": settings.checked_limit(limit), "allow": sorted(allow), "default": _DEFAULT},
-            sink=runtime.sink,
+            sink=self._file or runtime.sink,
         )
         self.history: HistoryView = HistoryView(self.server)
         self._judgement = Judgement(self.history, allow, limit)
         self._leaks = Leaks(self.server)
+        self._watcher = Watcher(self.server, self._leaks)
         self._hosts = host_names(hosts)
         self._first_accounts = settings.one_or_many(accounts)
         self._accounts = Accounts(self.server)
         self._stores = Stores(self.server, runtime.ask)
         self._workers: dict[str, None] = {}
-        self._endpoints = endpoints = LocalEndpoints(self.server, self._hosts, runtime.wait_hook)
+        self._endpoints = endpoints = LocalEndpoints(self.server, self._hosts, runtime.wait_hook, runtime.namer)
         # Does not capture `self`: without a reference cycle, the thousands of handles of a search are freed at once.
         self._children = Children(self.server, lambda: endpoints.folder)
         self._undo: ExitStack | None = None
@@ -113,9 +118,11 @@ class ClaudeTokens:
         if self._undo is not None:
             raise RuntimeError("this ClaudeTokens was opened before: make a new one")
         with ExitStack() as undo:
-            guard.install()
-            guard.register(self)
-            undo.callback(guard.unregister, self)
+            if self._file is not None:
+                undo.enter_context(self._file)
+            guard.install(self._hosts)
+            guard.register(self._watcher)
+            undo.callback(guard.unregister, self._watcher)
             if self._runtime.intercept:
                 self._answer_in_process(undo)
             undo.enter_context(watched_logs(self._leaks))
@@ -136,6 +143,7 @@ class ClaudeTokens:
             if not self._closed:
                 self._wait_for_open()
                 end(self.server, self._stores, self._leaks, self._endpoints.made)
+            self._watcher.ended = True
             self._verdict = self._judgement.verdict()
         return self._verdict
 
@@ -203,7 +211,7 @@ class ClaudeTokens:
         ``expires_in``: lifetime of its access token in seconds, by default the policy's (28,800; a setup-token: a
         year). ``expired``: the access token has already expired.
         """
-        return self._accounts.log_in(name, expires_in=-1.0 if expired else expires_in, setup_token=setup_token)
+        return self._accounts.log_in(name, expired=expired, expires_in=expires_in, setup_token=setup_token)
 
     def expire(self, account: Account | str) -> None:
         """End the account's access tokens as if their time had passed. No file and no value changes."""
@@ -221,10 +229,11 @@ class ClaudeTokens:
 
     def worker(self, name: str) -> AbstractContextManager[None]:
         """In the block, in-process requests count as those of the worker ``name``."""
-        self._workers[worker_name(name)] = None
+        name = worker_name(name)
+        self._workers[name] = None
         return self._as_worker(name)
 
-    @contextmanager
+    @around
     def _as_worker(self, name: str) -> Iterator[None]:
         token = WORKER.set(name)
         try:
@@ -233,17 +242,19 @@ class ClaudeTokens:
             WORKER.reset(token)
 
     def fail_next(
-        self, target: RequestKind, fault: Fault, count: int = 1, account: Account | str | None = None
+        self,
+        target: RequestKind,
+        fault: Fault,
+        count: int = 1,
+        account: Account | str | None = None,
+        worker: str | None = None,
     ) -> None:
-        """``fault`` strikes the next ``count`` requests of that kind, of ``account`` if given."""
-        if not isinstance(fault, Fault):
-            raise TypeError(
-                f"fail_next({shown(target)}, {shown(fault)}): "
-                "the fault is a value, such as Fault.RESET or Fault.status(503)"
-            )
+        """``fault`` strikes the next ``count`` requests of that kind, of ``account`` and of ``worker`` if given."""
+        settings.check_fault(target, fault)
         name = None if account is None else self._accounts.named(account)
+        whose = None if worker is None else worker_name(worker)
         with self.server.lock:
-            self.server.faults.add(target, fault, count=count, account=name)
+            self.server.faults.add(target, fault, count=count, account=name, worker=whose)
 
     def hold(self, target: RequestKind, count: int = 2) -> AbstractContextManager[None]:
         """Hold requests of that kind, before the bearer's queue, until ``count`` of them wait; then release all.
@@ -316,16 +327,18 @@ class ClaudeTokens:
         ``account`` alone provides its access token; with ``config_dir`` (one folder, or several joined by
         ``os.pathsep``) the login is read from the folder. ``worker`` is the worker to which its requests belong.
         """
+        worker = None if worker is None else worker_name(worker)
         made = environment.build(
             os.environ,
             handle=self._runtime.namespace,
-            home=str(self._endpoints.home(None if worker is None else worker_name(worker))),
+            home=str(self._endpoints.home(worker)),
             url=self.url,
             proxy=self.proxy_url,
             ca_file=self.ca_file,
             worker=worker,
             token=None if account is None else self._accounts.of_login(account).access_token,
             config_dir=path_of(config_dir),
+            hosts=self._hosts,
         )
         return made | self._children.variables(worker, made.get("PATH", os.defpath))
 
@@ -350,7 +363,8 @@ class ClaudeTokens:
 
         Raises ``OSError`` if it can't be started. If it still runs when the handle is closed, it is ended.
         """
-        self._workers[worker_name(worker)] = None
+        worker = worker_name(worker)
+        self._workers[worker] = None
         made = {**self.env(account, config_dir=config_dir, worker=worker), **(env or {})}
         return self._children.spawn(arguments, worker=worker, environment=made)
 
@@ -362,10 +376,6 @@ class ClaudeTokens:
     def telemetry(self) -> list[Record]:
         """The ``tengu_oauth_…`` events of the fake ``claude``, in order."""
         return self._children.telemetry()
-
-    def started(self, arguments: list[str]) -> None:
-        """Called by the guard before a process is started: journals live tokens in its arguments."""
-        self._leaks.search("argv", os.path.basename((*arguments, "")[0]), arguments)
 
     def _wait_for_open(self) -> None:
         if self._runtime.wait_for_open is not None:

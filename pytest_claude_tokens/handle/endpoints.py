@@ -5,7 +5,6 @@ Each is created at the first access.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import tempfile
@@ -14,13 +13,14 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Self
 
+from fake_server.genuine import os
 from pytest_claude_tokens.guard import audit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from fake_server.server import Server
-    from fake_server.transports.loopback.host import WaitHook
+    from fake_server.transports.loopback.host import Namer, WaitHook
     from fake_server.transports.proxy import ProxyServer
     from fake_server.transports.sockets import SocketServer
 
@@ -30,9 +30,12 @@ __all__ = ["LocalEndpoints"]
 class LocalEndpoints:
     """The loopback server, the proxy and the folder of one handle; all are removed at the end."""
 
-    def __init__(self, server: Server, hosts: Iterable[str], wait_hook: WaitHook | None = None) -> None:
+    def __init__(
+        self, server: Server, hosts: Iterable[str], wait_hook: WaitHook | None = None, namer: Namer | None = None
+    ) -> None:
         self._server = server
         self._wait_hook = wait_hook
+        self._namer = namer
         self._hosts = tuple(hosts)
         self._lock = RLock()
         self._undo: ExitStack | None = None
@@ -56,7 +59,9 @@ class LocalEndpoints:
             if self._sockets is None:
                 from fake_server.transports.sockets import SocketServer
 
-                self._sockets = SocketServer(self._server, hosts=self._hosts, wait_hook=self._wait_hook)
+                self._sockets = SocketServer(
+                    self._server, hosts=self._hosts, wait_hook=self._wait_hook, namer=self._namer
+                )
                 self._sockets.start()
                 undo.callback(self._sockets.stop)
             return self._sockets.url
@@ -69,11 +74,18 @@ class LocalEndpoints:
             if self._proxy is None:
                 from fake_server.transports.proxy import ProxyServer, available
 
-                if not available():
-                    return None
                 assert self.url  # starts the server: the proxy grants tunnels to that loopback address
+                assert self._sockets is not None
+                if not available():
+                    self._sockets.stand_in()
+                    return None
                 self._proxy = ProxyServer(
-                    self._server, self.folder, own=self._sockets, hosts=self._hosts, wait_hook=self._wait_hook
+                    self._server,
+                    self.folder,
+                    own=self._sockets,
+                    hosts=self._hosts,
+                    wait_hook=self._wait_hook,
+                    namer=self._namer,
                 )
                 self._proxy.start()
                 undo.callback(self._proxy.stop)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-import threading
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import threading
+from fake_server.secrecy import clean
 from fake_server.server import GRACE_PERIOD_SECONDS
 
 if TYPE_CHECKING:
@@ -71,10 +72,10 @@ def end(server: Server, stores: Stores, leaks: Leaks, folder: Path | None) -> No
                 "setup_token": grant.setup_token,
                 "accepts": list(server.authority.accepted(grant, now)),
                 "death": grant.died(now),
-                "stores": [store.name for store in stores if store.grant is grant],
+                "stores": clean([store.name for store in stores if store.grant is grant]),
             }
         stores.closed = True
-        server.journal.note("end", grants=grants)
+        server.journal.add("note", "end", data={"grants": grants})
 
 
 def _last_time(server: Server) -> float:

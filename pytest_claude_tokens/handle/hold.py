@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+from fake_server.around import around
 from fake_server.core.hold import HOLD_LIMIT, Hold
+from fake_server.limits import count_refusal
 from fake_server.secrecy import shown
+from pytest_claude_tokens.report.evidence import notes_of, set_notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -24,14 +27,14 @@ def held(
 
     Raises ``TimeoutError`` at the end of the block if too few came in time; an error of the block gets it as a note.
     """
-    if target not in ("token", "call"):
+    if not isinstance(target, str) or target not in ("token", "call"):
         raise ValueError(f'hold({shown(target)}): "token" or "call" requests can be held')
-    if not (isinstance(count, int) and count >= 1):
-        raise ValueError(f"hold(count={shown(count)}): must be a whole number, 1 or more")
-    return _held(server, Hold(target, count), seen)
+    if why := count_refusal(count):
+        raise ValueError(f"hold(count={shown(count)}): {why}")
+    return _held(server, Hold(target, int(count)), seen)
 
 
-@contextmanager
+@around
 def _held(server: Server, hold: Hold, seen: Callable[[], Iterable[str]]) -> Iterator[None]:
     with server.lock:
         server.holds.append(hold)
@@ -39,7 +42,7 @@ def _held(server: Server, hold: Hold, seen: Callable[[], Iterable[str]]) -> Iter
         yield
     except BaseException as error:
         if hold.ran_out:
-            error.add_note(_who_came(hold, seen()))
+            set_notes(error, [*notes_of(error), _who_came(hold, seen())])
         raise
     finally:
         with server.lock:

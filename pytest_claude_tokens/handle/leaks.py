@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import stat
 import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from fake_server.genuine import os
 from fake_server.tokens import TOKEN
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Leaks", "LogWatch", "watched_logs"]
 
-_READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
+_OTHERS = ((stat.S_IXGRP, stat.S_IRGRP), (stat.S_IXOTH, stat.S_IROTH))
+"""For the group and for all others, the bits of a mode by which they enter a folder and read a file."""
 _SEARCHED_BYTES = 16 * 1024 * 1024
 """Bytes at the beginning of a file that are searched: no credentials file is larger."""
 
@@ -42,12 +43,13 @@ class Leaks:
                     self._journal(where, TOKEN.sub("[token]", what), secret, at)
 
     def search_folder(self, folder: str, *, now: float) -> None:
-        """Search the files that the group or others may read. Symbolic links are not followed."""
-        for path in sorted(_files(folder)):
+        """Search the files that the group or others may read. Symbolic links are not followed.
+
+        They must be able to enter each folder on the way, from ``folder`` on: where only its owner can, a file's own
+        mode says nothing.
+        """
+        for path in sorted(_exposed(folder)):
             try:
-                status = os.lstat(path)
-                if not stat.S_ISREG(status.st_mode) or not status.st_mode & _READABLE_BY_OTHERS:
-                    continue
                 with open(path, "rb") as file:
                     text = file.read(_SEARCHED_BYTES).decode("latin-1")
             except OSError:  # deleted, or made unreadable, since it was listed
@@ -73,10 +75,28 @@ class Leaks:
         return bearer.token if bearer.state == "live" else None
 
 
-def _files(folder: str) -> Iterator[str]:
-    for place, _, names in os.walk(folder):
+def _exposed(folder: str) -> Iterator[str]:
+    """The regular files below ``folder`` that the group, or all others, can reach and read."""
+    entered: dict[str, tuple[tuple[int, int], ...]] = {os.path.dirname(folder): _OTHERS}
+    for place, folders, names in os.walk(folder):
+        mode = _mode(place)
+        entered[place] = here = tuple((enter, read) for enter, read in entered[os.path.dirname(place)] if mode & enter)
+        if not here:
+            folders.clear()
+            continue
         for name in names:
-            yield os.path.join(place, name)
+            path = os.path.join(place, name)
+            mode = _mode(path)
+            if stat.S_ISREG(mode) and any(mode & read for _, read in here):
+                yield path
+
+
+def _mode(path: str) -> int:
+    """The mode of a file; 0 if it has been deleted since it was listed."""
+    try:
+        return os.lstat(path).st_mode
+    except OSError:
+        return 0
 
 
 class LogWatch(logging.Handler):

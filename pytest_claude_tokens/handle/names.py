@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 
-from fake_server.secrecy import is_name, is_path, shown
+from fake_server.genuine import os
+from fake_server.hosts import hosts_of
+from fake_server.secrecy import is_name, is_path, printable, shown
+from fake_server.serve.history_file import HistoryFile
 
-__all__ = ["host_names", "path_of", "worker_name"]
+__all__ = ["history_file", "host_names", "path_of", "worker_name"]
 
 
 def worker_name(name: str) -> str:
-    """``name``, if it is valid for a worker. Raises ``ValueError`` if not."""
+    """``name`` as the journal spells it, if it is valid for a worker. Raises ``ValueError`` if not."""
     if not (isinstance(name, str) and name and is_name(name)):
         raise ValueError(f"worker({shown(name)}): a worker has a name, such as w0")
-    return name
+    return printable(name)
 
 
 def host_names(hosts: str | Iterable[str]) -> tuple[str, ...]:
-    """``hosts``, one or several, as a tuple. Raises ``ValueError`` for an invalid one."""
-    names = (hosts,) if isinstance(hosts, str) else tuple(hosts)
-    for name in names:
-        if not (isinstance(name, str) and name and is_name(name)):
-            raise ValueError(f"hosts=[{shown(name)}]: must be a list of host names")
+    """``hosts``, one or several, as a tuple. Raises ``ValueError`` that says how to write one."""
+    try:
+        names = (hosts,) if isinstance(hosts, str) else tuple(hosts)
+        hosts_of(names)
+    except TypeError:  # no list, or of what can't be hashed
+        raise ValueError(f"hosts={shown(hosts)}: must be a list of host names") from None
     return names
 
 
@@ -34,3 +37,12 @@ def path_of(config_dir: str | os.PathLike[str] | None) -> str | None:
     if not is_path(path):
         raise ValueError(f"config_dir={shown(path)}: must be the path of a folder")
     return path
+
+
+def history_file(path: str | os.PathLike[str] | None) -> HistoryFile | None:
+    """The file, not opened yet, to which a handle writes its history. Raises ``ValueError`` for a pasted secret."""
+    if path is None:
+        return None
+    if not is_path(os.fspath(path)):
+        raise ValueError(f"history={shown(os.fspath(path))}: must be the path of a file")
+    return HistoryFile(path)

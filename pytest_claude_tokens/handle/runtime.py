@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fake_server.clock import Clock, stopwatch
+from fake_server.genuine import os
 
 if TYPE_CHECKING:
+    from fake_server.core.journal import Sink
     from fake_server.server import Server
     from fake_server.transports.inprocess import Waiter
-    from fake_server.transports.loopback.host import WaitHook
+    from fake_server.transports.loopback.host import Namer, WaitHook
     from pytest_claude_tokens.handle.store_reader import Ask
     from pytest_claude_tokens.judge.violations import Unknown, Violation
     from pytest_claude_tokens.simulation.world import World
@@ -52,7 +53,7 @@ class Runtime:
     intercept: bool = True
     """Whether the handle intercepts this process's httpx requests; in a search one interceptor serves all runs."""
 
-    sink: IO[str] | None = None
+    sink: Sink | None = None
     """A text file to which each event is written at once."""
 
     ask: Ask | None = None
@@ -60,6 +61,9 @@ class Runtime:
 
     wait_hook: WaitHook | None = None
     """May replace each wait of a request over sockets: a search with processes holds requests there."""
+
+    namer: Namer | None = None
+    """Says which worker sent a request over sockets; ``None``: the request itself does, or its connection."""
 
     wait_for_open: Callable[[Server], object] | None = None
     """Waits for requests that are still open when the body has ended; ``None``: in real time."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fake_server.faults import Fault
+from fake_server.limits import count_refusal
 from fake_server.policy import PRESETS, Policy
 from fake_server.protocol.wire import check_account_name
 from fake_server.secrecy import shown
@@ -13,7 +15,7 @@ from pytest_claude_tokens.judge.violations import INVARIANTS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["READERS", "checked_allow", "checked_limit", "one_or_many", "policy_of"]
+__all__ = ["READERS", "check_fault", "checked_allow", "checked_limit", "one_or_many", "policy_of"]
 
 
 def policy_of(value: object) -> Policy:
@@ -43,9 +45,9 @@ def checked_allow(words: Iterable[Any]) -> tuple[str, ...]:
 
 def checked_limit(value: Any) -> int:
     """``value`` as the number of workers that may have a call open on one bearer. Raises ``ValueError``."""
-    if type(value) is not int or value < 1:
+    if count_refusal(value):
         raise ValueError(f"limit={shown(value)}: must be a number of workers, at least 1")
-    return value
+    return int(value)
 
 
 def one_or_many(values: Any) -> tuple[Any, ...]:
@@ -80,3 +82,12 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "hosts": host_names,
 }
 """The check of each keyword: it returns the value, or raises ``ValueError`` that says which values are valid."""
+
+
+def check_fault(target: object, fault: object) -> None:
+    """Raise ``TypeError`` if what was given to ``fail_next`` is no fault."""
+    if not isinstance(fault, Fault):
+        raise TypeError(
+            f"fail_next({shown(target)}, {shown(fault)}): "
+            "the fault is a value, such as Fault.RESET or Fault.status(503)"
+        )

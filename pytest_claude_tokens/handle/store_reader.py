@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Union
 
+from fake_server.genuine import os
 from pytest_claude_tokens.claude.credentials import FILE, read_refresh_token
 from pytest_claude_tokens.guard import RealServiceRefused, audit, files
 

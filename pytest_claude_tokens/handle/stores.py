@@ -6,11 +6,10 @@ journalled as the note ``store``.
 
 from __future__ import annotations
 
-import os
-import threading
 from typing import TYPE_CHECKING, Any
 
 from fake_server.exchange import UNKNOWN
+from fake_server.genuine import os, threading
 from fake_server.secrecy import is_path, redact, shown
 from pytest_claude_tokens.guard import audit
 from pytest_claude_tokens.handle.store_reader import reader_of

@@ -282,11 +282,11 @@ class _Trail:
         if self.reached(grant, token, before):
             # It reached a worker, which was then killed before it stored the token.
             whys = [why for why, op in zip(whys, ops, strict=True) if op.outcome == "ok"]
-        return whys[0] if all(whys) else ""
+        return whys[0] if whys and all(whys) else ""
 
     def _what_we_did(self, op: Operation, before: float) -> str:
         end = op.end
-        if end is not None and end.seq < before and end.type == "info" and op.fault:
+        if end is not None and end.seq < before and op.fault and (end.type == "info" or op.replaced):
             return f"{op.fault} of #{op.opened}"
         note = next((note for note in self.ours if note.actor == op.actor and op.opened < note.seq < before), None)
         return _did(note) if note else ""

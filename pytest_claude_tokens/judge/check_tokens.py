@@ -1,21 +1,20 @@
-"""Invariants of refresh tokens: each is presented once, and no more are used than access tokens end."""
+"""Invariants of refresh tokens: each is presented once, also where the outcome is unknown."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_claude_tokens.judge.lifetimes import Lifetimes
-from pytest_claude_tokens.judge.violations import BlindReplay, DoubleSpend, RefreshStorm
-from pytest_claude_tokens.judge.wording import by, count
+from pytest_claude_tokens.judge.violations import BlindReplay, DoubleSpend
+from pytest_claude_tokens.judge.wording import by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fake_server.events import Event
     from pytest_claude_tokens.judge.history import History, Operation
 
-__all__ = ["check_blind_replay", "check_double_spend", "check_refresh_storm"]
+__all__ = ["check_blind_replay", "check_double_spend"]
 
 
 class _Tolerance:
@@ -25,7 +24,7 @@ class _Tolerance:
         policy = history.policy
         self.rotates: bool = policy.get("rotate", True)
         self.has_grace: bool = bool(policy.get("grace_seconds")) and policy.get("grace_count") != 0
-        self._commits = {note.op: note for note in history.noted("commit")}
+        self._commits: dict[int | None, Event] = {note.op: note for note in history.noted("commit")}
 
     def refused(self, op: Operation) -> int | None:
         """The ``seq`` of the event that refused it as dead; ``None`` if the service did not."""
@@ -37,20 +36,25 @@ class _Tolerance:
             return None
         return end.seq if (end.status or 500) < 500 else None
 
-    @property
-    def reason(self) -> str:
-        """Why the policy makes reuse harmless."""
-        return f"harmless, as the policy {'has a grace window' if self.rotates else 'does not rotate'}"
-
-    def harmless(self, *ops: Operation) -> bool:
-        """Whether it is harmless that these operations presented the same token."""
-        return not self.rotates or (self.has_grace and all(self.refused(op) is None for op in ops))
+    def reason(self, *ops: Operation) -> str:
+        """Why the policy makes it harmless that these operations presented the same token; ``""`` if it does not."""
+        if not self.rotates:
+            return "harmless, as the policy does not rotate"
+        if any(note is not None and note.get("outcome") == "retry" for note in map(self._commits.get, _numbers(ops))):
+            return "harmless, as the policy has one of two at once try again"
+        if self.has_grace and all(self.refused(op) is None for op in ops):
+            return "harmless, as the policy has a grace window"
+        return ""
 
     def completed(self, second: Operation, *ops: Operation) -> int:
         """The ``seq`` of the event at which the violation is certain."""
         if not self.has_grace:
             return second.opened
         return max(second.opened, min(seq for op in ops if (seq := self.refused(op)) is not None))
+
+
+def _numbers(ops: tuple[Operation, ...]) -> list[int | None]:
+    return [op.op for op in ops]
 
 
 def check_double_spend(history: History) -> Iterator[DoubleSpend]:
@@ -68,7 +72,7 @@ def check_double_spend(history: History) -> Iterator[DoubleSpend]:
         earlier: list[Operation] = []
         for second in sent:
             earlier = [op for op in earlier if op.outcome == "ok" or op.open_at(second.opened)]
-            pair = next((first for first in earlier if not tolerance.harmless(first, second)), None)
+            pair = next((first for first in earlier if not tolerance.reason(first, second)), None)
             if pair is not None:
                 wrong.append((tolerance.completed(second, pair, second), pair, second))
             elif earlier:
@@ -76,7 +80,7 @@ def check_double_spend(history: History) -> Iterator[DoubleSpend]:
             if tolerance.rotates or not earlier:  # without rotation all later requests collide with the first one
                 earlier.append(second)
         if wrong or harmless:
-            yield _double_spend(history, wrong or harmless, "" if wrong else tolerance.reason)
+            yield _double_spend(history, wrong or harmless, "" if wrong else tolerance.reason(*harmless[0][1:]))
 
 
 def _double_spend(history: History, pairs: list[tuple[int, Operation, Operation]], excuse: str) -> DoubleSpend:
@@ -102,10 +106,12 @@ def _double_spend(history: History, pairs: list[tuple[int, Operation, Operation]
 def check_blind_replay(history: History) -> Iterator[BlindReplay]:
     """After a token request whose outcome is unknown, its refresh token is not presented again.
 
+    Unknown to the client is also what an error hides that took the place of a success, as where a service has spent the
+    token and fails in its next step.
     If a request with it has succeeded meanwhile, that is a double spend instead.
     """
     for sent in history.presentations.values():
-        unknown = [op for op in sent if op.outcome == "info"]
+        unknown = [op for op in sent if op.outcome == "info" or op.replaced]
         if not unknown:
             continue
         tolerance = _Tolerance(history)
@@ -116,20 +122,21 @@ def check_blind_replay(history: History) -> Iterator[BlindReplay]:
             lost = next((op for op in unknown if op.closed and op.closed < second.opened), None)
             if lost is None or success < second.opened:
                 continue
-            if tolerance.harmless(second):
+            if tolerance.reason(second):
                 harmless.append((second.opened, lost, second))
             else:
                 wrong.append((tolerance.completed(second, second), lost, second))
         if wrong or harmless:
-            yield _blind_replay(history, wrong or harmless, "" if wrong else tolerance.reason)
+            yield _blind_replay(history, wrong or harmless, "" if wrong else tolerance.reason(harmless[0][2]))
 
 
 def _blind_replay(history: History, pairs: list[tuple[int, Operation, Operation]], excuse: str) -> BlindReplay:
     seq, lost, second = min(pairs, key=lambda pair: pair[0])
     label = history.label(lost.grant, lost.refresh)
-    how = (lost.end.error if lost.end else None) or "no reply"
+    how = f"{lost.status} after the commit" if lost.replaced else (lost.end.error if lost.end else None) or "no reply"
+    what = f"{lost.status} once committed" if lost.replaced else "unknown outcome"
     return BlindReplay(
-        by(label, [(lost.actor, f"#{lost.opened}, unknown outcome"), (second.actor, f"#{second.opened}")]),
+        by(label, [(lost.actor, f"#{lost.opened}, {what}"), (second.actor, f"#{second.opened}")]),
         seq=seq,
         operations=(lost, second),
         labels=(label,),
@@ -138,83 +145,3 @@ def _blind_replay(history: History, pairs: list[tuple[int, Operation, Operation]
         more=len(pairs) - 1,
         excuse=excuse,
     )
-
-
-@dataclass(slots=True)
-class _Refreshes:
-    """The refresh requests of one grant that count, in the order of their ends."""
-
-    ended: list[Operation] = field(default_factory=list)
-    too_many: tuple[int, int] | None = None
-    """The numbers of requests and of ended access tokens when the limit was first exceeded."""
-    more: int = 0
-    """Further requests over the limit after that."""
-
-    def add(self, op: Operation, tokens: int) -> bool:
-        """Count a request at whose end ``tokens`` access tokens had ended; returns whether it is the first too many."""
-        self.ended.append(op)
-        if len(self.ended) <= tokens + 1:
-            return False
-        if self.too_many is not None:
-            self.more += 1
-            return False
-        self.too_many = len(self.ended), tokens
-        return True
-
-
-def check_refresh_storm(history: History) -> Iterator[RefreshStorm]:
-    """For each grant, refresh requests ≤ access tokens that ended + 1, whenever a token request ends."""
-    sent: dict[str | None, list[Operation]] = {}
-    for (grant, _), ops in history.presentations.items():
-        sent.setdefault(grant, []).extend(ops)
-    if all(len(ops) < 2 for ops in sent.values()):
-        return
-    decided = {note.op for note in history.noted("commit")}
-    counted = {op.closed: op for ops in sent.values() for op in ops if _counts(op, history, decided)}
-    refreshes = {grant: _Refreshes() for grant in sent}
-    storms: list[str | None] = []
-    lifetimes = Lifetimes(history)
-    for event in history.events:
-        lifetimes.observe(event)
-        operation = counted.get(event.seq)
-        if operation is not None:
-            grant = operation.invoke.grant
-            if refreshes[grant].add(operation, lifetimes.ended(grant)):
-                storms.append(grant)
-    for grant in storms:
-        yield _refresh_storm(history, grant, refreshes[grant])
-
-
-def _refresh_storm(history: History, grant: str | None, refreshes: _Refreshes) -> RefreshStorm:
-    assert refreshes.too_many is not None
-    requests, ends = refreshes.too_many
-    *_, last = until_then = refreshes.ended[:requests]
-    ops = sorted(until_then, key=lambda op: op.opened)  # in the order in which they were sent
-    tokens = count(ends, "access token")
-    return RefreshStorm(
-        f"{history.label(grant, grant)}: {requests} refreshes, {tokens} ended",
-        seq=last.closed or 0,
-        operations=ops,
-        labels=dict.fromkeys(history.label(grant, op.refresh) for op in ops),
-        grant=grant,
-        cause=f"{requests} refresh requests although only {tokens} had ended",
-        more=refreshes.more,
-    )
-
-
-def _counts(op: Operation, history: History, decided: set[int | None]) -> bool:
-    """Whether this refresh request counts. Requests that a fault or kill of ours, a 429 or a 5xx ended, do not."""
-    end = op.end
-    if end is None:
-        return False
-    if end.type == "info":
-        ours = (note for f in ("kill", "cancel") for note in history.noted(f) if note.actor == op.actor)
-        return op.fault is None and all(note.seq < op.opened for note in ours)
-    if end.type == "fail":
-        if end.status is None or end.status >= 500 or end.status == 429:
-            return False
-        if op.fault is not None and not op.committed:
-            return False
-        # Refused for its form (invalid_scope, after which clients retry): no token was redeemed.
-        return not op.committed or op.op in decided
-    return True

@@ -6,13 +6,14 @@ It judges nothing itself; :func:`pytest_claude_tokens.judge.judge` does. Its ord
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from fake_server.events import FORMAT, Event
+from fake_server.genuine import json
 from fake_server.policy import settings_of
+from fake_server.secrecy import printable
 
 if TYPE_CHECKING:
     import os
@@ -90,6 +91,11 @@ class Operation:
     def committed(self) -> bool:
         """Whether the service is known to have committed the request."""
         return bool(self.end and self.end.get("committed"))
+
+    @property
+    def replaced(self) -> bool:
+        """Whether the service had done what was asked, and an injected error took the place of its reply."""
+        return bool(self.end and self.end.get("replaced"))
 
     @property
     def fault(self) -> str | None:
@@ -210,7 +216,7 @@ class History:
                 events.append(event)
         if not events:
             events.append(Event(seq=0, t=0.0, actor="service", type="header", f="header"))
-        if events[0].get("ends") and not notes and not any(event.f == "end" for event in events[1:]):
+        if events[0].get("ends") and not notes and events[-1].f != "end":
             notes.append(f"it is torn after line {last}: its writer was killed, or is still at work")
         try:
             return cls(events[0], events[1:], torn=bool(notes), notes=notes)
@@ -230,6 +236,8 @@ def _read_event(path: str | os.PathLike[str], number: int, line: bytes, *, first
         raise ValueError(_unreadable(path, number, "is not JSON", begun=not first)) from None
     except ValueError as error:
         raise ValueError(_unreadable(path, number, f"is not an event: {error}", begun=not first)) from None
+    if not event.actor.isprintable():
+        event = replace(event, actor=printable(event.actor))
     if first and event.type != "header":
         raise ValueError(_unreadable(path, number, "is not the header", begun=False))
     return event

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from pytest_claude_tokens.judge.check_calls import check_co_schedule, check_stale_bearer
 from pytest_claude_tokens.judge.check_liveness import check_starvation, check_token_leak
+from pytest_claude_tokens.judge.check_missing_bearer import check_missing_bearer
 from pytest_claude_tokens.judge.check_stores import check_forced_login, check_lost_rotation, check_store_regression
-from pytest_claude_tokens.judge.check_tokens import check_blind_replay, check_double_spend, check_refresh_storm
+from pytest_claude_tokens.judge.check_storm import check_refresh_storm
+from pytest_claude_tokens.judge.check_tokens import check_blind_replay, check_double_spend
 from pytest_claude_tokens.judge.verdict import Note, State, Verdict
 from pytest_claude_tokens.judge.violations import DEFAULT, STORE_INVARIANTS
 
@@ -31,6 +33,7 @@ __all__ = [
     "check_double_spend",
     "check_forced_login",
     "check_lost_rotation",
+    "check_missing_bearer",
     "check_refresh_storm",
     "check_stale_bearer",
     "check_starvation",
@@ -47,6 +50,7 @@ CHECKERS: Mapping[str, Callable[[History], Iterable[Violation]]] = {
     "forced-login": check_forced_login,
     "stale-bearer": check_stale_bearer,
     "refresh-storm": check_refresh_storm,
+    "missing-bearer": check_missing_bearer,
     "starvation": check_starvation,
     "store-regression": check_store_regression,
     "token-leak": check_token_leak,
@@ -86,11 +90,30 @@ def judge(history: History, *, allow: Iterable[str] | None = None, limit: int | 
             else:
                 found.append(violation)
     if found:
-        found.sort(key=lambda violation: violation.order)
+        _rank(found)
         found[0].others = tuple(found[1:])
         return Verdict(State.INVALID, tuple(found), tuple(notes))
     unknown = any(note.is_reason for note in notes)
     return Verdict(State.UNKNOWN if unknown else State.VALID, (), tuple(notes))
+
+
+def _rank(found: list[Violation]) -> None:
+    """Sort the violations as they are raised: the first that was complete, but what comes with a double spend after it.
+
+    A needless refresh of the same login is of the same making, and a leak has nothing to do with the order of requests.
+    """
+    spent = [violation for violation in found if violation.invariant == "double-spend"]
+
+    def key(violation: Violation) -> tuple[bool, int, int]:
+        worse = [
+            one.order
+            for one in spent
+            if violation.invariant == "token-leak"
+            or (violation.invariant == "refresh-storm" and violation.grant == one.grant)
+        ]
+        return max([violation.order, *((at_end, seq, violation.order[2]) for at_end, seq, _ in worse)])
+
+    found.sort(key=key)
 
 
 def _asked_for(history: History, allow: Iterable[str] | None) -> tuple[frozenset[str], frozenset[str]]:

@@ -1,4 +1,4 @@
-"""Counts the access tokens of a grant that have ended, event by event."""
+"""The lives of the access tokens of a grant, event by event: which have ended, and how old the others are."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ class Lifetimes:
         logins = {note.grant for note in history.noted("login")}
         self._seconds = float(history.policy.get("expires_in", 28800))
         self._now = -math.inf
+        self._elapsed = 0.0
+        self._superseded: set[tuple[str | None, str]] = set()
+        self._lives: dict[tuple[str | None, str], tuple[float, float]] = {}
         self._expiry: dict[str | None, dict[str, float]] = {}
         self._ended: dict[str | None, set[str]] = {
             grant: set() if grant in logins else {"at#1"} for grant, _ in history.presentations
@@ -40,6 +43,8 @@ class Lifetimes:
                 self._issue(event, event.get("expires"))
             for label in event.get("ended") or event.get("revoked") or ():
                 self._end(event.grant, label)
+            for label in event.get("superseded") or ():
+                self._superseded.add((event.grant, label))
         elif event.seq in self._unauthorized:
             self._end(*self._unauthorized[event.seq])
         elif event.issued:
@@ -50,17 +55,38 @@ class Lifetimes:
         self._sweep(grant)
         return len(self._ended[grant])
 
+    def is_live(self, grant: str | None, label: str) -> bool:
+        """Whether this access token of a grant that refreshed has been issued and has not ended.
+
+        One that the next refresh ended is not live. It doesn't count as ended before its first 401: else each refresh
+        would pay for the next.
+        """
+        self._sweep(grant)
+        known = (grant, label) in self._lives and (grant, label) not in self._superseded
+        return known and label not in self._ended[grant]
+
+    def age(self, grant: str | None, label: str) -> tuple[float, float]:
+        """The seconds since an access token was issued, and those of its whole life; 0 and 0 for an unknown one.
+
+        Only time that passed counts: where the service's clock was put back, a client's own went on.
+        """
+        issued, life = self._lives.get((grant, label), (self._elapsed, 0.0))
+        return self._elapsed - issued, life
+
     def _set_time(self, t: float) -> None:
         if t < self._now:  # tokens that had expired by the later time stay expired
             for grant in self._expiry:
                 self._sweep(grant)
+        elif self._now > -math.inf:
+            self._elapsed += t - self._now
         self._now = t
 
     def _issue(self, event: Event, expires: float | None) -> None:
         label = (event.issued or {}).get("access")
         expiry = self._expiry.setdefault(event.grant, {})
         if label is not None and label not in expiry:
-            expiry[label] = event.t + self._seconds if expires is None else expires
+            expiry[label] = until = event.t + self._seconds if expires is None else expires
+            self._lives[event.grant, label] = self._elapsed, until - event.t
 
     def _end(self, grant: str | None, label: str | None) -> None:
         if label is not None and label.startswith("at#") and grant in self._ended:

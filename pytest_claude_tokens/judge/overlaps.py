@@ -21,12 +21,14 @@ def overlaps(history: History) -> Iterator[list[Operation]]:
 
     An *overlap* is a period in which a call on the bearer was always open, and calls of two or more workers were. A
     call is open from its arrival to its end, its wait in the service's queue included. Under the policy's
-    ``key="account"``, all bearers of one account count as one. Bearers that were not minted here are ignored.
+    ``key="account"``, all bearers of one account count as one. Bearers that were not minted here are ignored, and so
+    are calls whose bearer was dead on arrival: they are refused at once, and take no place in the queue.
     """
     queue_of = _by_account(history) if history.policy.get("key") == "account" else _by_bearer
     queues: dict[object, list[Operation]] = {}
     for op in history.operations:
-        if op.invoke.f == "call" and op.invoke.bearer is not None and op.invoke.bearer != "unknown":
+        invoke = op.invoke
+        if invoke.f == "call" and invoke.bearer not in (None, "unknown") and "dead" not in invoke.data:
             queues.setdefault(queue_of(op), []).append(op)
     for calls in queues.values():
         if len(calls) > 1:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Note", "State", "Verdict", "Why"]
 
-Why = Literal["allowed", "excused", "unjudged", "torn", "stuck", "crashed"]
+Why = Literal["allowed", "excused", "unjudged", "torn", "stuck", "crashed", "unearned"]
 
 
 class State(StrEnum):
@@ -22,7 +22,7 @@ class State(StrEnum):
     UNKNOWN = "UNKNOWN"
 
 
-_REASONS: frozenset[Why] = frozenset(("torn", "stuck", "crashed"))
+_REASONS: frozenset[Why] = frozenset(("torn", "stuck", "crashed", "unearned"))
 """Kinds of notes for which a history without a violation can't be called valid."""
 
 _EXIT = {State.VALID: 0, State.INVALID: 1, State.UNKNOWN: 3}
@@ -34,7 +34,7 @@ class Note:
 
     ``why``: it was ``allowed`` by the test; ``excused``, as the policy makes it harmless or we caused it ourselves;
     ``unjudged``, as this history's header does not request it; or a reason for UNKNOWN: the history is ``torn``, a
-    worker is ``stuck`` outside the simulation, a checker ``crashed``.
+    worker is ``stuck`` outside the simulation, a checker ``crashed``, or no request was judged (``unearned``).
     """
 
     why: Why

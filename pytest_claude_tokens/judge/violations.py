@@ -10,6 +10,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fake_server.secrecy import printable
 from pytest_claude_tokens.judge.wording import HEADLINE_LENGTH, clip
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "DoubleSpend",
     "ForcedLogin",
     "LostRotation",
+    "MissingBearer",
     "Nondeterministic",
     "NothingRaced",
     "RefreshStorm",
@@ -42,6 +44,10 @@ __all__ = [
 
 class _Finding(AssertionError):
     """The base of all classes here: sets their public module, and makes them picklable for pytest-xdist."""
+
+    def __init__(self, text: str) -> None:
+        # pytest prints it as it is, and the names in it are those that somebody gave to threads, stores or workers.
+        super().__init__(printable(text, keep="\n"))
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -147,9 +153,15 @@ class StaleBearer(Violation):
 
 
 class RefreshStorm(Violation):
-    """A grant had more refresh requests than access tokens that ended, plus one."""
+    """A grant had more refresh requests than access tokens that ended, plus one; or a new pair was refreshed again."""
 
     invariant = "refresh-storm"
+
+
+class MissingBearer(Violation):
+    """A call carried neither bearer nor API key although the dispatcher had a live login."""
+
+    invariant = "missing-bearer"
 
 
 class Starvation(Violation):
@@ -199,6 +211,7 @@ VIOLATIONS: Mapping[str, type[Violation]] = MappingProxyType(
             ForcedLogin,
             StaleBearer,
             RefreshStorm,
+            MissingBearer,
             Starvation,
             StoreRegression,
             TokenLeak,

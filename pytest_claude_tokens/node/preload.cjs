@@ -3,7 +3,8 @@
 // Loaded before the program, by `NODE_OPTIONS=--require …/preload.cjs`. Node's `fetch` ignores HTTPS_PROXY unless a
 // variable turns it on, and older releases have no such variable; so `fetch`, `http.request` and `https.request` are
 // wrapped, and with them the libraries that are built on these. A request for any other host is passed on untouched.
-// The npm package `undici` has a `fetch` of its own, which is not covered; nor is HTTP/2.
+// The npm package `undici` has a `fetch` of its own, which is not covered; nor is HTTP/2. What is not redirected fails:
+// look-ups of those hosts, of all below the real domains, and of those in CLAUDE_TOKENS_HOSTS, and sockets to them.
 //
 // The address of the fake is that of CLAUDE_TOKENS_URL, else of ANTHROPIC_BASE_URL, with the worker's prefix in its
 // path (`http://127.0.0.1:PORT/w/w0`), unless CLAUDE_TOKENS_WORKER names the worker. Where neither is on loopback, a
@@ -11,12 +12,18 @@
 
 'use strict';
 
+const dns = require('node:dns');
 const http = require('node:http');
 const https = require('node:https');
 const { syncBuiltinESMExports } = require('node:module');
-const { urlToHttpOptions } = require('node:url');
+const net = require('node:net');
+const { domainToASCII, urlToHttpOptions } = require('node:url');
 
-const HOSTS = new Set(['api.anthropic.com', 'platform.claude.com', 'console.anthropic.com', 'claude.ai']);
+// As in `hosts=`: a name, a name and a port, or all names below one.
+const KNOWN = ['api.anthropic.com', 'platform.claude.com', 'console.anthropic.com', 'claude.ai'];
+const FURTHER = (process.env.CLAUDE_TOKENS_HOSTS ?? '').split(',').filter(Boolean);
+const HOSTS = [...KNOWN, ...FURTHER].map(readHost);
+const REAL = ['anthropic.com', 'claude.com', 'claude.ai'];
 const VARIABLES = ['CLAUDE_TOKENS_URL', 'ANTHROPIC_BASE_URL'];
 const LOOPBACK = ['127.0.0.1', 'localhost', '[::1]'];
 const INSTALLED = Symbol.for('claude-tokens.preload');
@@ -43,8 +50,37 @@ function onLoopback(text) {
   return url?.protocol === 'http:' && LOOPBACK.includes(url.hostname) ? url : null;
 }
 
-function isKnown(hostname) {
-  return HOSTS.has(String(hostname).toLowerCase().replace(/\.$/, ''));
+function readHost(text) {
+  const [, name, port] = /^(\[.*\]|[^:]*)(?::(\d+))?$/.exec(text) ?? [null, text];
+  return { name: name.replace(/^\[(.*)\]$/, '$1'), port };
+}
+
+// The name as a resolver is asked for it: one name has many spellings. Empty where it has no such form.
+function canonical(hostname) {
+  const name = String(hostname).replace(/^\[(.*)\]$/, '$1');
+  return net.isIP(name) ? name.toLowerCase() : domainToASCII(name.replace(/\0.*$/s, '')).replace(/\.+$/, '');
+}
+
+function matches(host, name) {
+  return host.name.startsWith('*.') ? name.endsWith(host.name.slice(1)) : name === host.name;
+}
+
+function isKnown(hostname, port) {
+  const name = canonical(hostname ?? '');
+  return HOSTS.some((host) => matches(host, name) && (!host.port || String(port) === host.port));
+}
+
+// What may never leave, at whatever port. What has no canonical form could be read as anything.
+function isGuarded(hostname) {
+  if (typeof hostname !== 'string' || hostname === '') return false;
+  const name = canonical(hostname);
+  if (name === '') return /[^\x21-\x7e]|\\/.test(hostname);
+  if (name === 'localhost' || name === '::1' || (net.isIPv4(name) && name.startsWith('127.'))) return false;
+  return REAL.some((real) => name === real || name.endsWith(`.${real}`)) || HOSTS.some((host) => matches(host, name));
+}
+
+function refusal(hostname) {
+  return new Error(`refused to reach ${hostname}: claude-tokens answers for it in fetch, http.request and https.request`);
 }
 
 // The same path at the fake, behind the worker's prefix. Throws where there is no fake: the request must not leave.
@@ -59,10 +95,14 @@ function moved(hostname, path) {
 // requests and by which it finds proxies.
 const GLOBAL = ['undici.globalDispatcher.2', 'undici.globalDispatcher.1'].map((name) => Symbol.for(name));
 
+function portOf(url) {
+  return url?.port || (url?.protocol === 'https:' ? 443 : 80);
+}
+
 function dispatcherTo(real) {
   const dispatch = (asked, handler) => {
     const url = parse(asked.origin);
-    if (!isKnown(url?.hostname)) return real.dispatch(asked, handler); // a redirect led to another host
+    if (!isKnown(url?.hostname, portOf(url))) return real.dispatch(asked, handler); // a redirect led to another host
     const path = moved(url.hostname, asked.path);
     const headers = withHost(asked.headers, url.hostname);
     return real.dispatch({ ...asked, origin: fake.origin, path, headers }, handler);
@@ -73,7 +113,7 @@ function dispatcherTo(real) {
 function wrapFetch(original) {
   return async function fetch(input, init) {
     const url = parse(input instanceof Request ? input.url : input);
-    if (!isKnown(url?.hostname)) return original(input, init);
+    if (!isKnown(url?.hostname, portOf(url))) return original(input, init);
     moved(url.hostname, ''); // throws before anything is done
     const real = init?.dispatcher ?? globalThis[GLOBAL.find((name) => globalThis[name])];
     return original(input, { ...init, dispatcher: dispatcherTo(real) });
@@ -123,7 +163,8 @@ function wrapRequest(module, original, plain) {
     }
     const { options, callback } = reading;
     const hostname = options.hostname || options.host;
-    if (options.socketPath || !isKnown(hostname)) return original(...given);
+    const port = options.port || options.defaultPort || (module === https ? 443 : 80);
+    if (options.socketPath || !isKnown(hostname, port)) return original(...given);
     const path = moved(hostname, options.path || '/');
     const kept = Object.entries(options).filter(([name]) => !WHITHER.has(name));
     return plain(
@@ -133,7 +174,7 @@ function wrapRequest(module, original, plain) {
         hostname: fake.hostname.replace(/[[\]]/g, ''),
         port: fake.port || 80,
         path,
-        headers: withHost(options.headers, hostname),
+        headers: withHost(options.headers, canonical(hostname)),
         agent: standIn(options.agent ?? module.globalAgent),
       },
       callback,
@@ -149,6 +190,31 @@ function wrapGet(request) {
   };
 }
 
+// Sockets and look-ups fail as they do where nobody listens: by an event, a callback or a promise.
+function wrapConnect(original) {
+  return function connect(...given) {
+    const first = Array.isArray(given[0]) ? given[0][0] : given[0]; // Node's own modules pass normalized arguments
+    const host = first !== null && typeof first === 'object' ? first.host : given[1];
+    if (!isGuarded(host)) return original.apply(this, given);
+    process.nextTick(() => this.destroy(refusal(host)));
+    return this;
+  };
+}
+
+function wrapLookUps(target, promised) {
+  for (const name of Object.getOwnPropertyNames(target)) {
+    const original = target[name];
+    if (!/^(lookup|resolve)/.test(name) || name === 'lookupService' || typeof original !== 'function') continue;
+    const wrapped = function (host, ...rest) {
+      if (!isGuarded(host)) return original.call(this, host, ...rest);
+      if (promised) return Promise.reject(refusal(host));
+      process.nextTick(rest.at(-1), refusal(host));
+    };
+    Object.defineProperties(wrapped, Object.getOwnPropertyDescriptors(original)); // util.promisify looks at them
+    target[name] = wrapped;
+  }
+}
+
 if (!globalThis[INSTALLED]) {
   Object.defineProperty(globalThis, INSTALLED, { value: true });
   const plain = http.request;
@@ -157,5 +223,8 @@ if (!globalThis[INSTALLED]) {
     Object.assign(module, { request, get: wrapGet(request) });
   }
   if (typeof fetch === 'function') globalThis.fetch = wrapFetch(fetch);
+  net.Socket.prototype.connect = wrapConnect(net.Socket.prototype.connect);
+  for (const target of [dns, dns.Resolver.prototype]) wrapLookUps(target, false);
+  for (const target of [dns.promises, dns.promises.Resolver.prototype]) wrapLookUps(target, true);
   syncBuiltinESMExports(); // for `import { request } from 'node:https'`
 }

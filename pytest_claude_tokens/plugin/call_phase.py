@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fake_server.secrecy import told
+from fake_server.secrecy import safe_text
 from pytest_claude_tokens.guard import guard
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.handle.judgement import replaceable
@@ -51,7 +51,7 @@ def make(
             settings = marker.merge(settings, {"policy": default()})
         recorder.handle = ClaudeTokens(**settings, runtime=Runtime(recorder=recorder))
     except ValueError as error:
-        raise pytest.UsageError(told(f"{item.nodeid}: {request.fixturename} {error}")) from None
+        raise pytest.UsageError(safe_text(f"{item.nodeid}: {request.fixturename} {error}")) from None
     return recorder.handle
 
 

@@ -11,17 +11,7 @@ import pytest
 
 from pytest_claude_tokens.plugin import exploring, marker, options, session, xdist
 
-__all__ = [
-    "GUARD",
-    "pytest_addoption",
-    "pytest_collection_modifyitems",
-    "pytest_configure",
-    "pytest_runtest_call",
-    "pytest_runtest_makereport",
-    "pytest_runtest_protocol",
-    "pytest_terminal_summary",
-    "pytest_unconfigure",
-]
+__all__ = ["GUARD"]  # the hooks are listed by the package, where pytest finds them
 
 GUARD = "pytest_claude_tokens.guard.guard"
 """The module whose guard is turned off when the session ends, if a handle has loaded it.

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pytest_claude_tokens.plugin.usage import discreet_usage, shown, told
+from pytest_claude_tokens.late_secrecy import safe_text, shown
+from pytest_claude_tokens.plugin.usage import discreet_usage
 
 __all__ = ["KEYWORDS", "MARKER", "MARKER_HELP", "check_markers", "is_explored", "marked", "merge"]
 
@@ -35,7 +36,7 @@ def marked(item: pytest.Item) -> dict[str, Any]:
                 raise ValueError(f"has no positional argument such as {shown(mark.args[0])}; {_TAKES}")
             merged = merge(merged, mark.kwargs)
         except ValueError as error:
-            raise pytest.UsageError(told(f"{item.nodeid}: the marker claude_tokens {error}")) from None
+            raise pytest.UsageError(safe_text(f"{item.nodeid}: the marker claude_tokens {error}")) from None
     return merged
 
 

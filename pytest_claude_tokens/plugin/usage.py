@@ -1,17 +1,15 @@
-"""Usage errors of the plugin without frames, whose locals could show a secret that a user pasted.
-
-The service's rule for secrets is imported when it is first needed, so that loading the plugin stays cheap.
-"""
+"""Usage errors of the plugin without frames, whose locals could show a secret that a user pasted."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import pytest
 
-__all__ = ["discreet_usage", "shown", "told"]
+from pytest_claude_tokens.late_secrecy import discreet
+
+__all__ = ["discreet_usage"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,33 +20,4 @@ def discreet_usage(function: Callable[P, R]) -> Callable[P, R]:
 
     ``pytest --showlocals`` would print their locals, among them the values of a marker or an option.
     """
-
-    @functools.wraps(function)
-    def entry(*args: P.args, **kwargs: P.kwargs) -> R:
-        __tracebackhide__ = True
-        try:
-            return function(*args, **kwargs)
-        except Exception as error:
-            from fake_server.secrecy import cleaned
-
-            refused = cleaned(error, [*args, kwargs], (pytest.UsageError,))
-            if refused is None:
-                raise
-        del args, kwargs
-        raise refused from None
-
-    return entry
-
-
-def shown(value: object) -> str:
-    """``value`` as an error quotes it: a secret's kind and length in its place."""
-    from fake_server import secrecy
-
-    return secrecy.shown(value)
-
-
-def told(text: str) -> str:
-    """``text`` with its secrets redacted."""
-    from fake_server import secrecy
-
-    return secrecy.told(text)
+    return discreet(function, always=(pytest.UsageError,))

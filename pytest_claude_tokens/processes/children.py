@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
+from fake_server.genuine import os
 from pytest_claude_tokens.guard import audit
 from pytest_claude_tokens.processes.reaper import Reaper
 from pytest_claude_tokens.processes.worker import WorkerProcess

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import os, time
 from pytest_claude_tokens.processes import procfs
 
 if TYPE_CHECKING:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
-import socket
 import struct
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from fake_server.genuine import os, socket
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,19 +5,24 @@ Linux only: elsewhere the files do not exist, and every function raises ``OSErro
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+
+from fake_server.genuine import os
 
 __all__ = ["Stat", "is_available", "process_ids", "read_stat", "thread_ids"]
 
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """Some fields of a ``stat`` file (``proc(5)``). ``state``: one letter; ``ticks``: user plus kernel time."""
+    """Some fields of a ``stat`` file (``proc(5)``).
+
+    ``state``: one letter; ``ticks``: user plus kernel time; ``begun``: when it was started, in ticks since the boot.
+    """
 
     state: str
     group: int
     ticks: int
+    begun: int = 0
 
 
 def is_available() -> bool:
@@ -41,4 +46,4 @@ def read_stat(process: int | str, thread: int | None = None) -> Stat:
     with open(f"{folder}/stat", "rb") as file:
         # The name, in parentheses, may itself contain spaces and parentheses: the fields follow the last parenthesis.
         fields = file.read().rpartition(b")")[2].split()
-    return Stat(fields[0].decode(), int(fields[2]), int(fields[11]) + int(fields[12]))
+    return Stat(fields[0].decode(), int(fields[2]), int(fields[11]) + int(fields[12]), int(fields[19]))

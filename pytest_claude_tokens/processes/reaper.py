@@ -7,12 +7,11 @@ the groups that are left. Unlike ``PR_SET_PDEATHSIG`` this works beyond Linux an
 
 from __future__ import annotations
 
-import os
 import subprocess
-import threading
 from contextlib import suppress
 from weakref import WeakSet
 
+from fake_server.genuine import os, threading
 from pytest_claude_tokens.guard import audit
 
 __all__ = ["Reaper"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
+
+from fake_server.genuine import time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

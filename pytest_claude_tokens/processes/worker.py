@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+from fake_server.genuine import os
 from fake_server.secrecy import shown
 from pytest_claude_tokens.processes.groups import ProcessGroup
+from pytest_claude_tokens.simulation.interrupts import calls_foreign_code
 
 if TYPE_CHECKING:
     from fake_server.server import Server
@@ -84,6 +85,7 @@ class WorkerProcess:
             self._note("exit", status=status)
         return status
 
+    @calls_foreign_code
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end; returns its exit status. Raises ``subprocess.TimeoutExpired`` after ``timeout`` seconds."""
         self._group.process.wait(timeout)
@@ -118,7 +120,9 @@ class WorkerProcess:
         ended = self.returncode is not None
         self._group.kill()  # even if it has ended: it may have left processes behind in its group
         if not ended:
-            self.wait(_KILL_TIMEOUT_SECONDS)
+            self._group.process.wait(_KILL_TIMEOUT_SECONDS)  # not `wait`, in which a signal may raise
+            self._note("exit", status=self._group.process.returncode)
+            self._exit_noted = True
         self._group.release()
         if self._texts is None:
             self._texts = (_text(self._out), _text(self._err))

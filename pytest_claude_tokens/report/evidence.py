@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_claude_tokens.judge.history import History
 
-__all__ = ["HISTORY", "Evidence", "attach", "evidence_of", "findings"]
+__all__ = ["HISTORY", "Evidence", "attach", "evidence_of", "findings", "notes_of", "set_notes"]
 
 HISTORY = "history.jsonl"
 """The name of the history file in the folder of a failure."""
@@ -43,6 +43,24 @@ def evidence_of(finding: BaseException) -> Evidence | None:
     """The evidence attached to ``finding``, if any."""
     found = getattr(finding, "evidence", None)
     return found if isinstance(found, Evidence) else None
+
+
+# Written into the exception's own dictionary: a class of the user's may refuse to have attributes set, as a frozen
+# dataclass does, and the error of that refusal must not take the place of his error.
+
+
+def notes_of(error: BaseException | None) -> list[str]:
+    """The notes of an exception (PEP 678)."""
+    found = getattr(error, "__notes__", None)
+    return [note for note in found if isinstance(note, str)] if isinstance(found, list | tuple) else []
+
+
+def set_notes(error: BaseException, notes: Sequence[str]) -> None:
+    """Give an exception these notes and no others."""
+    if notes:
+        error.__dict__["__notes__"] = list(notes)
+    else:
+        error.__dict__.pop("__notes__", None)
 
 
 def findings(error: BaseException | None) -> Iterator[BaseException]:

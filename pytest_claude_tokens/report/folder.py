@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from fake_server.core.journal import lines
+from fake_server.genuine import os
 
 if TYPE_CHECKING:
     from pytest_claude_tokens.report.evidence import Evidence
@@ -28,8 +30,7 @@ def save(root: Path, nodeid: str, evidence: Evidence) -> Path:
     folder = root / folder_name(nodeid)
     folder.mkdir(parents=True, exist_ok=True)
     _write(root / ".gitignore", "# Written by pytest-claude-tokens.\n*\n")
-    lines = (event.to_json() + "\n" for event in (evidence.history.header, *evidence.history))
-    _write(folder / evidence.name, "".join(lines))
+    _write(folder / evidence.name, "".join(lines(evidence.history.header, evidence.history.events)))
     for name, text in evidence.files.items():
         _write(folder / name, text)
     return folder

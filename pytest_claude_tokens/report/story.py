@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pytest_claude_tokens.judge.earning import refusals, told
 from pytest_claude_tokens.judge.wording import count
 from pytest_claude_tokens.report.table import bars, outcome, request, table
 from pytest_claude_tokens.report.wording import one_line, paragraph
@@ -28,7 +29,9 @@ RULES: Mapping[str, str] = {
     "lost-rotation": "at the end, each live grant has in one of its stores a refresh token that the service accepts",
     "forced-login": "no grant ends without a live refresh token that reached a worker and, if it has stores, is in one",
     "stale-bearer": "no worker presents a bearer again after it was told that it is expired or revoked",
-    "refresh-storm": "per grant: no more refresh requests than access tokens that ended, plus one",
+    "refresh-storm": "per grant: no more refresh requests than access tokens that ended, plus one; and no new pair is"
+    " refreshed again while its access token is live, was not refused, and is in the first half of its life",
+    "missing-bearer": "no call carries neither bearer nor API key while its worker's dispatcher has a live login",
     "starvation": "every job ends, and no worker waits for ever",
     "store-regression": "a store never goes from a refresh token that the service accepts to one that it doesn't",
     "token-leak": "no live token in arguments, logs, or files that others may read",
@@ -50,12 +53,13 @@ def story(
     files: Sequence[str] = ("history.jsonl",),
     sources: Mapping[int, str] | None = None,
     in_test: bool = False,
+    kept: bool = True,
 ) -> str:
     """The text of the section ``claude-tokens history``.
 
     ``replay``: a shell command that shows the violation again. ``remarks``: how it was found. ``folder`` holds
     ``files``. ``sources``: for an operation's number, the line of the user's code that sent it (``dispatch.py:88``).
-    ``in_test``: add how a test can allow the violation.
+    ``in_test``: add how a test can allow the violation. ``kept``: the history is in a file.
     """
     blocks = [
         [
@@ -64,9 +68,9 @@ def story(
             *_labelled("after", _after(history, violation)),
             *([f"replay  {replay}"] if replay else []),
         ],
-        [*_rule(history, violation), *_remarks(remarks)],
+        [*_rule(history, violation), *_remarks([*_refused(history), *remarks])],
         bars(history, violation.operations) if _overlap(violation) else [],
-        table(history, *_numbers(violation)),
+        table(history, *_numbers(violation), kept=kept),
         _list_others(violation.others),
         _where(violation, folder, files, in_test=in_test),
     ]
@@ -81,11 +85,13 @@ def plain_story(
     remarks: Sequence[str] = (),
     folder: str | None = None,
     files: Sequence[str] = (),
+    kept: bool = True,
 ) -> str:
     """The section for a finding that is not a violation, such as the verdict UNKNOWN: its headline, and the history."""
     first = [*_labelled("verdict", headline), *([f"replay  {replay}"] if replay else [])]
-    facts = [*_facts(history), *_remarks(remarks)]
-    blocks = [first, facts, table(history, ()), [_kept(folder, files)] if folder else []]
+    refused = [text for text in _refused(history) if text not in headline]
+    facts = [*_facts(history), *_remarks([*refused, *remarks])]
+    blocks = [first, facts, table(history, (), kept=kept), [_kept(folder, files)] if folder else []]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
@@ -104,9 +110,10 @@ def _sides(history: History, violation: Violation, sources: Mapping[int, str]) -
         event = next((event for event in history if event.seq == violation.seq), None)
         return [] if event is None else [one_line(f"at      #{event.seq}  {event.t:+.3f}s  {event.actor}  {event.f}")]
     *_, again = operations
-    sides = [("again" if len(operations) > 1 else "at", again)]
+    later, earlier = ("at", "beside") if violation.invariant == "missing-bearer" else ("again", "first")
+    sides = [(later if len(operations) > 1 else "at", again)]
     if len(operations) > 1:
-        sides.append(("first", operations[0]))
+        sides.append((earlier, operations[0]))
     numbers = max(len(str(op.opened)) for _, op in sides)
     actors = max(len(op.actor) for _, op in sides)
     lines = []
@@ -164,8 +171,8 @@ def _idle(history: History, again: Operation) -> list[str]:
         access = (event.issued or {}).get("access")
         if access:
             live[event.grant, access] = event.get("expires") is None or event.get("expires") > again.invoke.t
-        for label in (*(event.get("ended") or ()), *(event.get("revoked") or ())):
-            live[event.grant, label] = False
+        for how in ("ended", "revoked", "superseded"):
+            live.update({(event.grant, label): False for label in event.get(how) or ()})
     busy = {(op.grant, op.bearer) for op in history.operations if op.f == "call" and op.open_at(again.opened)}
     free = [key for key, lives in live.items() if lives and key not in busy and key != (again.grant, again.bearer)]
     return [history.label(grant, label) for grant, label in free]
@@ -243,6 +250,11 @@ def _plain(value: object) -> str:
 def _remarks(remarks: Sequence[str]) -> list[str]:
     """The remarks on how it was found, each wrapped."""
     return [line for remark in remarks for line in paragraph(remark, rest="    ")]
+
+
+def _refused(history: History) -> list[str]:
+    """What was refused, as clients often swallow the error."""
+    return told(refusals(history.noted("refused")))
 
 
 def _settings(entry: object, name: str) -> Mapping[str, object]:

@@ -5,10 +5,12 @@ Plain ASCII, at most :data:`~pytest_claude_tokens.report.wording.WIDTH` columns,
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from fake_server.core.journal import SERVICE
+from pytest_claude_tokens.judge.wording import count
 from pytest_claude_tokens.report.wording import WIDTH, one_line
 
 if TYPE_CHECKING:
@@ -91,7 +93,10 @@ def _commit(history: History, event: Event) -> str:
         "kept": f"{token} kept; {pair}",
         "replayed": f"{token} again, tolerated; {pair}",
         "reused": f"{token} again: reuse",
+        "retry": f"{token} again, at once: retry",
     }.get(event.get("outcome", ""), f"{token} {event.get('outcome')}")
+    if event.get("superseded"):
+        text += f"; {' '.join(history.label(event.grant, label) for label in event.get('superseded'))} ended"
     return f"{text}; {event.grant} revoked" if event.get("revoked") else text
 
 
@@ -118,28 +123,36 @@ _NOTES: dict[str, Callable[[History, Event], str]] = {
     "expire": _ended,
     "revoke": _ended,
     "leak": _leak,
+    "refused": lambda history, event: f"refused: {event.get('host') or event.get('what')}",
     "advance": lambda history, event: f"clock {event.get('seconds', 0):+g} s",
     "queue": lambda history, event: f"queued {event.get('waited', 0):.3g} s{', overdue' * bool(event.get('overdue'))}",
     "deadlock": lambda history, event: "deadlock: " + "; ".join(event.get("waits") or ()),
     "stuck": lambda history, event: f"stuck: {event.get('why')}",
-    "end": lambda history, event: "end of the run",
+    "end": lambda history, event: "end of what was kept" if event.get("so_far") else "end of the run",
 }
 
 
 # The table.
 
 
-def table(history: History, marked: Collection[int], important: Collection[int] = ()) -> list[str]:
-    """The events as rows. ``marked``: the numbers of events with a `*`; ``important``: others that are always shown."""
-    shown = _choose([event.seq for event in history], {*marked, *important})
-    columns = _columns([event for event in history if event.seq in shown], marked)
+def table(
+    history: History, marked: Collection[int], important: Collection[int] = (), *, kept: bool = True
+) -> list[str]:
+    """The events as rows. ``marked``: the numbers of events with a `*`; ``important``: others that are always shown.
+
+    ``kept``: there is a file with all of them, which can be referred to.
+    """
+    aside = _aside(history, {*marked, *important})
+    events = [event for event in history if event.op is None or event.op not in aside]
+    shown = _choose([event.seq for event in events], {*marked, *important})
+    columns = _columns([event for event in events if event.seq in shown], marked)
     step = min(_ACTOR_COLUMNS, (WIDTH - _FIRST_ACTOR_COLUMN - _LAST_ACTOR_COLUMNS) // max(1, len(columns) - 1))
     heads = "".join(one_line(name, step - 1).ljust(step) for name in columns[:-1])
     lines = ["    #       time".ljust(_FIRST_ACTOR_COLUMN) + heads + columns[-1]]
     left_out = 0
-    for event in history:
+    for event in events:
         if event.seq in shown:
-            lines += _gap(left_out)
+            lines += _gap(left_out, kept=kept)
             left_out = 0
             place, text = _place(event, columns), _describe(history, event)
             if columns[place] == _OTHERS:
@@ -149,11 +162,39 @@ def table(history: History, marked: Collection[int], important: Collection[int] 
             lines.append(one_line(row))
         else:
             left_out += 1
-    return lines + _gap(left_out)
+    return [*lines, *_gap(left_out, kept=kept), *_sum_up(aside.values())]
 
 
-def _gap(left_out: int) -> list[str]:
-    return [f"    ... {left_out} more events, see the history's file"] if left_out else []
+def _aside(history: History, needed: set[int]) -> dict[int, Operation]:
+    """The requests that touch no token: of other kinds, not refused, and with nothing noted of them.
+
+    A client sends dozens at its start. A single one is shown as any other.
+    """
+    noted = {event.op for event in history if event.type == "note"}
+    found = {
+        op.op: op
+        for op in history.operations
+        if op.f == "other"
+        and op.op not in noted
+        and op.refresh is None
+        and op.status not in (401, 403)
+        and not needed & {op.opened, op.closed}
+    }
+    return found if len(found) > 1 else {}
+
+
+def _sum_up(operations: Collection[Operation]) -> list[str]:
+    """One line for all requests that touch no token."""
+    if not operations:
+        return []
+    counts = Counter(f"{op.invoke.get('method', '?')} {op.invoke.get('path', '?')}" for op in operations)
+    listed = ", ".join(what if n == 1 else f"{what} ({n} times)" for what, n in counts.most_common())
+    return [one_line(f"    and {count(len(operations), 'request')} that touch no token: {listed}")]
+
+
+def _gap(left_out: int, *, kept: bool) -> list[str]:
+    where = ", see the history's file" if kept else ""
+    return [f"    ... {left_out} more events{where}"] if left_out else []
 
 
 def _place(event: Event, columns: Sequence[str]) -> int:

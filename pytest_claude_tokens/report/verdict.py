@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pytest_claude_tokens.judge.earning import refusals, told
 from pytest_claude_tokens.judge.verdict import State
 from pytest_claude_tokens.judge.wording import count
 from pytest_claude_tokens.report.story import plain_story, story
@@ -17,13 +18,17 @@ if TYPE_CHECKING:
 __all__ = ["qualified_name", "verdict_data", "verdict_page", "verdict_text"]
 
 
-def verdict_text(history: History, verdict: Verdict) -> str:
-    """For the end of a process that served: the verdict first, then its story, then the notes that don't affect it."""
+def verdict_text(history: History, verdict: Verdict, *, kept: bool = True) -> str:
+    """For the end of a process that served: the verdict first, then its story, then the notes that don't affect it.
+
+    ``kept``: the history is in a file.
+    """
     first = f"claude-tokens: {verdict.state}, {count(len(history.operations), 'request')}"
     if verdict.violations:
         first = f"{first}: {_headline(verdict.violations[0])}"
-    found = _story(history, verdict)
+    found = _story(history, verdict, kept=kept)
     notes = [f"note: {note}" for note in verdict.notes if not note.is_reason]
+    notes += _refused(history, found)
     return ascii_only("\n".join([first, *(["", found] if found else []), *([""] if found and notes else []), *notes]))
 
 
@@ -35,7 +40,7 @@ def verdict_page(history: History, verdict: Verdict) -> str:
     broken = f", {count(len(verdict.violations), 'violation')}" if verdict.violations else ""
     torn = ", torn" if history.torn else ""
     last = f"{verdict.state}: {count(len(history.operations), 'request')}{broken}{torn}"
-    blocks.append("\n".join([*(f"note: {note}" for note in verdict.notes), last]))
+    blocks.append("\n".join([*(f"note: {note}" for note in verdict.notes), *_refused(history, found), last]))
     return ascii_only("\n\n".join(blocks))
 
 
@@ -49,16 +54,21 @@ def _headline(violation: Violation) -> str:
     return f"{qualified_name(violation)}: {violation}"
 
 
-def _story(history: History, verdict: Verdict) -> str:
+def _story(history: History, verdict: Verdict, *, kept: bool = True) -> str:
     """The story of the first violation, or the reason why the verdict is UNKNOWN; empty for VALID."""
     try:
         if verdict.violations:
-            return story(history, verdict.violations[0])
+            return story(history, verdict.violations[0], kept=kept)
         if verdict.state is State.UNKNOWN:
-            return plain_story(history, "; ".join(map(str, verdict.reasons)))
+            return plain_story(history, "; ".join(map(str, verdict.reasons)), kept=kept)
     except Exception as error:  # noqa: BLE001 - a file not written by us may hold anything; its verdict stands
         return f"The story can't be told: {type(error).__name__}: {error}"
     return ""
+
+
+def _refused(history: History, story: str) -> list[str]:
+    """What was refused, unless a story tells it."""
+    return [] if story else [f"note: {text}" for text in told(refusals(history.noted("refused")))]
 
 
 # For programs.

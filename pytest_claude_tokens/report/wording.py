@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
+from fake_server.secrecy import printable
 from pytest_claude_tokens.judge.wording import clip
 
 __all__ = ["WIDTH", "ascii_only", "one_line", "paragraph"]
@@ -13,8 +14,8 @@ WIDTH = 100
 
 
 def ascii_only(text: str) -> str:
-    """``text`` with each non-ASCII character escaped, since a terminal or a log may not be able to show it."""
-    return text.encode("ascii", "backslashreplace").decode()
+    """``text`` with each character escaped that a terminal or a log may not be able to show, or might obey."""
+    return printable(text, keep="\n").encode("ascii", "backslashreplace").decode()
 
 
 def one_line(text: str, width: int = WIDTH) -> str:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_claude_tokens.judge.violations import RefreshStorm, TokenLeak, Unknown, Violation
+from pytest_claude_tokens.report.evidence import notes_of, set_notes
+from pytest_claude_tokens.simulation.interrupts import calls_foreign_code
 
 if TYPE_CHECKING:
     from fake_server.server import Server
@@ -16,18 +21,24 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.simulation.schedule import Deviation, DeviationKind, Schedule
     from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
 
-__all__ = ["Body", "Outcome", "conclude", "is_failure", "outranking", "plan_faults"]
+__all__ = ["Body", "Outcome", "call", "conclude", "is_failure", "outranking", "plan_faults"]
+
+
+@calls_foreign_code
+def call(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """Call the function of a body: what a signal raises is raised in there."""
+    return function(**arguments)
 
 
 def is_failure(error: BaseException) -> bool:
-    """Whether ``error`` means that the body failed: any ``Exception``, and ``pytest.fail()``.
+    """Whether ``error`` means that the body failed: any ``Exception``, a ``CancelledError``, and ``pytest.fail()``.
 
-    Skips and interruptions do not, nor does a time-out of pytest-timeout: repeating the run would only wait for the
-    same time-out again.
+    Skips, interruptions and ``pytest.exit()`` do not, nor does a time-out of pytest-timeout: repeating the run would
+    only wait for the same time-out again.
     """
-    if isinstance(error, Exception):
-        return True
     kind, traceback = type(error), error.__traceback__
+    if isinstance(error, Exception | CancelledError):
+        return (kind.__module__, kind.__qualname__) != ("_pytest.outcomes", "Exit")
     if (kind.__module__, kind.__qualname__) not in (("_pytest.outcomes", "Failed"), ("builtins", "Failed")):
         return False
     while traceback is not None:
@@ -69,7 +80,8 @@ class Outcome:
 
     ``taken``: its deviations from default order, one for each decision; ``freezes``: the same in fewer words, under a
     random kind; ``slow``: the legs and steps that took a random time. ``decisions``, ``legs``: how many there were;
-    ``first_leg``, ``last_leg``: the decisions at which these began; ``slept``: the seconds of its timers.
+    ``first_leg``, ``last_leg``: the decisions at which these began; ``slept``: the seconds of its timers. ``mild``: a
+    violation that the test would raise, and that ends no search: see :func:`conclude`.
     """
 
     schedule: Schedule
@@ -85,6 +97,7 @@ class Outcome:
     last_leg: int = 0
     slept: tuple[float, ...] = ()
     options: tuple[tuple[tuple[DeviationKind, int], ...], ...] = ()
+    mild: Violation | None = None
 
     def fingerprint(self) -> int:
         """A hash of the history, equal for two runs with the same events, whatever their times."""
@@ -124,10 +137,24 @@ def conclude(
     waiter: SimulatedWaiter | None = None,
     slept: Iterable[float] = (),
 ) -> Outcome:
-    """The outcome of a run that has ended. ``error``: the exception that ended the body."""
+    """The outcome of a run that has ended. ``error``: the exception that ended the body.
+
+    A search goes on after a run in which nothing worse happened than a leak or a needless refresh, as either may be in
+    every schedule, and hide a double spend that is in few. A leak does not take the place of the body's own error
+    either.
+    """
+    # A worker's own cancellation is a failure like any other here; to a handle it would be a signal to a test's runner.
+    judged = RuntimeError() if isinstance(error, CancelledError) else error
+    found, mild = _worst_first(tokens.to_raise(judged)), None
+    if isinstance(found, TokenLeak) and error is not None:
+        set_notes(error, [*notes_of(error), f"also {found.invariant}: {found}"])
+        found = None
+    elif isinstance(found, _MILD) and error is None and all(isinstance(one, _MILD) for one in found.others):
+        found, mild = None, found
     return Outcome(
         schedule=schedule,
-        error=outranking(tokens.to_raise(error), error),
+        mild=mild,
+        error=outranking(found, error),
         history=history,
         raced=raced,
         taken=tuple(chooser.taken),
@@ -140,6 +167,18 @@ def conclude(
         slept=tuple(sorted(slept)),
         options=tuple(chooser.options or ()),
     )
+
+
+_MILD = (TokenLeak, RefreshStorm)
+
+
+def _worst_first(found: Violation | Unknown | None) -> Violation | Unknown | None:
+    """What a run found, with its leaks behind all else."""
+    if not isinstance(found, TokenLeak):
+        return found
+    first, *others = sorted((found, *found.others), key=lambda one: isinstance(one, TokenLeak))
+    first.others = tuple(others)
+    return first
 
 
 _facts = attrgetter("actor", "type", "f", "grant", "refresh", "bearer", "status", "error")

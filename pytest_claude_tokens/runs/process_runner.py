@@ -8,17 +8,18 @@ processes; but a failure that was seen once is real.
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import time
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.handle.runtime import Runtime
-from pytest_claude_tokens.runs.outcome import Body, Outcome, conclude, is_failure, plan_faults
+from pytest_claude_tokens.runs.outcome import Body, Outcome, call, conclude, is_failure, plan_faults
 from pytest_claude_tokens.runs.quiescence import wait_for_quiescence
 from pytest_claude_tokens.runs.request_gate import RequestGate
 from pytest_claude_tokens.runs.workers import is_race
 from pytest_claude_tokens.simulation.chooser import Chooser
+from pytest_claude_tokens.simulation.interrupts import INTERRUPT
 from pytest_claude_tokens.simulation.thread_record import worker_number
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class ProcessWorkers:
                 break
             until = min(deadline, time.monotonic() + _QUIESCENCE_TIMEOUT_SECONDS)
             wait_for_quiescence(lambda: [process.pid for process in self._living()], lambda: gate.events, until)
-            self._strike()
+            self._end_worker()
             held = gate.pending(server)
             if held:
                 index = self._chooser.next(held, timer=False, worker_of=_worker_of)
@@ -107,9 +108,10 @@ class ProcessWorkers:
                 time.sleep(_POLL_INTERVAL_SECONDS)  # they sleep at a lock, or before a retry
 
     def _living(self) -> list[WorkerProcess]:
+        INTERRUPT.check()  # each wait asks for the living
         return [process for process in self._processes if process.returncode is None]
 
-    def _strike(self) -> None:
+    def _end_worker(self) -> None:
         """Kill the workers that the schedule kills now; such a deviation's length is the number of the signal."""
         deaths = self._chooser.deaths
         while deaths and deaths[0].position <= self._chooser.decision:
@@ -143,9 +145,10 @@ class ProcessRunner:
 
     def run(self, schedule: Schedule, arguments: Mapping[str, Any] | None = None) -> Outcome:
         """One run. Exceptions of the body and violations come back in the outcome; interruptions are raised."""
+        INTERRUPT.check()
         chooser = Chooser(schedule, self.body.workers)
         gate = RequestGate()
-        tokens = ClaudeTokens(**self.body.settings, runtime=Runtime(wait_hook=gate.pace))
+        tokens = ClaudeTokens(**self.body.settings, runtime=Runtime(wait_hook=gate.hold_at_leg))
         error: BaseException | None = None
         with_tokens = tokens.open()
         try:
@@ -153,7 +156,7 @@ class ProcessRunner:
             plan_faults(tokens.server, schedule)
             ours = {"claude_tokens": with_tokens, "workers": workers}
             try:
-                self.body.function(**(arguments or {}), **{name: ours[name] for name in self._wanted})
+                call(self.body.function, {**(arguments or {}), **{name: ours[name] for name in self._wanted}})
             except BaseException as raised:
                 if not is_failure(raised):
                     raise
@@ -164,6 +167,7 @@ class ProcessRunner:
         finally:
             gate.open(tokens.server)
             tokens.close()
+        INTERRUPT.check()
         return conclude(schedule, chooser, tokens, history, error, raced=workers.raced)
 
 

@@ -6,10 +6,10 @@ It is read from ``/proc``: the state and the CPU time of each thread of each pro
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from fake_server.genuine import time
 from pytest_claude_tokens.processes import procfs
 
 if TYPE_CHECKING:

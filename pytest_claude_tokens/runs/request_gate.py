@@ -38,7 +38,7 @@ class RequestGate:
         with self._lock:
             self._open = False
 
-    def pace(self, exchange: Exchange, wait: Wait) -> Wait:
+    def hold_at_leg(self, exchange: Exchange, wait: Wait) -> Wait:
         """Between :meth:`hold` and :meth:`open`, hold the exchange at its network legs; other waits are unchanged."""
         if wait.why not in ("request", "reply"):
             return wait

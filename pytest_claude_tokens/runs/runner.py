@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from random import seed
 from typing import TYPE_CHECKING, Any
 
+from fake_server.around import around
 from fake_server.transports.inprocess import Destination
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.handle.runtime import Runtime
-from pytest_claude_tokens.runs.outcome import Body, Outcome, conclude, is_failure, plan_faults
+from pytest_claude_tokens.runs.outcome import Body, Outcome, call, conclude, is_failure, plan_faults
 from pytest_claude_tokens.runs.watchdog import Interrupted
 from pytest_claude_tokens.runs.workers import Workers
 from pytest_claude_tokens.simulation.active import ACTIVE
 from pytest_claude_tokens.simulation.chooser import Chooser
+from pytest_claude_tokens.simulation.interrupts import INTERRUPT, calls_foreign_code
 from pytest_claude_tokens.simulation.loop import SimulatedLoop
 from pytest_claude_tokens.simulation.network import Network
 from pytest_claude_tokens.simulation.thread_loop import ThreadLoop
 from pytest_claude_tokens.simulation.thread_record import Stuck
-from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
+from pytest_claude_tokens.simulation.trio_runs import trio_generator
+from pytest_claude_tokens.simulation.waiter import SimulatedWaiter, sleep
 from pytest_claude_tokens.simulation.world import World
 
 if TYPE_CHECKING:
+    from pytest_claude_tokens.judge.history import History
     from pytest_claude_tokens.simulation.schedule import Schedule
 
 __all__ = ["Body", "Outcome", "Runner"]
@@ -59,24 +61,21 @@ class Runner:
                 _collect_the_old()
 
     def _run(self, schedule: Schedule, arguments: Mapping[str, Any] | None) -> Outcome:
+        INTERRUPT.check()
         run = _Run(self.body, schedule, record=self._record)
-        random.seed(schedule.seed)
-        with ExitStack() as stack:
-            # Undone in reverse. First all threads and tasks end, while the world can still run them and the service can
-            # still answer. Then requests no longer reach the service, then nothing is simulated any more. Only then is
-            # the service closed, in real time, since it deletes files. References between the parts are broken last.
-            stack.callback(run.take_apart)
-            stack.callback(run.tokens.close)
-            stack.callback(setattr, ACTIVE, "world", ACTIVE.world)
-            stack.callback(setattr, self, "current", None)
-            stack.callback(run.world.stop)
-            ACTIVE.world = run.world
-            run.tokens.open()
-            self.current = run.target
-            plan_faults(run.tokens.server, schedule)
-            ours = {"claude_tokens": run.tokens, "workers": run.workers}
-            error = run.run_body({**(arguments or {}), **{name: ours[name] for name in self._wanted}})
-            history = run.tokens.history.taken()
+        seed(schedule.seed)
+        if (generator := trio_generator()) is not None:
+            generator.seed(schedule.seed)
+        try:
+            error, history = self._simulated(run, schedule, arguments)
+        finally:
+            # Nothing is simulated any more. The service is closed in real time, since it deletes files. References
+            # between the parts are broken last.
+            try:
+                run.tokens.close()
+            finally:
+                run.take_apart()
+        INTERRUPT.check()
         if isinstance(error, Stuck):  # noted in the history, where the judge finds it
             error = None
         if error is not None and not is_failure(error):
@@ -92,6 +91,26 @@ class Runner:
             slept=run.world.slept,
         )
 
+    def _simulated(
+        self, run: _Run, schedule: Schedule, arguments: Mapping[str, Any] | None
+    ) -> tuple[BaseException | None, History]:
+        """The part of a run in which its world is the active one; returns the body's error, and the history."""
+        before, ACTIVE.world = ACTIVE.world, run.world
+        try:
+            run.tokens.open()
+            self.current = run.target
+            plan_faults(run.tokens.server, schedule)
+            ours = {"claude_tokens": run.tokens, "workers": run.workers}
+            error = run.run_body({**(arguments or {}), **{name: ours[name] for name in self._wanted}})
+            return error, run.tokens.history.taken()
+        finally:
+            # First all threads and tasks end, while the world can still run them and the service can still answer. Then
+            # requests no longer reach the service, and nothing is simulated any more.
+            try:
+                run.world.stop()
+            finally:
+                self.current, ACTIVE.world = None, before
+
 
 class _Run:
     """The parts of one run: a world, the service in it, and its workers."""
@@ -100,7 +119,7 @@ class _Run:
         self._body = body
         self.chooser = Chooser(schedule, body.workers, record=record)
         self.world = World(
-            self.chooser, body.workers, schedule.seed, on_death=self._strike, new_loop=self._new_thread_loop
+            self.chooser, body.workers, schedule.seed, on_death=self._end_worker, new_loop=self._new_thread_loop
         )
         self.waiter = SimulatedWaiter(self.world, schedule)
         self.tokens = ClaudeTokens(**body.settings, runtime=Runtime.simulated(self.world, self.waiter))
@@ -131,13 +150,14 @@ class _Run:
         world, tokens = self.world, self.tokens
         loop = SimulatedLoop(world, self._new_network())
 
+        @calls_foreign_code
         async def main() -> None:
             try:
                 await self._body.function(**arguments)
             finally:
                 until = world.now + GRACE_PERIOD_SECONDS
                 while tokens.server.open and world.now < until:
-                    await asyncio.sleep(_POLL_INTERVAL_SECONDS)
+                    await sleep(loop, _POLL_INTERVAL_SECONDS)
 
         try:
             with _noting_why(world, tokens, loop.pending):
@@ -149,7 +169,7 @@ class _Run:
         world, tokens = self.world, self.tokens
         with _noting_why(world, tokens, list):
             try:
-                self._body.function(**arguments)
+                call(self._body.function, arguments)
             finally:
                 until = world.now + GRACE_PERIOD_SECONDS
                 while tokens.server.open and world.now < until and not world.stuck:
@@ -161,8 +181,8 @@ class _Run:
     def _new_thread_loop(self, world: World) -> ThreadLoop:
         return ThreadLoop(world, self._new_network())
 
-    def _strike(self, what: str, number: int) -> None:
-        self.workers.strike(what, number)
+    def _end_worker(self, what: str, number: int) -> None:
+        self.workers.end_worker(what, number)
 
 
 def _collect_the_old() -> None:
@@ -177,7 +197,7 @@ def _collect_the_old() -> None:
             return
 
 
-@contextmanager
+@around
 def _noting_why(world: World, tokens: ClaudeTokens, pending: Callable[[], list[str]]) -> Iterator[None]:
     """Note in the journal why nothing could go on: starved, deadlocked, or stuck outside the simulation.
 
@@ -186,13 +206,18 @@ def _noting_why(world: World, tokens: ClaudeTokens, pending: Callable[[], list[s
     journal = tokens.server.journal
     try:
         yield
-    except (Stuck, Interrupted):
+    except BaseException as error:
+        # A run of trio in which nothing could go on has ended by its own means, so as a cancellation.
+        if not isinstance(error, Stuck | Interrupted) and not (world.stuck and type(error).__module__[:4] == "trio"):
+            raise
         world.stuck = True
         raise Stuck from None
     finally:
         if world.stuck:
             if world.starved is not None:
-                journal.note("starved", why=world.starved)
+                journal.note(
+                    "starved", why=": ".join((world.starved, *filter(None, [", ".join(pending() + world.places())])))
+                )
             elif not world.stuck_at:
                 journal.note("deadlock", waits=pending() + world.waits())
         for name, place in world.stuck_at:

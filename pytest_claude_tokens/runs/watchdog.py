@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
-import time
 from typing import TYPE_CHECKING, Any, Self
 
+from fake_server.genuine import threading, time
 from pytest_claude_tokens.processes import procfs
 from pytest_claude_tokens.simulation.active import ACTIVE
 from pytest_claude_tokens.simulation.frames import is_ours, place
-from pytest_claude_tokens.simulation.native import REAL_START, monotonic
+from pytest_claude_tokens.simulation.interrupts import INTERRUPT, KNOCK
+from pytest_claude_tokens.simulation.native import REAL_JOIN, REAL_START, monotonic, native
+from pytest_claude_tokens.simulation.threads import new_thread
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
     from pytest_claude_tokens.simulation.thread_record import ThreadRecord
     from pytest_claude_tokens.simulation.world import World
@@ -33,11 +34,6 @@ _SAMPLES = 3
 _PLACES = 3
 """Innermost frames of a stuck thread that are reported."""
 
-_SIGNAL = getattr(signal, "SIGURG", None)
-"""The signal that interrupts a stuck body. Programs rarely use it, and by default it is ignored; SIGINT would not do,
-as a background process may ignore it.
-"""
-
 
 class Interrupted(KeyboardInterrupt):
     """Raised in a body that is stuck outside the simulation; asyncio re-raises it, as it is a KeyboardInterrupt."""
@@ -47,23 +43,25 @@ class Watchdog:
     """Watches the active world from a thread of its own."""
 
     def __init__(self) -> None:
-        self._over = threading.Event()
+        with native():
+            self._over = threading.Event()
         self._before: Any = None
-        self._thread = threading.Thread(target=self._watch, name="claude-tokens-watchdog", daemon=True)
+        self._thread = new_thread(self._watch, "claude-tokens-watchdog")
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread() and _SIGNAL is not None:
-            self._before = signal.signal(_SIGNAL, _raise)
-        REAL_START(self._thread)
+        if threading.current_thread() is threading.main_thread() and KNOCK is not None:
+            self._before = signal.signal(KNOCK, _raise)
+        with native():
+            REAL_START(self._thread)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._over.set()
-        self._thread.join()
-        if self._before is not None and _SIGNAL is not None:
-            signal.signal(_SIGNAL, self._before)
+        REAL_JOIN(self._thread)
+        if self._before is not None and KNOCK is not None:
+            signal.signal(KNOCK, self._before)
 
     def _watch(self) -> None:
         last: tuple[World, ThreadRecord | None, int, int] | None = None
@@ -86,10 +84,10 @@ class Watchdog:
                 since = now
                 stuck_at = [(record.name, where(record)) for record in world.outsiders()]
                 alone = not world.give_up(stuck_at) and world.root.ident == threading.main_thread().ident
-                if alone and self._before is not None and _SIGNAL is not None:
+                if alone and self._before is not None and KNOCK is not None:
                     # The body itself is stuck, in a call that only a signal can end; the main thread handles those.
                     world.give_up_root()
-                    signal.pthread_kill(world.root.ident, _SIGNAL)
+                    signal.pthread_kill(world.root.ident, KNOCK)
 
 
 def _wants_to_run(record: ThreadRecord | None) -> bool:
@@ -117,9 +115,10 @@ def _cpu_seconds(record: ThreadRecord | None) -> float:
         return 0.0 if frame is None else float(hash((id(frame), frame.f_lasti)) % 1_000_003)
 
 
-def _raise(number: int, frame: object) -> None:
+def _raise(number: int, frame: FrameType | None) -> None:
     if ACTIVE.world is not None and ACTIVE.world.stuck:  # else the body has come back meanwhile
         raise Interrupted
+    INTERRUPT.knocked(frame)
 
 
 def where(record: ThreadRecord) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
-import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import asyncio
 from fake_server.protocol.actors import WORKER
+from pytest_claude_tokens.report.evidence import notes_of, set_notes
+from pytest_claude_tokens.simulation.interrupts import calls_foreign_code
 from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
-from pytest_claude_tokens.simulation.threads import bind_thread
+from pytest_claude_tokens.simulation.threads import bind_thread, new_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -34,6 +36,9 @@ class Workers:
         self._working = [0] * size
         self._open: dict[int, int] = {}
         self._tasks: dict[int, asyncio.Task[Any]] = {}
+        self._struck: set[int] = set()
+        self._errors: dict[int, BaseException] = {}
+        """For each task that died of a ``CancelledError`` which nobody had asked for: that error."""
         self._dead: set[int] = set()
         self._when_dead: list[Callable[[int], None]] = []
         self._journal.observers.append(self._observe)
@@ -58,6 +63,7 @@ class Workers:
         """Break the references to the world and its parts, so that they are freed without the collector."""
         self._journal.observers.remove(self._observe)
         self._tasks.clear()
+        self._errors.clear()
         self._when_dead.clear()
 
     # Tasks.
@@ -88,9 +94,10 @@ class Workers:
             for task in tasks:
                 task.cancel()
             raise
-        _raise_first([task.exception() if task.done() and not task.cancelled() else None for task in tasks])
+        _raise_first([self._error_of(number, task) for number, task in enumerate(tasks)])
         return [task.result() if task.done() and not task.cancelled() else None for task in tasks]
 
+    @calls_foreign_code
     async def _task(self, number: int, job: Callable[[], Any], count: int) -> Any:
         results = []
         self._begin(number)
@@ -98,9 +105,19 @@ class Workers:
             for _ in range(count):
                 value = job()
                 results.append(await value if hasattr(value, "__await__") else value)
+        except asyncio.CancelledError as error:
+            if number not in self._struck and not self._tasks[number].cancelling():
+                self._errors[number] = error
+            raise
         finally:
             self._end(number)
         return results if count > 1 else results[0]
+
+    def _error_of(self, number: int, task: asyncio.Task[Any]) -> BaseException | None:
+        """The exception of which a worker died, if any."""
+        if not task.done() or task.cancelled():
+            return self._errors.get(number)
+        return task.exception()
 
     # Threads.
 
@@ -135,7 +152,7 @@ class Workers:
         for number, job in enumerate(jobs):
             if number in self._dead:
                 continue
-            thread = threading.Thread(target=work, args=(number, job), name=f"w{number}", daemon=True)
+            thread = new_thread(partial(work, number, job), f"w{number}")
             bind_thread(world, thread, f"w{number}", f"w{number}")
         while left:
             world.block(caller, "its workers")
@@ -144,7 +161,7 @@ class Workers:
 
     # Cancelled or killed by the schedule.
 
-    def strike(self, what: str, number: int) -> None:
+    def end_worker(self, what: str, number: int) -> None:
         """Cancel or kill a worker. A killed one never runs again, not even its ``finally`` blocks."""
         name = f"w{number}"
         if number >= self.size or not self._working[number]:
@@ -153,6 +170,7 @@ class Workers:
         if what == "cancel":
             task = self._tasks.get(number)
             if task is not None:
+                self._struck.add(number)
                 task.cancel()
             return
         self._dead.add(number)
@@ -165,13 +183,16 @@ class Workers:
     # Races.
 
     def _begin(self, number: int) -> None:
+        self._world.progress()
         self._working[number] += 1
         self.raced = self.raced or any(other not in (number, -1) for other in self._open.values())
 
     def _end(self, number: int) -> None:
+        self._world.progress()
         self._working[number] -= 1
 
     def _observe(self, event: Event) -> None:
+        self._world.progress()
         if event.type == "invoke" and event.op is not None:
             number = worker_number(event.actor)
             self._open[event.op] = number
@@ -195,6 +216,15 @@ def _raise_first(errors: list[BaseException | None]) -> None:
     found = [(number, error) for number, error in enumerate(errors) if error is not None]
     if found:
         first = found[0][1]
-        for number, error in found[1:]:
-            first.add_note(f"w{number} raised {type(error).__name__}: {error}")
+        if len(found) > 1:
+            others = [f"w{number} raised {type(error).__name__}: {_words(error)}" for number, error in found[1:]]
+            set_notes(first, [*notes_of(first), *others])
         raise first
+
+
+def _words(error: BaseException) -> str:
+    """The message of an exception, which may be of a class of the user's that can't tell one."""
+    try:
+        return str(error)
+    except Exception as failed:
+        return f"<its message can't be told: {type(failed).__name__}>"

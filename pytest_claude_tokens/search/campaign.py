@@ -7,6 +7,8 @@ arguments and reports. The schedule itself is shrunk by :mod:`pytest_claude_toke
 
 from __future__ import annotations
 
+from asyncio import CancelledError
+from functools import partial
 from random import Random, SystemRandom
 from typing import TYPE_CHECKING, Any
 from unittest import SkipTest
@@ -15,6 +17,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.errors import DidNotReproduce, HypothesisException
 
 from pytest_claude_tokens.judge.violations import Unknown
+from pytest_claude_tokens.report.evidence import notes_of, set_notes
+from pytest_claude_tokens.runs.outcome import is_failure
 from pytest_claude_tokens.search.examples import Examples
 from pytest_claude_tokens.search.fuzz import Fuzzer
 from pytest_claude_tokens.search.hypothesis_engine import (
@@ -24,7 +28,7 @@ from pytest_claude_tokens.search.hypothesis_engine import (
     failures_to_raise,
     forced_seed,
 )
-from pytest_claude_tokens.search.tally import Failure
+from pytest_claude_tokens.search.tally import Failure, surfaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -70,7 +74,10 @@ class Campaign:
         self._property.decorate(self._seed, self._blob, self._examples.scheduled())
 
     def search(self) -> Failure | None:
-        """Run both gears. Returns the simplest failure that Hypothesis found."""
+        """Run both gears. Returns the simplest failure that Hypothesis found, else a mild finding."""
+        return self._both_gears() or self._tally.best()
+
+    def _both_gears(self) -> Failure | None:
         base, total = self._base, self._base.max_examples
         generating = Phase.generate in base.phases
         share = max(1, total // 10) if generating else total
@@ -120,14 +127,14 @@ class Campaign:
         if example or not self._plan.strategies:
             arguments = self._examples.arguments(example)
             texts = _texts(arguments)
-            return Failure(
-                outcome=self._execute(schedule, arguments), choices=choices, example=example, arguments=texts
-            )
+            outcome = surfaced(self._execute(schedule, arguments))
+            return Failure(outcome=outcome, choices=choices, example=example, arguments=texts)
         runs: list[Failure] = []
 
         def run(_drawn: Schedule, arguments: Mapping[str, Any]) -> None:
             texts = _texts(arguments)
-            runs.append(Failure(outcome=self._run(schedule, arguments), choices=choices, arguments=texts))
+            outcome = surfaced(self._run(schedule, arguments))
+            runs.append(Failure(outcome=outcome, choices=choices, arguments=texts))
 
         self._property.reproduce(run, choices, _relaxed(self._base))
         if not runs:
@@ -146,17 +153,14 @@ class Campaign:
             nonlocal failed
             texts = _texts(arguments)
             outcome = self._run(schedule, arguments)
-            if self._tally.count(outcome):
-                failed = Failure(
-                    outcome=outcome,
-                    choices=choices_of_this_run(),
-                    example=self._examples.number(schedule),
-                    arguments=texts,
-                )
+            number = self._examples.number(schedule)
+            failure = partial(Failure, outcome=outcome, choices=choices_of_this_run(), example=number, arguments=texts)
+            if self._tally.count(outcome, failure):
+                failed = failure()
                 if isinstance(outcome.error, Unknown) or not self._plan.repeatable:
                     raise Stop
             if outcome.error is not None:
-                raise outcome.error
+                raise _fit_for_hypothesis(outcome.error)
 
         try:
             passed = drive(body)
@@ -165,7 +169,7 @@ class Campaign:
                 raise
             return failed
         except BaseException as error:
-            if failed is None:
+            if failed is None or not is_failure(error):
                 raise
             _take_notes(failed.outcome, error)
             return failed
@@ -177,6 +181,10 @@ class Campaign:
         try:
             return self._execute(schedule, arguments)
         except failures_to_raise() as error:
+            raise Stop(error) from None
+        except Exception as error:
+            if is_failure(error):
+                raise
             raise Stop(error) from None
 
     def _fuzz(self, number: int) -> Failure | None:
@@ -206,11 +214,24 @@ def _relaxed(base: settings, **changes: Any) -> settings:
     return settings(base, deadline=None, report_multiple_bugs=False, suppress_health_check=list(checks), **changes)
 
 
+class _Failed(Exception):
+    """Stands for an error that Hypothesis can't carry, while it searches; the outcome of the run has the error."""
+
+
+def _fit_for_hypothesis(error: BaseException) -> BaseException:
+    """``error``, or a stand-in if it is no ``Exception``, or refuses to have a traceback assigned, as contexts do."""
+    try:
+        error.__traceback__ = error.__traceback__
+    except Exception:
+        return _Failed()
+    return _Failed() if isinstance(error, CancelledError) else error
+
+
 def _take_notes(outcome: Outcome, raised: BaseException) -> None:
     """Copy Hypothesis's notes, which say how to reproduce a failure, to the run's error."""
-    notes = [note for note in getattr(raised, "__notes__", ()) if "reproduce_failure" in note]
+    notes = [note for note in notes_of(raised) if "reproduce_failure" in note]
     if notes and outcome.error is not None:
-        outcome.error.__notes__ = notes
+        set_notes(outcome.error, notes)
 
 
 def _texts(arguments: Mapping[str, Any]) -> dict[str, str]:

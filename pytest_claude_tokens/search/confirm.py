@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pytest_claude_tokens.judge.violations import Nondeterministic, Unknown, Violation
 from pytest_claude_tokens.judge.wording import count
-from pytest_claude_tokens.report.evidence import Evidence
+from pytest_claude_tokens.report.evidence import Evidence, notes_of, set_notes
 from pytest_claude_tokens.search.shrink import shrink
 from pytest_claude_tokens.simulation.frames import of_the_user
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Counterexample", "compare", "confirm", "evidence", "shown"]
 
-_OTHER_WORKER = re.compile(r"w\d+ raised ")
+_OURS = re.compile(r"w\d+ raised |also [a-z-]+: ")
+"""Notes of ours: what another worker raised, and what else was found."""
 _REPEATS = 3
 """Further runs of the shortest failing schedule; all must be the same."""
 _PROCESS_REPEATS = 5
@@ -133,13 +134,11 @@ def shown(found: Counterexample, noted: BaseException | None) -> BaseException:
     error = outcome.error
     assert error is not None
     # Keep only the blob of Hypothesis's notes: the story shows the schedule better, and the arguments are added here.
-    blobs = [note for note in getattr(noted, "__notes__", ()) if "reproduce_failure" in note]
-    others = [note for note in getattr(error, "__notes__", ()) if _OTHER_WORKER.match(note)]
+    blobs = [note for note in notes_of(noted) if "reproduce_failure" in note]
+    others = [note for note in notes_of(error) if _OURS.match(note)]
     drawn = ", ".join(f"{name}={text}" for name, text in sorted(found.best.arguments.items()))
-    error.__notes__ = [*others, *([f"with {drawn}"] if drawn else []), *blobs]
-    if not error.__notes__:
-        del error.__notes__
-    error.claude_tokens_found = found  # type: ignore[attr-defined]
+    set_notes(error, [*others, *([f"with {drawn}"] if drawn else []), *blobs])
+    error.__dict__["claude_tokens_found"] = found
     if isinstance(error, Violation):  # its story says more than a traceback
         if error.__cause__ is not None:  # the refused client's inner frames say nothing
             error.__cause__ = error.__cause__.with_traceback(None)

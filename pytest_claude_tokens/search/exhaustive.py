@@ -8,8 +8,10 @@ already seen, up to the order of independent steps, is not extended.
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
+from pytest_claude_tokens.search.tally import Failure
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, Schedule
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ def enumerate_schedules(run: Callable[[Schedule], Outcome], tally: Tally, bound:
     while queue:
         schedule = queue.popleft()
         outcome = run(schedule)
-        if tally.count(outcome):
+        if tally.count(outcome, partial(Failure, outcome=outcome)):
             return outcome
         left = bound - len(schedule.deviations)
         shape = outcome.shape()

@@ -7,6 +7,7 @@ only if ``random`` is the only one: each run seeds that itself.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_claude_tokens.search.hypothesis_engine import (
@@ -18,7 +19,7 @@ from pytest_claude_tokens.search.hypothesis_engine import (
 from pytest_claude_tokens.search.tally import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from random import Random
 
     from hypothesis import settings
@@ -68,8 +69,9 @@ class Fuzzer:
             nonlocal failed
             texts = {name: repr(value) for name, value in arguments.items()}
             outcome = self._execute(schedule, arguments)
-            if self.tally.count(outcome):
-                failed = Failure(outcome=outcome, choices=choices_of_this_run(), arguments=texts)
+            failure = partial(Failure, outcome=outcome, choices=choices_of_this_run(), arguments=texts)
+            if self.tally.count(outcome, failure):
+                failed = failure()
 
         def many(_schedule: Schedule, _arguments: Mapping[str, Any]) -> None:
             nonlocal failed, tried
@@ -97,7 +99,12 @@ class Fuzzer:
             schedule = portfolio.next(self._source)
             outcome = self._execute(schedule, {})
             forget_targets()
-            if self.tally.count(outcome):
-                return Failure(outcome=outcome, choices=choices_of_integers(self._alone.written(schedule))), tried
+            failure = partial(self._failure, outcome, self._alone.written(schedule))
+            if self.tally.count(outcome, failure):
+                return failure(), tried
             portfolio.known.learn(outcome)
         return None, tried
+
+    @staticmethod
+    def _failure(outcome: Outcome, integers: Sequence[int]) -> Failure:
+        return Failure(outcome=outcome, choices=choices_of_integers(integers))

@@ -7,7 +7,6 @@ may change with any release, and there is one every few days. Each private name 
 
 from __future__ import annotations
 
-import random
 import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +24,10 @@ from hypothesis.internal.conjecture.data import Status
 from hypothesis.internal.reflection import function_digest
 from hypothesis.reporting import with_reporter
 from hypothesis.strategies import SearchStrategy
+
+from fake_server.genuine import random
+from pytest_claude_tokens.simulation.interrupts import calls_foreign_code
+from pytest_claude_tokens.simulation.trio_runs import trio_generator
 
 if TYPE_CHECKING:
     from pytest_claude_tokens.simulation.schedule import Schedule
@@ -184,7 +187,7 @@ class Property:
         """
         setattr(self._test, _SETTINGS, chosen)
         with self._driven(body) as ended:
-            self._test()
+            _call(self._test)
         return not ended
 
     def shrink(self, body: Body, choices: bytes, chosen: settings) -> bool:
@@ -217,7 +220,7 @@ class Property:
         """
         setattr(self._test, _SETTINGS, chosen)
         with self._driven(body):
-            self._test.hypothesis.fuzz_one_input(data)
+            _call(self._test.hypothesis.fuzz_one_input, data)
 
     def keep(self, database: ExampleDatabase | None, choices: bytes, *, shrunk: bool) -> None:
         """Save ``choices`` for the next run to begin with; like Hypothesis, not under ``--hypothesis-seed``."""
@@ -237,6 +240,12 @@ class Property:
             ended.append(stop)
         finally:
             self._body = before
+
+
+@calls_foreign_code
+def _call(test: Any, *args: Any) -> None:
+    """Call Hypothesis: what a signal raises is raised in there."""
+    test(*args)
 
 
 @contextmanager
@@ -277,6 +286,6 @@ def failures_to_raise() -> tuple[type[BaseException], ...]:
 
 
 def has_other_generators() -> bool:
-    """Whether Hypothesis must seed generators beyond :mod:`random`, which each run seeds, and one of its own."""
-    known = (random, core.threadlocal._hypothesis_global_random)
+    """Whether Hypothesis must seed generators beyond :mod:`random` and trio's, which each run seeds, and its own."""
+    known = (random, core.threadlocal._hypothesis_global_random, trio_generator())
     return "numpy" in sys.modules or any(one not in known for one in entropy.RANDOMS_TO_MANAGE.values())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hypothesis.strategies import SearchStrategy
 
-from fake_server.secrecy import is_name, shown, told
+from fake_server.secrecy import is_name, safe_text, shown
 from pytest_claude_tokens.runs.process_runner import default_signals
 from pytest_claude_tokens.search.strategy import (
     ProcessScheduleStrategy,
@@ -49,7 +49,8 @@ class Plan:
     """A body, and the schedules and arguments to try on it.
 
     ``schedules`` draws schedules, ``strategies`` the body's own arguments, in the order of its parameters.
-    ``exhaustive``: the bound of a systematic search, which draws nothing.
+    ``exhaustive``: the bound of a systematic search, which draws nothing. ``deaths``: whether workers are cancelled or
+    killed.
     """
 
     function: Callable[..., Any]
@@ -58,6 +59,7 @@ class Plan:
     schedules: ScheduleStrategy | ProcessScheduleStrategy
     strategies: Mapping[str, SearchStrategy[Any]]
     exhaustive: int | None
+    deaths: bool = False
 
     @property
     def lone(self) -> ScheduleStrategy | None:
@@ -102,11 +104,11 @@ def checked(options: Options) -> Options:
     for name, strategy in options.strategies.items():
         if not isinstance(strategy, SearchStrategy):
             raise TypeError(
-                f"explore({told(name)}={shown(strategy)}): a further keyword is an argument's strategy, such as "
-                f"{told(name)}=st.just({shown(strategy)})"
+                f"explore({safe_text(name)}={shown(strategy)}): a further keyword is an argument's strategy, such as "
+                f"{safe_text(name)}=st.just({shown(strategy)})"
             )
         if not is_name(name):
-            raise TypeError(f"explore({told(name)}=…): a further keyword is the name of an argument of the test")
+            raise TypeError(f"explore({safe_text(name)}=…): a further keyword is the name of an argument of the test")
     for name, switch in (("cancel", options.cancel), ("processes", options.processes)):
         if not isinstance(switch, bool):
             raise TypeError(f"explore({name}={shown(switch)}): must be True or False")
@@ -143,6 +145,7 @@ def planned(function: Callable[..., Any], options: Options) -> Plan:
         schedules=drawn,
         strategies=strategies,
         exhaustive=options.exhaustive,
+        deaths=bool(deaths),
     )
 
 

@@ -8,12 +8,12 @@ checksum detects a line break or a lost letter, in the alphabet of base64url, wh
 from __future__ import annotations
 
 import base64
-import json
 import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
 from fake_server.faults import Fault
+from fake_server.genuine import json
 from fake_server.policy import Policy
 from fake_server.secrecy import discreet, shown
 from pytest_claude_tokens.simulation.schedule import Deviation, Latency, PlannedFault, Schedule

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import Phase, settings
 
 from fake_server.transports.inprocess import Interceptor, cached_client_setup, shared_ssl_context
+from pytest_claude_tokens.judge.earning import told
 from pytest_claude_tokens.judge.violations import NothingRaced
 from pytest_claude_tokens.report.evidence import attach
 from pytest_claude_tokens.runs.outcome import Body, Outcome
@@ -28,8 +29,10 @@ from pytest_claude_tokens.search.replay import Replay
 from pytest_claude_tokens.search.shrink import as_deviations
 from pytest_claude_tokens.search.tally import Failure, Tally
 from pytest_claude_tokens.simulation.files import switching_at_files
+from pytest_claude_tokens.simulation.interrupts import Interruptible
 from pytest_claude_tokens.simulation.patches import patched
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Schedule
+from pytest_claude_tokens.simulation.trio_runs import trio_simulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -64,6 +67,7 @@ def stage(plan: Plan, context: ExplorationContext, args: tuple[Any, ...] = ()) -
         stack.enter_context(Interceptor(runner.resolve, hosts=context.handle.get("hosts", ())))
         stack.enter_context(Watchdog())
         stack.enter_context(patched())
+        stack.enter_context(trio_simulated())
         stack.enter_context(switching_at_files())
         yield runner.run
 
@@ -97,7 +101,7 @@ class Session:
         __tracebackhide__ = True
         error: BaseException | None = None
         try:
-            with stage(self._plan, self._context, self._args) as bare:
+            with Interruptible(), stage(self._plan, self._context, self._args) as bare:
                 error = self._run_on(lambda schedule, arguments: bare(schedule, {**self._fixtures, **arguments}))
         except BaseException:
             if self._tally.schedules:
@@ -130,7 +134,7 @@ class Session:
         if self._plan.exhaustive is None:
             return campaign.search()
         outcome = enumerate_schedules(lambda schedule: execute(schedule, {}), self._tally, self._plan.exhaustive)
-        return None if outcome is None else Failure(outcome=outcome)
+        return self._tally.best() if outcome is None else Failure(outcome=outcome)
 
     def _explain(self, first: Failure, campaign: Campaign) -> BaseException:
         """Shrink the failing schedule, check that it can be repeated, and describe how."""
@@ -173,9 +177,12 @@ class Session:
         __tracebackhide__ = True
         workers = self._plan.workers
         if workers < 2:
+            if self._plan.deaths:  # what is looked for is one worker's clean-up
+                return
             warnings.warn("explore(workers=1): one worker alone can't race", stacklevel=4)
         elif not self._tally.raced and (self._plan.exhaustive is not None or Phase.generate in self._settings.phases):
-            raise NothingRaced(f"{workers} workers, no request while another's job was under way")
+            seen = f"{workers} workers, no request while another's job was under way"
+            raise NothingRaced("; ".join([seen, *told(self._tally.refused)]))
 
 
 def _settings(plan: Plan, context: ExplorationContext, decorations: Decorations) -> settings:

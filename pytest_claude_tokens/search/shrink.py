@@ -30,6 +30,8 @@ __all__ = ["as_deviations", "merge", "shrink"]
 
 MOST_RUNS = 800
 """Runs that shrinking one schedule may take."""
+MOST_DECISIONS = 3_000_000
+"""Decisions of all these runs together: a run that never ends takes thousands of times as long as any other."""
 _READABLE = 3
 """Deviations that a person can still follow: if more remain, another schedule with fewer is searched for."""
 _FRESH_SCHEDULES = 150
@@ -92,16 +94,23 @@ class _Search:
         self.best = first
         self._most_runs = most_runs
         self.runs = 0
+        self._decisions = 0
         self._run = run
         self._seen = {first.schedule}
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no further run may be made."""
+        return self.runs >= self._most_runs or self._decisions >= MOST_DECISIONS
+
     def attempt(self, schedule: Schedule) -> bool:
         """Run ``schedule``; if it fails in the same way, it becomes the best so far. Returns whether it does."""
-        if schedule in self._seen or self.runs >= self._most_runs:
+        if schedule in self._seen or self.is_over:
             return False
         self._seen.add(schedule)
         self.runs += 1
         outcome = self._run(schedule)
+        self._decisions += outcome.decisions
         if type(outcome.error) is not type(self.best.error):
             return False
         self.best = outcome
@@ -110,14 +119,14 @@ class _Search:
     def shorten(self) -> None:
         """Try simpler schedules until none of them fails in the same way."""
         self._descend()
-        while len(self.best.schedule.deviations) > _READABLE and self.runs < self._most_runs and self._start_over():
+        while len(self.best.schedule.deviations) > _READABLE and not self.is_over and self._start_over():
             self._descend()
         if self.best.schedule.seed and self.best.schedule.kind == "deviations":
             self.attempt(replace(self.best.schedule, seed=0))
 
     def _descend(self) -> None:
         progress = True
-        while progress and self.runs < self._most_runs:
+        while progress and not self.is_over:
             progress = (
                 self._leave_out("planned_faults") | self._leave_out("deviations") | self._join() | self._simplify()
             )

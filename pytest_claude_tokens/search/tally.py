@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from hypothesis.errors import UnsatisfiedAssumption
 
+from pytest_claude_tokens.judge.earning import Refusals, refusals
+from pytest_claude_tokens.judge.violations import RefreshStorm
 from pytest_claude_tokens.search.context import Report
 
 if TYPE_CHECKING:
     from pytest_claude_tokens.runs.outcome import Outcome
 
-__all__ = ["Failure", "Tally"]
+__all__ = ["Failure", "Tally", "surfaced"]
+
+_PATIENCE = 200
+"""Schedules for which a search goes on after a needless refresh, to look for something worse."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,19 +35,29 @@ class Failure:
     arguments: Mapping[str, str] = field(default_factory=dict)
 
 
+def surfaced(outcome: Outcome) -> Outcome:
+    """The outcome with its mild finding as its error."""
+    return replace(outcome, error=outcome.mild) if outcome.error is None else outcome
+
+
 @dataclass(slots=True)
 class Tally:
     """The counts. ``raced``: in at least one schedule, a request was open during another worker's job;
-    ``found_at``: the number of the first schedule that failed, 0 as long as none has.
+    ``found_at``: the number of the first schedule that failed, 0 as long as none has; ``refused``: what the guard and
+    the service's network refused; ``postponed``: the first mild finding, which the search raises if it finds nothing
+    worse.
     """
 
     schedules: int = 0
     raced: bool = False
     found_at: int = 0
+    refused: Refusals = field(default_factory=Counter)
+    postponed: Failure | None = None
+    _postponed_at: int = 0
     _seen: Counter[int] = field(default_factory=Counter)
 
-    def count(self, outcome: Outcome) -> bool:
-        """Count a run; returns whether it failed.
+    def count(self, outcome: Outcome, failure: Callable[[], Failure] | None = None) -> bool:
+        """Count a run; returns whether it failed. ``failure`` makes a failure of it, for a mild finding.
 
         A run that its own assumptions rejected (``hypothesis.assume``) is neither counted nor a failure.
         """
@@ -51,11 +66,29 @@ class Tally:
         self.schedules += 1
         self._seen[outcome.fingerprint()] += 1
         self.raced = self.raced or outcome.raced
+        if refused := outcome.history.noted("refused"):
+            self.refused.update(refusals(refused))
+        if outcome.error is None and outcome.mild is not None and failure is not None:
+            self._postpone(outcome, failure)
         if outcome.error is None:
             return False
         if not self.found_at:
             self.found_at = self.schedules  # later runs only shrink the failure
         return True
+
+    def _postpone(self, outcome: Outcome, failure: Callable[[], Failure]) -> None:
+        """Keep the first mild finding. A needless refresh that is still being found after a while is a failure."""
+        if self.postponed is None:
+            self.postponed = replace(failure(), outcome=surfaced(outcome))
+            self._postponed_at = self.schedules
+        elif isinstance(outcome.mild, RefreshStorm) and self.schedules - self._postponed_at >= _PATIENCE:
+            outcome.error = outcome.mild
+
+    def best(self) -> Failure | None:
+        """What a search raises that has ended without a failure: its first mild finding, if any."""
+        if self.postponed is not None:
+            self.found_at = self._postponed_at
+        return self.postponed
 
     def report(self, bound: int | None = None) -> Report:
         """The counts so far as a report; ``bound``: the bound of a systematic search."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fake_server.genuine import os
+
 if TYPE_CHECKING:
     from pytest_claude_tokens.simulation.thread_record import ThreadRecord
     from pytest_claude_tokens.simulation.world import World
@@ -18,6 +20,15 @@ class _Active:
 
 
 ACTIVE = _Active()
+
+
+def _leave() -> None:
+    """A forked child has the world's records, but none of its threads: it must not wait for them."""
+    ACTIVE.world = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave)
 
 
 def here() -> tuple[World, ThreadRecord] | None:

@@ -31,8 +31,8 @@ Two threads decide here at the same time: the holder declares itself inside, the
 around each switch point would settle that, but it would be taken at each of millions of steps. Instead each of the two
 writes its own flag first and reads the other's second:
 
-* ``_come_inside``: sets ``inside``, *then* reads ``suspect`` and its own state. If there is a suspect, or the state is
-  no longer RUNNING, it takes the mutex, and so waits for the end of the rescue.
+* ``_enter`` and ``loop_next``: set ``inside``, *then* read ``suspect`` and the thread's own state. If there is a
+  suspect, or the state is no longer RUNNING, the thread takes the mutex, and so waits for the end of the rescue.
 * ``rescue``: under the mutex, sets ``suspect``, *then* reads ``inside``. If that is set, the holder is at a switch
   point after all, and nothing is done. If not, the state becomes OUTSIDE, and only then is the baton handed on.
 
@@ -64,12 +64,14 @@ each raises :class:`Stopped`, so that it unwinds. A thread that does not end, or
 
 from __future__ import annotations
 
+from _thread import get_ident
 from contextlib import suppress
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from pytest_claude_tokens.simulation.native import allocate_rlock
+from pytest_claude_tokens.simulation.interrupts import CLEAN_UP_SECONDS, INTERRUPT
+from pytest_claude_tokens.simulation.native import allocate_rlock, monotonic
 from pytest_claude_tokens.simulation.scheduler import Scheduler
+from pytest_claude_tokens.simulation.takeover import END_TIMEOUT_SECONDS, LEAST_SECONDS, refuse, wait_for_baton
 from pytest_claude_tokens.simulation.thread_record import Stopped, Stuck, ThreadRecord, ThreadState, WouldWait
 
 if TYPE_CHECKING:
@@ -79,10 +81,8 @@ if TYPE_CHECKING:
 
     from pytest_claude_tokens.simulation.chooser import Chooser
 
-__all__ = ["END_TIMEOUT_SECONDS", "Baton"]
+__all__ = ["Baton"]
 
-END_TIMEOUT_SECONDS = 2.0
-"""Real seconds that a thread has to end after its world has ended."""
 _RUNNING, _OUTSIDE = ThreadState.RUNNING, ThreadState.OUTSIDE
 
 
@@ -140,9 +140,9 @@ class Baton(Scheduler):
             return
         self._enter(record)
         try:
-            if record is self.loop_record or self.stopping:
+            if record is self.loop_record or self.stopping or INTERRUPT.error is not None:
                 return
-            if rotate:
+            if rotate or self.is_idle:
                 self.ready.append(record)
             else:
                 self.ready.appendleft(record)
@@ -161,7 +161,7 @@ class Baton(Scheduler):
             raise WouldWait(f"a callable that stands for a store waits for {why() if callable(why) else why}")
         if record.inside:
             raise WouldWait(f"a finalizer waits for {why() if callable(why) else why}")
-        self._enter(record)
+        self._enter(record, waits=True)
         record.wait()
         record.why = why
         if timeout is not None:
@@ -198,6 +198,7 @@ class Baton(Scheduler):
             outside = record.outside  # still outside: the world has ended without waiting for it
             record.end()
         self.records.pop(record.ident, None)
+        self.progress()
         for joiner in record.joiners:
             self.wake(joiner)
         if not self.stopping:
@@ -212,34 +213,37 @@ class Baton(Scheduler):
         """
         record = self.loop_record
         assert record is not None
-        self._come_inside(record)
+        record.inside = True  # first of all: see the top of the module
+        if self.suspect is not None or record.state is not _RUNNING:
+            self._come_back(record)
         record.idle()
         item = self.decide()
         if item is None or isinstance(item, ThreadRecord):
             record.inbox = None
             if item is not None or not self._is_over():
                 self._deliver(item)
-                record.run_lock.acquire()
+                self._park(record)
                 item = record.inbox
         record.run()
         record.inside = False
+        if INTERRUPT.error is not None and not self._ending:
+            INTERRUPT.check()
         return item  # type: ignore[no-any-return]  # anything but a record is a handle
 
-    def _enter(self, record: ThreadRecord) -> None:
-        """``record`` is at a switch point. The order matters: see the top of the module."""
-        self._come_inside(record)
-        if self.stopping and record is not self.root:
-            record.inside = False
-            raise Stopped
-
-    def _come_inside(self, record: ThreadRecord) -> None:
-        record.inside = True
+    def _enter(self, record: ThreadRecord, *, waits: bool = False) -> None:
+        """``record`` is at a switch point."""
+        record.inside = True  # first of all: see the top of the module
         if self.suspect is not None or record.state is not _RUNNING:
-            try:
-                self._return(record)
-            except Stopped:
-                record.inside = False  # the thread unwinds, and meets further switch points on its way
-                raise
+            self._come_back(record)
+        if self.stopping or INTERRUPT.error is not None:
+            refuse(self, record, waits=waits)
+
+    def _come_back(self, record: ThreadRecord) -> None:
+        try:
+            self._return(record)
+        except Stopped:
+            record.inside = False  # the thread unwinds, and meets further switch points on its way
+            raise
 
     def _pass_on(self, record: ThreadRecord) -> None:
         """Hand the baton on; returns when ``record`` has it again."""
@@ -255,12 +259,20 @@ class Baton(Scheduler):
             record.run()
             raise Stuck
         self._deliver(item)
-        record.run_lock.acquire()
+        self._park(record)
         if record is self.root:
+            INTERRUPT.check()
             if self.stuck:
                 raise Stuck
         elif self.stopping or record.killed:
             raise Stopped
+
+    def _park(self, record: ThreadRecord) -> None:
+        """Wait for the baton."""
+        if record is self.root:
+            wait_for_baton(self)
+        else:
+            record.run_lock.acquire()
 
     def _deliver(self, item: Any) -> None:
         """Hand the baton to a record, or to the loop's thread for a handle."""
@@ -352,7 +364,7 @@ class Baton(Scheduler):
             else:
                 record.queue()
                 self.ready.append(record)
-        record.run_lock.acquire()
+        self._park(record)
         if record is not self.root and (self.stopping or record.killed):
             raise Stopped
 
@@ -362,18 +374,19 @@ class Baton(Scheduler):
         """End every remaining thread, one by one; returns those that could not be ended."""
         with self.mutex:
             self.stopping = True
+        until = monotonic() + (END_TIMEOUT_SECONDS if INTERRUPT.error is None else CLEAN_UP_SECONDS)
         left = [
             record
             for record in self.all
-            if record is not self.root and not record.done and (record.outside or not self._end(record))
+            if record is not self.root and not record.done and (record.outside or not self._end(record, until))
         ]
         self.holder = None
         return left
 
-    def _end(self, record: ThreadRecord) -> bool:
+    def _end(self, record: ThreadRecord, until: float) -> bool:
         """Give the baton to a thread that must end, and wait until it is back; ``False`` if the thread does not end."""
         self._give(record)
-        if self.root.run_lock.acquire(timeout=END_TIMEOUT_SECONDS):
+        if self.root.run_lock.acquire(timeout=max(LEAST_SECONDS, until - monotonic())):
             return True
         with self.mutex:
             if not record.done:
@@ -381,11 +394,3 @@ class Baton(Scheduler):
                 return False
         self.root.run_lock.acquire()  # it has ended at this very moment
         return True
-
-    def waits(self) -> list[str]:
-        """What each thread waits for, for the report of a deadlock."""
-        return [
-            f"{record.name} waits for {record.why() if callable(record.why) else record.why}"
-            for record in self.all
-            if record.state is ThreadState.WAITING and record is not self.root
-        ]

@@ -34,8 +34,9 @@ class Chooser:
     """
 
     __slots__ = (
-        "_deviations",
+        "_begun",
         "_order",
+        "_upcoming",
         "_waiting",
         "deaths",
         "decision",
@@ -54,7 +55,8 @@ class Chooser:
         self.deaths: list[Deviation] = sorted(
             deviation for deviation in schedule.deviations if deviation.what in ("cancel", "kill")
         )
-        self._deviations = sorted(deviation for deviation in schedule.deviations if deviation.what in _ORDER)
+        self._upcoming = sorted((one for one in schedule.deviations if one.what in _ORDER), reverse=True)
+        self._begun: list[Deviation] = []
         self._order = order_of(schedule, workers)
         self.late: dict[int, float] | None = {
             deviation.position: deviation.length / 1000 for deviation in schedule.deviations if deviation.what == "late"
@@ -64,7 +66,7 @@ class Chooser:
         self._waiting: dict[int, int] = {}
         if isinstance(self._order, Paced):
             self.late = {}
-        self.default_until: int = self._deviations[0].position if self._deviations else _NEVER
+        self.default_until: int = self._upcoming[-1].position if self._upcoming else _NEVER
         if record or self._order is not None:
             self.default_until = 0
 
@@ -115,6 +117,7 @@ class Chooser:
             others: list[tuple[DeviationKind, int]] = [
                 ("alone", target) for target in dict.fromkeys(ready) if target != ready[0]
             ]
+            self.options.extend([()] * (self.decision - len(self.options)))  # default order was the only one
             self.options.append((*others, ("clock", 0)) if timer else tuple(others))
         if self._order is not None:
             index = self._order.pick(self.decision, ready, now, (when or now) if timer else None)
@@ -141,18 +144,18 @@ class Chooser:
         return _first_but(frozen, ready, timer) if frozen else 0
 
     def _in_force(self) -> list[Deviation]:
-        """The deviations in force at this decision. If there are none, ``default_until`` moves to the next one."""
-        decision, next_one = self.decision, _NEVER
-        in_force = []
-        for deviation in self._deviations:
-            if deviation.position > decision:
-                next_one = deviation.position
-                break
-            if decision < deviation.position + deviation.length:
-                in_force.append(deviation)
-        if not in_force and self.options is None:
-            self.default_until = next_one
-        return in_force
+        """The deviations in force at this decision. If there are none, ``default_until`` moves to the next one.
+
+        Decisions come in order, so each deviation is looked at when it begins, and then until it ends: the replay of a
+        long random run has tens of thousands of them.
+        """
+        decision, upcoming = self.decision, self._upcoming
+        while upcoming and upcoming[-1].position <= decision:
+            self._begun.append(upcoming.pop())
+        self._begun = [one for one in self._begun if decision < one.position + one.length]
+        if not self._begun and self.options is None:
+            self.default_until = upcoming[-1].position if upcoming else _NEVER
+        return self._begun
 
     def _note_waiting(self, ready: Sequence[int], index: int) -> None:
         """Note who was passed over: from then on, until it is chosen, it is as good as frozen."""

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import threading
+import sys
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 import fake_server
+from fake_server.genuine import asyncio, os, threading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["coroutine_frames", "innermost_place", "is_ours", "of_the_user", "place"]
+__all__ = ["coroutine_frames", "innermost_place", "is_ours", "of_the_user", "place", "thread_place"]
 
 _OURS = tuple(os.path.dirname(path) + os.sep for path in (os.path.dirname(__file__), fake_server.__file__))
 """Path prefixes of both packages."""
 _BETWEEN = (*_OURS, os.path.dirname(asyncio.__file__) + os.sep, threading.__file__)
 """Paths of the code that lies between a test, its workers and what they call."""
+_NOT_THE_TEST = (*_BETWEEN, os.path.dirname(os.__file__) + os.sep)
 
 
 def is_ours(frame: FrameType) -> bool:
@@ -33,16 +33,23 @@ def place(frame: FrameType) -> str:
 
 
 def of_the_user(traceback: TracebackType | None) -> TracebackType | None:
-    """``traceback`` without the frames of this project, asyncio and threading between a test and what it calls."""
+    """``traceback`` without the frames of this project, Hypothesis, asyncio and threading: what lies between a test and
+    what it calls.
+    """
     kept = []
     while traceback is not None:
-        if not traceback.tb_frame.f_code.co_filename.startswith(_BETWEEN):
+        frame = traceback.tb_frame
+        if not frame.f_code.co_filename.startswith(_BETWEEN) and not _is_hypothesis(frame):
             kept.append(traceback)
         traceback = traceback.tb_next
     shown = None
     for one in reversed(kept):
         shown = TracebackType(shown, one.tb_frame, one.tb_lasti, one.tb_lineno)
     return shown
+
+
+def _is_hypothesis(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).partition(".")[0] == "hypothesis"
 
 
 def coroutine_frames(coro: Any) -> Iterator[FrameType]:
@@ -52,6 +59,14 @@ def coroutine_frames(coro: Any) -> Iterator[FrameType]:
         if frame is not None:
             yield frame
         coro = getattr(coro, "cr_await", None) or getattr(coro, "gi_yieldfrom", None) or getattr(coro, "ag_await", None)
+
+
+def thread_place(ident: int) -> str:
+    """The innermost line of the test's own code at which a thread is; ``""`` where there is none."""
+    frame = sys._current_frames().get(ident)
+    while frame is not None and (frame.f_code.co_filename.startswith(_NOT_THE_TEST) or is_ours(frame)):
+        frame = frame.f_back
+    return "" if frame is None else place(frame)
 
 
 def innermost_place(coro: Any) -> str:

@@ -1,4 +1,4 @@
-"""Every private name of the standard library that the simulation needs: asyncio, threading, futures and queue.
+"""Every private name of the standard library that the simulation needs: asyncio, threading and futures.
 
 No other module of the package uses one. ``tests/unit/simulation/test_internals.py`` has a canary for each name, which
 says what to do when a new Python no longer has it.
@@ -9,22 +9,23 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures.thread
 import contextvars
+import ctypes
+import gc
 import heapq
-import queue
 import sys
 import threading
+from _thread import get_ident
 from asyncio import base_events, events
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures._base import LOGGER as FUTURES_LOGGER
 from contextlib import contextmanager
 from operator import attrgetter
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from asyncio import Handle, TimerHandle
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from threading import Thread
     from types import FrameType
 
@@ -32,15 +33,16 @@ __all__ = [
     "CONDITION_WAIT",
     "FUTURES_LOGGER",
     "BareLoop",
-    "PurePythonSimpleQueue",
     "callback_of",
     "context_of",
     "exception_of",
     "ignore_destruction",
     "ignore_exception",
+    "is_cancelled",
     "is_started",
     "leave_lock",
     "like",
+    "methods_replaced",
     "pop_timer",
     "rlock_acquire_restore",
     "rlock_is_owned",
@@ -58,6 +60,7 @@ __all__ = [
 
 context_of: Callable[[Handle], contextvars.Context] = attrgetter("_context")
 callback_of: Callable[[Handle], Any] = attrgetter("_callback")
+is_cancelled: Callable[[Handle], bool] = attrgetter("_cancelled")
 run_handle: Callable[[Handle], None] = events.Handle._run
 
 
@@ -73,15 +76,10 @@ def pop_timer(timers: list[TimerHandle]) -> TimerHandle:
 _LOCK_ACQUIRE = asyncio.Lock.acquire.__code__
 
 
-def exception_of(task: Any) -> BaseException | None:
-    """The exception that a task has ended with; reading it here does not mark it as retrieved."""
-    error: BaseException | None = task._exception
-    return error
-
-
-def unreported(task: Any) -> bool:
-    """Whether the exception of a task would be logged when the task is collected."""
-    return bool(task._log_traceback)
+exception_of: Callable[[Any], BaseException | None] = attrgetter("_exception")
+"""The exception that a task has ended with; reading it here does not mark it as retrieved."""
+unreported: Callable[[Any], bool] = attrgetter("_log_traceback")
+"""Whether the exception of a task would be logged when the task is collected."""
 
 
 def ignore_exception(task: Any) -> None:
@@ -120,7 +118,19 @@ class _Ordered(WeakKeyDictionary[Any, None]):
         self.pop(item, None)
 
 
-class BareLoop(base_events.BaseEventLoop):
+def _held(cls: type[base_events.BaseEventLoop]) -> type[base_events.BaseEventLoop]:
+    """A class with the same methods as ``cls``, by itself: a test may replace those of ``cls``."""
+    methods = {name: value for name, value in vars(cls).items() if callable(value)}
+    return type(cls.__name__, (cls,), methods)
+
+
+if TYPE_CHECKING:
+    _Base = base_events.BaseEventLoop
+else:
+    _Base = _held(base_events.BaseEventLoop)
+
+
+class BareLoop(_Base):
     """The base class of asyncio's own loops, without a selector; gives access to the internals that we need."""
 
     def __init__(self) -> None:
@@ -156,9 +166,8 @@ class BareLoop(base_events.BaseEventLoop):
         """Whether there are asynchronous generators that have started and not ended."""
         return bool(self._asyncgens)
 
-    def check_open(self) -> None:
-        """Raises ``RuntimeError`` if the loop is closed."""
-        self._check_closed()  # type: ignore[attr-defined]
+    check_open: Callable[[], None] = base_events.BaseEventLoop._check_closed  # type: ignore[attr-defined]
+    """Raises ``RuntimeError`` if the loop is closed."""
 
     @contextmanager
     def as_running(self) -> Iterator[None]:
@@ -193,9 +202,8 @@ class BareLoop(base_events.BaseEventLoop):
 
     def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:  # type: ignore[override]
         """As usual."""
-        if self._debug:  # type: ignore[attr-defined]
+        if self._debug or self._closed:  # type: ignore[attr-defined]
             return super().call_soon(callback, *args, context=context)
-        self._check_closed()  # type: ignore[attr-defined]
         handle = events.Handle(callback, args, self, context)
         self._ready.append(handle)
         return handle
@@ -246,9 +254,7 @@ def started_as_daemon(thread: Thread) -> Iterator[None]:
     thread._daemonic = daemon  # type: ignore[attr-defined]
 
 
-# concurrent.futures and queue.
-
-PurePythonSimpleQueue: Any = queue._PySimpleQueue  # type: ignore[attr-defined]  # built on Semaphore, unlike the C one
+# concurrent.futures.
 
 
 def was_shut_down(executor: Any) -> bool:
@@ -272,3 +278,26 @@ def shutdown_lock_replaced(lock: Any) -> Iterator[None]:
         yield
     finally:
         module._global_shutdown_lock = before
+
+
+# Classes that are written in C.
+
+_modified = ctypes.pythonapi.PyType_Modified  # documented: the interpreter must look the names of the class up again
+_modified.argtypes, _modified.restype = [ctypes.py_object], None
+
+
+@contextmanager
+def methods_replaced(cls: type, methods: Mapping[str, Any]) -> Iterator[None]:
+    """In the block, ``cls`` itself has these methods, although attributes of a class in C can't be set.
+
+    A stand-in for the class would be another object: compiled code, a subclass or an import of that time could keep it.
+    """
+    (names,) = gc.get_referents(cls.__dict__)  # the dictionary behind the read-only view
+    before = {name: names[name] for name in methods}
+    names.update(methods)
+    _modified(cls)
+    try:
+        yield
+    finally:
+        names.update(before)
+        _modified(cls)

@@ -44,6 +44,16 @@ class SimulatedLock:
     def _new() -> Any:
         return allocate_lock()
 
+    @property
+    def real(self) -> Any:
+        """The real lock under it."""
+        return self._real
+
+    @property  # type: ignore[misc]  # it can only be read
+    def __class__(self) -> Any:
+        """That of the real lock, for ``isinstance``."""
+        return type(self._real)
+
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """As ``threading.Lock.acquire``; ``timeout`` is in simulated seconds."""
         place = here()

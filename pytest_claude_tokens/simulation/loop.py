@@ -7,26 +7,26 @@ every run. Executor jobs are threads under the same baton as everything else.
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import itertools
-import socket
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import asyncio, socket
 from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation.frames import coroutine_frames, innermost_place
 from pytest_claude_tokens.simulation.internals import (
     BareLoop,
     exception_of,
     ignore_exception,
+    is_cancelled,
     leave_lock,
     run_handle,
     unreported,
 )
+from pytest_claude_tokens.simulation.interrupts import INTERRUPT, calls_foreign_code
 from pytest_claude_tokens.simulation.tasks import SimulatedFuture, SimulatedTask, close_task, has_ended, worker_of
 from pytest_claude_tokens.simulation.thread_record import Stopped, Stuck
-from pytest_claude_tokens.simulation.threads import bind_thread
+from pytest_claude_tokens.simulation.threads import bind_thread, new_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -62,6 +62,14 @@ class NumberedLoop(BareLoop):
     def time(self) -> float:
         """Simulated seconds."""
         return self.world.now
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Any, *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As usual; where nothing has happened for long, a delay lasts as long as a look at least."""
+        if self.world.is_idle:
+            delay = max(delay, self.world.look_seconds)
+        return super().call_later(delay, callback, *args, context=context)
 
     def left(self) -> list[asyncio.Task[Any]]:
         """The tasks that have not ended, in creation order."""
@@ -137,6 +145,7 @@ class NumberedLoop(BareLoop):
         return future
 
     def _make_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        self.world.progress()
         number = len(self._made) + 1
         if options.get("name") is None:
             options["name"] = f"task-{number}"
@@ -176,7 +185,8 @@ class NumberedLoop(BareLoop):
                 self.call_soon_threadsafe(resolve, value, error, context=context)
 
         if executor is None or type(executor).__module__ == "concurrent.futures.process":
-            bind_thread(self.world, Thread(target=job, daemon=True), f"executor-{len(self.world.all)}", WORKER.get())
+            name = f"executor-{len(self.world.all)}"
+            bind_thread(self.world, new_thread(job, name), name, WORKER.get())
         else:
             queued = executor.submit(job)
             future.add_done_callback(lambda ended: queued.cancel() if ended.cancelled() else None)
@@ -203,7 +213,7 @@ class NumberedLoop(BareLoop):
         network = self._net()
         sock = options.get("sock")
         if sock is None:
-            network.look_up(host)
+            network.look_up(host, port)
         return network.connect(protocol_factory, sock=sock, secure=ssl or None)
 
     def _net(self) -> Network:
@@ -243,11 +253,15 @@ class SimulatedLoop(NumberedLoop):
         for task in left:
             task.cancel()
         steps = iter(range(_MAX_LAST_STEPS))
+
+        def is_over() -> bool:
+            return next(steps, None) is None or INTERRUPT.is_due
+
         try:
-            self._turn(lambda: all(task.done() for task in left) or next(steps, None) is None)
+            self._turn(lambda: all(task.done() for task in left) or is_over())
             if self.has_generators:
                 closing = self.create_task(self.shutdown_asyncgens())
-                self._turn(lambda: closing.done() or next(steps, None) is None)
+                self._turn(lambda: closing.done() or is_over())
         except Stuck:
             pass
         finally:
@@ -257,8 +271,11 @@ class SimulatedLoop(NumberedLoop):
             self.use_queues(type(world.ready)(), [])
             self.close()
 
+    @calls_foreign_code
     def _turn(self, done: Callable[[], bool]) -> None:
         """Run until ``done``."""
+        if done():
+            return
         world = self.world
         dead = world.dead
         with self.as_running():
@@ -266,7 +283,7 @@ class SimulatedLoop(NumberedLoop):
                 handle = world.loop_next()
                 if handle is None:
                     raise Stuck
-                if not handle.cancelled() and not (dead and world.worker_of(handle) in dead):
+                if not is_cancelled(handle) and not (dead and world.worker_of(handle) in dead):
                     run_handle(handle)
 
     def _log_unretrieved(self) -> None:

@@ -6,18 +6,18 @@ Name look-ups of the served hosts and of loopback give an address of TEST-NET-1 
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
-import socket
 from collections import deque
 from errno import ECONNRESET
 from os import strerror
 from typing import TYPE_CHECKING, Any
 
 from fake_server.effects import Wait
-from fake_server.hosts import KNOWN_HOSTS, canonical, is_loopback
-from fake_server.protocol.actors import WORKER
+from fake_server.genuine import asyncio, socket
+from fake_server.hosts import KNOWN_HOSTS, NAME_IT, hosts_of, is_loopback
+from fake_server.protocol.actors import WORKER, actor_of
 from fake_server.transports.loopback.connection import Connection
+from fake_server.transports.senders import sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -37,13 +37,15 @@ class Network:
     """The server's side of every connection of one run: a listener without sockets."""
 
     draining = False
+    remedy = NAME_IT
 
     def __init__(self, server: Server, waiter: SimulatedWaiter, hosts: Iterable[str] = ()) -> None:
         self.server = server
         self.connections: set[Accepted] = set()
         self._waiter = waiter
-        self._hosts = {*KNOWN_HOSTS, *hosts}
+        self._hosts = hosts_of((*KNOWN_HOSTS, *hosts))
         self._addresses: dict[str, str] = {}
+        self._names: dict[str, str] = {}  # the other way round
         self._connected: dict[socket.socket, str] = {}
         self._sockets: list[socket.socket] = []
         self._count = 0
@@ -51,15 +53,19 @@ class Network:
 
     # Called by connections.
 
-    def answers(self, host: str) -> bool:
-        """Whether requests for ``host`` are served."""
-        return canonical(host) in self._hosts or is_loopback(host)
+    def answers(self, host: str, port: int | None) -> bool:
+        """Whether requests for that host and port are served."""
+        return self._hosts.match(host, port) or is_loopback(host)
 
     def wait_hook(self, exchange: Exchange, wait: Wait) -> Wait:
         """The wait, with the duration that the schedule gives it."""
         del exchange
         seconds = self._waiter.seconds(wait)
         return wait if wait.signal is not None else Wait(wait.why, seconds or None)
+
+    def actor(self, request: Request, connection: Accepted) -> str:
+        """The worker that sent ``request``."""
+        return actor_of(request, connection.name)
 
     def local(self, request: Request) -> None:
         """``None``: every request is for the service."""
@@ -76,20 +82,22 @@ class Network:
 
     # Called by the loop.
 
-    def look_up(self, host: str) -> str:
-        """The simulated address of ``host``. Raises ``socket.gaierror``."""
-        name = host.decode() if isinstance(host, bytes) else str(host)
-        if name.startswith(_PREFIX) and name in self._addresses.values():
-            return name
-        if not self.answers(name):
+    def look_up(self, host: str | bytes, port: Any = None) -> str:
+        """The simulated address of ``host``. Raises ``socket.gaierror``, also where nobody answers at ``port``."""
+        name = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host)
+        name = self._names.get(name, name)
+        if not self.answers(name, int(port) if port else None):
+            self.server.refused(sender(), self.remedy, host=name, port=port or None)
             message = f"{name}: there is no such host in the simulated network, only the token service"
             raise socket.gaierror(socket.EAI_NONAME, message)
-        return self._addresses.setdefault(name, f"{_PREFIX}{len(self._addresses) + 1}")
+        address = self._addresses.setdefault(name, f"{_PREFIX}{len(self._addresses) + 1}")
+        self._names[address] = name
+        return address
 
     def bind(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
         """Treat ``sock`` as connected from now on. Raises ``ConnectionRefusedError``."""
         try:
-            self._connected[sock] = self.look_up(address[0])
+            self._connected[sock] = self.look_up(*address[:2])
         except socket.gaierror as error:
             raise ConnectionRefusedError(str(error)) from None
 

@@ -1,45 +1,51 @@
 """Replaces time, locks, threads and randomness by simulated ones while a body runs.
 
-Patched once around a whole property, not once per run. Every replacement checks whether the calling thread belongs to
+Patched once around a whole search, not once per run. Every replacement checks whether the calling thread belongs to
 a running world, and behaves as the original if not, so that Hypothesis, pytest and all other threads keep real time.
 Names imported with ``from time import …`` are found by a scan of the loaded modules.
+
+Nothing of it outlives the search: what a module has taken over that was first imported in a body is put back, too.
 """
 
 from __future__ import annotations
 
-import _thread
-import asyncio
-import copyreg
-import datetime as dt
+import gc
 import logging
-import os
-import queue
-import random
 import sys
-import threading
-import time
 from concurrent.futures.thread import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
+from queue import SimpleQueue
+from random import Random, getstate, setstate
+from threading import Thread
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation.active import here
+from pytest_claude_tokens.simulation.clocks import DATE_METHODS, reseed, stand_in, stand_ins
 from pytest_claude_tokens.simulation.internals import (
     FUTURES_LOGGER,
-    PurePythonSimpleQueue,
     like,
+    methods_replaced,
     shutdown_lock_replaced,
     was_shut_down,
 )
 from pytest_claude_tokens.simulation.locks import SimulatedLock, SimulatedRLock
-from pytest_claude_tokens.simulation.native import NATIVE, REAL_DATETIME, REAL_TIMES, allocate_lock
-from pytest_claude_tokens.simulation.preexisting_locks import preexisting_locks
-from pytest_claude_tokens.simulation.scheduler import EPOCH
+from pytest_claude_tokens.simulation.native import (
+    NATIVE,
+    REAL_IS_ALIVE,
+    REAL_JOIN,
+    REAL_LOCK,
+    allocate_lock,
+    allocate_rlock,
+)
+from pytest_claude_tokens.simulation.preexisting_locks import preexisting_locks, real_again
+from pytest_claude_tokens.simulation.queues import QUEUE_METHODS
 from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
 from pytest_claude_tokens.simulation.threads import join_thread, start_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from pytest_claude_tokens.simulation.world import World
 
@@ -47,82 +53,47 @@ __all__ = ["patched"]
 
 _OURS = ("pytest_claude_tokens", "fake_server", "hypothesis", "_hypothesis", "pytest", "_pytest", "pluggy", "coverage",
          "xdist", "execnet", "importlib", "_thread", "faulthandler", "freezegun", "respx")  # fmt: skip
-_REAL_RLOCK = threading.RLock
-_REAL_JOIN = threading.Thread.join
-_REAL_ALIVE = threading.Thread.is_alive
 _REAL_INIT = ThreadPoolExecutor.__init__
 _REAL_SUBMIT = ThreadPoolExecutor.submit
-_REAL_SLEEP = time.sleep
-_REAL_SIMPLE_QUEUE = queue.SimpleQueue
-_REAL_URANDOM = os.urandom
-_REAL_SEED = random.Random.seed
-_REAL_NEW_LOOP = asyncio.new_event_loop
 
 
-def _time_function(real: Callable[..., Any], simulated: Callable[[World], Any]) -> Callable[[], Any]:
-    def read() -> Any:
-        place = here()
-        return real() if place is None else simulated(place[0])
-
-    read.__name__ = read.__qualname__ = real.__name__
-    return read
-
-
-def _calendar_function(real: Callable[..., time.struct_time]) -> Callable[..., time.struct_time]:
-    def read(seconds: float | None = None, /) -> time.struct_time:
-        place = here() if seconds is None else None
-        return real(seconds if place is None else place[0].wall())
-
-    read.__name__ = read.__qualname__ = real.__name__
-    return read
-
-
-def _sleep(seconds: float, /) -> None:
-    place = here()
-    if place is None:
-        _REAL_SLEEP(seconds)
-        return
-    if seconds < 0:
-        raise ValueError("sleep length must be non-negative")
-    place[0].sleep(place[1], seconds)
-
-
-def _lock() -> Any:
+def _lock(module: object = None) -> Any:
     return SimulatedLock() if here() is not None and not NATIVE.depth else allocate_lock()
 
 
-def _rlock() -> Any:
-    if here() is None or NATIVE.depth:
-        return _REAL_RLOCK()
-    return SimulatedRLock()
+def _rlock(module: object = None) -> Any:
+    return SimulatedRLock() if here() is not None and not NATIVE.depth else allocate_rlock()
 
 
-def _simple_queue() -> Any:
-    if here() is None or NATIVE.depth:
-        return _REAL_SIMPLE_QUEUE()
-    return _SimpleQueue()
+class _MeansTheReal(type):
+    """From Python 3.13 on ``threading.Lock`` is a class: its stand-in means the real one wherever a class is asked."""
+
+    def __call__(cls) -> Any:
+        return _lock()
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, type(allocate_lock()))
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return issubclass(subclass, type(allocate_lock()))
+
+    def __eq__(cls, other: object) -> bool:
+        return other is cls or other is type(allocate_lock())
+
+    def __hash__(cls) -> int:
+        return hash(type(allocate_lock()))
 
 
-class _SimpleQueue(PurePythonSimpleQueue):  # type: ignore[misc]  # it has no known type
-    """A queue whose ``put`` works even after its world has ended: a thread pool calls it when it is collected."""
-
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        with suppress(Stopped):
-            super().put(item, block, timeout)
+_LockClass = _MeansTheReal("lock", (), {"__module__": "_thread", "__doc__": type(allocate_lock()).__doc__})
 
 
-def _urandom(size: int, /) -> bytes:
-    place = here()
-    return _REAL_URANDOM(size) if place is None else place[0].entropy.randbytes(size)
-
-
-def _is_alive(thread: threading.Thread) -> bool:
+def _is_alive(thread: Thread) -> bool:
     record = getattr(thread, "_claude_tokens", None)
-    return _REAL_ALIVE(thread) if record is None or here() is None else not record.done
+    return REAL_IS_ALIVE(thread) if record is None or here() is None else not record.done
 
 
-def _join(thread: threading.Thread, timeout: float | None = None) -> None:
-    join_thread(thread, timeout, _REAL_JOIN)
+def _join(thread: Thread, timeout: float | None = None) -> None:
+    join_thread(thread, timeout, REAL_JOIN)
 
 
 def _executor_init(executor: Any, *args: Any, **kwargs: Any) -> None:
@@ -169,133 +140,74 @@ def _is_not_about_the_end(record: logging.LogRecord) -> bool:
     return record.exc_info is None or record.exc_info[0] is not Stopped
 
 
-def _seed(generator: random.Random, a: Any = None, version: int = 2) -> None:
-    place = here() if a is None else None
-    _REAL_SEED(generator, a if place is None else place[0].entropy.getrandbits(256), version)
-
-
-def _new_event_loop() -> asyncio.AbstractEventLoop:
-    place = here()
-    return _REAL_NEW_LOOP() if place is None else place[0].new_loop()
-
-
-class _MeansTheReal(type):
-    """Makes the stand-in for ``datetime`` mean the real class in ``isinstance``, ``issubclass`` and comparisons."""
-
-    def __instancecheck__(cls, instance: object) -> bool:
-        return isinstance(instance, REAL_DATETIME) if cls is _Datetime else type.__instancecheck__(cls, instance)
-
-    def __subclasscheck__(cls, subclass: type) -> bool:
-        return issubclass(subclass, REAL_DATETIME) if cls is _Datetime else type.__subclasscheck__(cls, subclass)
-
-    def __eq__(cls, other: object) -> bool:
-        return other is cls or (cls is _Datetime and other is REAL_DATETIME)
-
-    def __hash__(cls) -> int:
-        return hash(REAL_DATETIME) if cls is _Datetime else type.__hash__(cls)
-
-
-class _Datetime(REAL_DATETIME, metaclass=_MeansTheReal):  # type: ignore[misc,valid-type]  # mypy takes it for a variable
-    """``datetime`` whose ``now`` is simulated. Its instances are of the real class."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        return REAL_DATETIME.__new__(REAL_DATETIME if cls is _Datetime else cls, *args, **kwargs)
-
-    @classmethod
-    def now(cls, tz: dt.tzinfo | None = None) -> Any:
-        place = here()
-        return super().now(tz) if place is None else cls.fromtimestamp(place[0].wall(), tz)
-
-    @classmethod
-    def utcnow(cls) -> Any:
-        return cls.now(dt.UTC).replace(tzinfo=None)
-
-    @classmethod
-    def today(cls) -> Any:
-        return cls.now()
-
-
-_Datetime.__module__, _Datetime.__name__, _Datetime.__qualname__ = "datetime", "datetime", "datetime"  # to pickle
-
-
-def _reduce_datetime(value: dt.datetime) -> tuple[Any, ...]:
-    """Pickle by the public name, which means the stand-in while patched, and the real class otherwise."""
-    return _Datetime, value.__reduce_ex__(4)[1]
-
-
-def _replacements() -> dict[int, Any]:
-    """The replacement of each real object, by the identity of that object. freezegun's fakes are replaced, too."""
-    pairs: list[tuple[Any, Any]] = [
-        (time.sleep, _sleep),
-        (REAL_DATETIME, _Datetime),
-        (dt.datetime, _Datetime),
-        (threading.Lock, _lock),
-        (_thread.allocate_lock, _lock),
-        (threading.RLock, _rlock),
-        (queue.SimpleQueue, _simple_queue),
-        (os.urandom, _urandom),
-        (asyncio.new_event_loop, _new_event_loop),
+def _replacements() -> list[tuple[Any, Any]]:
+    """Each real object with what replaces it, wherever a module has it under some name."""
+    lock = stand_in(allocate_lock, _lock)
+    return [
+        *stand_ins(),
+        (allocate_lock, lock),
+        (REAL_LOCK, _LockClass if isinstance(REAL_LOCK, type) else lock),
+        (allocate_rlock, stand_in(allocate_rlock, _rlock)),
     ]
-    for name, simulated in _TIMES.items():
-        pairs += [(real, _time_function(real, simulated)) for real in (REAL_TIMES[name], getattr(time, name))]
-    for name in ("gmtime", "localtime"):
-        pairs += [(real, _calendar_function(real)) for real in (REAL_TIMES[name], getattr(time, name))]
-    return {id(real): fake for real, fake in pairs}
 
 
-_TIMES: dict[str, Callable[[World], Any]] = {
-    "time": lambda world: world.wall(),
-    "time_ns": lambda world: int(EPOCH) * 1_000_000_000 + round(world.now * 1e9),
-    "monotonic": lambda world: world.now,
-    "monotonic_ns": lambda world: round(world.now * 1e9),
-    "perf_counter": lambda world: world.now,
-    "perf_counter_ns": lambda world: round(world.now * 1e9),
-}
+def _names(spared: Mapping[str, Any]) -> Iterator[tuple[str, ModuleType, dict[str, Any]]]:
+    """The names of each loaded module that is not among ``spared``, and none of ours."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] not in _OURS and spared.get(name) is not module:
+            namespace = getattr(module, "__dict__", None)
+            if namespace is not None:
+                yield name, module, namespace
 
 
-def _scan(replacements: dict[int, Any]) -> list[tuple[dict[str, Any], str, Any]]:
+def _scan(replacements: Mapping[int, Any]) -> list[tuple[dict[str, Any], str, Any]]:
     """Every global of a loaded module that is to be replaced, as namespace, name and value."""
     found = []
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] in _OURS:
-            continue
-        namespace = getattr(module, "__dict__", None)
-        if namespace is None:
-            continue
+    for _, _, namespace in _names({}):
         found += [(namespace, key, value) for key, value in list(namespace.items()) if id(value) in replacements]
     return found
+
+
+def _put_back_in_new(known: Mapping[str, Any], real: Mapping[int, Any]) -> None:
+    """Give the modules that bodies have imported the real things in place of those that they were given."""
+    for name, module, namespace in _names(known):
+        for key, value in list(namespace.items()):
+            if id(value) in real:
+                namespace[key] = real[id(value)]
+            elif isinstance(value, type) and value.__module__ == name:
+                for attribute, kept in list(vars(value).items()):
+                    if id(kept) in real:
+                        setattr(value, attribute, real[id(kept)])
+        real_again(name, module)
 
 
 @contextmanager
 def patched() -> Iterator[None]:
     """In the block, threads of the active world see simulated time, locks, threads and randomness."""
-    replacements = _replacements()
-    found = _scan(replacements)
+    pairs = _replacements()
+    replacements = {id(real): fake for real, fake in pairs}
+    found, known = _scan(replacements), dict(sys.modules)
+    gc.collect(0)  # what there is now counts as older than any run: see the queues
     with ExitStack() as stack:
-        stack.callback(random.setstate, random.getstate())  # each run seeds it
+        stack.callback(setstate, getstate())  # each run seeds it
+        stack.callback(_put_back_in_new, known, {id(fake): real for real, fake in reversed(pairs) if fake is not real})
         stack.enter_context(preexisting_locks(_OURS))
         for namespace, name, value in found:
             namespace[name] = replacements[id(value)]
             stack.callback(namespace.__setitem__, name, value)
         for owner, name, value in (
-            (threading.Thread, "start", start_thread),
-            (threading.Thread, "join", _join),
-            (threading.Thread, "is_alive", _is_alive),
+            (Thread, "start", start_thread),
+            (Thread, "join", _join),
+            (Thread, "is_alive", _is_alive),
             (ThreadPoolExecutor, "__init__", _executor_init),
             (ThreadPoolExecutor, "submit", _submit),
-            (random.Random, "seed", _seed),
+            (Random, "seed", reseed),
         ):
             stack.callback(setattr, owner, name, getattr(owner, name))
             setattr(owner, name, value)
+        for cls, methods in (*DATE_METHODS.items(), (SimpleQueue, QUEUE_METHODS)):
+            stack.enter_context(methods_replaced(cls, methods))
         stack.enter_context(shutdown_lock_replaced(SimulatedLock()))
-        stack.callback(_restore_reducer, copyreg.dispatch_table.get(REAL_DATETIME))
-        copyreg.pickle(REAL_DATETIME, _reduce_datetime)
         FUTURES_LOGGER.addFilter(_is_not_about_the_end)
         stack.callback(FUTURES_LOGGER.removeFilter, _is_not_about_the_end)
         yield
-
-
-def _restore_reducer(before: Any) -> None:
-    del copyreg.dispatch_table[REAL_DATETIME]
-    if before is not None:
-        copyreg.dispatch_table[REAL_DATETIME] = before

@@ -14,11 +14,11 @@ from pytest_claude_tokens.simulation.locks import SimulatedLock, SimulatedRLock
 from pytest_claude_tokens.simulation.native import allocate_lock, allocate_rlock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
-__all__ = ["preexisting_locks"]
+__all__ = ["preexisting_locks", "real_again"]
 
-_KINDS: dict[type, Callable[[Any], SimulatedLock]] = {
+_KINDS: dict[type, type[SimulatedLock]] = {
     type(allocate_lock()): SimulatedLock,
     type(allocate_rlock()): SimulatedRLock,
 }
@@ -56,6 +56,12 @@ def _put(owner: Any, name: str, lock: Any) -> None:
         vars(owner)[name] = lock  # a frozen dataclass would refuse `setattr`
 
 
+def real_again(name: str, module: Any) -> None:
+    """Put real locks in the place of the simulated ones that ``module`` made when it was imported in a body."""
+    for owner, key, lock in list(_in_module(name, module, frozenset(_KINDS.values()))):
+        _put(owner, key, lock.real)
+
+
 def _places(spared: frozenset[str]) -> Iterator[_Place]:
     for name, module in list(sys.modules.items()):
         package = name.partition(".")[0]
@@ -64,14 +70,19 @@ def _places(spared: frozenset[str]) -> Iterator[_Place]:
             continue
         if any(part in (namespace.get("__file__") or "") for part in _INSTALLED):
             continue
-        for key, value in list(namespace.items()):
-            if type(value) in _KINDS:
-                yield module, key, value
-            elif getattr(type(value) if not isinstance(value, type) else value, "__module__", "") == name:
-                yield from _attributes(value)
+        yield from _in_module(name, module, _KINDS)
 
 
-def _attributes(owner: Any) -> Iterator[_Place]:
+def _in_module(name: str, module: Any, kinds: Container[type]) -> Iterator[_Place]:
+    """The locks of these kinds in a module, in its classes, and in objects of these that are its globals."""
+    for key, value in list(vars(module).items()):
+        if type(value) in kinds:
+            yield module, key, value
+        elif getattr(type(value) if not isinstance(value, type) else value, "__module__", "") == name:
+            yield from _attributes(value, kinds)
+
+
+def _attributes(owner: Any, kinds: Container[type]) -> Iterator[_Place]:
     for key, value in list(getattr(owner, "__dict__", {}).items()):
-        if type(value) in _KINDS:
+        if type(value) in kinds:
             yield owner, key, value

@@ -3,6 +3,11 @@
 Default order is ``asyncio``'s own: first come, first served, in rounds. Timers that are due at the start of a round
 join the end of the queue. Time stands still while anything can run, and jumps to the next timer when nothing can (or
 when the schedule says so).
+
+Whoever waits by looking again and again (``sleep(0)``, a lock that is tried, a queue that is empty, a clock) can always
+run. So after many decisions without any *progress* time moves at each decision, as it does in reality, and all that
+can run takes turns, whatever the schedule says. Progress is a request that begins or ends, a job, thread or task that
+does, and whatever wakes somebody.
 """
 
 from __future__ import annotations
@@ -13,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation.chooser import CLOCK
-from pytest_claude_tokens.simulation.internals import callback_of, context_of, pop_timer
+from pytest_claude_tokens.simulation.internals import callback_of, context_of, is_cancelled, pop_timer
 from pytest_claude_tokens.simulation.thread_record import ThreadRecord, ThreadState, worker_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from pytest_claude_tokens.simulation.chooser import Chooser
 
@@ -28,7 +33,17 @@ EPOCH = 1767225600.0
 MAX_SECONDS_EARLY = 60.0
 """Simulated seconds by which early timers and slow network legs may move time in one run, in total."""
 MAX_DECISIONS = 100_000
-"""Decisions after which a run that does not end is cut short."""
+"""Decisions without progress after which a run that does not end is cut short, and half of those after which it is in
+any case.
+"""
+PATIENCE = 400
+"""Decisions without progress after which time passes at each further one."""
+_FIRST_LOOK_SECONDS, _LOOK_SECONDS, _LAST_LOOK_SECONDS = 1e-4, 0.01, 0.05
+"""Simulated seconds that such a decision takes. It is no more than a busy machine may add to any sleep, so that a lease
+which is renewed in time is not lost by it; the last value is reached when nothing has happened for a long time.
+"""
+_LONG_SECONDS = 10.0
+"""Simulated seconds without progress after which looks take longer."""
 MAX_SECONDS = 86_400.0
 """Simulated seconds after which a run that does not end is cut short."""
 _RESOLUTION_SECONDS = 1e-9
@@ -57,6 +72,14 @@ class Scheduler:
         """The thread of the one event loop whose handles are in the queue, if there is such a loop."""
         self.starved: str | None = None
         self.dead: set[int] = set()
+        self._patience = PATIENCE
+        """The number of the decision up to which time stands still."""
+        self._limit = MAX_DECISIONS
+        """That up to which the run may go on. Both move on with each progress."""
+        self._progress_at = 0.0
+        """When there was progress last."""
+        self.happened = 0
+        """How often there was progress."""
         self._round = 0
         self._ending = False
         self._timers: list[tuple[float, int, ThreadRecord]] = []
@@ -87,10 +110,10 @@ class Scheduler:
         """
         loop_timers = self.loop_timers
         if purge:
-            while loop_timers and loop_timers[0].cancelled():
+            while loop_timers and is_cancelled(loop_timers[0]):
                 pop_timer(loop_timers)
-        elif loop_timers and loop_timers[0].cancelled():
-            loop_timers = sorted(handle for handle in loop_timers if not handle.cancelled())
+        elif loop_timers and is_cancelled(loop_timers[0]):
+            loop_timers = sorted(handle for handle in loop_timers if not is_cancelled(handle))
         timers = self._timers
         while timers and timers[0][2].timer != timers[0][1]:
             heapq.heappop(timers)
@@ -106,7 +129,7 @@ class Scheduler:
         loop_timers = self.loop_timers
         while loop_timers and loop_timers[0].when() <= due:
             handle = pop_timer(loop_timers)
-            if not handle.cancelled():
+            if not is_cancelled(handle):
                 self.ready.append(handle)
         timers = self._timers
         while timers and timers[0][0] <= due:
@@ -120,6 +143,8 @@ class Scheduler:
         self.slept.add(seconds)
         self._timer_count += 1
         record.timer = self._timer_count
+        if self.steps > self._patience:
+            seconds = max(seconds, self.look_seconds)
         heapq.heappush(self._timers, (self.now + max(0.0, seconds), record.timer, record))
 
     def wake(self, record: ThreadRecord) -> None:
@@ -128,22 +153,90 @@ class Scheduler:
             record.wake()
             record.timer = 0
             self.ready.append(record)
+            self.progress()
+
+    # Who waits in vain.
+
+    def progress(self) -> None:
+        """Something has happened that somebody may have waited for."""
+        self._limit = min(self.steps + MAX_DECISIONS, 2 * MAX_DECISIONS)
+        self._patience = min(self.steps + PATIENCE, self._limit)
+        self._progress_at = self.now
+        self.happened += 1
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing has happened for long, although something can run."""
+        return self.steps > self._patience
+
+    @property
+    def look_seconds(self) -> float:
+        """How long a look takes by which nothing happens, and a sleep at least between two of them."""
+        idle = self.now - self._progress_at
+        if idle < _LOOK_SECONDS:
+            return max(_FIRST_LOOK_SECONDS, idle)
+        return min(_LAST_LOOK_SECONDS, _LOOK_SECONDS * max(1.0, idle / _LONG_SECONDS))
+
+    def _be_impatient(self) -> bool:
+        """Let time pass; ``False`` if a timer was due or the run was cut short, so that others can run now."""
+        if self.steps > self._limit:
+            self._check_limits()
+            return False
+        until = self.now + self.look_seconds
+        when = self.next_timer()
+        if when is None or when > until:
+            self.now = until
+            return True
+        self.fire(when)
+        return False
 
     # Who goes on.
 
     def decide(self) -> Any:
-        """Take the next runnable from the ready queue: a record or a loop's handle; ``None``: nothing can run."""
+        """Take the next runnable from the ready queue: a record or a loop's handle; ``None``: nothing can run.
+
+        In one function, for speed: it is called for each step of each task and thread of each run.
+        """
+        ready, chooser, loop = self.ready, self.chooser, self.loop_record
+        # In the middle of a handle the loop can't run another one: only threads, the loop's own included, can.
+        threads_only = loop is not None and loop.state is not _AT_LOOP
         while True:
-            # In the middle of a handle the loop can't run another one: only threads, the loop's own included, can.
-            threads_only = self.loop_record is not None and self.loop_record.state is not _AT_LOOP
-            candidates = self._threads() if threads_only else self.ready
+            candidates = self._threads() if threads_only else ready
             if not candidates:
-                if not self._jump(threads_only):
-                    return None
-            elif threads_only or not self.chooser.deaths or not self._strike():
-                item = self._next_of(candidates, threads_only)
-                if item is not None:
-                    return item
+                if self._jump(threads_only):
+                    continue
+                return None
+            when = None
+            if not threads_only:
+                if chooser.deaths and self._end_worker():
+                    continue
+                if self._timers or self.loop_timers:
+                    when = self._next_round()
+                elif self._round <= 0:
+                    self._round = len(ready)
+            self._round -= 1
+            self.steps += 1
+            if self.steps > self._patience and not self._be_impatient():
+                continue
+            index = 0
+            if when is not None or len(candidates) > 1:  # a single candidate is no decision
+                # Whoever waits in vain must not be preferred for ever.
+                if chooser.decision < chooser.default_until or self.steps > self._patience:
+                    chooser.decision += 1
+                else:
+                    timer = when is not None and when - max(self.now, self._disturbed) <= self.early
+                    index = chooser.next(candidates, timer, self.worker_of, self.now, when)
+            else:  # which counts while a death is still to come: a worker can end while it runs alone
+                chooser.decision += bool(chooser.deaths)
+            if index == CLOCK:
+                assert when is not None
+                self.spend(max(0.0, when - self.now))
+                self.fire(when)
+            else:
+                item = candidates[index]
+                self.now += 0.0 if chooser.late is None else self._lateness(item)
+                del ready[ready.index(item) if threads_only else index]
+                return item
 
     def _threads(self) -> list[ThreadRecord]:
         return [item for item in self.ready if isinstance(item, ThreadRecord)]
@@ -159,44 +252,15 @@ class Scheduler:
             self._round = len(self.ready)
         return True
 
-    def _next_of(self, candidates: Sequence[Any], threads_only: bool) -> Any:
-        """Choose and take one; ``None``: time has moved or the run was cut short, so ``candidates`` are outdated."""
-        when = None
-        if not threads_only and (self._timers or self.loop_timers or self._round <= 0):
-            when = self._next_round()
-        self._round -= 1
-        self.steps += 1
-        if self.steps > MAX_DECISIONS:
-            self._check_limits()
-            return None
-        if len(candidates) == 1 and when is None:
-            index = 0  # a single candidate is no decision
-        else:
-            timer = when is not None and when - max(self.now, self._disturbed) <= self.early
-            index = self.chooser.next(candidates, timer, self.worker_of, self.now, when)
-            if index == CLOCK:
-                assert when is not None
-                self.spend(max(0.0, when - self.now))
-                self.fire(when)
-                return None
-        item = candidates[index]
-        if self.chooser.late is not None:
-            self._delay(self.chooser.seconds_late(self.steps, self.worker_of(item), self.now))
-        if threads_only:
-            self.ready.remove(item)
-        else:
-            del self.ready[index]
-        return item
-
-    def _delay(self, seconds: float) -> None:
-        """Let time pass before a step: the one who takes it is slow."""
-        if seconds:
-            self.now += self.spend(seconds)
+    def _lateness(self, item: Any) -> float:
+        """The seconds that pass before a step, as the one who takes it is slow."""
+        seconds = self.chooser.seconds_late(self.steps, self.worker_of(item), self.now)
+        return self.spend(seconds) if seconds else 0.0
 
     def _next_round(self) -> float | None:
-        """At the start of a round, fire the timers that are due. Returns when the next one is due."""
+        """When the next timer is due. At the start of a round, those that are due by then are fired first."""
         starts = self._round <= 0
-        when = self.next_timer(purge=starts) if self.loop_timers or self._timers else None
+        when = self.next_timer(purge=starts)
         if starts:
             if when is not None and when <= self.now + _RESOLUTION_SECONDS:
                 self.fire(self.now)
@@ -208,6 +272,7 @@ class Scheduler:
         """The body has ended: use default order from now on, and end a run that takes too long without an error."""
         self._ending = True
         self.steps = 0
+        self.progress()
         self.chooser.end()
 
     def worker_of(self, item: Any) -> int:
@@ -219,7 +284,7 @@ class Scheduler:
             return worker_number(name)
         return -1 - getattr(getattr(callback_of(item), "__self__", None), "number", 0)
 
-    def _strike(self) -> bool:
+    def _end_worker(self) -> bool:
         """Cancel or kill the next worker if the schedule does so at this decision; ``False`` if not."""
         deaths = self.chooser.deaths
         if deaths[0].position > self.chooser.decision:
@@ -230,8 +295,9 @@ class Scheduler:
         return True
 
     def _check_limits(self) -> None:
-        if self.steps > MAX_DECISIONS:
-            why = f"no end after {MAX_DECISIONS:,} decisions"
+        if self.steps > self._limit:
+            in_all = self.steps > 2 * MAX_DECISIONS
+            why = f"no end after {MAX_DECISIONS * (1 + in_all):,} decisions{'' if in_all else ' without progress'}"
         elif self.now > MAX_SECONDS and not self._ending:
             why = f"no end after {MAX_SECONDS:,.0f} s"
         else:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import asyncio
 from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation.internals import exception_of, ignore_destruction
 from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number

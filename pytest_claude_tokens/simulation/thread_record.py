@@ -12,8 +12,9 @@ point of each thread of each run fires two. The simulation's tests check every e
 
 from __future__ import annotations
 
+from _thread import get_ident, get_native_id
 from enum import Enum
-from threading import get_ident, get_native_id
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pytest_claude_tokens.simulation.native import allocate_lock
@@ -85,6 +86,7 @@ _S, _E = ThreadState, ThreadEvent
 TABLE: dict[tuple[ThreadState, ThreadEvent], ThreadState] = {
     (_S.NEW, _E.QUEUE): _S.READY,
     (_S.NEW, _E.RUN): _S.RUNNING,  # the root, which starts with the baton
+    (_S.NEW, _E.END): _S.DONE,  # it died before its first line
     (_S.READY, _E.RUN): _S.RUNNING,
     (_S.READY, _E.KILL): _S.KILLED,
     (_S.RUNNING, _E.QUEUE): _S.READY,
@@ -116,7 +118,7 @@ class ThreadRecord:
 
     ``why``: what it waits for, in words. ``leave``: takes it out of the queue in which it waits. ``timer``: the number
     of its timer while it waits with a time-out. A wake sets it to 0, so a timer that is still set at the end of the
-    wait means that the time was up.
+    wait means that the time was up. ``looks``: how often it has read the clock since the progress number ``looked_at``.
 
     ``inside``: it is at a switch point, where the watchdog must not touch it. This is a flag and not a state, as it can
     be set in any state, and as two threads write at once: the thread sets ``inside``, the watchdog sets its suspect,
@@ -130,6 +132,8 @@ class ThreadRecord:
         "inside",
         "joiners",
         "leave",
+        "looked_at",
+        "looks",
         "name",
         "native",
         "run_lock",
@@ -155,6 +159,7 @@ class ThreadRecord:
         self.leave: Callable[[ThreadRecord], None] | None = None
         self.timer: int = 0
         self.why: Callable[[], str] | str = ""
+        self.looks = self.looked_at = 0
 
     def bind(self) -> None:
         """Make this the record of the calling thread."""
@@ -229,6 +234,7 @@ def diagram() -> str:
     return "\n".join(lines) + "\n"
 
 
+@lru_cache(maxsize=512)  # asked for each runnable of most decisions, and there are few names
 def worker_number(name: str | None) -> int:
     """The number of the worker called ``name`` (``w0`` is 0), -1 for anything else."""
     return int(name[1:]) if name is not None and name[:1] == "w" and name[1:].isdecimal() else -1

@@ -6,21 +6,23 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import threading
 from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation.active import here
 from pytest_claude_tokens.simulation.internals import is_started, started_as_daemon
-from pytest_claude_tokens.simulation.native import REAL_START, native
+from pytest_claude_tokens.simulation.native import REAL_IS_ALIVE, REAL_START, allocate_lock, native
 from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from threading import Thread
 
     from pytest_claude_tokens.simulation.thread_record import ThreadRecord
     from pytest_claude_tokens.simulation.world import World
 
-__all__ = ["bind_thread", "join_thread", "start_thread"]
+__all__ = ["bind_thread", "join_thread", "new_thread", "start_thread"]
 
+_BEGIN_POLL_SECONDS = 0.2
 _COUNTED = re.compile(r"(Thread|ThreadPoolExecutor)-\d+")
 """Default names of threads: their number counts up through the whole process, so it would differ from run to run."""
 
@@ -39,12 +41,21 @@ def _undisturbed(world: World) -> Iterator[None]:
         me.inside = False
 
 
+def new_thread(target: Callable[[], object], name: str) -> Thread:
+    """A thread of ours, which no test has replaced."""
+    with native():
+        return threading.Thread(target=target, name=name, daemon=True)
+
+
 def bind_thread(world: World, thread: Thread, name: str, worker: str | None) -> ThreadRecord:
     """Start ``thread`` in ``world`` for ``worker``. It is ready at once, but runs only when it is chosen."""
     record = world.register(name, worker_number(worker))
     run = thread.run
+    begun = allocate_lock()
+    begun.acquire()
 
     def baton_run() -> None:
+        begun.release()
         try:
             world.start(record)
             WORKER.set(worker)
@@ -59,12 +70,19 @@ def bind_thread(world: World, thread: Thread, name: str, worker: str | None) -> 
 
     thread.run = baton_run  # type: ignore[method-assign]
     thread._claude_tokens = record  # type: ignore[attr-defined]
-    record.queue()
-    world.ready.append(record)
     # The interpreter's start-up handshake takes place before the thread has the baton. The interpreter sees a daemon:
     # at exit, it must not wait for a thread that is stuck.
     with native(), _undisturbed(world), started_as_daemon(thread):
         REAL_START(thread)
+        # It has not run a line of ours yet, and may die before it does: under coverage, CPython refuses to trace two
+        # threads that begin at once. So one begins at a time, and one that has died is not given the baton.
+        while not begun.acquire(timeout=_BEGIN_POLL_SECONDS):
+            if not REAL_IS_ALIVE(thread):
+                record.end()
+                raise RuntimeError(f"{name} died before its first line, of the error that the interpreter has printed")
+    record.queue()
+    world.ready.append(record)
+    world.progress()
     return record
 
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
+from asyncio import get_running_loop
+from math import inf
 from random import Random
-from typing import TYPE_CHECKING
+from types import coroutine
+from typing import TYPE_CHECKING, Any
 
+from fake_server.effects import Wait
 from fake_server.protocol.actors import WORKER
+from fake_server.transports.inprocess import running_trio, wait_in_trio
 from pytest_claude_tokens.simulation.internals import wake_up
 from pytest_claude_tokens.simulation.schedule import EACH_LEG, Deviation
 from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
 
 if TYPE_CHECKING:
-    from fake_server.effects import Wait
+    from asyncio import AbstractEventLoop
+    from collections.abc import Generator
+
     from pytest_claude_tokens.simulation.schedule import Schedule
     from pytest_claude_tokens.simulation.world import World
 
-__all__ = ["SimulatedWaiter"]
+__all__ = ["SimulatedWaiter", "sleep"]
 
 
 class SimulatedWaiter:
@@ -83,11 +89,14 @@ class SimulatedWaiter:
                 waiting.clear()
 
     async def wait_async(self, wait: Wait) -> None:
-        """For an asynchronous client on the simulated loop."""
+        """For an asynchronous client on a loop of the world, or in a run of trio in one of its threads."""
+        if (trio := running_trio()) is not None:
+            await self._wait_in_trio(trio, wait)
+            return
+        loop = get_running_loop()
         if wait.signal is None:
-            await asyncio.sleep(self.seconds(wait))
+            await sleep(loop, self.seconds(wait))
         elif not wait.signal.fired:
-            loop = asyncio.get_running_loop()
             future = loop.create_future()
 
             def wake() -> None:
@@ -102,3 +111,33 @@ class SimulatedWaiter:
             finally:
                 if timer is not None:
                     timer.cancel()
+
+    async def _wait_in_trio(self, trio: Any, wait: Wait) -> None:
+        if wait.signal is None:
+            await trio.sleep(self.seconds(wait))
+        else:
+            with trio.move_on_after(inf if wait.seconds is None else wait.seconds):
+                await wait_in_trio(trio, Wait(wait.why, None, wait.signal))
+
+
+@coroutine
+def _step() -> Generator[None, None, None]:
+    yield
+
+
+async def sleep(loop: AbstractEventLoop, seconds: float) -> None:
+    """``asyncio.sleep``, which a test may have replaced to make its own pauses short."""
+    if seconds <= 0:
+        await _step()
+        return
+    future = loop.create_future()
+
+    def wake() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    timer = loop.call_later(seconds, wake)
+    try:
+        await future
+    finally:
+        timer.cancel()

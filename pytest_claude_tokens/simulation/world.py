@@ -15,10 +15,12 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_claude_tokens.simulation.baton import Baton
+from pytest_claude_tokens.simulation.frames import thread_place
 from pytest_claude_tokens.simulation.thread_record import ThreadState
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from collections import deque
     from collections.abc import Callable
 
     from pytest_claude_tokens.simulation.chooser import Chooser
@@ -67,6 +69,8 @@ class World(Baton):
         self.loops: list[Guest] = []
         self.doubles: dict[int, tuple[Any, Any]] = {}
         """For each executor from before the world, by identity: it, and the double that runs its jobs here."""
+        self.getters: dict[int, deque[ThreadRecord] | None] = {}
+        """For each ``SimpleQueue``, by identity: the threads that wait for an item; ``None``: it is older than this."""
 
     @cached_property
     def entropy(self) -> Random:
@@ -103,6 +107,22 @@ class World(Baton):
                     self.ask(loop.close_pending_tasks)
                 gc.collect(0)  # the youngest generation: unreachable objects made in this run
         return left
+
+    def places(self) -> list[str]:
+        """Where the threads of workers are that have not ended, for the report of a run without end."""
+        return [
+            f"{record.name} is at {thread_place(record.ident)}"
+            for record in self.all
+            if record.worker >= 0 and record is not self.root and record.state not in _ENDED
+        ]
+
+    def waits(self) -> list[str]:
+        """What each thread waits for, for the report of a deadlock."""
+        return [
+            f"{record.name} waits for {record.why() if callable(record.why) else record.why}"
+            for record in self.all
+            if record.state is ThreadState.WAITING and record is not self.root
+        ]
 
     def release(self) -> None:
         """Break the references between the world's parts, so that they are freed without the collector.

@@ -13,7 +13,7 @@ import pytest
 
 from fake_server import Fault
 from fake_server.transports import proxy
-from pytest_claude_tokens import node
+from pytest_claude_tokens import ClaudeTokens, node
 from pytest_claude_tokens.cli import run as running
 from pytest_claude_tokens.violations import DoubleSpend
 
@@ -122,6 +122,33 @@ def test_without_a_fake_a_request_for_the_service_fails_before_it_is_sent(claude
     assert met(claude_server) == []
 
 
+SPOKEN = ("fetch", "http", "https")
+SOCKETS = ("net", "options", "tls", "http2", "dgram", "lookup", "resolve", "promises", "resolver")
+
+
+@needs_node
+@pytest.mark.parametrize(
+    ("host", "port", "served"),
+    [
+        ("api.anthropic.com", 443, True),
+        ("API。anthropic｡com", 80, True),
+        ("statsig.anthropic.com", 443, False),
+        ("auth.named.example", 8443, True),
+        ("auth.named.example", 80, False),
+        ("a.b.below.example", 80, True),
+        ("xn--mnchen-3ya.example", 80, True),
+    ],
+)
+def test_no_way_of_nodes_leads_to_a_guarded_host(host, port, served):
+    """What the preload does not answer fails before a name is looked up: real hosts and named ones, at any port."""
+    with ClaudeTokens(hosts=["auth.named.example:8443", "*.below.example", "münchen.example"]) as tokens:
+        process = tokens.spawn(["node", str(CLIENTS / "ways.cjs"), host, str(port)])
+        came = dict(line.split(" ", 1) for line in finish(process).splitlines())
+    refused = [way for way, text in came.items() if text.startswith("refused to reach ")]
+    assert refused == [*(() if served else SPOKEN), *SOCKETS], came
+    assert {came[way] for way in SPOKEN} == {"200"} or not served
+
+
 @needs_node
 def test_the_preload_is_found_in_a_folder_with_a_strange_name(tmp_path, monkeypatch):
     """NODE_OPTIONS has its own quotes: spaces, quotes and backslashes in the path are the path's."""
@@ -160,7 +187,7 @@ def test_node_options_are_added_to_those_that_are_there(monkeypatch):
 
 @needs_node
 def test_run_leads_node_programs_to_the_fake(tmp_path):
-    """`run --node`: processes that their script names are told apart, whatever it does to their base URL."""
+    """`run`: processes that their script names are told apart, whatever it does to their base URL."""
     (tmp_path / "two.sh").write_text(
         "unset ANTHROPIC_BASE_URL\n"
         'CLAUDE_TOKENS_WORKER=w0 node "$1" && CLAUDE_TOKENS_WORKER=w1 ANTHROPIC_BASE_URL=http://127.0.0.1:9 node "$1"',
@@ -168,7 +195,7 @@ def test_run_leads_node_programs_to_the_fake(tmp_path):
     )
     history = tmp_path / "history.jsonl"
     command = ["sh", str(tmp_path / "two.sh"), str(CLIENTS / "fetch.mjs")]
-    status = running.main(["--node", "--history", str(history), "--", *command])
+    status = running.main(["--history", str(history), "--", *command])
     requests = [event for event in map(json.loads, history.read_text().splitlines()) if event["type"] == "invoke"]
     assert [(event["actor"], event["f"]) for event in requests] == [
         ("w0", "token"),
@@ -179,12 +206,12 @@ def test_run_leads_node_programs_to_the_fake(tmp_path):
     assert status == 1  # neither login had ended: a refresh too many
 
 
-def test_run_sets_what_node_reads_where_it_is_told_to(capfd):
-    """`run --node` adds the preload to NODE_OPTIONS and keeps the address where no program looks for it; else not."""
+def test_run_sets_what_node_reads(capfd):
+    """`run` adds the preload to NODE_OPTIONS, and keeps the address where no program looks for it."""
     for options in (["--node"], []):
-        assert running.main([*options, "--", "sh", "-c", 'echo "$NODE_OPTIONS=${CLAUDE_TOKENS_URL:-}"']) == 0
+        running.main([*options, "--", "sh", "-c", 'echo "$NODE_OPTIONS=${CLAUDE_TOKENS_URL:-}"'])
         told = capfd.readouterr().out
-        assert (str(node.preload()) in told) == ("http://127.0.0.1:" in told) == bool(options)
+        assert (str(node.preload()) in told, "http://127.0.0.1:" in told) == (True, True)
 
 
 # The official SDK for Node.

@@ -25,10 +25,11 @@ def test_in_one_test_all_fixtures_give_one_service(pytester):
 
 
 def test_httpx_is_answered_in_process(pytester):
-    """Traffic to the real hosts, and to those of the marker, reaches the fake; after the test it doesn't."""
+    """Traffic to the real hosts, and to those of the marker, reaches the fake; after the test it reaches nobody."""
     pytester.makepyfile(
         """
         import httpx, pytest
+        from pytest_claude_tokens.guard import RealServiceRefused
 
         @pytest.mark.claude_tokens(hosts=["gateway.invalid"])
         def test_it(claude_tokens):
@@ -36,7 +37,7 @@ def test_httpx_is_answered_in_process(pytester):
                 assert httpx.get(f"https://{host}/api/hello", verify=False).json() == {"message": "hello"}
 
         def test_none(claude_tokens):
-            with pytest.raises(httpx.HTTPError):
+            with pytest.raises(RealServiceRefused):
                 httpx.get("https://gateway.invalid/api/hello", verify=False, timeout=5)
         """
     )

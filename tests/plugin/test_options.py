@@ -166,8 +166,9 @@ def test_a_test_without_a_marker_has_nothing_set(pytester):
         ("latency={'call': '1'}", "latency={'call': '1'}: must be seconds, 0 or more, *"),
         ("accounts=['bad name']", "accounts: 'bad name': an account's name is 1 to 32 letters, *"),
         ("accounts=[1]", "accounts: 1: an account's name is 1 to 32 letters, *"),
-        ("hosts=[1]", "hosts=[[]1]: must be a list of host names"),
-        ("hosts=['']", "hosts=[[]'']: must be a list of host names"),
+        ("hosts=[1]", "hosts=[[]1]: must be a list of host names, each written as auth.example.com, *"),
+        ("hosts=['https://a.example/']", "hosts=[[]'https://a.example/']: must be a list of host names, *no scheme, *"),
+        ("hosts=['']", "hosts=[[]'']: must be a list of host names, *"),
     ],
 )
 def test_a_wrong_marker_is_a_usage_error_that_says_what_exists(pytester, arguments, complaint):

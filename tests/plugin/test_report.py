@@ -173,7 +173,7 @@ def test_the_history_is_there_before_the_verdict_is_raised(pytester):
             with pytest.raises(DoubleSpend):
                 claude_tokens.check()
             (file,) = pathlib.Path(".claude-tokens").glob("test_it-*/history.jsonl")
-            assert len(file.read_text().splitlines()) == 8
+            assert len(file.read_text().splitlines()) == 9
         """
     )
     pytester.runpytest().assert_outcomes(passed=1)

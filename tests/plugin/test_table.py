@@ -84,6 +84,22 @@ def test_a_long_history_is_cut_and_says_so():
     assert next(row for row in text if row.startswith("  *")).split()[1] == "50"
 
 
+def test_requests_that_touch_no_token_are_summed_up():
+    """In one line, how many there are; but for one that is at fault, was refused, or has something noted of it."""
+    play = Play()
+    bearer = play.login().access[0].secret
+    for number in range(30):
+        play.end(play.begin(f"w{number}", Request("HEAD" if number % 3 else "GET", "/api/hello")))
+    play.end(play.begin("w0", Request("GET", "/v1/models", (("authorization", "Bearer dead"),))))
+    play.end(play.begin("w0", Request("GET", "/v1/models", (("authorization", f"Bearer {bearer}"),))))
+    text = rows(play, (2,), (5,))
+
+    assert [row.split()[0 if row[2] == " " else 1] for row in text[1:-1]] == ["1", "2", "3", "4", "5", "62", "63"]
+    assert text[-1] == (
+        "    and 29 requests that touch no token: HEAD /api/hello (19 times), GET /api/hello (9 times), GE..."
+    )
+
+
 def test_many_actors_share_a_column_but_for_those_at_fault():
     """Each line fits, and names its actor where the column doesn't."""
     play = Play(Policy().but(slots=None))

@@ -9,9 +9,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import inspect
+import itertools
 import json
+import os
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +25,7 @@ from fake_server import Fault, Policy
 from fake_server.protocol.actors import actor_of
 from fake_server.protocol.wire import Request
 from fake_server.serve.admin import PREFIX, Admin
-from pytest_claude_tokens import ClaudeTokens, explore
+from pytest_claude_tokens import ClaudeTokens, explore, layouts, lease, stateful, strategies
 from pytest_claude_tokens.cli import main
 from pytest_claude_tokens.plugin import marker
 from pytest_claude_tokens.processes import namespace
@@ -260,6 +264,75 @@ def test_a_secret_is_no_replay_token(secret: str) -> None:
         Replay.read("ct1-abc_def-0123456789abcdefgh")
 
 
+# The flat modules.
+
+
+def functions(module: types.ModuleType) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """The public functions of a module, and the public methods of its classes."""
+    for name in module.__all__:
+        member = getattr(module, name)
+        if inspect.isroutine(member):
+            yield name, member
+        elif inspect.isclass(member) and not issubclass(member, BaseException):
+            for method in methods(member):
+                if method in vars(member) and callable(vars(member)[method]):
+                    yield f"{name}.{method}", vars(member)[method]
+
+
+MODULES = {
+    module.__name__: sorted(functions(module), key=lambda pair: pair[0])
+    for module in (lease, layouts, strategies, stateful)
+}
+RAISING = {"Lease.__init__": {"path", "lock_path"}, "flock": {"path"}, "Layout.prepare": {"workers", "account"}}
+"""Arguments in whose place a secret is always refused."""
+
+
+def needed_by(name: str, tokens: ClaudeTokens, folder: Path) -> dict[str, Any]:
+    """What a function of a flat module can't do without."""
+    place = layouts.Place((), {}, None)
+    made: dict[str, dict[str, Any]] = {
+        "Lease.__init__": {"self": object.__new__(lease.Lease), "path": str(folder / "x")},
+        "Lease.acquire": {"self": lease.Lease(folder, heartbeat=False)},
+        "flock": {"path": str(folder / "x")},
+        "Place.command": {"self": place, "arguments": ["true"]},
+        "Layout.prepare": {"self": layouts.LAYOUTS["copied-credentials"], "tokens": tokens, "workers": 1},
+        "start": {"tokens": tokens, "places": [place], "arguments": ["true"]},
+        "TokenMachine.refresh_tokens": {"self": SimpleNamespace(pairs={}), "name": "a1"},
+        "TokenMachine.call_once": {"self": SimpleNamespace(pairs={}), "name": "a1"},
+    }
+    return made.get(name, {})
+
+
+OBJECTS = {"self", "tokens", "places", "data", "pause", "sleep", "now"}
+"""Arguments that are no name, and no number."""
+RULES = {"log_in_first", "log_in", "refresh", "call", "expire", "advance", "nothing_is_broken", "teardown", "__init__"}
+"""What Hypothesis calls of a state machine, with what it has drawn."""
+
+
+@each_secret
+def test_no_function_of_a_flat_module_repeats_it(secret: str, tmp_path: Path) -> None:
+    """Each argument, in each form: neither the error nor a frame of ours."""
+    tried = set()
+    with ClaudeTokens() as tokens:
+        tokens.account("a1")
+        for name, function in itertools.chain(*MODULES.values()):
+            if name.startswith("TokenMachine.") and name.partition(".")[2] in RULES:
+                continue
+            for argument in set(inspect.signature(function).parameters) - OBJECTS:
+                for value in forms(secret):
+                    made = {**needed_by(name, tokens, tmp_path), argument: value}
+                    was = refused(secret, function, **made)
+                    assert was or not (isinstance(value, str) and argument in RAISING.get(name, ())), (name, argument)
+                tried.add(f"{name}({argument})")
+    assert tried >= {"flock(path)", "Layout.prepare(account)", "accounts(most)", "TokenMachine.call_once(name)"}
+
+
+def test_a_path_is_not_refused_for_its_folders(tmp_path: Path) -> None:
+    """Relative or absolute; with a checksum in it."""
+    for path in ("x/login", tmp_path / "0123456789abcdef0123456789abcdef" / "x", f"/x/{'ab' * 20}"):
+        assert repr(lease.Lease(path)) == f"<Lease {os.fsdecode(path)}: not held>"
+
+
 # The marker.
 
 
@@ -309,7 +382,7 @@ def test_the_admin_endpoints_repeat_it_nowhere(secret: str) -> None:
                     continue  # names are checked by who logs in: the service's own login, below
                 reply = admin(Request(method, PREFIX + name, (), body, "127.0.0.1"))
                 assert reply is not None
-                hidden(secret, reply.body.decode())
+                hidden(secret, (reply.body if isinstance(reply.body, bytes) else b"".join(reply.body)).decode())
     hidden(secret, world.sink.getvalue())
 
 

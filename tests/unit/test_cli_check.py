@@ -46,6 +46,15 @@ def test_the_verdict_is_the_one_that_was_recorded(name, capsys):
     assert max(len(line) for line in lines if not line.startswith("note: ")) <= 100
 
 
+def test_what_is_allowed_is_noted(capsys):
+    """As a run may be told to allow it; what its own header allows stays allowed, and an unknown name is a mistake."""
+    assert check(FOLDER / "double-spend-overlap.jsonl", "--allow", "double-spend", "--allow", "forced-login") == 0
+    assert "note: double-spend: rt#1 by w0 (#2) and w1 (#3): allowed" in capsys.readouterr().out
+    assert check(FOLDER / "double-spend-allowed.jsonl", "--allow", "starvation") == 0
+    assert check(FOLDER / "double-spend-overlap.jsonl", "--allow", "double-spending") == 2
+    assert "no invariant is named 'double-spending'; they are double-spend," in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_json_says_the_same(name, capsys):
     """One object with the verdict, the violations in their order, and the notes."""
@@ -240,7 +249,7 @@ def test_no_file_leads_to_a_traceback(tmp_path_factory, name, changes, as_json):
 def test_a_story_that_can_not_be_told_leaves_the_verdict_standing(monkeypatch, capsys):
     """Should the report stumble over a file by another hand, headline, reason and verdict are printed all the same."""
 
-    def stumble(*_):
+    def stumble(*_, **__):
         raise KeyError("op")
 
     monkeypatch.setattr("pytest_claude_tokens.report.verdict.story", stumble)

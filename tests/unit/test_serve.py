@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from fake_server import __main__ as module
+from fake_server.serve import history_file
 from fake_server.serve import service as serving
 from fake_server.serve.service import Judged, build_parser, serve
 from tests.unit.transports.raw import PATIENCE, raw, request, token_body
@@ -162,6 +163,35 @@ def test_without_a_name_there_is_one_account(run):
     run([], client, AJudge())
 
 
+@pytest.mark.parametrize("argv", [["--no-account"], ["--account"]])
+def test_it_can_start_with_nobody_logged_in(run, argv):
+    """For clients that log in themselves."""
+
+    def client(facts):
+        assert facts["accounts"] == []
+        with httpx.Client(base_url=facts["url"]) as http:
+            assert http.post("/_claude_tokens/accounts").json()["name"] == "a1"
+
+    judge = AJudge()
+    assert run(argv, client, judge) == 0
+    assert judge.ended == ["note"]
+
+
+def test_requests_take_as_long_as_was_asked_for(run):
+    """By kind, or all; and a call's turn comes as late as was asked for."""
+
+    class Looks(AJudge):
+        def finish(self, server):
+            policies.append(server.policy)
+            return super().finish(server)
+
+    policies = []
+    for argv in (["--latency", "0.25"], ["--latency", "token=0.5, call=2", "--serialize", "4"]):
+        run(argv, lambda _: None, Looks())
+    assert [policy.latency for policy in policies] == [0.25, {"token": 0.5, "call": 2}]
+    assert [(policy.serialize, policy.queue_limit) for policy in policies] == [(None, 10), (4, 12)]
+
+
 def open_request(facts, stack, count=1):
     """A connection whose token request, the ``count``-th of all, has arrived."""
     client = stack.enter_context(raw(int(facts["url"].rpartition(":")[2])))
@@ -191,7 +221,7 @@ def test_an_open_request_may_end_by_itself(run):
 
 def test_a_request_that_does_not_end_is_given_up(run, monkeypatch):
     """Nobody waits for ever: what is still open when the grace is over ends as unknown, before the history does."""
-    monkeypatch.setattr(serving, "GRACE_PERIOD_SECONDS", 0.01)
+    monkeypatch.setattr(serving, "_GRACE_PERIOD_SECONDS", 0.01)
 
     def client(facts):
         with httpx.Client(base_url=facts["url"]) as http:
@@ -243,6 +273,7 @@ def test_without_the_extra_there_is_no_proxy(run, monkeypatch, capsys):
         (["--host", "0.0.0.0"], "cannot listen on 0.0.0.0: a fake service is bound to loopback only"),
         (["--host", ""], "cannot listen on all addresses: a fake service is bound to loopback only"),
         (["--account", "a", "a"], "the account 'a' is logged in already"),
+        (["--no-account", "--account", "a"], "--no-account and --account contradict each other: leave one of them out"),
         (["--account", "no/slash"], "'no/slash': an account's name is 1 to 32"),
     ],
 )
@@ -290,19 +321,21 @@ def test_a_history_that_cannot_be_written_is_told(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("status", [0, 1, 3])
-def test_a_full_disk_does_not_stop_the_service(run, capsys, status):
+def test_a_full_disk_does_not_stop_the_service(run, capsys, monkeypatch, tmp_path, status):
     """Clients are answered all the same, and the verdict is what it is; that the file is not whole is told."""
 
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
     def client(facts):
+        monkeypatch.setattr(history_file, "_write", full)
         with httpx.Client(base_url=facts["url"]) as http:
             assert http.post("/v1/oauth/token", content=token_body("unknown")).status_code == 400
 
-    judge = AJudge(status)
-    assert run(["--history", "/dev/full"], client, judge) == status
+    judge, file = AJudge(status), tmp_path / "h.jsonl"
+    assert run(["--history", str(file)], client, judge) == status
     assert judge.ended[-1] == "fail"
-    assert capsys.readouterr().err == (
-        "it is over\nclaude-tokens serve: /dev/full is not whole: No space left on device\n"
-    )
+    assert capsys.readouterr().err == f"it is over\nclaude-tokens serve: {file} is not whole: No space left on device\n"
 
 
 def test_a_temporary_folder_that_cannot_be_made_is_told(capsys, monkeypatch, tmp_path):
@@ -342,20 +375,40 @@ def test_a_standard_output_that_is_closed_is_told(capsys, monkeypatch, tmp_path)
         (["--port", "65536"], "argument --port: '65536' is not a port: 0 to 65535"),
         (["--port", "-1"], "argument --port: '-1' is not a port: 0 to 65535"),
         (["--proxy-port", "x"], "argument --proxy-port: 'x' is not a port: 0 to 65535"),
+        (["--latency", "call=x"], "argument --latency: 'x' must be a number of seconds, 0 or more"),
+        (
+            ["--latency", "calls=1"],
+            "argument --latency: 'calls=1' must be seconds, or some of token, call, other with theirs",
+        ),
+        (["--serialize", "1e12"], "argument --serialize: '1e12' must be seconds, at most 100,000,000,000"),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
     ],
 )
 def test_a_usage_error_is_one_line(capsys, argv, says):
     """What the parser refuses has exit status 2, too, and no usage before it."""
     assert serve(argv, AJudge()) == 2
-    assert capsys.readouterr() == ("", f"claude-tokens serve: {says}\n")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"claude-tokens serve: {says}")
+    assert err.count("\n") == 1
 
 
 def test_the_help_names_every_option():
     """Nothing is hidden."""
     text = build_parser().format_help()
-    for option in ("--policy", "--host", "--port", "--proxy-port", "--history", "--account", "--expired"):
+    for option in (
+        "--policy",
+        "--host",
+        "--port",
+        "--proxy-port",
+        "--history",
+        "--account",
+        "--no-account",
+        "--expired",
+    ):
         assert option in text
+    assert "--latency" in text
+    assert "--serialize" in text
 
 
 def test_the_package_runs_as_a_module(capsys):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from fake_server.serve import service as serving
+from fake_server.serve.history_file import HistoryFile
 from fake_server.serve.service import serve
 from tests.unit.test_serve import AJudge
 
@@ -44,3 +48,43 @@ def test_each_error_says_what_failed(capsys, monkeypatch, tmp_path, *, owner, na
     assert history.read_text() == "another's"
     assert threading.active_count() == before
     assert [path.name for path in tmp_path.iterdir()] == ["h.jsonl"]
+
+
+def test_a_signal_is_obeyed_while_a_file_is_being_opened(capsys, monkeypatch, tmp_path):
+    """A disk that never answers does not keep the service from its end."""
+    opening, never = threading.Event(), threading.Event()
+
+    def hang(_):
+        opening.set()
+        never.wait()
+
+    def end():
+        opening.wait()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+
+    monkeypatch.setattr(HistoryFile, "open", hang)
+    with ThreadPoolExecutor() as pool:
+        pool.submit(end)
+        assert serve(["--history", str(tmp_path / "h")], AJudge()) == 2
+    never.set()
+    assert capsys.readouterr() == ("", f"claude-tokens serve: it was ended before {tmp_path / 'h'} was opened\n")
+
+
+@pytest.mark.parametrize("what", ["another's", "a FIFO"])
+def test_a_history_that_is_not_ours_to_write_is_told(capsys, tmp_path, what):
+    """The file and the remedy are named, and whoever writes there goes on."""
+    history = tmp_path / "h.jsonl"
+    if what == "a FIFO":
+        os.mkfifo(history)
+        status, why = serve(["--history", str(history)], AJudge()), "it is a FIFO; name a regular file"
+    else:
+        why = "another history is being written to it; end its writer, or name another file"
+        with HistoryFile(history) as first:
+            first.write("mine\n")
+            status = serve(["--history", str(history)], AJudge())
+            assert history.read_text() == "mine\n"
+    assert status == 2
+    assert capsys.readouterr() == (
+        "",
+        f"claude-tokens serve: the history can't be written to {history}: {why}\n",
+    )

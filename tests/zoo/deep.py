@@ -47,11 +47,13 @@ class StoresBoth(ForgetsTheRefreshToken):
 
 
 class LetsOthersRead(StoresBoth):
-    """Writes the file as the umask wants it."""
+    """Writes the file and its folders as the umask wants them."""
 
     async def ask(self) -> object:
         bearer = await super().ask()
         self.store.path.chmod(0o644)
+        for folder in self.store.path.parents[:4]:  # up to the handle's own
+            folder.chmod(0o755)
         return bearer
 
 

@@ -12,6 +12,7 @@ from fake_server.transports.inprocess.driving import Destination
 from fake_server.transports.inprocess.routing import Interceptor, MissingExtra
 from fake_server.transports.inprocess.shared_tls import shared_ssl_context
 from fake_server.transports.inprocess.waiting import RealWaiter, Waiter
+from fake_server.transports.trio_tasks import running_trio, wait_in_trio
 
 __all__ = [
     "Destination",
@@ -20,5 +21,7 @@ __all__ = [
     "RealWaiter",
     "Waiter",
     "cached_client_setup",
+    "running_trio",
     "shared_ssl_context",
+    "wait_in_trio",
 ]

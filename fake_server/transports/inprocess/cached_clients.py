@@ -6,12 +6,12 @@ is repeated work: imports that fail again, the environment parsed again, cookies
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from fake_server.transports.inprocess.httpx_internals import LIBRARIES, cookie_patch, sniffio_patch, url_patches
+from fake_server.genuine import os
+from fake_server.transports.inprocess.httpx_internals import LIBRARIES, cookie_patch, library_patch, url_patches
 from fake_server.transports.inprocess.libraries import importable
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def cached_client_setup() -> Iterator[None]:
     Like :func:`~fake_server.transports.inprocess.shared_ssl_context`, for code that creates clients by the thousand.
     """
     with ExitStack() as patches:
-        for one in sniffio_patch():
+        for one in library_patch(cache):
             patches.enter_context(one)
         for library in filter(importable, LIBRARIES):
             for one in url_patches(library, proxies=_once, pattern=lru_cache(maxsize=256)):

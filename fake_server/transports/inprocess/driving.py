@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from dataclasses import dataclass, replace
 from errno import ECONNRESET
 from os import strerror
-from threading import current_thread
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import httpx
@@ -16,6 +14,7 @@ from fake_server.effects import Break, Effect, Piece, Start, Wait
 from fake_server.exchange import Exchange
 from fake_server.protocol.actors import WORKER, actor_of
 from fake_server.protocol.wire import Request
+from fake_server.transports.senders import task_or_thread
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -258,16 +257,7 @@ def _begin(server: Server, request: httpx.Request) -> Exchange:
     headers = tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in request.headers.raw)
     target, host = request.url.raw_path.decode("ascii"), request.url.host
     asked = Request.parse(request.method, target, headers, request.content, host)
-    return Exchange(server, asked, WORKER.get() or actor_of(asked, _here()))
-
-
-def _here() -> str:
-    """The fallback name of the worker: the task's name, else the thread's."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no loop runs in this thread
-        task = None
-    return current_thread().name if task is None else task.get_name()
+    return Exchange(server, asked, WORKER.get() or actor_of(asked, task_or_thread()))
 
 
 def _response(

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-__all__ = ["LIBRARIES", "cookie_patch", "sniffio_patch", "ssl_context_patches", "url_patches"]
+__all__ = ["LIBRARIES", "cookie_patch", "library_patch", "ssl_context_patches", "url_patches"]
 
 LIBRARIES = ("httpx", "httpx2")
 """The same client under two names, with the same private names."""
 
 _SSL = "create_ssl_context"
+_LIBRARY = "current_async_library"
 
 
 def url_patches(
@@ -55,7 +56,11 @@ def ssl_context_patches(library: str, cached: Callable[[Any], Any]) -> Iterator[
             yield patch.object(module, _SSL, replacement)
 
 
-def sniffio_patch() -> Iterator[AbstractContextManager[Any]]:
-    """If ``sniffio`` is missing, make its import fail at once: httpcore searches ``sys.path`` for it at each wait."""
-    if not importable("sniffio"):
-        yield patch.dict(sys.modules, {"sniffio": None})
+def library_patch(once: Callable[[Any], Any]) -> Iterator[AbstractContextManager[Any]]:
+    """If ``sniffio`` is missing, patch httpcore's ``current_async_library``, which searches ``sys.path`` for it.
+
+    It does so at each wait, and the answer is always the same: asyncio.
+    """
+    names = vars(importlib.import_module("httpcore._synchronization"))
+    if not importable("sniffio") and _LIBRARY in names:
+        yield patch.dict(names, {_LIBRARY: once(names[_LIBRARY])})

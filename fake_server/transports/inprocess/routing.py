@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
-from fake_server.hosts import KNOWN_HOSTS, canonical, is_loopback
+from fake_server.hosts import KNOWN_HOSTS, Hosts, hosts_of, is_loopback
 from fake_server.transports.inprocess.driving import Destination, Drive
 from fake_server.transports.inprocess.libraries import importable
 from fake_server.transports.inprocess.respx_internals import (
@@ -60,7 +60,7 @@ class Interceptor:
 
     def __init__(self, resolve: Callable[[], Destination | None], *, hosts: Iterable[str] = ()) -> None:
         self.resolve = resolve
-        self.hosts: frozenset[str] = frozenset((*KNOWN_HOSTS, *map(canonical, hosts)))
+        self.hosts: Hosts = hosts_of((*KNOWN_HOSTS, *hosts))
 
     def start(self) -> None:
         """Start to answer requests."""
@@ -85,6 +85,7 @@ class Interceptor:
         self.stop()
 
 
+_PORTS = {"http": 80, "https": 443}
 _lock = Lock()
 _active: list[Interceptor] = []
 _routers: list[_FirstRouter] = []
@@ -144,8 +145,8 @@ class _FirstRouter(Router):
         """The service that must answer, if any, and the user's routers that have a route for the request."""
         if isinstance(request, _Relayed):
             return None, []
-        host = request.url.host.rstrip(".")
-        target = _target(host)
+        host = request.url.host
+        target = _target(host, request.url.port or _PORTS.get(request.url.scheme))
         if is_alone(self._level):
             return target, []
         if target is None and not is_loopback(host):
@@ -185,9 +186,9 @@ def _is_relayed(request: Any) -> bool:
     return not target.startswith(b"/") and (request.method == b"CONNECT" or b"://" in target)
 
 
-def _target(host: str) -> Destination | None:
+def _target(host: str, port: int | None) -> Destination | None:
     for interceptor in reversed(_active):
-        if host in interceptor.hosts and (target := interceptor.resolve()) is not None:
+        if interceptor.hosts.match(host, port) and (target := interceptor.resolve()) is not None:
             return target
     return None
 

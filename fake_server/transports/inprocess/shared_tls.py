@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import os
 from fake_server.transports.inprocess.httpx_internals import LIBRARIES, ssl_context_patches
 from fake_server.transports.inprocess.libraries import importable
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from contextlib import suppress
 from threading import Event, Timer
 from typing import TYPE_CHECKING, Protocol
 
-from fake_server.clock import real_time
+from fake_server.clock import is_real
+from fake_server.genuine import asyncio
+from fake_server.transports.trio_tasks import running_trio, wait_in_trio
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,10 @@ class RealWaiter:
         woken.wait(wait.seconds)
 
     async def wait_async(self, wait: Wait) -> None:
-        """Suspend the running task."""
+        """Suspend the running task, of asyncio or of trio."""
+        if (trio := running_trio()) is not None:
+            await wait_in_trio(trio, wait)
+            return
         if wait.seconds is None and wait.signal is None:
             await asyncio.sleep(0)
             return
@@ -77,7 +80,7 @@ class RealWaiter:
 
 def _timer(loop: asyncio.AbstractEventLoop, seconds: float, wake: Callable[[], None]) -> asyncio.TimerHandle | Timer:
     """A timer that calls ``wake`` after ``seconds`` of real time; a loop's own timers would freeze with the clock."""
-    if time.monotonic is real_time("monotonic"):
+    if is_real("monotonic"):
         return loop.call_later(seconds, wake)
     timer = Timer(seconds, wake)
     timer.daemon = True

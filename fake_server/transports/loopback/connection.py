@@ -2,13 +2,14 @@
 
 Used in the event loop's thread only. Its transitions are in :mod:`fake_server.transports.loopback.states`. An exchange
 is abandoned exactly once, if its client disconnects before its end.
+
+Answers wait for their reader: while a client does not take what was written, no further request of its connection is
+begun or read. And between two answers the loop turns, so that no client can keep it to itself.
 """
 
 from __future__ import annotations
 
-import asyncio
 import select
-import socket
 import struct
 from collections import deque
 from dataclasses import replace
@@ -16,27 +17,32 @@ from typing import TYPE_CHECKING, cast
 
 from fake_server.effects import Break, Piece, Start, Wait
 from fake_server.exchange import Exchange
-from fake_server.protocol.actors import actor_of
+from fake_server.genuine import asyncio, socket
 from fake_server.transports.loopback.http1 import (
     CONTINUE,
     Message,
     Parser,
     Refusal,
     chunk,
+    hostname_of,
+    proxy_user,
     refusal_reply,
     reply_head,
     request_of,
-    whole_reply,
 )
 from fake_server.transports.loopback.states import BUSY, OVER, TABLE, ConnectionEvent, ConnectionState, IllegalStep
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fake_server.transports.loopback.host import Host, Local
 
 __all__ = ["Connection"]
 
 _PIPELINED_LIMIT = 64
 """Pipelined requests that may wait behind the one being served, before reading pauses."""
+_PIPELINED_BYTES_LIMIT = 1024 * 1024
+"""Bytes of the bodies of those requests, before reading pauses."""
 _REFUSED_LINGER_SECONDS = 2.0
 """Seconds for which a refused client may go on sending, so that it can read the refusal before the connection closes.
 """
@@ -67,6 +73,9 @@ class Connection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._start: Start | None = None
         self._keep = self._chunked = False  # of the current reply: keep-alive, and chunked framing
+        self._pieces: Iterator[bytes] | None = None  # the rest of a local reply
+        self._unread = False  # whether the client must first take what was written
+        self._due = False  # whether the loop's next turn goes on with this connection
         self._turn = 0
         self._timer: asyncio.TimerHandle | None = None
         # A flag and not a state: a client may shut down its sending side in any state, and is still served.
@@ -81,16 +90,27 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if not self.over:
             self._queue.extend(self.parser.feed(data))
-            if len(self._queue) > _PIPELINED_LIMIT:
+            if len(self._queue) > _PIPELINED_LIMIT or self._queued_bytes() > _PIPELINED_BYTES_LIMIT:
                 self.transport.pause_reading()
-            self._pump()
+            if not self._due:
+                self._pump()
+
+    def _queued_bytes(self) -> int:
+        return sum(len(item.body) for item in self._queue if isinstance(item, Message))
+
+    def pause_writing(self) -> None:
+        self._unread = True
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._unread = False
+        self._go_on_soon()
 
     def eof_received(self) -> bool:
         """Whether to keep the transport open: a client that only shut down its sending side still gets its reply."""
-        if self.state not in BUSY or self._has_left():
-            return False
-        self._half_closed = True
-        return True
+        waits = self.state is _S.IDLE and bool(self._queue)  # for the loop's next turns
+        self._half_closed = waits or (self.state in BUSY and not self._has_left())
+        return self._half_closed
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.listener.connections.discard(self)
@@ -101,6 +121,7 @@ class Connection(asyncio.Protocol):
         hung = self.state is _S.HANGING
         self._go(_E.LOSE)
         self._queue.clear()
+        self._pieces = None
         self._stop_timer()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -143,20 +164,38 @@ class Connection(asyncio.Protocol):
     def _pump(self) -> None:
         if self.listener.draining:
             self._queue.clear()
-        while self._queue and self.state is _S.IDLE:
+        if self.state is not _S.IDLE or self._unread:
+            return
+        if self._queue:
             item = self._queue.popleft()
             if isinstance(item, Refusal):
                 self.refuse(item)
             else:
                 self._begin(item)
-        if self.state is not _S.IDLE:
-            return
+            if self.state is not _S.IDLE:
+                return
+            if self._queue or self._unread:
+                self._go_on_soon()
+                return
         self.transport.resume_reading()
         if self._half_closed:
             self._close()
         elif self.parser.expects:
             self.parser.expects = False
             self.transport.write(CONTINUE)
+
+    def _go_on_soon(self) -> None:
+        """Go on in the loop's next turn, after all others that wait for theirs."""
+        if not self._due:
+            self._due = True
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._due = False
+        if self._pieces is None:
+            self._pump()
+        elif not self._unread:
+            self._send_local_piece(self._pieces)
 
     def _begin(self, message: Message) -> None:
         self._message, self._keep = message, message.keep_alive
@@ -173,15 +212,23 @@ class Connection(asyncio.Protocol):
             self._send_local(local)
         else:
             self._go(_E.REQUEST)
-            self._exchange = Exchange(self.listener.server, request, actor_of(request, self.name))
+            self._exchange = Exchange(self.listener.server, request, self.listener.actor(request, self))
             self._advance()
 
     def connect(self, message: Message) -> None:
         """Refuse ``CONNECT``: no request leaves this machine."""
-        self.refuse(Refusal(403, f"no tunnel to {message.target}: nothing is forwarded"))
+        try:
+            host, port = hostname_of(message.target)
+        except ValueError:
+            self.refuse(Refusal(400, "this is not a host and a port"))
+        else:
+            self.refuse(Refusal(403, f"no tunnel to {message.target}: nothing is forwarded", host, port))
 
     def refuse(self, refusal: Refusal) -> None:
         """Send the refusal, and end the connection; further data from the client is discarded."""
+        if refusal.host is not None:
+            actor = proxy_user(self._message) or self.worker or self.name
+            self.listener.server.refused(actor, self.listener.remedy, host=refusal.host, port=refusal.port)
         self._go(_E.REFUSE)
         self.transport.write(refusal_reply(refusal))
         if self._half_closed or not self.transport.can_write_eof():
@@ -191,9 +238,26 @@ class Connection(asyncio.Protocol):
             self._timer = self._loop.call_later(_REFUSED_LINGER_SECONDS, self.transport.abort)
 
     def _send_local(self, local: Local) -> None:
-        self.transport.write(whole_reply(local.status, local.body, local.kind, *self._persistence()))
         self._go(_E.LOCAL)
-        self._end()
+        start = Start(local.status, (("content-type", local.kind),))
+        if isinstance(local.body, bytes):
+            self.transport.write(self._head(start, len(local.body)) + self._framed(local.body, last=True))
+            self._go(_E.LAST)
+            self._end()
+        else:
+            self._pieces = local.body
+            self.transport.write(self._head(start, None))
+            self._go_on_soon()
+
+    def _send_local_piece(self, pieces: Iterator[bytes]) -> None:
+        """Send the next piece of a long local reply: one in a turn of the loop, and none that the client can't take."""
+        piece = next(pieces, None)
+        self._go(_E.LAST if piece is None else _E.PIECE)
+        self.transport.write(self._framed(piece or b"", last=piece is None))
+        if piece is None:
+            self._pieces = None
+            self._end()
+        self._go_on_soon()
 
     def _end(self) -> None:
         """The exchange is over: it was answered, or abandoned elsewhere without a reply."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from fake_server.effects import Wait
     from fake_server.exchange import Exchange
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     WaitHook = Callable[[Exchange, Wait], Wait]
     """May replace the wait that an exchange has yielded. Called in the event loop's thread."""
 
+    Address = tuple[str, int]
+    """Host and port of one end of a connection; over IPv6 more follows."""
+
+    Namer = Callable[[Request, str, Address, Address], str]
+    """Returns the worker that sent a request, from the connection's name and the addresses of client and server."""
+
     LocalHandler = Callable[[Request], "Local | None"]
     """Answers requests that are not for the service; ``None``: the request is for the service."""
 
@@ -25,10 +31,13 @@ __all__ = ["Accepted", "Host", "Local"]
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """A local handler's reply to a request that is not for the service; such a request is not journalled."""
+    """A local handler's reply to a request that is not for the service; such a request is not journalled.
+
+    A long ``body`` comes in pieces, each made when the client has taken those before it.
+    """
 
     status: int
-    body: bytes
+    body: bytes | Iterator[bytes]
     kind: str = "application/json"
 
 
@@ -36,6 +45,7 @@ class Accepted(Protocol):
     """The part of a connection that its host uses."""
 
     transport: asyncio.Transport
+    name: str
 
     @property
     def busy(self) -> bool:
@@ -55,13 +65,19 @@ class Host(Protocol):
     connections: set[Accepted]
     draining: bool
     """Whether no new requests are accepted: each connection ends with its current reply."""
+    remedy: str
+    """How a client whose request was refused, because of its host, is answered after all."""
 
-    def answers(self, host: str) -> bool:
-        """Whether requests for ``host`` are served here."""
+    def answers(self, host: str, port: int | None) -> bool:
+        """Whether requests for that host and port, sent to us as to a proxy, are served here."""
         ...
 
     def wait_hook(self, exchange: Exchange, wait: Wait) -> Wait:
         """The wait that ``exchange`` must perform in place of ``wait``."""
+        ...
+
+    def actor(self, request: Request, connection: Accepted) -> str:
+        """The worker that sent ``request``."""
         ...
 
     def local(self, request: Request) -> Local | None:

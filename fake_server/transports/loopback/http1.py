@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import httptools
 
+from fake_server.genuine import json
 from fake_server.protocol.errors import error_envelope
 from fake_server.protocol.wire import Request
 
@@ -35,7 +35,6 @@ __all__ = [
     "refusal_reply",
     "reply_head",
     "request_of",
-    "whole_reply",
 ]
 
 BODY_LIMIT = 16 * 1024 * 1024
@@ -63,10 +62,15 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The reason why a request is not served; the connection ends after it."""
+    """The reason why a request is not served; the connection ends after it.
+
+    ``host`` and ``port``: where a client that takes us for its proxy wanted to go. Such a refusal is journalled.
+    """
 
     status: int
     text: str
+    host: str | None = None
+    port: int | None = None
 
 
 class Parser:
@@ -166,6 +170,9 @@ class Parser:
 
 # Worker and host of a request.
 
+_PORTS = {"http": 80, "https": 443}
+"""The ports of the schemes that are served."""
+
 
 def hostname_of(authority: str) -> tuple[str, int | None]:
     """``api.anthropic.com:443`` -> ``("api.anthropic.com", 443)``. Raises ``ValueError`` for an invalid authority."""
@@ -185,18 +192,19 @@ def proxy_user(message: Message) -> str | None:
     return unquote(user) or None
 
 
-def request_of(message: Message, answers: Callable[[str], bool]) -> Request | Refusal:
+def request_of(message: Message, answers: Callable[[str, int | None], bool]) -> Request | Refusal:
     """The request in ``message``; a refusal if its host is not one that we answer for."""
     target = message.target
     try:
         host = hostname_of(message.header("host"))[0]
         if not target.startswith(("/", "*")):  # absolute form, as sent to a proxy
             parts = urlsplit(target)
-            if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
+            scheme = parts.scheme.lower()
+            if not parts.hostname:
                 return Refusal(400, "this target is neither a path nor a URL")
-            host = parts.hostname
-            if not answers(host):
-                return Refusal(403, f"{host} is not served here, and nothing is forwarded")
+            host, port = parts.hostname, parts.port or _PORTS.get(scheme)
+            if scheme not in _PORTS or not answers(host, port):
+                return Refusal(403, f"{host} is not served here, and nothing is forwarded", host, port)
             target = f"{parts.path or '/'}?{parts.query}"
     except ValueError:
         return Refusal(400, "this is not a host")
@@ -215,15 +223,11 @@ def reply_head(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
     return f"HTTP/1.1 {status} {_PHRASES.get(status, 'Status')}\r\n{lines}\r\n".encode("latin-1")
 
 
-def whole_reply(status: int, body: bytes, kind: str = "application/json", *headers: tuple[str, str]) -> bytes:
-    """A complete reply of the media type ``kind``."""
-    return reply_head(status, (("content-type", kind), ("content-length", str(len(body))), *headers)) + body
-
-
 def refusal_reply(refusal: Refusal) -> bytes:
     """The reply that gives the reason of a refusal."""
     body = json.dumps(error_envelope("invalid_request_error", refusal.text), separators=(",", ":")).encode()
-    return whole_reply(refusal.status, body, "application/json", ("connection", "close"))
+    headers = (("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close"))
+    return reply_head(refusal.status, headers) + body
 
 
 def chunk(data: bytes) -> bytes:

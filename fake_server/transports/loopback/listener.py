@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import threading
 from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Self
 
 from fake_server.clock import stopwatch
-from fake_server.hosts import KNOWN_HOSTS, LISTENING_PORTS, canonical, is_loopback
+from fake_server.genuine import asyncio, socket, threading
+from fake_server.hosts import KNOWN_HOSTS, LISTENING_PORTS, NAME_IT, Hosts, canonical, hosts_of, is_loopback
+from fake_server.protocol.actors import actor_of
 from fake_server.transports.loopback.connection import Connection
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from fake_server.exchange import Exchange
     from fake_server.protocol.wire import Request
     from fake_server.server import Server
-    from fake_server.transports.loopback.host import Accepted, Local, LocalHandler, WaitHook
+    from fake_server.transports.loopback.host import Accepted, Local, LocalHandler, Namer, WaitHook
 
 __all__ = ["Listener", "check_host"]
 
@@ -55,11 +54,13 @@ class Listener:
 
     ``hosts`` are host names to answer for besides the known ones. ``wait_hook`` may replace each wait of an exchange,
     in the thread of the event loop, by which a schedule controls the order. ``local_handler`` answers requests that are
-    not for the service.
+    not for the service. ``namer`` says which worker sent a request; by default it is known by the request itself, or by
+    its connection.
     """
 
     prefix = "c"
     """Prefix of the connections' names: ``c1``, ``c2``, … in the order in which they were accepted."""
+    remedy: str = NAME_IT
 
     def __init__(
         self,
@@ -70,15 +71,17 @@ class Listener:
         hosts: Iterable[str] = (),
         wait_hook: WaitHook | None = None,
         local_handler: LocalHandler | None = None,
+        namer: Namer | None = None,
     ) -> None:
         self.server = server
         self.host: str = check_host(host)
         self.port: int = port
-        self.hosts: tuple[str, ...] = (*KNOWN_HOSTS, *(canonical(name) for name in hosts))
+        self.hosts: Hosts = hosts_of((*KNOWN_HOSTS, *hosts))
         self.connections: set[Accepted] = set()
         self.loop: asyncio.AbstractEventLoop
         self._wait_hook = wait_hook
         self._local_handler = local_handler
+        self._namer = namer
         self._names = count(1)
         self._grace = 0.0
         self.draining: bool = False
@@ -133,13 +136,20 @@ class Listener:
 
     # Called by connections.
 
-    def answers(self, host: str) -> bool:
-        """Whether requests for ``host`` are answered here."""
-        return is_loopback(host) or host in self.hosts
+    def answers(self, host: str, port: int | None) -> bool:
+        """Whether requests for that host and port are answered here."""
+        return is_loopback(host) or self.hosts.match(host, port)
 
     def wait_hook(self, exchange: Exchange, wait: Wait) -> Wait:
         """The wait that ``exchange`` must perform in place of ``wait``."""
         return wait if self._wait_hook is None else self._wait_hook(exchange, wait)
+
+    def actor(self, request: Request, connection: Accepted) -> str:
+        """The worker that sent ``request``."""
+        if self._namer is None:
+            return actor_of(request, connection.name)
+        ends = [connection.transport.get_extra_info(end) for end in ("peername", "sockname")]
+        return self._namer(request, connection.name, *ends)
 
     def local(self, request: Request) -> Local | None:
         """The reply to a request that is not for the service; ``None`` for any other."""
@@ -154,7 +164,7 @@ class Listener:
         return f"{self.prefix}{next(self._names)}"
 
     def _is_busy(self) -> bool:
-        return any(connection.busy for connection in self.connections)
+        return any(one.busy or one.transport.get_write_buffer_size() for one in self.connections)
 
     # The thread.
 
@@ -170,7 +180,7 @@ class Listener:
         self.loop.remove_reader(listening)  # a closed asyncio server would fail connections that are half accepted
         self.draining = True
         deadline = self.loop.time() + self._grace
-        while self._is_busy() and self.loop.time() < deadline:  # noqa: ASYNC110 - no event announces the end of the last one
+        while self._is_busy() and self.loop.time() < deadline:
             await asyncio.sleep(_DRAIN_POLL_INTERVAL_SECONDS)
         while self.connections or len(asyncio.all_tasks()) > 1:
             for connection in list(self.connections):

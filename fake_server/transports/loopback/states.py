@@ -28,7 +28,7 @@ class ConnectionState(Enum):
 
     IDLE = "idle"  # waits for a request
     SERVING = "serving"  # an exchange is under way, and no byte of the final reply has been sent
-    REPLYING = "replying"  # the head and a part of the body have been sent
+    REPLYING = "replying"  # the head and a part of the body have been sent, or a local handler's reply is being sent
     ANSWERED = "answered"  # the last byte has been sent, but the exchange is not closed yet
     HANGING = "hanging"  # a request that is never answered: it waits for the client to give up
     REFUSED = "refused"  # the refusal was sent, and further data from the client is discarded
@@ -41,7 +41,7 @@ class ConnectionEvent(Enum):
     """The events of a connection."""
 
     REQUEST = "request"  # a request for the service begins its exchange
-    LOCAL = "local"  # a local handler has answered a request, in full
+    LOCAL = "local"  # a local handler begins to answer a request
     REFUSE = "refuse"  # a request can't be served, or is not HTTP
     PIECE = "piece"  # a piece of the reply is sent (the first with the head), and more will follow
     LAST = "last"  # the last piece is sent
@@ -65,7 +65,7 @@ OVER = frozenset((_S.REFUSED, _S.CLOSED))
 TABLE: dict[tuple[ConnectionState, ConnectionEvent], ConnectionState | None] = {
     **dict.fromkeys(product(_S, _E)),
     (_S.IDLE, _E.REQUEST): _S.SERVING,
-    (_S.IDLE, _E.LOCAL): _S.ANSWERED,
+    (_S.IDLE, _E.LOCAL): _S.REPLYING,
     (_S.IDLE, _E.REFUSE): _S.REFUSED,
     (_S.IDLE, _E.CLOSE): _S.CLOSED,
     (_S.IDLE, _E.LOSE): _S.CLOSED,

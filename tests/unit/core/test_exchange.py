@@ -247,8 +247,8 @@ def test_a_hold_that_nobody_has_joined_waits_for_nothing() -> None:
         (refresh("x", form=True), "token", {"grant_type": "refresh_token", "encoding": "form"}),
         (code("alice"), "token", {"grant_type": "authorization_code", "encoding": "json"}),
         (token_request(b"?"), "token", {}),
-        (call(None, stream=True), "call", {"stream": True}),
-        (call(None), "call", {"stream": False}),
+        (call(None, stream=True), "call", {"stream": True, "credentials": False}),
+        (call(None), "call", {"stream": False, "credentials": False}),
         (
             Request("GET", "/x/sk-ant-oat01-abc/y", host="h"),
             "other",

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 
 from fake_server.clock import Clock
-from fake_server.core.journal import SERVICE, Journal
+from fake_server.core.journal import SERVICE, Journal, lines
 from fake_server.events import FORMAT, Event
+from fake_server.secrecy import is_name
 from tests.unit.core.harness import World
 
 GOOD = {"v": 1, "seq": 7, "t": 1.25, "actor": "w1", "type": "invoke", "f": "token", "op": 3}
@@ -82,12 +83,13 @@ def test_a_note_has_its_known_fields_apart() -> None:
     assert json.loads(note.to_json())["where"] == "log"
 
 
-LABELS = st.none() | st.text()
+TEXTS = st.text().filter(is_name)  # a secret in a line does not come back
+LABELS = st.none() | TEXTS
 EXTRA = st.dictionaries(
-    st.text().filter(lambda name: name not in {"v", *Event.__slots__}),
+    TEXTS.filter(lambda name: name not in {"v", *Event.__slots__}),
     st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
         max_leaves=5,
     ),
     max_size=4,
@@ -96,9 +98,9 @@ EVENTS = st.builds(
     Event,
     seq=st.integers(),
     t=st.floats(allow_nan=False, allow_infinity=False),
-    actor=st.text(),
+    actor=TEXTS,
     type=st.sampled_from(["header", "invoke", "ok", "fail", "info", "note"]),
-    f=st.text(),
+    f=TEXTS,
     op=st.none() | st.integers(),
     account=LABELS,
     grant=LABELS,
@@ -199,3 +201,22 @@ def test_no_object_makes_the_reader_raise_anything_else(changes: dict[str, Any])
     except ValueError:
         return
     assert isinstance(event, Event)
+
+
+def test_what_comes_after_the_end_is_no_part_of_the_file() -> None:
+    """It was not judged, either; so the file ends in the line that says so."""
+    sink = io.StringIO()
+    journal = Journal(Clock(lambda: 10.0), {}, sink)
+    journal.note("end", grants={})
+    journal.note("late")
+
+    assert [json.loads(line)["f"] for line in sink.getvalue().splitlines()] == ["header", "end"]
+    assert [event.f for event in journal.events] == ["end", "late"]
+
+
+def test_a_history_of_no_events_has_an_end() -> None:
+    """The header promises it, and the end follows it."""
+    journal = Journal(Clock(lambda: 10.0), {})
+    header, end = map(json.loads, lines(journal.header, []))
+
+    assert (header["ends"], end["f"], end["seq"], end["so_far"]) == (True, "end", 1, True)

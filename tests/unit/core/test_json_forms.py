@@ -25,6 +25,11 @@ FAULTS = [
     Fault.moved(),
     Fault.status(429),
     Fault.status(503, retry_after=1.5),
+    Fault.status(503, after_commit=True),
+    Fault.status(400, body={"error": "use_dpop_nonce"}, headers={"DPoP-Nonce": "n1"}),
+    Fault.status(502, 3, after_commit=True, body="<h1>Bad gateway</h1>"),
+    Fault.stall(1.5),
+    Fault.stall(1.5, part="body"),
     Fault.delay(0),
     Fault.delay(2.5, after_commit=True),
     Fault.quota(),
@@ -57,6 +62,12 @@ def test_every_kind_of_fault_is_among_them() -> None:
         (Fault.status(429, 3), {"kind": "status", "code": 429, "retry_after": 3}),
         (Fault.delay(1), {"kind": "delay", "seconds": 1}),
         (Fault.quota(), {"kind": "quota"}),
+        (
+            Fault.status(400, after_commit=True, body={"error": "x"}, headers={"A": "b"}),
+            {"kind": "status", "code": 400, "after_commit": True, "body": '{"error":"x"}', "headers": {"A": "b"}},
+        ),
+        (Fault.stall(2), {"kind": "stall", "seconds": 2}),
+        (Fault.stall(2, "body"), {"kind": "stall", "seconds": 2, "part": "body"}),
     ],
 )
 def test_a_fault_is_written_in_the_words_of_its_constructor(fault: Fault, written: dict[str, Any]) -> None:
@@ -72,7 +83,9 @@ def test_a_fault_is_written_in_the_words_of_its_constructor(fault: Fault, writte
         ({"kind": "reset", "code": 1}, ValueError, "the fault reset has no code"),
         ({"kind": "status", "code": 200}, ValueError, "400 to 599"),
         ({"kind": "quota", "window": "year"}, ValueError, "five_hour or seven_day"),
-        ({"kind": "status"}, TypeError, "code"),
+        ({"kind": "status"}, ValueError, "the fault status needs code"),
+        ({"kind": "stall", "seconds": 1, "part": "tail"}, ValueError, "head or body"),
+        ({"kind": "html", "body": "x"}, ValueError, "the fault html has no body"),
     ],
 )
 def test_what_is_no_fault_is_refused(value: dict[str, Any], error: type[Exception], says: str) -> None:
@@ -99,6 +112,9 @@ def test_a_policy_with_every_knob_turned_comes_back() -> None:
     policy = Policy(
         name="all",
         rotate=False,
+        repeat_refresh=True,
+        revoke_access=True,
+        refresh_slides=True,
         reuse="revoke-family",
         grace_seconds=math.inf,
         grace_mode="idempotent",
@@ -113,6 +129,12 @@ def test_a_policy_with_every_knob_turned_comes_back() -> None:
         queue_limit=2.0,
         latency={"token": 1.0},
     )
+    assert Policy.from_dict(through_json(policy.to_dict())) == policy
+
+
+def test_a_policy_that_asks_one_of_two_at_once_to_retry_comes_back() -> None:
+    """The one knob that goes with rotation only."""
+    policy = Policy(name="hydra", at_once="retry", grace_seconds=5)
     assert Policy.from_dict(through_json(policy.to_dict())) == policy
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fake_server.secrecy import clean, discreet, discreet_class, is_name, is_path, redact, shown, told
+from fake_server.secrecy import clean, discreet, discreet_class, is_name, is_path, redact, safe_text, shown
 from tests.pasted import KINDS, SECRETS, frames, pieces
 
 REFRESH = SECRETS["refresh token"]
@@ -45,7 +45,7 @@ NAMES = [
 def test_a_name_is_a_name(name: str) -> None:
     """It is repeated as it is."""
     assert is_name(name)
-    assert (redact(name), told(name), shown(name)) == (name, name, repr(name))
+    assert (redact(name), safe_text(name), shown(name)) == (name, name, repr(name))
 
 
 @settings(derandomize=True, max_examples=200)  # a random text may be a name: about one in 10,000 of these
@@ -56,7 +56,7 @@ def test_a_secret_is_a_secret_alone_and_in_any_text(kind: str, seed: int) -> Non
     for text in ("{}", "--policy={}", "'{}'", "/v1/x/{}/y", "https://h:1/a?key={}&b=1", "no policy {!r}, but:\n{}"):
         pasted = text.format(secret, secret)
         assert not is_name(pasted)
-        for safe in (redact(pasted), told(pasted), shown(pasted), shown(pasted.encode()), shown([pasted])):
+        for safe in (redact(pasted), safe_text(pasted), shown(pasted), shown(pasted.encode()), shown([pasted])):
             assert not pieces(secret, safe), safe
             assert " characters]" in safe
     assert redact(f"it was {secret}, alas").startswith("it was ")
@@ -89,7 +89,7 @@ def test_its_kind_and_its_length_are_told_instead(text: str, safe: str) -> None:
 
 def test_kind_and_length_are_no_quotation() -> None:
     """A message that quotes the value reads as if it had been told so."""
-    assert told(f"no policy is named {REFRESH!r}") == "no policy is named [a refresh token of 108 characters]"
+    assert safe_text(f"no policy is named {REFRESH!r}") == "no policy is named [a refresh token of 108 characters]"
     assert shown(REFRESH) == "[a refresh token of 108 characters]"
     assert (shown("x y"), shown(b"x"), shown(7), shown(None)) == ("'x y'", "b'x'", "7", "None")
 
@@ -97,8 +97,8 @@ def test_kind_and_length_are_no_quotation() -> None:
 @given(st.text(alphabet="ab c/", min_size=3000, max_size=3000) | st.just("x" * 10_000))
 def test_an_argument_is_never_repeated_at_any_length(text: str) -> None:
     """500 characters of a value, 2,000 of a message, its end included."""
-    assert (len(shown(text)), len(told(f"{text} END"))) <= (501, 2001)
-    assert told(f"{text} END").endswith(" END") or "characters" in told(text)
+    assert (len(shown(text)), len(safe_text(f"{text} END"))) <= (501, 2001)
+    assert safe_text(f"{text} END").endswith(" END") or "characters" in safe_text(text)
     assert shown("y " * 5_000).startswith("'y y y")
 
 

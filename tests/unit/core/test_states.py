@@ -21,12 +21,12 @@ DOCUMENT = ROOT / "docs" / "states.md"
 MERMAID = re.compile(r"(?<=```mermaid\n).*?(?=```\n)", re.DOTALL)
 
 EXPECTED = """
-          issue         redeem           keep             replay           expire             revoke
-unknown   live/issued   unknown/refused  unknown/refused  -                -                  -
-live      -             spent/rotated    live/kept        -                expired/ended      revoked/ended
-spent     -             spent/reused     spent/reused     spent/replayed   expired/ended      revoked/ended
-revoked   -             revoked/refused  revoked/refused  -                revoked/unchanged  revoked/unchanged
-expired   -             expired/refused  expired/refused  -                expired/unchanged  revoked/ended
+         issue        redeem          keep            replay          collide      expire            revoke
+unknown  live/issued  unknown/refused unknown/refused -               -            -                 -
+live     -            spent/rotated   live/kept       -               -            expired/ended     revoked/ended
+spent    -            spent/reused    spent/reused    spent/replayed  spent/retry  expired/ended     revoked/ended
+revoked  -            revoked/refused revoked/refused -               -            revoked/unchanged revoked/unchanged
+expired  -            expired/refused expired/refused -               -            expired/unchanged revoked/ended
 """
 
 HEAD, *LINES = (line.split() for line in EXPECTED.strip().splitlines())
@@ -53,6 +53,7 @@ STORIES: dict[tuple[str, str], str] = {
     ("spent", "redeem"): "login redeem no-grace redeem",
     ("spent", "keep"): "login redeem no-grace no-rotation redeem",
     ("spent", "replay"): "login redeem redeem",
+    ("spent", "collide"): "login redeem retry collide",
     ("spent", "expire"): "login redeem expire",
     ("spent", "revoke"): "login redeem revoke",
     ("revoked", "redeem"): "login revoke redeem",
@@ -96,6 +97,8 @@ class Stage:
         token = self.grant.refresh[0]
         if step == "redeem":
             self.authority.redeem(token.secret, NOW)
+        elif step == "collide":
+            self.authority.redeem(token.secret, NOW, was_live=True)
         elif step == "expire":  # a token request after the deadline finds out, and is refused
             self.authority.redeem(token.secret, LATE)
             refusal = self.fired.pop()
@@ -108,7 +111,11 @@ class Stage:
             event = "redeem" if self.authority.policy.rotate else "keep"
             self.fired.append(("unknown", event, f"unknown/{done.outcome.value}"))
         else:
-            changes: dict[str, dict[str, Any]] = {"no-rotation": {"rotate": False}, "no-grace": {"grace_seconds": 0}}
+            changes: dict[str, dict[str, Any]] = {
+                "no-rotation": {"rotate": False},
+                "no-grace": {"grace_seconds": 0},
+                "retry": {"at_once": "retry"},
+            }
             self.authority.policy = self.authority.policy.but(**changes[step])
 
 

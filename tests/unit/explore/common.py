@@ -91,5 +91,7 @@ def search(test: Any, *args: Any, fixtures: dict[str, Any] | None = None, **cont
     """Explore as pytest would, with these settings of the run around it."""
     reports: list[Report] = []
     made = ExplorationContext(**context, reported=reports.append)
-    error = error_of(partial(test, *args, **(fixtures or {})), made, caught=(Exception, KeyboardInterrupt))
+    error = error_of(
+        partial(test, *args, **(fixtures or {})), made, caught=(Exception, KeyboardInterrupt, asyncio.CancelledError)
+    )
     return Result(error, reports[-1] if reports else None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import threading
 import warnings
 
@@ -66,6 +68,32 @@ def test_workers_that_ran_one_after_the_other_prove_nothing():
     assert type(error) is NothingRaced
     assert str(error) == SAYS
     assert isinstance(error, AssertionError)
+
+
+def test_what_was_refused_is_told_where_nothing_raced():
+    """To a client that swallows the error: by the guard, and by the simulated network."""
+
+    def test_threads(claude_tokens, workers):
+        def job():
+            with contextlib.suppress(RuntimeError), socket.socket() as client:
+                client.connect(("api.anthropic.com", 443))
+
+        workers(job)
+
+    async def test_tasks(claude_tokens, workers):
+        async def job():
+            with contextlib.suppress(OSError):
+                await asyncio.open_connection("other.example", 443)
+
+        await workers(job)
+
+    def refused(error):
+        first, second = str(error).split("; ")[:2]
+        assert (type(error), first) == (NothingRaced, SAYS)
+        return second
+
+    assert refused(outcome_of(test_threads)).startswith("requests to api.anthropic.com refused (30 times): tests never")
+    assert refused(outcome_of(test_tasks)).startswith("requests to other.example refused (30 times): name it in hosts=")
 
 
 def test_requests_without_workers_prove_nothing():

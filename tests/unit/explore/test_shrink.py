@@ -49,7 +49,12 @@ def pretend(fails):
             order.append("clock" if index < 0 else ready[index])
         error = fails(order, schedule)
         return SimpleNamespace(
-            schedule=schedule, error=error, taken=tuple(chooser.taken), freezes=chooser.as_freezes(), slow=()
+            schedule=schedule,
+            error=error,
+            taken=tuple(chooser.taken),
+            freezes=chooser.as_freezes(),
+            slow=(),
+            decisions=len(order),
         )
 
     return run, runs

@@ -75,6 +75,7 @@ def test_what_breaks_at_the_end_only_is_told_too():
             path = self.tokens.tmp_path / "tokens.txt"
             path.write_text(repr(self.pairs))
             path.chmod(0o644)
+            self.tokens.tmp_path.chmod(0o755)
 
     with pytest.raises(TokenLeak):
         run(Careless, phases=[Phase.generate])

@@ -53,7 +53,7 @@ def test_policies_are_presets_and_variants_of_them():
 
 def test_faults_say_whether_they_strike_after_the_commit():
     """``committed`` picks either half."""
-    late = {Fault.LOST_REPLY.kind, Fault.GARBAGE.kind, Fault.TRUNCATED.kind}
+    late = {Fault.LOST_REPLY.kind, Fault.GARBAGE.kind, Fault.TRUNCATED.kind, Fault.stall(1).kind}
 
     @quick
     @given(faults(committed=True), faults(committed=False))

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from fake_server import genuine
 from pytest_claude_tokens.guard import RealServiceRefused, audit, files, guard, hosts
 
 HOME = "/home/somebody"
@@ -22,9 +23,13 @@ NAMES = ("NO_PROXY", "no_proxy")
 class Seen:
     def __init__(self):
         self.arguments = []
+        self.refusals = []
 
     def started(self, arguments):
         self.arguments.append(arguments)
+
+    def refused(self, what, host, remedy):
+        self.refusals.append((what, host))
 
 
 @pytest.fixture
@@ -53,7 +58,13 @@ def refused(event, *args):
 
 @pytest.mark.parametrize(
     "host",
-    ["anthropic.com", "api.anthropic.com", "API.Anthropic.COM.", "claude.ai", "platform.claude.com", b"a.claude.ai"],
+    [
+        *["anthropic.com", "api.anthropic.com", "API.Anthropic.COM.", "claude.ai", "platform.claude.com"],
+        *[b"a.claude.ai", bytearray(b"A.claude.ai"), "api.anthropic.com\0.example.org"],
+        *["api.anthropic。com", "api．anthropic｡com", "ａｐｉ.anthropic.com", "ＣＬＡＵＤＥ.ai。"],  # IDNA
+        *["api.anth\u00adropic.com", "cla\u200bude.ai", "claude\ufeff.ai", "ⓐpi.anthropic.com", "ſtatsig.claude.ai"],
+        *["api.anthropic。com".encode(), "api.anthropic.com\u3002", "\U0001d68elaude.claude.ai"],
+    ],
 )
 def test_real_hosts_are_refused(guarded, host):
     """The three domains and all below them, however they are spelled."""
@@ -67,7 +78,11 @@ def test_real_hosts_are_refused(guarded, host):
 
 
 @pytest.mark.parametrize(
-    "host", [None, "", "127.0.0.1", "notanthropic.com", "anthropic.com.example", "claude.aint", b"\xff", 7]
+    "host",
+    [
+        *[None, "", "127.0.0.1", "notanthropic.com", "anthropic.com.example", "claude.aint", 7, "fe80::1%eth0"],
+        *["xn--claude-cua.ai", "münchen.example", "clаude.ai"],  # the last one has a Cyrillic a
+    ],
 )
 def test_other_hosts_are_let_through(guarded, host):
     """A name that only looks like one of them is none."""
@@ -75,6 +90,15 @@ def test_other_hosts_are_let_through(guarded, host):
 
     assert not refused("socket.getaddrinfo", host, 443, 0, 0, 0)
     assert not refused("socket.connect", object(), (host, 443))
+
+
+@pytest.mark.parametrize("host", [b"\xff.ai", "\\097pi.anthropic.com", "\ud800.ai", "x。。ai", "é" * 2000])
+def test_a_name_that_cannot_be_read_is_refused(guarded, host):
+    """An escape of DNS, bytes that are no text, what IDNA has no form for: a resolver might read it otherwise."""
+    guard.install()
+
+    assert refused("socket.getaddrinfo", host, 443, 0, 0, 0)
+    assert refused("socket.connect", object(), (host, 443))
 
 
 @pytest.mark.parametrize("address", ["/run/socket", b"\0abstract", (), 7])
@@ -322,7 +346,7 @@ def test_a_folder_that_is_gone_has_no_real_login(monkeypatch):
 def test_a_project_that_lives_there_works(guarded, monkeypatch):
     """Tests of a plugin below ~/.claude open their own files; the login beside them stays out of reach."""
     monkeypatch.setattr(files, "_homes", lambda scratch: [HOME])
-    monkeypatch.setattr(os, "getcwd", lambda: f"{HOME}/.claude/plugins/mine")
+    monkeypatch.setattr(genuine.os, "getcwd", lambda: f"{HOME}/.claude/plugins/mine")
     files._guarded_places.cache_clear()
     try:
         files.check_path(f"{HOME}/.claude/plugins/mine/test_x.py")
@@ -408,6 +432,25 @@ def test_a_handle_is_told_what_is_started(open_handle):
     refused("subprocess.Popen", "ls", ["ls", b"-l"], None, {})
 
     assert open_handle.arguments == [["ls", "-l"]]
+
+
+def test_the_innermost_handle_is_told_what_was_refused(open_handle):
+    """Whatever the client does with the error: the host, or what else it was."""
+    inner = Seen()
+    guard.register(inner)
+    refused("socket.getaddrinfo", "CLAUDE.ai", 443, 0, 0, 0)
+    guard.unregister(inner)
+    with socket.socket() as client, pytest.raises(RealServiceRefused):
+        client.connect(("api.anthropic.com", 443))
+    refused("open", f"{HOME}/.claude.json", "r", 0)
+    refused("os.system", "claude")
+
+    assert inner.refusals == [("to reach claude.ai", "claude.ai")]
+    assert open_handle.refusals == [
+        ("to reach api.anthropic.com", "api.anthropic.com"),
+        (f"to touch {HOME}/.claude.json", None),
+        ("to start claude outside the fake environment", None),
+    ]
 
 
 # Listeners.

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import sys
+import urllib.error
+import urllib.request
 from urllib.parse import urlsplit
 
 import httpx
@@ -22,6 +24,10 @@ DROPPED = {
     "ALL_PROXY": "socks5://corp:1",
     "no_proxy": "corp",
     "npm_config_https_proxy": "http://corp:1",
+    "rsync_proxy": "corp:1",
+    "npm_config_noproxy": "anthropic.com",
+    "CURL_HOME": "/real",
+    "WGETRC": "/real/wgetrc",
 }
 BASE = {**DROPPED, "PATH": "/bin", "CLAUDE_TOKENS_DIALECT": "1.0", "HOME": "/real"}
 
@@ -35,7 +41,8 @@ def test_what_leads_to_the_real_service_is_dropped():
     """Keys, tokens, folders and proxies of the caller's, in both cases, but not our own variables."""
     made = build()
 
-    assert not set(DROPPED) & set(made)
+    assert {name for name, value in DROPPED.items() if made.get(name) == value} == set()
+    assert not {"ANTHROPIC_API_KEY", "CLAUDE_CONFIG_DIR", "rsync_proxy", "CURL_HOME", "WGETRC"} & set(made)
     assert (made["PATH"], made["CLAUDE_TOKENS_DIALECT"]) == ("/bin", "1.0")
 
 
@@ -44,8 +51,9 @@ def test_what_leads_to_the_fake_one_is_set():
     made = build()
 
     assert made["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:1"
-    assert made["HTTPS_PROXY"] == "http://127.0.0.1:2"
-    assert made["NO_PROXY"] == "127.0.0.1,localhost"
+    for name in ("https_proxy", "http_proxy", "all_proxy"):  # curl reads http_proxy in small letters only
+        assert (made[name], made[name.upper()]) == ("http://127.0.0.1:2", "http://127.0.0.1:2")
+    assert made["NO_PROXY"] == made["no_proxy"] == "127.0.0.1,localhost,::1"
     assert made["CLAUDE_TOKENS_HANDLE"] == "h"
     assert made["HOME"] == "/scratch"
     for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "ANTHROPIC_CONFIG_DIR"):
@@ -58,7 +66,7 @@ def test_a_worker_is_named_on_both_ways():
     made = build(worker="w/0 é")
 
     assert made["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:1/w/w%2F0%20%C3%A9"
-    assert made["HTTPS_PROXY"] == "http://w%2F0%20%C3%A9:x@127.0.0.1:2"
+    assert made["HTTPS_PROXY"] == made["http_proxy"] == "http://w%2F0%20%C3%A9:x@127.0.0.1:2"
 
 
 def test_a_certificate_is_named_to_every_kind_of_client():
@@ -186,13 +194,38 @@ def test_the_real_hosts_are_reached_through_the_proxy(tokens):
     assert tokens.proxy_url != tokens.url
 
 
+def test_plain_http_goes_the_same_way(tokens):
+    """By the name of a real host, to the service; by any other, or to a stranger on loopback, to a refusal."""
+    account = tokens.account()
+    with tokens.environ(account):
+        assert call(account.access_token, "http://api.anthropic.com/v1/messages").status_code == 200
+        for url in ("http://example.com/x", "ftp://example.com/x"):
+            proxies = {"http": os.environ["http_proxy"], "ftp": os.environ["FTP_PROXY"]}
+            with pytest.raises(urllib.error.HTTPError, match="403") as caught:
+                urllib.request.build_opener(urllib.request.ProxyHandler(proxies)).open(url, timeout=10)
+            caught.value.close()
+
+    assert [(op.f, op.status) for op in tokens.history.operations] == [("call", 200)]
+    assert refusals(tokens) == [("example.com", 80), ("example.com", None)]
+
+
+def refusals(tokens):
+    return [(event.get("host"), event.get("port")) for event in tokens.history if event.f == "refused"]
+
+
 def test_without_the_proxys_extra_nothing_slips_out(tokens, monkeypatch):
-    """The loopback server stands in, and refuses each tunnel."""
+    """The loopback server stands in, and refuses each tunnel and each request by plain http."""
     monkeypatch.setitem(sys.modules, "trustme", None)
     monkeypatch.setattr("fake_server.transports.proxy.find_spec", lambda name: None)
     account = tokens.account()
 
     made = tokens.env(account)
     assert (tokens.proxy_url, tokens.ca_file, made["HTTPS_PROXY"]) == (None, None, tokens.url)
-    with tokens.environ(account), pytest.raises(requests.exceptions.ProxyError, match="403"):
-        requests.get("https://api.anthropic.com/api/hello", timeout=10)
+    assert made["http_proxy"] == made["ALL_PROXY"] == tokens.url
+    with tokens.environ(account):
+        with pytest.raises(requests.exceptions.ProxyError, match="403"):
+            requests.get("https://api.anthropic.com/api/hello", timeout=10)
+        assert requests.get("http://api.anthropic.com/api/hello", timeout=10).status_code == 403
+        assert requests.get(f"{tokens.url}/api/hello", timeout=10).status_code == 200
+    assert refusals(tokens) == [("api.anthropic.com", 443), ("api.anthropic.com", 80)]
+    assert "[proxy]" in next(event.get("remedy") for event in tokens.history if event.f == "refused")

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import sys
-import threading
 
 import pytest
 
+from fake_server import genuine
 from fake_server.exchange import Exchange
 from fake_server.protocol.wire import Request
 from pytest_claude_tokens.handle import finish
@@ -21,7 +21,7 @@ def opened(tokens):
 @pytest.mark.parametrize("module", ["present", "absent"])
 def test_a_thread_that_is_alone_outside_of_a_loop_waits(opened, monkeypatch, module):
     """A signal's handler, or another process over a socket, may still end the request."""
-    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    monkeypatch.setattr(genuine.threading, "active_count", lambda: 1)
     if module == "absent":
         monkeypatch.delitem(sys.modules, "asyncio")
 

@@ -198,6 +198,20 @@ def test_a_fault_strikes_the_account_it_is_meant_for(tokens):
     ]
 
 
+def test_a_fault_strikes_the_worker_it_is_meant_for(tokens):
+    """By the name in `worker()`; a secret in its place is refused."""
+    account = tokens.account()
+    tokens.fail_next("call", Fault.status(503), worker="w1")
+    statuses = []
+    for name in ("w0", "w1", "w1"):
+        with tokens.worker(name):
+            statuses.append(call(account.access_token).status_code)
+
+    assert statuses == [200, 503, 200]
+    with pytest.raises(ValueError, match="an access token of"):
+        tokens.fail_next("call", Fault.RESET, worker=account.access_token)
+
+
 def test_a_fault_for_all_strikes_the_next(tokens):
     """Without an account the next request meets it, whosever it is."""
     account = tokens.account()

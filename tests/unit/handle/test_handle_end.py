@@ -8,6 +8,7 @@ import threading
 
 import httpx
 
+from fake_server import genuine
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from tests.unit.handle.requests_of import call, refresh
 
@@ -55,7 +56,7 @@ def test_an_operation_that_takes_longer_is_given_up(monkeypatch):
 
 def test_the_end_does_not_wait_for_tasks_of_its_own_loop(monkeypatch):
     """In a loop without other threads nothing could end while we wait."""
-    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    monkeypatch.setattr(genuine.threading, "active_count", lambda: 1)
 
     async def main():
         with ClaudeTokens(latency=5) as tokens:

@@ -26,6 +26,13 @@ def test_a_secret_is_refused_and_not_repeated(check, sentence):
     assert "[a refresh token of 108 characters]" in str(caught.value)
 
 
+@pytest.mark.parametrize("hosts", [7, None, [["auth.example"]], [{}]])
+def test_what_is_no_list_of_names_is_told(hosts):
+    """In the words of the argument, whatever it is."""
+    with pytest.raises(ValueError, match=r"^hosts=.*: must be a list of host names$"):
+        host_names(hosts)
+
+
 def test_names_and_paths_are_taken_as_they_are(tmp_path):
     """One path, several, or none; one host, or several."""
     assert path_of(None) is None

@@ -87,6 +87,7 @@ NO_DOUBLE_SPENDS = {
         login
         a: w0 token rt#1
         a ok at#2 rt#2
+        note expire ended=["at#2"]
         b: w1 token rt#2
         b ok at#3 rt#3
     """,

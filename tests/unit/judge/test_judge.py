@@ -54,6 +54,33 @@ def test_ties_are_broken_by_the_table():
     assert [(violation.invariant, violation.seq) for violation in lost] == [("lost-rotation", 5), ("forced-login", 5)]
 
 
+def test_what_comes_with_a_double_spend_is_told_after_it():
+    """A needless refresh of the same login, and a leak, though both were complete before; another login's was first."""
+    story = """
+        login expires=0
+        login g#2 expires=0
+        note leak token=rt#1 where=log what=x
+        a: w0 token g#2/rt#1
+        a ok at#2 rt#2
+        b: w0 token g#2/rt#2
+        b ok at#3 rt#3
+        c: w0 token rt#1
+        c ok at#2 rt#2
+        d: w0 token rt#2
+        d ok at#3 rt#3
+        e: w1 token rt#2
+        e fail 400
+    """
+    found = judge(history(story)).violations
+
+    assert [(violation.invariant, violation.grant) for violation in found] == [
+        ("refresh-storm", "g#2"),
+        ("double-spend", "g#1"),
+        ("refresh-storm", "g#1"),
+        ("token-leak", "g#1"),
+    ]
+
+
 def test_those_of_the_end_come_last():
     """Whatever number they have."""
     story = """

@@ -9,12 +9,16 @@ from tests.unit.judge.build import history, told
 
 
 def refreshes(*between: str, first: str = "login expires=100", end: str = "ok at#{next} rt#{next}") -> str:
-    """A chain of proper refreshes, with something before each of them."""
+    """A chain of proper refreshes, with something before each of them.
+
+    Each pair is refused once with 403, which ends no token: so no refresh is needless, and only their number counts.
+    """
     lines = [first]
     for n, before in enumerate(between, 1):
         outcome = end.format(next=n + 1)
         commit = f"{n} commit rotated at#{n + 1} rt#{n + 1} expires={{expires}}" if outcome.startswith("ok") else ""
         lines += [before, f"{n}: w0 token rt#{n}", commit.format(expires=100 * (n + 1)), f"{n} {outcome}"]
+        lines += [f"no{n}: w9 other at#{n + 1}", f"no{n} fail 403"]
     return "\n".join(lines)
 
 
@@ -189,7 +193,7 @@ def test_a_scope_that_was_refused_does_not_count():
         {n}: w0 token rt#{n}
         {n} commit rotated at#{n + 1} rt#{n + 1}
         {n} ok at#{n + 1} rt#{n + 1} committed=true
-        note expire ended=["at#{n}"]
+        note expire ended=["at#{n}","at#{n + 1}"]
         """
         for n in range(1, 5)
     )
@@ -215,7 +219,10 @@ def test_each_grant_pays_for_its_own_refreshes():
 
 def test_without_notes_tokens_live_as_long_as_the_policy_says():
     """A file by another hand has no expiries; its first access token is taken to have ended."""
-    chain = "\n".join(f"t {9 * n}\n{n}: w0 token rt#{n}\n{n} ok at#{n + 1} rt#{n + 1}" for n in range(1, 6))
+    chain = "\n".join(
+        f"t {9 * n}\n{n}: w0 token rt#{n}\n{n} ok at#{n + 1} rt#{n + 1}\nno{n}: w1 other at#{n + 1}\nno{n} fail 403"
+        for n in range(1, 6)
+    )
 
     assert storms(chain, {"name": "mine", "expires_in": 10}) == []
     assert storms(chain) == ["refresh-storm: g#1: 3 refreshes, 1 access token ended"]

@@ -35,6 +35,7 @@ def test_the_names_come_in_the_order_of_the_table():
         "forced-login",
         "stale-bearer",
         "refresh-storm",
+        "missing-bearer",
         "starvation",
         "store-regression",
         "token-leak",

@@ -55,7 +55,7 @@ def save(reply):
 
 def program(text: str) -> list[str]:
     """The command of a Python program in which :data:`CLIENT` comes first."""
-    return [sys.executable, "-I", "-c", CLIENT + textwrap.dedent(text)]
+    return [sys.executable, "-I", "-S", "-c", CLIENT + textwrap.dedent(text)]
 
 
 def until(reached):

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from fake_server import genuine
 from pytest_claude_tokens.processes import groups
 from tests.unit.processes.common import PATIENCE
 
@@ -58,7 +59,7 @@ def test_a_group_of_another_users_is_let_be(monkeypatch):
     def refuse(*_):
         raise PermissionError
 
-    monkeypatch.setattr(os, "killpg", refuse)
+    monkeypatch.setattr(genuine.os, "killpg", refuse)
     assert not groups.is_alive(4711)
     groups.kill(4711)
 

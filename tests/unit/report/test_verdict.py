@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_claude_tokens.judge import State, judge
+from pytest_claude_tokens.judge.earning import earned
 from pytest_claude_tokens.report.verdict import qualified_name, verdict_data, verdict_page, verdict_text
 from tests.unit.judge.build import history
 
@@ -70,3 +71,35 @@ def test_a_violation_has_one_name():
     assert verdict_page(found, verdict).endswith("\n\nINVALID: 2 requests, 1 violation")
     assert verdict_data(found, verdict)["violations"][0]["exception"] == name == qualified_name(verdict.violations[0])
     assert qualified_name(KeyError(1)) == "KeyError"
+
+
+REFUSED = "note refused host=claude.ai remedy=ask-the-fake actor=w0\n"
+
+
+def test_what_was_refused_is_told_once_by_every_verdict():
+    """Beside VALID as a note, in the story of what was broken, and where nothing was judged as the reason."""
+    told = "requests to claude.ai refused (2 times): ask-the-fake"
+    valid = history("login\n" + REFUSED * 2 + "a: w0 call at#1\na ok")
+    broken = history("login\n" + REFUSED * 2 + OVERLAP)
+    idle = history("login\n" + REFUSED * 2)
+
+    assert verdict_text(valid, judge(valid)) == f"claude-tokens: VALID, 1 request\nnote: {told}"
+    assert verdict_page(valid, judge(valid)) == f"note: {told}\nVALID: 1 request"
+    for found in (broken, idle):
+        verdict = earned(found, judge(found))
+        for text in (verdict_text(found, verdict), verdict_page(found, verdict)):
+            reasons = len(verdict.reasons) if text.endswith(" requests") else 0  # a page repeats them as notes
+            assert " ".join(text.split()).count(told) == 1 + reasons
+            assert text.count("refused: claude.ai") == 2  # in the table
+
+
+def test_only_what_reached_an_endpoint_earns_a_verdict():
+    """A path that nobody serves does not; a violation, and what is unknown for another reason, stay what they are."""
+    missed = history("login\na: w0 other\na fail status=404")
+    served = history("login\na: w0 other\na ok")
+    stuck = history("login\n" + STUCK)
+
+    assert [earned(it, judge(it)).state for it in (missed, served)] == [State.UNKNOWN, State.VALID]
+    [reason] = earned(missed, judge(missed)).reasons
+    assert (reason.why, str(reason).count("-> 404 (once): no endpoint of the service")) == ("unearned", 1)
+    assert [note.why for note in earned(stuck, judge(stuck)).notes] == ["stuck"]

@@ -12,8 +12,8 @@ from pytest_claude_tokens.cli import run as running
 
 PATIENCE = 60.0
 """Seconds that a process of its own may take on a machine that is busy."""
-NOTHING = "claude-tokens: VALID, 0 requests\nclaude-tokens: no request reached the service, so nothing was proved\n"
-"""What is told of a command that had nothing to do with tokens."""
+NOTHING = "claude-tokens: UNKNOWN, 0 requests\n\nverdict no request reached the service, so nothing was proved\n\n"
+"""How that begins which is told of a command that had nothing to do with tokens; the history follows."""
 
 
 @dataclass

@@ -126,7 +126,7 @@ def test_in_isolation_it_runs_at_once(run, monkeypatch):
     monkeypatch.setattr(namespace, "isolated", lambda: True)
     ended = run("--real-claude", "--", "sh", "-c", "echo $PATH")
 
-    assert (ended.status, ended.out) == (0, os.environ["PATH"] + "\n")
+    assert (ended.status, ended.out) == (3, os.environ["PATH"] + "\n")
 
 
 @pytest.mark.parametrize(

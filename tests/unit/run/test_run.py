@@ -11,6 +11,7 @@ import tempfile
 
 import pytest
 
+from fake_server.serve import history_file
 from pytest_claude_tokens.cli import check
 from pytest_claude_tokens.cli import run as running
 from tests.unit.run.conftest import NOTHING, PATIENCE
@@ -70,11 +71,27 @@ def test_the_policy_is_the_one_that_was_named(run):
     [("exit 7", "status 7"), ("kill -KILL $$", "SIGKILL")],
 )
 def test_a_command_that_fails_by_itself_is_told(run, line, told):
-    """Valid as far as tokens go; the exit status says that something else went wrong."""
-    ended = run("--", "sh", "-c", line)
+    """Valid as far as tokens go, or unknown; the exit status says that something else went wrong."""
+    ended = run("--", "sh", "-c", f"claude -p x; {line}")
+    idle = run("--", "sh", "-c", line)
 
-    assert ended.status == 3
-    assert ended.err == f"{NOTHING}claude-tokens: the command failed by itself, with {told}\n"
+    said = f"claude-tokens: the command failed by itself, with {told}\n"
+    assert (ended.status, ended.err) == (3, f"claude-tokens: VALID, 1 request\n{said}")
+    assert (idle.status, idle.err.startswith(NOTHING), idle.err.endswith(f"\n{said}")) == (3, True, True)
+
+
+def test_nothing_that_was_judged_proves_nothing(run, tmp_path):
+    """UNKNOWN, here and in `check`, with what was asked for instead; a path that nobody serves doesn't count."""
+    history = tmp_path / "history.jsonl"
+    get = "import os, urllib.request as u; u.urlopen({})"
+    missed = run("--", sys.executable, "-c", get.format("os.environ['ANTHROPIC_BASE_URL'] + '/nowhere'"))
+    stray = run("--history", history, "--", sys.executable, "-c", get.format("'http://example.com/x'"))
+
+    assert (missed.status, "claude-tokens: UNKNOWN, 1 request\n" in missed.err) == (3, True)
+    assert "GET 127.0.0.1/nowhere -> 404 (once): no endpoint of the service" in " ".join(missed.err.split())
+    assert (stray.status, "claude-tokens: UNKNOWN, 0 requests\n" in stray.err) == (3, True)
+    assert "requests to example.com refused (once): name it in hosts=" in " ".join(stray.err.split())
+    assert check.main([str(history)]) == 3
 
 
 def test_a_violation_counts_for_more_than_a_failure_of_the_commands(run):
@@ -114,7 +131,7 @@ def test_the_token_of_the_environment_is_the_other_way_to_log_in(run, handle):
 
 def test_standard_input_is_the_commands(start):
     """What is piped in arrives; a program that reads a prompt from there can be run."""
-    process = start("run", "--", "sh", "-c", "cat; claude -p </dev/null; true", stdin=-1)
+    process = start("run", "--", "sh", "-c", "cat; claude -p x </dev/null >/dev/null", stdin=-1)
 
     out, _ = process.communicate("some text\n", timeout=PATIENCE)
 
@@ -197,6 +214,7 @@ print(sum(one.recv(12) == b"HTTP/1.1 200" for one in sockets))
         (["--timeout", "nan", "--", "true"], "argument --timeout: 'nan' must be a number of seconds, 0 or more"),
         (["--serialize", "-1", "--", "true"], "argument --serialize: '-1' must be a number of seconds, 0 or more"),
         (["--tokens", "-1", "--", "true"], "argument --tokens: '-1' must be a whole number, 0 or more"),
+        (["--tokens", "1001", "--", "true"], "argument --tokens: '1001' must be a whole number, at most 1,000"),
         (["--tokens", "two", "--", "true"], "argument --tokens: 'two' must be a whole number, 0 or more"),
         (["--nosuch", "--", "true"], "unrecognized arguments: --nosuch"),
         (
@@ -228,6 +246,16 @@ def test_a_history_is_kept_where_there_is_nothing_to_run(run, tmp_path):
 
     assert run("--history", history, "--", "no-such-program").status == 2
     assert history.read_text() == "kept"
+
+
+def test_the_login_may_be_due_for_a_refresh(run, tmp_path):
+    """The command refreshes it; requests take as long as was asked for."""
+    history = tmp_path / "h.jsonl"
+    options = ("--expired", "--latency", "token=0.01,call=0.02", "--history", history)
+    assert run(*options, "--", "claude", "-p", "Reply: A").status == 0
+    lines = [json.loads(line) for line in history.read_text().splitlines()]
+    assert [line["f"] for line in lines if line["type"] == "ok" and line["f"] != "other"] == ["token", "call"]
+    assert lines[0]["policy"]["latency"] == {"token": 0.01, "call": 0.02}
 
 
 def test_what_is_allowed_is_noted(run):
@@ -269,28 +297,40 @@ def test_no_folder_for_what_is_temporary_is_told(run, monkeypatch):
     assert ended.err == "claude-tokens run: a temporary folder can't be made: No such file or directory\n"
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
-def test_a_disk_that_is_full_is_told(run):
-    """Before anything is started."""
-    ended = run("--history", "/dev/full", "--", "echo", "started")
+@pytest.mark.parametrize("where", ["fifo", "folder", "nowhere/h", "/dev/null"])
+def test_a_history_that_can_not_be_written_is_told(run, tmp_path, where):
+    """Before anything is started, and without waiting for anybody."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / where
+    ended = run("--history", path, "--", "echo", "started")
 
+    why = {
+        "fifo": "it is a FIFO; name a regular file",
+        "folder": "Is a directory",
+        "nowhere/h": "No such file or directory",
+        "/dev/null": "it is a device; name a regular file",
+    }
     assert (ended.status, ended.out) == (2, "")
-    assert ended.err == "claude-tokens run: /dev/full can't be written: No space left on device\n"
+    assert ended.err == f"claude-tokens run: {path} can't be written: {why[where]}\n"
 
 
 def test_a_history_that_can_no_longer_be_written_costs_the_file_and_not_the_verdict(run, tmp_path, monkeypatch):
-    """Clients are answered all the same; that the file is not whole is told. Here, whoever read it has gone."""
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    attend = running._attend
+    """Clients are answered all the same; that the file is not whole is told. Here, the disk fills up."""
+    file, attend = tmp_path / "h.jsonl", running._attend
 
-    def closing(*arguments):
-        os.close(reader)
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    def filling(*arguments):
+        monkeypatch.setattr(history_file, "_write", full)
         return attend(*arguments)
 
-    monkeypatch.setattr(running, "_attend", closing)
-    ended = run("--history", pipe, "--", "claude", "-p", "Reply: A")
+    monkeypatch.setattr(running, "_attend", filling)
+    ended = run("--history", file, "--", "claude", "-p", "Reply: A")
 
     assert (ended.status, ended.out) == (0, "A\n")
-    assert ended.err == f"claude-tokens: VALID, 1 request\nclaude-tokens: {pipe} is not whole: Broken pipe\n"
+    assert (
+        ended.err == f"claude-tokens: VALID, 1 request\nclaude-tokens: {file} is not whole: No space left on device\n"
+    )
+    assert check.main([str(file)]) == 3

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 
 from pytest_claude_tokens.guard import audit
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, Schedule
-from tests.unit.simulation.worlds import crew_of, run_tasks, run_threads, schedules, world
+from tests.unit.simulation.worlds import run_tasks, run_threads, schedules, workers_of, world
 
 pytestmark = pytest.mark.usefixtures("staged")
 
@@ -249,5 +249,5 @@ def test_flock_that_is_never_released_ends_as_starved(tmp_path):
 
         with world(DEFAULT_ORDER, 1) as new:
             with suppress(BaseException):
-                crew_of(new, 1, simulated_loop=False)(job)
+                workers_of(new, 1, simulated_loop=False)(job)
             assert new.starved == "no end after 86,400 s"

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation.locks import SimulatedLock
 from pytest_claude_tokens.simulation.schedule import Deviation, Schedule
-from tests.unit.simulation.worlds import crew_of, put_in, run_threads, schedules, world
+from tests.unit.simulation.worlds import put_in, run_threads, schedules, workers_of, world
 
 pytestmark = pytest.mark.usefixtures("staged", "no_threads_left")
 
@@ -53,7 +53,7 @@ def test_no_more_inside_than_allowed(name, limit, schedule):
                     counted.visit()
                 visits.append(1)
 
-        crew_of(new, 4, simulated_loop=False)(job)
+        workers_of(new, 4, simulated_loop=False)(job)
     assert counted.most <= limit
     assert len(visits) == 8
 
@@ -81,7 +81,7 @@ def test_every_item_of_a_queue_comes_out_once(name, schedule):
         def consume():
             out.extend(items.get() for _ in range(3))
 
-        crew_of(new, 4, simulated_loop=False)(produce, consume, produce, consume)
+        workers_of(new, 4, simulated_loop=False)(produce, consume, produce, consume)
     assert sorted(out) == [(name, number) for name in ("w0", "w2") for number in range(3)]
 
 
@@ -97,7 +97,7 @@ def test_barrier_lets_all_go_when_the_last_has_come(schedule):
             barrier.wait()
             return len(come)
 
-        assert crew_of(new, 3, simulated_loop=False)(job) == [3, 3, 3]
+        assert workers_of(new, 3, simulated_loop=False)(job) == [3, 3, 3]
 
 
 @some_schedules
@@ -119,7 +119,7 @@ def test_condition_wakes_each_waiter_once(schedule):
                     condition.notify()
                 sleep(1)
 
-        crew_of(new, 4, simulated_loop=False)(wait, wait, wait, give)
+        workers_of(new, 4, simulated_loop=False)(wait, wait, wait, give)
         assert tickets == [0]
 
 
@@ -138,7 +138,7 @@ def test_counting_without_a_lock_is_found_out(schedule):
                     sleep(0)
                     total[1] = before + 1
 
-        crew_of(new, 3, simulated_loop=False)(job)
+        workers_of(new, 3, simulated_loop=False)(job)
     assert total == [9, 9]
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 
 from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation.loop import SimulatedLoop
-from tests.unit.simulation.worlds import crew_of, run_tasks, schedules, start, world
+from tests.unit.simulation.worlds import run_tasks, schedules, start, workers_of, world
 
 pytestmark = pytest.mark.usefixtures("staged")
 
@@ -69,7 +69,7 @@ def test_dead_and_stubborn_tasks_go_without_a_word():
             await asyncio.sleep(1)
 
     async def body(new):
-        crew = crew_of(new, 2, simulated_loop=True)
+        workers = workers_of(new, 2, simulated_loop=True)
 
         async def job():
             if WORKER.get() == "w0":
@@ -77,9 +77,9 @@ def test_dead_and_stubborn_tasks_go_without_a_word():
                 await killed()
             else:
                 await asyncio.sleep(0.5)
-                crew.strike("kill", 0)
+                workers.end_worker("kill", 0)
 
-        return await crew(job)
+        return await workers(job)
 
     with world() as new:
         loop = SimulatedLoop(new)

@@ -44,7 +44,7 @@ def test_time_stands_still_while_somebody_can_run():
         loop = asyncio.get_running_loop()
         fired = []
         loop.call_later(0.001, fired.append, "late")
-        for _ in range(500):
+        for _ in range(300):
             await asyncio.sleep(0)
         assert not fired
         await asyncio.sleep(1)
@@ -73,7 +73,7 @@ def test_early_timers_move_time_by_a_minute_at_most():
         fired = []
         for second in range(1, 200):
             loop.call_later(second, fired.append, second)
-        for _ in range(1000):
+        for _ in range(200):
             await asyncio.sleep(0)
         assert loop.time() == 60
         return fired
@@ -139,7 +139,7 @@ def test_endless_spinning_ends_as_starved(monkeypatch, tasks):
         with pytest.raises(Stuck):
             loop.run(body())
         loop.shut()
-    assert new.starved == "no end after 2,000 decisions"
+    assert new.starved == "no end after 2,000 decisions without progress"
 
 
 def test_deadlock_is_told_with_the_lines_where_tasks_wait():

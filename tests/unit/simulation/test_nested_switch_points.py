@@ -10,7 +10,7 @@ import pytest
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, Schedule
 from pytest_claude_tokens.simulation.thread_record import WouldWait
 from pytest_claude_tokens.simulation.world import World
-from tests.unit.simulation.worlds import crew_of, world
+from tests.unit.simulation.worlds import workers_of, world
 
 pytestmark = pytest.mark.usefixtures("staged", "no_threads_left")
 
@@ -41,9 +41,9 @@ def test_a_lock_that_is_free_is_taken_without_a_switch(schedule):
             time.sleep(0.5)
             done.append(threading.current_thread().name)
 
-        crew = crew_of(new, 3, simulated_loop=False)
+        workers = workers_of(new, 3, simulated_loop=False)
         during_each_decision(new, finalizer)
-        crew(job)
+        workers(job)
         assert not lock.locked()
     assert sorted(done) == ["w0", "w1", "w2"]
 
@@ -65,8 +65,8 @@ def test_a_lock_that_is_taken_can_not_be_waited_for():
             with lock:
                 time.sleep(0.5)
 
-        crew = crew_of(new, 2, simulated_loop=False)
+        workers = workers_of(new, 2, simulated_loop=False)
         during_each_decision(new, finalizer)
-        crew(job)
+        workers(job)
         assert not lock.locked()
     assert {"a finalizer waits for a lock that w0 holds", "a finalizer waits for a lock that w1 holds"} == set(refused)

@@ -97,8 +97,9 @@ def test_faults_are_what_they_are_on_a_real_network(fault, end, error):
     assert [event.type for event in ends(outcome)] == [end]
 
 
-def test_lost_reply_that_is_sent_again_is_a_blind_replay():
-    """Through the network, as through respx."""
+@pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.status(503, after_commit=True)], ids=str)
+def test_lost_reply_that_is_sent_again_is_a_blind_replay(fault):
+    """Through the network, as through respx; and so is a success that an error took the place of."""
 
     async def body(claude_tokens, workers):
         account = claude_tokens.account(expired=True)
@@ -108,15 +109,34 @@ def test_lost_reply_that_is_sent_again_is_a_blind_replay():
                 for _ in range(2):
                     try:
                         async with session.post(TOKEN_URL, json=token_request(account.refresh_token)) as response:
-                            return await response.read()
+                            if response.ok:
+                                return await response.read()
                     except aiohttp.ClientError:
                         continue
             return None
 
         await workers(job)
 
-    outcome = outcome_of(body, Schedule(planned_faults=(PlannedFault(0, "token", Fault.LOST_REPLY),)), workers=1)
+    outcome = outcome_of(body, Schedule(planned_faults=(PlannedFault(0, "token", fault),)), workers=1)
     assert isinstance(outcome.error, BlindReplay)
+
+
+@pytest.mark.parametrize("part", ["head", "body"])
+def test_reply_that_is_held_back_comes_whole(part):
+    """In simulated time."""
+
+    async def body(claude_tokens, workers):
+        account = claude_tokens.account(expired=True)
+
+        async def job():
+            async with aiohttp.ClientSession() as session:
+                async with session.post(TOKEN_URL, json=token_request(account.refresh_token)) as response:
+                    assert "access_token" in await response.json()
+
+        await workers(job)
+
+    outcome = tried(body, Schedule(planned_faults=(PlannedFault(0, "token", Fault.stall(50, part)),)), workers=1)
+    assert ends(outcome)[-1].t >= 50
 
 
 def test_streamed_reply_comes_in_pieces_between_which_others_go_on():
@@ -196,6 +216,35 @@ def test_other_hosts_do_not_exist():
         await workers(job)
 
     tried(body, workers=1, hosts=["token.example"])
+
+
+@pytest.mark.parametrize(
+    ("written", "url", "served"),
+    [
+        ("token.example:8443", "https://TOKEN.example:8443/api/hello", True),
+        ("token.example:8443", "https://token.example/api/hello", False),
+        ("*.example", "http://a.token.example:1/api/hello", True),
+        ("münchen.example", "http://xn--mnchen-3ya.example/api/hello", True),
+    ],
+)
+def test_named_hosts_exist_at_their_ports(written, url, served):
+    """By aiohttp, which looks a name up and then connects to the address; and what is refused is noted."""
+
+    async def body(claude_tokens, workers):
+        async def job():
+            async with aiohttp.ClientSession() as session:
+                if served:
+                    async with session.get(url) as response:
+                        assert response.status == 200
+                else:
+                    with pytest.raises(aiohttp.ClientConnectorError):
+                        await session.get(url)
+
+        await workers(job)
+
+    outcome = tried(body, workers=1, hosts=[written])
+    noted = [(event.actor, event.get("host"), event.get("port")) for event in outcome.history if event.f == "refused"]
+    assert noted == ([] if served else [("w0", "token.example", 443)])
 
 
 def test_dead_worker_leaves_nothing_open():

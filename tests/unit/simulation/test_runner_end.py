@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from contextlib import suppress
 from time import sleep  # in a world: simulated seconds, which pass at once
@@ -82,7 +83,7 @@ def test_deadlock_is_noted_and_raised(kind):
 
 @pytest.mark.parametrize("kind", ["tasks", "threads"])
 def test_starvation_is_noted_and_raised(monkeypatch, kind):
-    """By time, and by decisions."""
+    """By time, and by decisions; with the lines at which they were."""
     monkeypatch.setattr(scheduler, "MAX_DECISIONS", 3000)
 
     async def tasks(claude_tokens, workers):
@@ -106,7 +107,12 @@ def test_starvation_is_noted_and_raised(monkeypatch, kind):
     outcome = outcome_of(tasks if kind == "tasks" else threads)
     assert type(outcome.error).__name__ == "Starvation"
     (note,) = notes(outcome, "starved")
-    assert note.get("why") == ("no end after 3,000 decisions" if kind == "tasks" else "no end after 86,400 s")
+    pattern = (
+        r"no end after 3,000 decisions without progress: .*w0 waits at \S+:\d+ in rest, w1 waits at \S+:\d+ in spin"
+        if kind == "tasks"
+        else r"no end after 86,400 s: w0 is at \S+:\d+ in rest_in_thread, w1 is at \S+:\d+ in rest_in_thread"
+    )
+    assert re.fullmatch(pattern, note.get("why"))
 
 
 def test_killed_worker_leaves_its_request_unknown():

@@ -11,7 +11,7 @@ import pytest
 from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation.active import ACTIVE
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, Schedule
-from tests.unit.simulation.worlds import crew_of, put_in, world
+from tests.unit.simulation.worlds import put_in, workers_of, world
 
 pytestmark = pytest.mark.usefixtures("staged", "no_threads_left")
 
@@ -21,13 +21,13 @@ def killing(number, *jobs, at=1.5, first=None):
     with world(DEFAULT_ORDER, len(jobs) + 1) as new:
         if first is not None:
             first()
-        crew = crew_of(new, len(jobs) + 1, simulated_loop=False)
+        workers = workers_of(new, len(jobs) + 1, simulated_loop=False)
 
         def kill():
             sleep(at)
-            crew.strike("kill", number)
+            workers.end_worker("kill", number)
 
-        return crew(*jobs, kill)
+        return workers(*jobs, kill)
 
 
 def test_killed_worker_never_runs_again_nor_lets_go():
@@ -83,18 +83,18 @@ def test_waiter_that_dies_when_its_turn_has_come_passes_it_on():
     def holder():
         with lock[0]:
             sleep(2)
-        crew[0].strike("kill", 1)
+        workers[0].end_worker("kill", 1)
 
     def waiter():
         sleep(0.1)
         with lock[0]:
             had.append(WORKER.get())
 
-    lock, crew = [None], []
+    lock, workers = [None], []
     with world(Schedule(deviations=(Deviation(0, "alone", 0, 34),)), 3) as new:
         lock[0] = threading.Lock()
-        crew.append(crew_of(new, 3, simulated_loop=False))
-        crew[0](holder, waiter, waiter)
+        workers.append(workers_of(new, 3, simulated_loop=False))
+        workers[0](holder, waiter, waiter)
     assert had == ["w2"]
 
 

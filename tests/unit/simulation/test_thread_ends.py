@@ -14,7 +14,7 @@ import pytest
 from pytest_claude_tokens.simulation import baton, scheduler
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Schedule
 from pytest_claude_tokens.simulation.thread_record import Stopped, Stuck
-from tests.unit.simulation.worlds import crew_of, run_threads, world
+from tests.unit.simulation.worlds import run_threads, workers_of, world
 
 pytestmark = pytest.mark.usefixtures("staged", "no_threads_left")
 
@@ -25,7 +25,7 @@ def stuck(*jobs, first=None):
         if first is not None:
             first()
         with pytest.raises(Stuck):
-            crew_of(new, len(jobs), simulated_loop=False)(*jobs)
+            workers_of(new, len(jobs), simulated_loop=False)(*jobs)
         return new, new.waits()
 
 
@@ -96,7 +96,7 @@ def test_spinning_threads_starve(monkeypatch):
 
     for jobs in ([spin], [spin, spin]):
         new, _ = stuck(*jobs)
-        assert new.starved == "no end after 1,000 decisions"
+        assert new.starved == "no end after 1,000 decisions without progress"
 
 
 def test_threads_that_are_left_end_with_their_world():

@@ -18,7 +18,7 @@ from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Schedule
 from pytest_claude_tokens.simulation.thread_loop import ThreadLoop
 from pytest_claude_tokens.simulation.thread_record import Stopped, Stuck
 from pytest_claude_tokens.violations import DoubleSpend
-from tests.unit.simulation.worlds import crew_of, explored, outcome_of, run_threads, schedules, world
+from tests.unit.simulation.worlds import explored, outcome_of, run_threads, schedules, workers_of, world
 from tests.zoo.common import TOKEN_URL, token_request
 
 pytestmark = pytest.mark.usefixtures("staged")
@@ -195,7 +195,7 @@ def test_loop_that_waits_for_ever_is_told_of():
 
     with world(DEFAULT_ORDER, 1) as new:
         with pytest.raises(Stuck):
-            crew_of(new, 1, simulated_loop=False)(lambda: asyncio.run(forever()))
+            workers_of(new, 1, simulated_loop=False)(lambda: asyncio.run(forever()))
         assert new.waits() == ["w0 waits for its event loop, in which nothing can go on"]
 
 

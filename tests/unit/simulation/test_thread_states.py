@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ MERMAID = re.compile(r"(?<=```mermaid\n).*?(?=```\n)", re.DOTALL)
 
 EXPECTED = """
          queue    run      wait     wake     idle     lose     come_back  kill    end
-new      ready    running  -        -        -        -        -          -       -
+new      ready    running  -        -        -        -        -          -       done
 ready    -        running  -        -        -        -        -          killed  -
 running  ready    running  waiting  -        at_loop  outside  -          killed  done
 waiting  -        running  -        ready    -        -        -          killed  -
@@ -89,6 +90,26 @@ REAL_EVENT = threading.Event()
 def job(new: World, *steps: Callable[[], Any]) -> ThreadRecord:
     """A thread of worker w0 that takes these steps, once the root waits."""
     return bind_thread(new, threading.Thread(target=lambda: [step() for step in steps], daemon=True), "w0", "w0")
+
+
+class Untraceable:
+    """Stands for ``sys`` in ``threading``: it refuses to trace, as CPython does where two threads begin at once."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys, name)
+
+    def settrace(self, function: object) -> None:
+        raise RuntimeError("another trace function is being installed")
+
+
+def one_that_dies_before_its_first_line(new: World) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(threading, "_sys", Untraceable())
+        monkeypatch.setattr(threading, "_trace_hook", lambda *event: None)
+        monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
+        with pytest.raises(RuntimeError, match="w0 died before its first line"):
+            job(new)
+    sleep(1)  # nobody waits for it
 
 
 def one_that_runs(new: World) -> None:
@@ -204,6 +225,7 @@ def short_end() -> Iterator[None]:
 STORIES: dict[tuple[str, str], Callable[[World], None]] = {
     ("new", "queue"): one_that_runs,
     ("new", "run"): one_that_runs,
+    ("new", "end"): one_that_dies_before_its_first_line,
     ("ready", "run"): one_that_runs,
     ("ready", "kill"): one_that_is_ready_and_dies,
     ("running", "queue"): one_that_yields,

@@ -20,7 +20,7 @@ from pytest_claude_tokens.simulation.active import ACTIVE
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER
 from pytest_claude_tokens.simulation.thread_record import Stopped, Stuck, ThreadRecord, ThreadState
 from pytest_claude_tokens.simulation.threads import _undisturbed
-from tests.unit.simulation.worlds import crew_of, outcome_of, run_tasks, run_threads, stage, world
+from tests.unit.simulation.worlds import outcome_of, run_tasks, run_threads, stage, workers_of, world
 
 pytestmark = pytest.mark.usefixtures("staged")
 
@@ -206,16 +206,16 @@ def test_worker_that_died_outside_stays_dead(pipe):
 
     def killer():
         sleep(1)
-        crew[0].strike("kill", 0)
+        workers[0].end_worker("kill", 0)
         os.write(writer, b"x")
         for _ in range(20):
             REAL_WAIT.wait(0.01)
             sleep(1)
 
-    crew = []
+    workers = []
     with world(DEFAULT_ORDER, 2) as new:
-        crew.append(crew_of(new, 2, simulated_loop=False))
-        crew[0](victim, killer)
+        workers.append(workers_of(new, 2, simulated_loop=False))
+        workers[0](victim, killer)
         assert not new.outsiders()
     assert seen == []
 
@@ -238,7 +238,7 @@ def test_dead_one_that_comes_back_last_leaves_a_deadlock(pipe):
 
     other_pipe = os.pipe()
     with world(DEFAULT_ORDER, 2) as new:
-        crew = crew_of(new, 2, simulated_loop=False)
+        workers = workers_of(new, 2, simulated_loop=False)
 
         def strike():
             new.drop(0)
@@ -248,7 +248,7 @@ def test_dead_one_that_comes_back_last_leaves_a_deadlock(pipe):
         timer = threading.Timer(0.12, strike)
         start_really(timer)
         with pytest.raises(Stuck):
-            crew(victim, other)
+            workers(victim, other)
     timer.join()
     for end in other_pipe:
         os.close(end)

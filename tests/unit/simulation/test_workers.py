@@ -13,18 +13,18 @@ import pytest
 from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation.loop import SimulatedLoop
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, Schedule
-from tests.unit.simulation.worlds import crew_of, outcome_of, run_threads, world
+from tests.unit.simulation.worlds import outcome_of, run_threads, workers_of, world
 from tests.zoo.common import HELLO_URL
 
 pytestmark = pytest.mark.usefixtures("staged")
 
 
 def with_tasks(function, size=3):
-    """What an ``async`` function of a crew returns."""
+    """What an ``async`` function of the workers returns."""
     with world(DEFAULT_ORDER, size) as new:
         loop = SimulatedLoop(new)
         try:
-            return loop.run(function(crew_of(new, size, simulated_loop=True)))
+            return loop.run(function(workers_of(new, size, simulated_loop=True)))
         finally:
             loop.shut()
 
@@ -32,7 +32,7 @@ def with_tasks(function, size=3):
 def with_threads(function, size=3):
     """The same for a plain one."""
     with world(DEFAULT_ORDER, size) as new:
-        return function(crew_of(new, size, simulated_loop=False))
+        return function(workers_of(new, size, simulated_loop=False))
 
 
 async def name():
@@ -105,7 +105,8 @@ def test_error_of_a_task_is_told_under_its_own_name():
 
     async def body(workers):
         async def cancelled():
-            raise asyncio.CancelledError
+            asyncio.current_task().cancel()
+            await asyncio.sleep(0)
 
         async def fails(number):
             await asyncio.sleep(number)
@@ -179,7 +180,7 @@ def test_task_that_is_killed_is_not_waited_for():
 
         async def strike(number):
             await asyncio.sleep(1)
-            workers.strike("kill", number)
+            workers.end_worker("kill", number)
 
         killer = asyncio.create_task(strike(1))
         first = await workers(name_after(job))
@@ -208,7 +209,7 @@ def test_thread_that_is_killed_is_not_waited_for():
     def body(workers):
         def strike():
             sleep(1)
-            workers.strike("kill", 1)
+            workers.end_worker("kill", 1)
 
         first = workers(thread_name, lambda: sleep(10), strike)
         sleep(5)
@@ -226,7 +227,7 @@ def test_late_blow_does_not_wake_the_body():
 
         def strike():
             sleep(1)
-            workers.strike("kill", 1)
+            workers.end_worker("kill", 1)
             sleep(20)
 
         workers(thread_name, lambda: sleep(100), strike)
@@ -236,15 +237,15 @@ def test_late_blow_does_not_wake_the_body():
 
 
 def test_blow_that_hits_nobody():
-    """A number beyond the crew, or a worker that is not at work, is not noted."""
+    """A number beyond the workers, or a worker that is not at work, is not noted."""
     noted = []
     with world(DEFAULT_ORDER, 2) as new:
-        crew = crew_of(new, 2, simulated_loop=True)
-        crew._journal.note = lambda what, actor: noted.append((what, actor))
-        crew.strike("kill", 2)
-        crew.strike("cancel", 1)
-        crew._begin(1)
-        crew.strike("cancel", 1)  # its task is not known: it is somebody's own
+        workers = workers_of(new, 2, simulated_loop=True)
+        workers._journal.note = lambda what, actor: noted.append((what, actor))
+        workers.end_worker("kill", 2)
+        workers.end_worker("cancel", 1)
+        workers._begin(1)
+        workers.end_worker("cancel", 1)  # its task is not known: it is somebody's own
     assert noted == [("cancel", "w1")]
 
 
@@ -261,7 +262,7 @@ def test_killed_task_in_the_queue_for_a_lock_leaves_it():
                 async with lock:
                     await asyncio.sleep(10)
                 if at == 10:
-                    workers.strike("kill", 1)
+                    workers.end_worker("kill", 1)
 
             async def waiter(seconds):
                 await asyncio.sleep(seconds)
@@ -271,7 +272,7 @@ def test_killed_task_in_the_queue_for_a_lock_leaves_it():
             async def strike():
                 await asyncio.sleep(5)
                 if at == 5:
-                    workers.strike("kill", 1)
+                    workers.end_worker("kill", 1)
 
             task = asyncio.create_task(strike())
             await workers(holder, lambda: waiter(1), lambda: waiter(2))

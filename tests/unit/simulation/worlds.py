@@ -26,13 +26,14 @@ from pytest_claude_tokens.simulation.patches import patched
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, LENGTHS, Deviation, Schedule
 from pytest_claude_tokens.simulation.thread_loop import ThreadLoop
 from pytest_claude_tokens.simulation.thread_record import Stuck
+from pytest_claude_tokens.simulation.trio_runs import trio_simulated
 from pytest_claude_tokens.simulation.world import World
 from tests.zoo.common import HELLO_URL
 
 ALWAYS_CLOCK = Schedule(deviations=(Deviation(0, "clock", 0, 10_000),))
 
-CREWS: dict[int, list[Workers]] = {}
-"""By the serial number of a world: the crews in it, of which the last one is struck by the schedule."""
+MADE: dict[int, list[Workers]] = {}
+"""By the serial number of a world: the workers made in it, of which the schedule ends those made last."""
 
 
 @contextmanager
@@ -43,6 +44,7 @@ def stage() -> Iterator[None]:
         stack.enter_context(shared_ssl_context())
         stack.enter_context(Watchdog())
         stack.enter_context(patched())
+        stack.enter_context(trio_simulated())
         stack.enter_context(switching_at_files())
         yield
 
@@ -50,22 +52,22 @@ def stage() -> Iterator[None]:
 @contextmanager
 def world(schedule: Schedule = DEFAULT_ORDER, workers: int = 4, *, record: bool = False) -> Iterator[World]:
     """A world of which the calling thread is the root."""
-    crews: list[Workers] = []
+    made: list[Workers] = []
     new = World(
         Chooser(schedule, workers, record=record),
         workers,
         schedule.seed,
-        on_death=lambda what, number: crews[-1].strike(what, number) if crews else None,
+        on_death=lambda what, number: made[-1].end_worker(what, number) if made else None,
         new_loop=ThreadLoop,
     )
-    CREWS[new.serial] = crews
+    MADE[new.serial] = made
     before, ACTIVE.world = ACTIVE.world, new
     try:
         yield new
     finally:
         new.stop()
         ACTIVE.world = before
-        del CREWS[new.serial]
+        del MADE[new.serial]
 
 
 def run_tasks(body: Callable[[], Any], schedule: Schedule = DEFAULT_ORDER) -> Any:
@@ -87,16 +89,16 @@ def run_threads(
     with world(schedule, len(jobs)) as new:
         if first is not None:
             first()
-        return crew_of(new, len(jobs), simulated_loop=False)(*jobs)
+        return workers_of(new, len(jobs), simulated_loop=False)(*jobs)
 
 
-def crew_of(new: World, size: int, *, simulated_loop: bool) -> Workers:
+def workers_of(new: World, size: int, *, simulated_loop: bool) -> Workers:
     """Workers of a service that nobody asks, and whose journal nobody reads."""
     journal: Any = SimpleNamespace(observers=[], note=lambda what, **deviations: None)
     server: Any = SimpleNamespace(journal=journal, abandon=lambda actor, error: None)
-    crew = Workers(new, size, server, simulated_loop=simulated_loop)
-    CREWS[new.serial].append(crew)
-    return crew
+    workers = Workers(new, size, server, simulated_loop=simulated_loop)
+    MADE[new.serial].append(workers)
+    return workers
 
 
 @contextmanager

@@ -35,7 +35,7 @@ MERMAID = re.compile(r"(?<=```mermaid\n).*?(?=```\n)", re.DOTALL)
 
 EXPECTED = """
           request   local     refuse   piece     last      end     hang     break   close   lose
-idle      serving   answered  refused  -         -         -       -        -       closed  closed
+idle      serving   replying  refused  -         -         -       -        -       closed  closed
 serving   -         -         -        replying  answered  closed  hanging  closed  -       closed
 replying  -         -         -        replying  answered  closed  -        -       -       closed
 answered  -         -         -        -         -         idle    -        -       -       closed
@@ -56,7 +56,7 @@ ILLEGAL = [row for row, cell in GRID.items() if cell == "-"]
 # What happens to the connection; the row is among what that fires.
 STORIES: dict[tuple[str, str], str] = {
     ("idle", "request"): "hello",
-    ("idle", "local"): "local",
+    ("idle", "local"): "local run",
     ("idle", "refuse"): "noise",
     ("idle", "close"): "last-hello run",
     ("idle", "lose"): "lose",
@@ -124,6 +124,7 @@ class Stage:
     """A host with one connection, and every transition of it."""
 
     draining = False
+    remedy = ""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.server = a_server()
@@ -145,11 +146,14 @@ class Stage:
 
     # What a connection asks of its host.
 
-    def answers(self, host: str) -> bool:
+    def answers(self, host: str, port: int | None) -> bool:
         return True
 
     def wait_hook(self, exchange: Exchange, wait: Any) -> Any:
         return wait
+
+    def actor(self, asked: Request, connection: Any) -> str:
+        return connection.name
 
     def local(self, asked: Request) -> Local | None:
         return Local(200, b"{}") if asked.path == "/local" else None

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from fake_server.transports.inprocess import httpx_internals
-from fake_server.transports.inprocess.httpx_internals import LIBRARIES, cookie_patch, sniffio_patch, url_patches
+from fake_server.transports.inprocess.httpx_internals import LIBRARIES, cookie_patch, library_patch, url_patches
 
 HERE = "fake_server/transports/inprocess/httpx_internals.py"
 each = pytest.mark.parametrize("library", LIBRARIES)
@@ -59,14 +59,15 @@ def test_the_context_is_still_made_by_that_function(library):
 def test_httpcore_still_imports_sniffio_each_time():
     """Inside of a function, so that each wait looks for it; httpcore2 does so once, which costs nothing."""
     source = inspect.getsource(importlib.import_module("httpcore._synchronization"))
-    assert "        import sniffio" in source, f"httpcore looks for sniffio no more: drop sniffio_patch from {HERE}"
+    assert "        import sniffio" in source, f"httpcore looks for sniffio no more: drop library_patch from {HERE}"
+    assert "def current_async_library()" in source, f"find out what looks for sniffio now, and patch that in {HERE}"
 
 
 @pytest.mark.parametrize("found", [True, False])
 def test_sniffio_is_hidden_only_where_it_is_missing(monkeypatch, found):
     """A program that has it keeps it."""
     monkeypatch.setattr(httpx_internals, "importable", lambda name: found)
-    assert enter(sniffio_patch()) == (not found)
+    assert enter(library_patch(lambda it: it)) == (not found)
 
 
 def test_names_that_a_release_has_lost_are_left_alone(monkeypatch):

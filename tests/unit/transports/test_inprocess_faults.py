@@ -27,6 +27,23 @@ both = pytest.mark.parametrize("library", LIBRARIES, ids=["httpx", "httpx2"])
 either = pytest.mark.parametrize("mode", MODES)
 
 
+@both
+@either
+@pytest.mark.parametrize("part", ["head", "body"])
+@pytest.mark.parametrize("url", [CALL, TOKEN])
+def test_a_reply_that_is_held_back_comes_whole(library, mode, part, url):
+    """Head or body, of a stream or of a reply in one piece: the client has all of it, later."""
+    waiter = SimulatedWaiter()
+    world = World(waiter=waiter)
+    world.server.faults.add("call" if url == CALL else "token", Fault.stall(30, part))
+    asked = world.message(stream=True) if url == CALL else {"json": world.refresh}
+    with world.interceptor:
+        reply = ask(library, mode, "POST", url, client={"timeout": None}, **asked)
+    assert ("message_stop" if url == CALL else "access_token") in reply.text
+    assert waiter.now == 30.0
+    assert [wait.why for wait in waiter.waits].index("reply") == (2 if part == "head" else 1)
+
+
 BROKEN = {
     Fault.LOST_REPLY: ("RemoteProtocolError", "Server disconnected without sending a response.", True),
     Fault.RESET: ("ReadError", f"[Errno {errno.ECONNRESET}] {os.strerror(errno.ECONNRESET)}", None),

@@ -147,6 +147,81 @@ def test_every_other_tunnel_is_refused(server, proxy, target):
     assert invokes(server) == []
 
 
+def test_hosts_that_were_named_are_reached_at_any_port(server, tmp_path):
+    """Each with a certificate of its own, however deep below a star; with TLS or without, as the client begins."""
+    hosts = ["auth.example:8443", "*.below.example", "my_host.example"]
+    with ProxyServer(server, tmp_path, hosts=hosts) as proxy:
+        for host, port in (
+            ("auth.example", 8443),
+            ("a.below.example", 443),
+            ("a.b.below.example", 9),
+            ("A.b.below.example.", 9),
+        ):
+            with tunnel(proxy, f"{host}:{port}") as plain:
+                name = host.rstrip(".").lower()
+                with trusting(proxy).wrap_socket(plain.sock, server_hostname=name) as sock:
+                    client = Raw(sock)
+                    client.send(request("GET", "/api/hello"))
+                    assert client.reply().status == 200
+        for target in ("my_host.example:443", "a_b.below.example:1"):  # no certificate can name them
+            with tunnel(proxy, target) as client:
+                client.send(request("GET", "/api/hello"))
+                assert client.reply().status == 200
+        with raw(proxy.port) as client:
+            client.send(request("CONNECT", "auth.example:443"))
+            assert client.reply().status == 403
+    assert [(event.get("host"), event.get("port")) for event in refused(server)] == [("auth.example", 443)]
+
+
+def refused(server):
+    return [event for event in server.journal.events if event.f == "refused"]
+
+
+def test_what_is_asked_by_plain_http_is_answered_or_refused(server, tmp_path):
+    """In the absolute form in which a proxy is asked; no other server on loopback is stood in for."""
+    asked = {
+        "http://api.anthropic.com/api/hello": 200,
+        "http://api.anthropic.com:8080/api/hello": 200,
+        "http://auth.example:80/api/hello": 200,
+        "http://auth.example:81/api/hello": 403,
+        "http://example.com/api/hello": 403,
+        "http://127.0.0.1:1/api/hello": 403,
+        "ftp://api.anthropic.com/x": 403,
+    }
+    user = "Proxy-Authorization: Basic " + base64.b64encode(b"w3:x").decode()
+    with SocketServer(server) as own, ProxyServer(server, tmp_path, own=own, hosts=["auth.example:80"]) as proxy:
+        asked[f"http://127.0.0.1:{own.port}/api/hello"] = 200
+        for url, status in asked.items():
+            with raw(proxy.port) as client:
+                client.send(request("GET", url, b"", user))
+                assert (url, client.reply().status) == (url, status)
+    assert len(invokes(server)) == list(asked.values()).count(200)
+    assert [(event.actor, event.get("host"), event.get("port")) for event in refused(server)] == [
+        ("w3", "auth.example", 81),
+        ("w3", "example.com", 80),
+        ("w3", "127.0.0.1", 1),
+        ("w3", "api.anthropic.com", None),
+    ]
+    assert all("nothing is forwarded" in event.get("remedy") for event in refused(server))
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_a_client_that_leaves_a_tunnel_before_its_first_byte_leaves_nothing(server, tmp_path, reset):
+    """Neither an open connection nor the second descriptor by which the first byte is looked at."""
+    before = len(os.listdir("/dev/fd"))
+    with ProxyServer(server, tmp_path) as proxy:
+        with tunnel(proxy, "claude.ai:443") as left:
+            if reset:
+                left.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with tls(proxy) as client:
+            client.send(request("GET", "/api/hello"))
+            assert client.reply().status == 200
+        with tunnel(proxy, "claude.ai:443"):
+            proxy.stop()
+        assert proxy.connections == set()
+    assert len(os.listdir("/dev/fd")) == before
+
+
 def test_a_target_that_is_none_is_refused(proxy):
     """400 for what is not a host and a port."""
     with raw(proxy.port) as client:

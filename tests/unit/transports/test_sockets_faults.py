@@ -55,6 +55,24 @@ def test_a_lost_reply_is_an_end_without_a_byte(server, listener, grant):
     assert server.authority.accepted(grant, server.clock.now()) == ("rt#2",)
 
 
+def test_a_body_that_is_held_back_begins_at_once(server, listener, grant):
+    """Head and beginning are there while the rest is awaited."""
+    server.faults.add("token", Fault.stall(600, part="body"))
+    with raw(listener.port) as client:
+        client.send(token_request(grant.refresh[0].secret))
+        assert b" 200 " in client.take(b"\r\n\r\n")
+        assert b"token_type" in client.take(b"access_token")
+        assert len(server.open) == 1
+
+
+def test_a_head_that_is_held_back_comes_in_the_end(server, listener, grant):
+    """With the body."""
+    server.faults.add("call", Fault.stall(0.01))
+    with raw(listener.port) as client:
+        client.send(call(grant.access[0].secret))
+        assert client.reply().status == 200
+
+
 def test_a_hang_ends_when_the_client_leaves(server, listener, grant, watch):
     """Nothing is sent; the outcome is a time-out as soon as the client has closed."""
     server.faults.add("token", Fault.TIMEOUT)

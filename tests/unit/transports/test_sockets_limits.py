@@ -140,7 +140,7 @@ def test_an_absolute_target_without_a_path_is_the_root(server, listener):
     ("target", "host", "status"),
     [
         ("http://example.com/x", "example.com", 403),
-        ("ftp://127.0.0.1/x", "127.0.0.1", 400),
+        ("ftp://127.0.0.1/x", "127.0.0.1", 403),
         ("http:///x", "127.0.0.1", 400),
         ("http://[::1/x", "127.0.0.1", 400),
         ("/x", "127.0.0.1:port", 400),

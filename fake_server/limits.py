@@ -1,0 +1,66 @@
+"""Which numbers are accepted from outside: seconds and counts, in JSON, in options and in calls.
+
+A number is checked before anything is changed. NaN and Infinity are none that JSON could hold in a history; a number of
+seconds beyond :data:`MOST_SECONDS` overflows when it is told in milliseconds or as a date.
+"""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+from fake_server.secrecy import shown
+
+__all__ = [
+    "MOST_COUNT",
+    "MOST_SECONDS",
+    "checked_count",
+    "checked_seconds",
+    "count_refusal",
+    "plain",
+    "seconds_refusal",
+]
+
+MOST_SECONDS = 1e11
+"""Some 3,000 years: the longest time that is accepted, in seconds."""
+MOST_COUNT = 2**63 - 1
+"""The largest count that is accepted, ``sys.maxsize`` of the usual machine: what a user writes for "always"."""
+
+
+def seconds_refusal(value: Any, least: float = 0) -> str:
+    """Why ``value`` is no number of seconds from ``least`` on; ``""`` if it is one."""
+    if not _is_a(Real, value) or not least <= value < math.inf:
+        return f"must be seconds, {least:,g} or more, and not infinite"
+    return f"must be seconds, at most {MOST_SECONDS:,.0f}" if value > MOST_SECONDS else ""
+
+
+def count_refusal(value: Any, least: int = 1, most: int = MOST_COUNT) -> str:
+    """Why ``value`` is no whole number from ``least`` to ``most``; ``""`` if it is one."""
+    if not _is_a(Integral, value) or value < least:
+        return f"must be a whole number, {least:,} or more"
+    return f"must be a whole number, at most {most:,}" if value > most else ""
+
+
+def checked_seconds(what: str, value: Any, least: float = 0) -> float:
+    """``value`` as a plain number of seconds. Raises ``ValueError`` that begins with ``what``."""
+    if why := seconds_refusal(value, least):
+        raise ValueError(f"{what}={shown(value)}: {why}")
+    return plain(value)
+
+
+def checked_count(what: str, value: Any, least: int = 1, most: int = MOST_COUNT) -> int:
+    """``value`` as a plain whole number. Raises ``ValueError`` that begins with ``what``."""
+    if why := count_refusal(value, least, most):
+        raise ValueError(f"{what}={shown(value)}: {why}")
+    return int(value)
+
+
+def plain(value: Any) -> float:
+    """An accepted number as one of Python's own, which JSON can hold: those of numpy and fractions can't be."""
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+def _is_a(kind: type, value: Any) -> bool:
+    """Whether ``value`` is a number of that kind, and not a ``bool``."""
+    return isinstance(value, kind) and not isinstance(value, bool)

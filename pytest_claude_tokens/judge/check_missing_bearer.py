@@ -1,0 +1,137 @@
+"""Calls without any credential, sent while a login of the dispatcher's was live."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pytest_claude_tokens.judge.violations import MissingBearer
+from pytest_claude_tokens.judge.wording import by
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fake_server.events import Event
+    from pytest_claude_tokens.judge.history import History, Operation
+
+__all__ = ["check_missing_bearer"]
+
+
+def check_missing_bearer(history: History) -> Iterator[MissingBearer]:
+    """No call carries neither bearer nor API key while a login that the dispatcher uses is live.
+
+    A login is in use from the first request that presents one of its tokens. A dispatcher that sent a call without any
+    before that asks first and authenticates when it is told to: by this login it is not judged. There is one violation
+    for each worker.
+    """
+    bare = {op.opened: op for op in history.operations if op.f == "call" and op.invoke.get("credentials") is False}
+    if not bare or (history.header.get("service") or "claude") != "claude":
+        return
+    logins = _Logins(history, min(bare))
+    found: dict[str, MissingBearer] = {}
+    for event in history.events:
+        op = bare.get(event.seq)
+        if op is None:
+            logins.observe(event)
+        elif (login := logins.live_for(op)) is None:
+            continue
+        elif op.actor in found:
+            found[op.actor].more += 1
+        else:
+            found[op.actor] = _missing_bearer(history, op, login)
+    yield from found.values()
+
+
+@dataclass(slots=True)
+class _Login:
+    """One grant as its workers know it. ``known``: the tokens that have reached one; ``used_by``: who presented one."""
+
+    grant: str
+    account: str
+    known: list[str] = field(default_factory=list)
+    used_by: Operation | None = None
+    refreshing: dict[int | None, Operation] = field(default_factory=dict)
+    _accepts: list[str] = field(default_factory=list)
+    _expires: dict[str, float] = field(default_factory=dict)
+
+    def good(self, now: float) -> list[str]:
+        """The tokens that have reached a worker, and with which the service would do something."""
+        live = [label for label in self.known if self._expires.get(label, -math.inf) > now]
+        return live + [label for label in self.known if label in self._accepts]
+
+    def is_live(self, now: float) -> bool:
+        """Whether a worker has a token that works, or will have one as soon as a refresh ends."""
+        return bool(self.good(now) or (self.refreshing and self._accepts))
+
+    def observe(self, event: Event, operation: Operation | None) -> None:
+        """Take an event of this grant into account; ``operation``: the request that it belongs to, if any."""
+        if event.type == "note":
+            self._note(event)
+        elif event.type == "invoke":
+            self.used_by = self.used_by or operation
+            if operation is not None and event.f == "token":
+                self.refreshing[event.op] = operation
+        else:
+            self.refreshing.pop(event.op, None)
+        if event.issued and (event.type == "ok" or (event.f == "login" and event.op is None)):
+            self.known += [label for label in event.issued.values() if label and label not in self.known]
+            self.used_by = self.used_by or operation
+
+    def _note(self, event: Event) -> None:
+        access = (event.issued or {}).get("access")
+        if access:
+            self._expires.setdefault(access, event.get("expires", math.inf))
+        for how in ("ended", "revoked", "superseded"):
+            for label in event.get(how) or ():
+                self._expires[label] = -math.inf
+        if event.get("accepts") is not None:
+            self._accepts = list(event.get("accepts"))
+
+
+class _Logins:
+    """All grants, event by event."""
+
+    def __init__(self, history: History, first_bare: int) -> None:
+        self._operations: dict[int | None, Operation] = {op.op: op for op in history.operations}
+        self._first_bare = first_bare
+        self._logins: dict[str, _Login] = {}
+
+    def observe(self, event: Event) -> None:
+        """Take the next event into account."""
+        if event.grant is not None:
+            login = self._logins.get(event.grant)
+            if login is None:
+                login = self._logins[event.grant] = _Login(event.grant, event.account or event.grant)
+            login.observe(event, self._operations.get(event.op))
+
+    def live_for(self, op: Operation) -> _Login | None:
+        """A login that the dispatcher uses and that is live when ``op`` is sent; rather one of the same worker's."""
+        used = [
+            login
+            for login in self._logins.values()
+            if login.used_by is not None and login.used_by.opened < self._first_bare and login.is_live(op.invoke.t)
+        ]
+        return min(used, key=lambda login: login.used_by is None or login.used_by.actor != op.actor, default=None)
+
+
+def _missing_bearer(history: History, op: Operation, login: _Login) -> MissingBearer:
+    refreshing = next(iter(login.refreshing.values()), None)
+    beside = refreshing or login.used_by
+    assert beside is not None
+    if refreshing is not None:
+        label = history.label(login.grant, refreshing.refresh)
+        state = f"{refreshing.actor} was refreshing {label} (#{refreshing.opened})"
+    else:
+        label = history.label(login.grant, login.good(op.invoke.t)[0])
+        state = f"{label} was good"
+    return MissingBearer(
+        by("no bearer", [(op.actor, f"#{op.opened}")]),
+        seq=op.opened,
+        operations=(beside, op),
+        labels=(label,),
+        actors=(op.actor,),
+        grant=login.grant,
+        cause=f"{op.actor} called (#{op.opened}) with neither bearer nor API key although the login of {login.account} "
+        f"was live: {state}",
+    )

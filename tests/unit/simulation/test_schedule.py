@@ -14,6 +14,7 @@ from pytest_claude_tokens.simulation.schedule import (
     DEFAULT_ORDER,
     EACH_LEG,
     Deviation,
+    Latency,
     PlannedFault,
     Schedule,
 )
@@ -57,6 +58,22 @@ def test_departures_taken_are_facts_that_depart_in_the_same_way(schedule, queues
     again, repeated = choices(Schedule(deviations=tuple(chooser.taken)), queues)
     assert again == answers
     assert repeated.taken == chooser.taken
+
+
+WORKERS = st.lists(
+    st.tuples(st.lists(st.integers(0, 3), min_size=1, max_size=5), st.booleans()), min_size=1, max_size=50
+)
+
+
+@given(st.sampled_from(["pct", "walk", "paced"]), st.integers(0, 500), WORKERS)
+def test_random_order_can_be_told_as_workers_that_were_frozen(kind, seed, queues):
+    """In no more facts than there are turns, and it is the same order again."""
+    answers, chooser = choices(Schedule(kind, seed=seed, scale=100), queues)
+    freezes = chooser.as_freezes()
+    again, _ = choices(Schedule(deviations=freezes), queues)
+    assert again == answers
+    assert {one.what for one in freezes} <= {"freeze"}
+    assert list(freezes) == sorted(freezes)
 
 
 @given(schedules(), QUEUES)
@@ -119,12 +136,12 @@ def test_first_fact_of_two_at_once_decides():
     assert choices(both, [([0, 1], True)])[0] == [1]
 
 
-@pytest.mark.parametrize("kind", ["pct", "walk"])
+@pytest.mark.parametrize("kind", ["pct", "walk", "paced"])
 def test_random_kinds_are_their_seed(kind):
     """One seed gives one order; some seeds give different ones."""
-    queues = [([0, 1, 2], True)] * 60
-    by_seed = [choices(Schedule(kind=kind, seed=seed), queues)[0] for seed in range(8)]
-    assert by_seed == [choices(Schedule(kind=kind, seed=seed), queues)[0] for seed in range(8)]
+    queues = [([0, 1, 2], number % 3 == 0) for number in range(60)]
+    by_seed = [choices(Schedule(kind=kind, seed=seed, scale=1000), queues)[0] for seed in range(8)]
+    assert by_seed == [choices(Schedule(kind=kind, seed=seed, scale=1000), queues)[0] for seed in range(8)]
     assert len({tuple(answers) for answers in by_seed}) > 4
 
 
@@ -186,6 +203,7 @@ def test_schedule_reads_as_a_sentence():
         "pct with seed 7; w1 is frozen for 5 decisions from decision 3; "
         f"token request 1 meets {Fault.RESET}; call 2 meets {Fault.status(503)}"
     )
+    assert Schedule(latency=Latency("same", 1500)).text() == "same latencies of 1.5 s"
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from fake_server.genuine import os
 from pytest_claude_tokens.guard import audit
+from pytest_claude_tokens.processes.forks import WorkerProcesses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,9 +35,8 @@ class LocalEndpoints:
     def __init__(self, server: Server, hosts: Iterable[str], runtime: Runtime) -> None:
         self._server = server
         self._outside = runtime.outside
-        self._wait_hook = runtime.wait_hook
-        self._namer = runtime.namer
-        self._hosts = tuple(hosts)
+        namer = runtime.namer or WorkerProcesses()
+        self._options: dict[str, Any] = {"hosts": tuple(hosts), "wait_hook": runtime.wait_hook, "namer": namer}
         self._lock = RLock()
         self._undo: ExitStack | None = None
         self._sockets: SocketServer | None = None
@@ -100,7 +100,7 @@ class LocalEndpoints:
         from fake_server.transports.sockets import SocketServer
 
         with audit.muted():
-            started = SocketServer(self._server, hosts=self._hosts, wait_hook=self._wait_hook, namer=self._namer)
+            started = SocketServer(self._server, **self._options)
             started.start()
             return started
 
@@ -110,9 +110,7 @@ class LocalEndpoints:
         with audit.muted():
             if not available():
                 return None
-            started = ProxyServer(
-                self._server, folder, own=own, hosts=self._hosts, wait_hook=self._wait_hook, namer=self._namer
-            )
+            started = ProxyServer(self._server, folder, own=own, **self._options)
             started.start()
             return started
 

@@ -55,6 +55,11 @@ class ProcessNames:
                 return self._names[process]
             return session
 
+    def of(self, process: int) -> str | None:
+        """The name of the process with that id; ``None`` if it has sent nothing so far."""
+        with self._lock:
+            return next((name for (known, _), name in self._names.items() if known == process), None)
+
     def _process(self, connection: str, client: Address, server: Address) -> tuple[int, int] | None:
         if connection not in self._of_connection:
             self._of_connection[connection] = holder_of(client[1], server[1], _processes() - self._before)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fake_server.transports.inprocess import Waiter
     from fake_server.transports.loopback.host import Namer, WaitHook
     from pytest_claude_tokens.handle.store_reader import Ask
-    from pytest_claude_tokens.judge.violations import Unknown, Violation
+    from pytest_claude_tokens.judge.violations import Unknown, Unserved, Violation
     from pytest_claude_tokens.simulation.world import World
 
 __all__ = ["Outside", "Recorder", "Runtime", "call_here"]
@@ -33,7 +33,7 @@ class Recorder(Protocol):
     def on_close(self) -> None:
         """Called before the handle undoes everything, even if it was never opened."""
 
-    def on_finding(self, found: Violation | Unknown) -> None:
+    def on_finding(self, found: Violation | Unserved | Unknown) -> None:
         """Called before ``found`` is raised or returned."""
 
 

@@ -19,38 +19,23 @@ from pytest_claude_tokens.search.hypothesis_engine import (
 from pytest_claude_tokens.search.tally import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from random import Random
 
     from hypothesis import settings
 
     from pytest_claude_tokens.runs.outcome import Outcome
-    from pytest_claude_tokens.search.hypothesis_engine import IntegerStrategy, Property
+    from pytest_claude_tokens.search.hypothesis_engine import Property
+    from pytest_claude_tokens.search.strategy import ScheduleStrategy
     from pytest_claude_tokens.search.tally import Tally
     from pytest_claude_tokens.simulation.schedule import Schedule
 
-__all__ = ["Fuzzer", "IntegerSource"]
+__all__ = ["Fuzzer"]
 
 _BYTES_PER_EXAMPLE = 2048
 """Random bytes for the schedule and the arguments of one example; an example that needs more is wasted."""
 _MOST_WASTED = 10
 """Examples per wanted schedule that may be rejected before the search gives up."""
-
-
-class IntegerSource:
-    """Draws integers from a generator, with the interface of Hypothesis's data. ``choices``: the integers drawn."""
-
-    def __init__(self, source: Random) -> None:
-        self.choices: list[int] = []
-        random, keep = source.random, self.choices.append
-
-        def draw_integer(low: int, high: int) -> int:
-            choice = low + int(random() * (high - low + 1))
-            keep(choice)
-            return choice
-
-        self.draw_integer = draw_integer
-        """An integer from ``low`` to ``high``, uniformly. A closure for speed: each schedule draws some twenty."""
 
 
 class Fuzzer:
@@ -66,13 +51,13 @@ class Fuzzer:
         tally: Tally,
         source: Random,
         *,
-        alone: IntegerStrategy[Schedule] | None,
+        alone: ScheduleStrategy | None,
     ) -> None:
         self._property = prop
         self._execute = execute
         self.tally = tally
         self._source = source
-        self._alone = alone if alone is not None and alone.integers_only else None
+        self._alone = alone
 
     def search(self, number: int, chosen: settings) -> Failure | None:
         """Run ``number`` schedules; fewer if one fails, or if the test's assumptions reject nearly all."""
@@ -108,17 +93,18 @@ class Fuzzer:
         Returns the failure, and the number of runs.
         """
         assert self._alone is not None
-        draw, tried = self._alone.draw_from, 0
+        portfolio, tried = self._alone.portfolio(), 0
         while tried < most and self.tally.schedules < until and not has_other_generators():
             tried += 1
-            integers = IntegerSource(self._source)
-            outcome = self._execute(draw(integers.draw_integer), {})
+            schedule = portfolio.next(self._source)
+            outcome = self._execute(schedule, {})
             forget_targets()
-            failure = partial(self._failure, outcome, integers)
+            failure = partial(self._failure, outcome, self._alone.written(schedule))
             if self.tally.count(outcome, failure):
                 return failure(), tried
+            portfolio.known.learn(outcome)
         return None, tried
 
     @staticmethod
-    def _failure(outcome: Outcome, integers: IntegerSource) -> Failure:
-        return Failure(outcome=outcome, choices=choices_of_integers(integers.choices))
+    def _failure(outcome: Outcome, integers: Sequence[int]) -> Failure:
+        return Failure(outcome=outcome, choices=choices_of_integers(integers))

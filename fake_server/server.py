@@ -15,6 +15,7 @@ from fake_server.core.clients import Clients
 from fake_server.core.fault_plan import FaultPlan
 from fake_server.core.gate import Gate
 from fake_server.core.journal import Journal
+from fake_server.events import worker_of
 from fake_server.hosts import KNOWN_HOSTS
 from fake_server.limits import MOST_SECONDS, checked_seconds
 from fake_server.policy import SCOPE, SETUP_LIFE, SETUP_SCOPE
@@ -277,11 +278,20 @@ class Server:
         with self.lock:
             self.journal.note("refused", actor=actor, **known)
 
-    def abandon(self, actor: str | None, error: str) -> None:
-        """Abandon the open requests of ``actor`` (``None``: of all actors), as no client will read their replies."""
+    def let_go(self) -> bool:
+        """Have each hold run out that holds a request, as no other can come; returns whether there was one."""
         with self.lock:
-            for request in [request for request in self.open.values() if actor in (None, request.actor)]:
-                request.abandon(error)
+            holds = [hold for hold in self.holds if hold.open and hold.waited]
+            for hold in holds:
+                hold.run_out()
+            return bool(holds)
+
+    def abandon(self, actor: str | None, error: str) -> None:
+        """Abandon the open requests of ``actor`` and its processes, or of all (``None``): nobody reads the replies."""
+        with self.lock:
+            for request in list(self.open.values()):
+                if actor in (None, request.actor, worker_of(request.actor)):
+                    request.abandon(error)
 
     def _end_grants(self, grants: Sequence[Grant], f: str, how: Callable[[Grant, float], tuple[str, ...]]) -> None:
         with self.lock:

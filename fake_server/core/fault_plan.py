@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fake_server.events import worker_of
 from fake_server.limits import checked_count
 from fake_server.secrecy import shown
 
@@ -29,7 +30,7 @@ class _Planned:
         """Whether it is for such a request. The processes of a worker (``w0.1``) are that worker."""
         if self.target != target or self.account not in (None, account):
             return False
-        return self.worker is None or actor == self.worker or actor.startswith(f"{self.worker}.")
+        return self.worker in (None, actor, worker_of(actor))
 
 
 class FaultPlan:

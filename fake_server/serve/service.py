@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from fake_server.clock import Clock, stopwatch
 from fake_server.hosts import hosts_of, is_loopback
 from fake_server.policy import Policy
-from fake_server.secrecy import shown
+from fake_server.secrecy import safe_text, shown
 from fake_server.serve.admin import Admin
 from fake_server.serve.commandline import SERVICE_HELP, Parser, Usage, add_waits, path, with_waits
 from fake_server.serve.commandline import service as named_service
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["Judge", "Judged", "build_parser", "serve"]
 
 _ENDINGS = (signal.SIGTERM, signal.SIGINT)
-_GRACE_PERIOD_SECONDS = 2.0
+_GRACE_PERIOD_SECONDS = 1.5
 """Seconds that open requests have to end by themselves after such a signal: who sent it waits for some 3 at most."""
 _POLL_INTERVAL_SECONDS = 0.05
 """Between two looks whether a signal has come while a file is being opened."""
@@ -141,7 +141,7 @@ def serve(argv: Sequence[str] | None, judge: Judge, *, prog: str = "claude-token
         judged = judge.finish(service.server)
         print(judged.text, file=sys.stderr)
         if history is not None and history.error:
-            print(f"{prog}: {options.history} is not whole: {history.error}", file=sys.stderr)
+            print(safe_text(f"{prog}: {options.history} is not whole: {history.error}"), file=sys.stderr)
         return judged.exit_status
 
 

@@ -15,7 +15,7 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from fake_server.policy import PRESETS, Policy
-from fake_server.secrecy import is_name, shown
+from fake_server.secrecy import is_name, safe_text, shown
 from fake_server.serve.commandline import (
     SERVICE_HELP,
     Parser,
@@ -162,10 +162,11 @@ def _run(command: Sequence[str], options: argparse.Namespace) -> int:
         raise Usage(f"{program} can't be started: No such file or directory")
     with ExitStack() as stack:
         file = _open_history(options.history, stack)
-        tokens, environment = _open_handle(policy, options, file, stack)
+        names = ProcessNames()
+        tokens, environment = _open_handle(policy, options, Runtime(sink=file, namer=names), stack)
         if file is not None and file.error:
             raise Usage(f"{options.history} can't be written: {file.error}")
-        status = _attend(tokens, command, environment, options.timeout)
+        status = _attend(tokens, names, command, environment, options.timeout)
         judged = tokens.finish()
         verdict = earned(tokens.history.taken(), judged)
         _print_verdict(tokens, verdict)
@@ -188,11 +189,10 @@ def _open_history(path: str | None, stack: ExitStack) -> HistoryFile | None:
 
 
 def _open_handle(
-    policy: Policy, options: argparse.Namespace, file: HistoryFile | None, stack: ExitStack
+    policy: Policy, options: argparse.Namespace, runtime: Runtime, stack: ExitStack
 ) -> tuple[ClaudeTokens, Mapping[str, str]]:
     """The service, and the environment that leads to it."""
     try:
-        runtime = Runtime(sink=file, namer=ProcessNames())
         tokens = ClaudeTokens(
             policy, service=options.service, allow=options.allow, hosts=options.host, runtime=runtime
         ).open()
@@ -217,7 +217,7 @@ def _print_verdict(tokens: ClaudeTokens, verdict: Verdict) -> None:
 
 
 def _print(text: str) -> None:
-    print(f"claude-tokens: {text}", file=sys.stderr)
+    print(safe_text(f"claude-tokens: {text}"), file=sys.stderr)
 
 
 def _environment(tokens: ClaudeTokens, options: argparse.Namespace) -> Mapping[str, str]:
@@ -241,7 +241,13 @@ def _environment(tokens: ClaudeTokens, options: argparse.Namespace) -> Mapping[s
 # The command.
 
 
-def _attend(tokens: ClaudeTokens, command: Sequence[str], environment: Mapping[str, str], timeout: float | None) -> int:
+def _attend(
+    tokens: ClaudeTokens,
+    names: ProcessNames,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    timeout: float | None,
+) -> int:
     """Run the command to its end, or end it. Returns its exit status; its process group is gone afterwards."""
     with supervise.caught_signals() as caught, closing(Reaper()) as reaper:
         try:
@@ -251,7 +257,7 @@ def _attend(tokens: ClaudeTokens, command: Sequence[str], environment: Mapping[s
         try:
             why = supervise.wait(program, timeout, caught)
             if why:
-                _note_end(tokens, os.path.basename(command[0]), why)
+                _note_end(tokens, names.of(program.id) or os.path.basename(command[0]), why)
                 supervise.end(program, _SIGNAL_GRACE_PERIOD_SECONDS, caught)
             else:
                 wait_until(lambda: bool(caught) or not program.is_alive(), GRACE_PERIOD_SECONDS)

@@ -257,7 +257,7 @@ class ClaudeTokens:
         """Hold requests of that kind, before the bearer's queue, until ``count`` of them wait; then release all.
 
         The end of the block releases them, too. Raises ``TimeoutError`` at the end of the block if too few came within
-        30 s; an error of the block is raised instead, with that as a note.
+        30 s (in a search: while anybody could run); an error of the block is raised instead, with that as a note.
         """
         return held(
             self.server, target, count, lambda: [*self._workers, *(one.actor for one in self.history.operations)]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from fake_server.genuine import os
 from pytest_claude_tokens.guard import audit
+from pytest_claude_tokens.processes.forks import WorkerProcesses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,7 +35,8 @@ class LocalEndpoints:
     def __init__(self, server: Server, hosts: Iterable[str], runtime: Runtime) -> None:
         self._server = server
         self._outside = runtime.outside
-        self._options: dict[str, Any] = {"hosts": tuple(hosts), "wait_hook": runtime.wait_hook, "namer": runtime.namer}
+        namer = runtime.namer or WorkerProcesses()
+        self._options: dict[str, Any] = {"hosts": tuple(hosts), "wait_hook": runtime.wait_hook, "namer": namer}
         self._lock = RLock()
         self._undo: ExitStack | None = None
         self._sockets: SocketServer | None = None

@@ -116,6 +116,7 @@ class _Run:
         self._waiter = SimulatedWaiter(self.world, schedule)
         self.tokens = ClaudeTokens(**body.settings, runtime=Runtime.simulated(self.world, self._waiter))
         server = self.tokens.server
+        self.world.last_resort = server.let_go
         self.target = Destination(server, self._waiter, timeouts=False)
         self.workers = Workers(self.world, body.workers, server, simulated_loop=body.kind == "tasks")
 

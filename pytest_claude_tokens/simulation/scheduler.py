@@ -62,6 +62,8 @@ class Scheduler:
     def __init__(self, chooser: Chooser, on_death: Callable[[str, int], None] | None = None) -> None:
         self.chooser = chooser
         self._on_death = on_death
+        self.last_resort: Callable[[], bool] | None = None
+        """Called when nothing can run and no timer is left; returns whether something can run now."""
         self.now: float = 0.0
         self.steps: int = 0
         self.early: float = MAX_SECONDS_EARLY
@@ -244,7 +246,7 @@ class Scheduler:
         """Move time to the next timer, as nothing can run; ``False`` where there is none."""
         when = self.next_timer()
         if when is None:
-            return False
+            return self.last_resort is not None and self.last_resort()
         self.fire(when)
         self._check_limits()
         if not threads_only:

@@ -22,7 +22,7 @@ URL = "https://mcp.example.com/mcp"
 BACK = "http://localhost:3030/callback"
 
 
-class Storage(auth.TokenStorage):  # type: ignore[misc,name-defined]
+class Storage:
     """Where a client keeps its tokens."""
 
     def __init__(self, tokens: Any = None, info: Any = None) -> None:

@@ -72,7 +72,7 @@ def test_late_steps_are_those_that_the_schedule_names() -> None:
 def test_late_steps_of_a_paced_run_are_recorded() -> None:
     """In whole milliseconds, with the worker that was late."""
     chooser = Chooser(Schedule("paced", seed=5, scale=5000), 1)
-    seconds = []
+    seconds: list[float] = []
     for step in range(200):
         chooser.choose([0], False, 0.0)
         chooser.decision += 1

@@ -1,4 +1,4 @@
-"""A fake Claude token service: it rotates refresh tokens and serializes calls by bearer. It never judges.
+"""A fake token service: it rotates refresh tokens, as Claude's or any other OAuth service, and never judges.
 
 A test double for one's own code: it binds loopback only, mints tokens that are unmistakably fake, and forwards
 nothing.
@@ -8,5 +8,6 @@ from __future__ import annotations
 
 from fake_server.faults import Fault
 from fake_server.policy import Policy
+from fake_server.service import Service
 
-__all__ = ["Fault", "Policy"]
+__all__ = ["Fault", "Policy", "Service"]

@@ -10,12 +10,24 @@ import calendar
 import datetime as dt
 import sys
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-__all__ = ["Clock", "ClockKind", "is_frozen", "is_real", "now", "real_date", "real_datetime", "real_time", "stopwatch"]
+__all__ = [
+    "Clock",
+    "ClockKind",
+    "is_frozen",
+    "is_real",
+    "now",
+    "real_date",
+    "real_datetime",
+    "real_time",
+    "stopwatch",
+    "thawed",
+]
 
 ClockKind = Literal["system", "virtual"]
 
@@ -84,6 +96,22 @@ def real_date() -> type[dt.date]:
 def is_frozen(value: Any) -> bool:
     """Whether ``value`` is what freezegun has put in the place of a real thing."""
     return str(getattr(value, "__module__", "")).partition(".")[0] == "freezegun"
+
+
+@contextmanager
+def thawed() -> Iterator[None]:
+    """In the block the module ``datetime`` has its real classes, even while freezegun has replaced them.
+
+    Compiled code (cryptography's) takes the classes that it meets first, and keeps them for good.
+    """
+    frozen = {name: value for name in _DATES if is_frozen(value := getattr(dt, name))}
+    for name in frozen:
+        setattr(dt, name, _real(_DATES, name))
+    try:
+        yield
+    finally:
+        for name, value in frozen.items():
+            setattr(dt, name, value)
 
 
 def _real(known: dict[str, Any], name: str) -> Any:

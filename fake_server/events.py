@@ -7,6 +7,7 @@ its ``invoke`` and one of ``ok``, ``fail`` and ``info`` (outcome unknown: the re
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,12 +18,21 @@ from fake_server.secrecy import clean, shown
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FORMAT", "Event", "EventType"]
+__all__ = ["FORMAT", "Event", "EventType", "worker_of"]
 
 FORMAT = 1
 """Version of the line format, the ``v`` of every line."""
 
 EventType = Literal["header", "invoke", "ok", "fail", "info", "note"]
+
+
+_PROCESS = re.compile(r"(.+)\.[0-9]+")
+
+
+def worker_of(actor: str) -> str:
+    """The worker that an actor belongs to: the processes of a worker ``w0`` are the actors ``w0.1``, ``w0.2``, …"""
+    found = _PROCESS.fullmatch(actor)
+    return found[1] if found else actor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

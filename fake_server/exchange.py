@@ -11,9 +11,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from fake_server.core.states import Outcome, RefreshState
+from fake_server import answers
+from fake_server.core.states import RefreshState
 from fake_server.effects import Break, BreakHow, Effect, Piece, Start, Wait, WaitWhy
-from fake_server.policy import SETUP_LIFE, SETUP_SCOPE
+from fake_server.protocol.asking import Asked
 from fake_server.protocol.wire import (
     Call,
     Intent,
@@ -22,17 +23,16 @@ from fake_server.protocol.wire import (
     Reply,
     Request,
     TokenRequest,
-    account_of,
     bearer_of,
     has_credentials,
-    read,
+    refresh_tokens_in,
 )
 from fake_server.secrecy import redact
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from fake_server.core.authority import Grant, Redemption
+    from fake_server.core.authority import Grant
     from fake_server.core.gate import Ticket
     from fake_server.events import EventType
     from fake_server.faults import Fault
@@ -43,10 +43,6 @@ __all__ = ["UNKNOWN", "Exchange"]
 UNKNOWN = "unknown"
 """The label of a token that was not minted here."""
 
-_SUCCESS = (Outcome.ROTATED, Outcome.KEPT, Outcome.REPLAYED)
-_OF_COMMIT = ("account", "grant", "refresh", "issued")
-_AT_ONCE = "Multiple concurrent requests using the same token. Please retry"
-_OPEN_TO_ALL = ("hello", "unknown", "revoke")
 _BREAKS: dict[str, BreakHow] = {"lost-reply": "lost", "garbage": "garbage", "truncated": "truncated"}
 
 
@@ -64,6 +60,8 @@ class Exchange:
         self.actor: str = server.journal.alias(actor)
         self.op: int | None = None
         self.kind: str = ""
+        self.judged: bool = True
+        """Whether something can be concluded from it; if not, the journal says why."""
         self._server = server
         self._request = request
         self._facts: dict[str, Any] = {}
@@ -97,9 +95,9 @@ class Exchange:
 
     # Arrive.
 
-    def _arrive(self) -> Intent:
+    def _arrive(self) -> Intent | Asked:
         server = self._server
-        intent = read(self._request)
+        intent = server.read(self._request)
         self.kind = intent.f
         self.op = server.journal.operation()
         server.open[self.op] = self
@@ -107,20 +105,29 @@ class Exchange:
         if self._request.host:
             data["host"] = redact(self._request.host)
         self._identify(intent)
+        target: str = intent.f
         if isinstance(intent, TokenRequest):
             data["grant_type"] = intent.grant_type
             data["encoding"] = intent.encoding
         elif isinstance(intent, Call):
             data["stream"] = intent.stream
-            if (dead := self._dead()) is not None:
-                data["dead"] = dead  # refused at once: for the judge, such a call is never open
             if not has_credentials(self._request):
                 data["credentials"] = False
-        self._fault = server.faults.take(intent.f, self._facts.get("account"), self.actor)
+        elif isinstance(intent, Asked):
+            target = intent.target
+            if intent.f == "token":
+                data["grant_type"] = intent.grant_type or "?"
+                data["encoding"] = intent.encoding
+        if intent.f == "call" and (dead := self._dead()) is not None:
+            data["dead"] = dead  # refused at once: for the judge, such a call is never open
+        if why := self._unjudged(intent):
+            data["unjudged"] = why
+            self.judged = False
+        self._fault = server.faults.take(target, self._facts.get("account"), self.actor)
         server.journal.add("invoke", intent.f, actor=self.actor, op=self.op, data=data, **self._facts)
         return intent
 
-    def _identify(self, intent: Intent) -> None:
+    def _identify(self, intent: Intent | Asked) -> None:
         """Find the grant of the presented token. A token that was not minted here is never journalled."""
         grant: Grant | None = None
         secret = bearer_of(self._request)
@@ -128,8 +135,14 @@ class Exchange:
             bearer = self._server.authority.bearer(secret, self._server.clock.now())
             self._facts["bearer"] = bearer.token.label if bearer.token else UNKNOWN
             grant = bearer.token.grant if bearer.token else None
-        if not isinstance(intent, Call) and intent.refresh_token:
-            token = self._server.authority.refresh_token(intent.refresh_token)
+        if isinstance(intent, Call):
+            presented = ""
+        elif intent.f == "other" and intent.name in ("unknown", "method"):
+            presented = self._stray()
+        else:
+            presented = intent.refresh_token
+        if presented:
+            token = self._server.authority.refresh_token(presented)
             self._facts["refresh"] = token.label if token else UNKNOWN
             self._was_live = token is not None and token.state is RefreshState.LIVE
             grant = token.grant if token else grant
@@ -137,9 +150,26 @@ class Exchange:
             self._facts["grant"] = grant.name
             self._facts["account"] = grant.account
 
+    def _stray(self) -> str:
+        """A refresh token of this service in a request that reaches none of its endpoints."""
+        minted = self._server.authority.refresh_token
+        return next((secret for secret in refresh_tokens_in(self._request) if minted(secret)), "")
+
+    def _unjudged(self, intent: Intent | Asked) -> str:
+        """Why nothing can be concluded from this request; empty for one that the judge takes into account."""
+        if isinstance(intent, Malformed):
+            return f"refused: {'invalid_request' if intent.error == 'format' else intent.error}"
+        if isinstance(intent, Asked) and intent.unjudged:
+            return intent.unjudged
+        if isinstance(intent, Other) and intent.name in ("unknown", "hello"):
+            return "" if intent.name == "hello" else "not an endpoint of service 'claude'"
+        if intent.f == "token":
+            return "a refresh token that was never minted here" if self._facts.get("refresh") == UNKNOWN else ""
+        return "a bearer that was never minted here" if self._facts.get("bearer") == UNKNOWN else ""
+
     # Commit.
 
-    def _commit(self, intent: Intent) -> Generator[Effect, None, Reply | None]:
+    def _commit(self, intent: Intent | Asked) -> Generator[Effect, None, Reply | None]:
         """The reply, or ``None`` if a fault has ended the exchange before the commit."""
         server, fault = self._server, self._fault
         yield Wait("request")
@@ -153,11 +183,11 @@ class Exchange:
             return None
         assert self.op is not None
         if fault is not None and fault.answers and not fault.after_commit:
-            reply = server.replies.fault(self.op, fault, intent.f, server.clock.now())
+            reply = self._of_fault(fault, intent)
             self._journal_reason(reply)
         else:
-            at_once = isinstance(intent, Other) and intent.name == "unknown"
-            if isinstance(intent, Call):
+            at_once = intent.f == "other" and intent.name == "unknown"
+            if intent.f == "call":
                 at_once = self._dead() is not None  # a gateway refuses such a bearer before it queues anything
                 if not at_once:
                     yield from self._queue()
@@ -173,17 +203,25 @@ class Exchange:
         yield Wait("reply")
         return reply
 
-    def _replaced(self, reply: Reply, fault: Fault, intent: Intent) -> Reply:
+    def _replaced(self, reply: Reply, fault: Fault, intent: Intent | Asked) -> Reply:
         """The reply of a fault that answers after the commit.
 
         Where it takes the place of a success, its client can't know that the service has done what was asked: the judge
         counts it among the unknown outcomes.
         """
-        if not fault.answers or self.op is None:
+        if not fault.answers:
             return reply
         if reply.status < 400:
             self._data["replaced"] = True
-        return self._server.replies.fault(self.op, fault, intent.f, self._server.clock.now())
+        return self._of_fault(fault, intent)
+
+    def _of_fault(self, fault: Fault, intent: Intent | Asked) -> Reply:
+        """The reply of a fault that answers in the service's place."""
+        server = self._server
+        assert self.op is not None
+        if server.service.standard:
+            return server.oauth.fault(fault)
+        return server.replies.fault(self.op, fault, intent.f, server.clock.now())
 
     def _journal_reason(self, reply: Reply) -> None:
         """Journal the reason if an injected 401 answers a bearer that has in fact expired or was revoked.
@@ -236,89 +274,20 @@ class Exchange:
         while (left := until - read()) > 0:
             yield Wait(why, left)
 
-    def _answer(self, intent: Intent, op: int) -> Reply:
+    def _answer(self, intent: Intent | Asked, op: int) -> Reply:
         """The service's decision; all its changes of state are made here, at once."""
-        if isinstance(intent, Malformed):
-            return self._server.replies.oauth_error(op, intent.error)
-        if isinstance(intent, TokenRequest):
-            return self._login(intent, op) if intent.grant_type == "authorization_code" else self._refresh(intent, op)
-        return self._with_bearer(intent, op)
-
-    def _login(self, request: TokenRequest, op: int) -> Reply:
-        server = self._server
-        if not server.policy.knows(request.scope):
-            return server.replies.oauth_error(op, "invalid_scope")
-        account = account_of(request.code)
-        if account is None or request.code in server.codes:  # RFC 6749 section 4.1.2: a code is used at most once
-            return server.replies.invalid_grant(op, "code", server.policy.dialect)
-        server.codes.add(request.code)
-        setup = request.scope == SETUP_SCOPE or (request.expires_in or 0) >= SETUP_LIFE
-        life = request.expires_in or (SETUP_LIFE if setup else server.policy.expires_in)
-        grant = server.grant(account, expires_in=life, setup_token=setup, scope=request.scope, actor=self.actor, op=op)
-        self._facts.update(grant=grant.name, account=account)
-        self._facts["issued"] = {"access": "at#1", "refresh": None if setup else "rt#1"}
-        refresh = None if setup else grant.refresh[0].secret
-        deadline = None if setup else server.policy.refresh_expires_in
-        return server.replies.token(op, grant.access[0], refresh, scope=grant.scope, life=life, deadline=deadline)
-
-    def _refresh(self, request: TokenRequest, op: int) -> Reply:
-        server = self._server
-        if not server.policy.knows(request.scope):
-            return server.replies.oauth_error(op, "invalid_scope")
-        now = server.clock.now()
-        life = request.expires_in or server.policy.expires_in
-        done = server.authority.redeem(request.refresh_token, now, expires_in=life, was_live=self._was_live)
-        self._note_redemption(done, now, op)
-        if done.outcome is Outcome.RETRY:
-            return server.replies.oauth_error(op, "invalid_request", _AT_ONCE)
-        if done.outcome not in _SUCCESS or done.access is None or done.token is None:
-            return server.replies.invalid_grant(op, done.reason, server.policy.dialect)
-        secret = None if done.refresh is None else done.refresh.secret
-        if done.outcome is Outcome.REPLAYED:  # an idempotent replay returns a pair issued before
-            life = max(0, int(round(done.access.expires_at - now, 6)))
-        scope = request.scope or done.token.grant.scope
-        deadline = server.policy.refresh_expires_in if server.policy.refresh_slides else None
-        return server.replies.token(op, done.access, secret, scope=scope, life=life, deadline=deadline)
-
-    def _note_redemption(self, done: Redemption, now: float, op: int) -> None:
-        server = self._server
-        facts: dict[str, Any] = {"outcome": done.outcome.value}
-        if done.access is not None:
-            refresh = None if done.refresh is None else done.refresh.label
-            self._facts["issued"] = {"access": done.access.label, "refresh": refresh}
-            facts["expires"] = server.journal.time(done.access.expires_at)
-        for name, labels in (("revoked", done.revoked), ("superseded", done.superseded)):
-            if labels:
-                facts[name] = list(labels)
-        if done.token is not None:
-            facts["accepts"] = list(server.authority.accepted(done.token.grant, now))
-        known = {name: self._facts[name] for name in _OF_COMMIT if name in self._facts}
-        server.journal.add("note", "commit", op=op, data=facts, **known)
-
-    def _with_bearer(self, intent: Call | Other, op: int) -> Reply:
-        """The reply to a request that presents a bearer (RFC 6750 section 3.1 for the errors)."""
-        server = self._server
-        replies, now = server.replies, server.clock.now()
-        if isinstance(intent, Other) and intent.name in _OPEN_TO_ALL:
-            return self._open_to_all(intent, op, now)
-        secret = bearer_of(self._request)
-        bearer = server.authority.bearer(secret or "", now)
-        if bearer.token is None or bearer.state != "live":
-            self._data["reason"] = bearer.state if secret else "missing"
-            return replies.bad_bearer(op, bearer.state, presented=secret is not None)
-        needed = (
-            "user:profile" if isinstance(intent, Other) and intent.name in ("profile", "usage") else "user:inference"
+        return answers.answer(
+            answers.Turn(
+                server=self._server,
+                request=self._request,
+                intent=intent,
+                op=op,
+                actor=self.actor,
+                facts=self._facts,
+                data=self._data,
+                was_live=self._was_live,
+            )
         )
-        if needed not in bearer.token.grant.scope.split():
-            return replies.missing_scope(op, needed)
-        if isinstance(intent, Call):
-            return replies.message(op, intent, now)
-        return replies.other(op, intent.name, bearer.token.grant, now)
-
-    def _open_to_all(self, intent: Other, op: int, now: float) -> Reply:
-        if intent.name == "revoke" and (token := self._server.authority.refresh_token(intent.refresh_token)):
-            self._server.revoke_grants([token.grant])  # RFC 7009 section 2.2: 200, known token or not
-        return self._server.replies.other(op, intent.name, None, now)
 
     # Deliver.
 
@@ -343,7 +312,7 @@ class Exchange:
             yield from self._pass(late, "delay")
             late = 0.0
             yield Wait("piece")
-        self._end("ok" if reply.status < 400 else "fail", status=reply.status)
+        self._end("ok" if reply.status < 400 else "fail", status=reply.status, error=reply.error)
         yield Piece(pieces[-1], last=True)
 
     def _break(self, how: BreakHow, error: str, data: bytes = b"", start: Start | None = None) -> Break:

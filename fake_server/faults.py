@@ -14,7 +14,7 @@ from fake_server.secrecy import discreet_class, is_name, safe_text, shown
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["COMMITTED", "Fault", "FaultKind", "RequestKind"]
+__all__ = ["COMMITTED", "Fault", "FaultKind", "RequestKind", "Target"]
 
 FaultKind = Literal[
     "lost-reply",
@@ -31,6 +31,8 @@ FaultKind = Literal[
     "moved",
 ]
 RequestKind = Literal["token", "call"]
+Target = Literal["token", "call", "metadata", "authorize", "revoke", "introspect", "register", "device", "userinfo"]
+"""The kinds of requests that a fault may strike, where the service has such endpoints."""
 Window = Literal["five_hour", "seven_day"]
 Part = Literal["head", "body"]
 

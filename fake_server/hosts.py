@@ -84,6 +84,12 @@ class Hosts:
         return (*(_write(name, port) for name, port in named), *(f"*{below}" for below in self._below))
 
     @property
+    def spelled(self) -> tuple[str, ...]:
+        """Each in canonical form, in the order in which they were written."""
+        read = map(_read, self.written)
+        return tuple(dict.fromkeys(name if name.startswith("*.") else _write(name, port) for name, port in read))
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Each in canonical form, without its port."""
         return (*self._ports, *(f"*{below}" for below in self._below))

@@ -307,5 +307,6 @@ PRESETS: dict[str, Policy] = {
         Policy.keycloak(),
         Policy(name="no-rotation", rotate=False),
         Policy(name="gateway", dialect="gateway"),
+        Policy(name="oauth", slots=None),
     )
 }

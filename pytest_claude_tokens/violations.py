@@ -22,6 +22,7 @@ from pytest_claude_tokens.judge.violations import (
     StoreRegression,
     TokenLeak,
     Unknown,
+    Unserved,
     Violation,
 )
 
@@ -45,5 +46,6 @@ __all__ = [
     "StoreRegression",
     "TokenLeak",
     "Unknown",
+    "Unserved",
     "Violation",
 ]

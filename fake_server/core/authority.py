@@ -14,9 +14,21 @@ from fake_server.core.states import Outcome, RefreshEvent, RefreshState, transit
 from fake_server.tokens import label, mint
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fake_server.policy import Policy
 
-__all__ = ["AccessToken", "Authority", "Bearer", "Grant", "IllegalTransition", "Redemption", "RefreshToken"]
+__all__ = [
+    "NOBODY",
+    "AccessToken",
+    "Authority",
+    "Bearer",
+    "Grant",
+    "IllegalTransition",
+    "Origin",
+    "Redemption",
+    "RefreshToken",
+]
 
 Death = Literal["reuse", "revoke", "expiry"]
 BearerState = Literal["live", "expired", "revoked", "unknown"]
@@ -63,6 +75,25 @@ class AccessToken:
         return self.ended or ("expired" if now >= self.expires_at else "live")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Facts of a login that its tokens carry on.
+
+    ``client``: to which they were issued (``None``: to whoever has them); ``issuer``: the service's name as that login
+    knew it (``None``: as each request knows it); ``nonce``: what ID tokens must hold; ``audience``: the resource that
+    they are for (RFC 8707).
+    """
+
+    client: str | None = None
+    issuer: str | None = None
+    nonce: str | None = None
+    audience: str | None = None
+
+
+NOBODY = Origin()
+"""The origin of a login that is the test's own."""
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Grant:
     """One login. ``deadline``: the time at which its refresh tokens expire (for a setup-token, its access token);
@@ -79,6 +110,7 @@ class Grant:
     unfinished: list[RefreshToken] = field(default_factory=list)
     """The refresh tokens that may still be accepted, now or later: few, however long the chain is."""
     death: Death | None = None
+    origin: Origin = NOBODY
 
     def died(self, now: float) -> Death | None:
         """The cause of this grant's end, or ``None`` while it lives."""
@@ -110,11 +142,17 @@ class Bearer:
 
 
 class Authority:
-    """The state of every grant under one policy."""
+    """The state of every grant under one policy.
 
-    def __init__(self, policy: Policy, namespace: str) -> None:
+    ``sign``: mints an access token for a grant, from its number, the time and its life in seconds.
+    """
+
+    def __init__(
+        self, policy: Policy, namespace: str, sign: Callable[[Grant, int, float, float], str] | None = None
+    ) -> None:
         self.policy = policy
         self.namespace = namespace
+        self._sign = sign
         self.grants: list[Grant] = []
         self._of_account: dict[str, list[Grant]] = {}
         self._minted = 0
@@ -122,13 +160,27 @@ class Authority:
         self._refresh: dict[str, RefreshToken] = {}
 
     def login(
-        self, account: str, now: float, *, scope: str, expires_in: float | None = None, setup_token: bool = False
+        self,
+        account: str,
+        now: float,
+        *,
+        scope: str,
+        expires_in: float | None = None,
+        setup_token: bool = False,
+        origin: Origin = NOBODY,
     ) -> Grant:
         """A new grant with its first pair; a setup-token grant has no refresh token."""
         life = self.policy.expires_in if expires_in is None else expires_in
         deadline = now + (life if setup_token else self.policy.refresh_expires_in)
         name = f"g#{len(self.grants) + 1}"
-        grant = Grant(name=name, account=account, scope=scope, deadline=deadline, setup_token=setup_token)
+        grant = Grant(
+            name=name,
+            account=account,
+            scope=scope,
+            deadline=deadline,
+            setup_token=setup_token,
+            origin=origin,
+        )
         self.grants.append(grant)
         self._of_account.setdefault(account, []).append(grant)
         self._issue_access(grant, now, life)
@@ -207,6 +259,12 @@ class Authority:
         """Expire the access tokens of ``grant`` before their time; returns the labels of those that this ended."""
         return self._end_access(grant, "expired", now)
 
+    def revoke_access(self, token: AccessToken, now: float) -> tuple[str, ...]:
+        """Revoke one access token; returns its label if that ended it."""
+        live = token.state(now) == "live"
+        token.ended = token.ended or "revoked"
+        return (token.label,) if live else ()
+
     def revoke(self, grant: Grant, now: float, death: Death = "revoke") -> tuple[str, ...]:
         """Revoke every token of ``grant``; returns the labels of those that this ended."""
         if grant.died(now) is None:
@@ -278,7 +336,7 @@ class Authority:
 
     def _issue_access(self, grant: Grant, now: float, life: float) -> AccessToken:
         token = AccessToken(
-            secret=self._mint("access"),
+            secret=self._mint("access") if self._sign is None else self._sign(grant, self._number(), now, life),
             label=label("access", len(grant.access) + 1),
             grant=grant,
             expires_at=now + life,
@@ -298,5 +356,8 @@ class Authority:
         return token
 
     def _mint(self, kind: Literal["access", "refresh"]) -> str:
+        return mint(kind, self.namespace, self._number())
+
+    def _number(self) -> int:
         self._minted += 1
-        return mint(kind, self.namespace, self._minted)
+        return self._minted

@@ -5,18 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fake_server.events import worker_of
 from fake_server.limits import checked_count
 from fake_server.secrecy import shown
 
 if TYPE_CHECKING:
-    from fake_server.faults import Fault, RequestKind
+    from collections.abc import Sequence
+
+    from fake_server.faults import Fault, Target
 
 __all__ = ["FaultPlan"]
 
 
 @dataclass(slots=True)
 class _Planned:
-    target: RequestKind
+    target: Target
     fault: Fault
     left: int
     account: str | None
@@ -27,18 +30,22 @@ class _Planned:
         """Whether it is for such a request. The processes of a worker (``w0.1``) are that worker."""
         if self.target != target or self.account not in (None, account):
             return False
-        return self.worker is None or actor == self.worker or actor.startswith(f"{self.worker}.")
+        return self.worker in (None, actor, worker_of(actor))
 
 
 class FaultPlan:
-    """The faults that have not struck yet, in the order in which they were added."""
+    """The faults that have not struck yet, in the order in which they were added.
 
-    def __init__(self) -> None:
+    ``targets``: the kinds of requests that they may strike, as the service has such endpoints.
+    """
+
+    def __init__(self, targets: Sequence[str] = ("token", "call")) -> None:
+        self._targets = tuple(targets)
         self._planned: list[_Planned] = []
 
     def add(
         self,
-        target: RequestKind,
+        target: Target,
         fault: Fault,
         *,
         count: int = 1,
@@ -50,8 +57,9 @@ class FaultPlan:
 
         ``account``, ``worker``: only those with a token of that account, and only those of that worker.
         """
-        if not isinstance(target, str) or target not in ("token", "call"):
-            raise ValueError(f'a fault strikes a "token" or a "call" request, not {shown(target)}')
+        if not isinstance(target, str) or target not in self._targets:
+            names = " or ".join(f'a "{name}"' for name in self._targets)
+            raise ValueError(f"a fault strikes {names} request, not {shown(target)}")
         count = checked_count("count", count)
         self._planned.append(_Planned(target, fault, count, account, worker, skip))
 

@@ -11,11 +11,16 @@ HOLD_LIMIT = 30.0
 
 
 class Hold:
-    """Holds requests of one kind before the bearer's queue until ``count`` wait; ``waited``: their workers."""
+    """Holds requests of one kind before the bearer's queue until ``count`` wait; ``waited``: their workers.
 
-    def __init__(self, target: str, count: int) -> None:
+    ``limited``: for at most :data:`HOLD_LIMIT` seconds. Else until :meth:`run_out` is called: in simulated time seconds
+    say nothing about whether more can come.
+    """
+
+    def __init__(self, target: str, count: int, *, limited: bool = True) -> None:
         self.target = target
         self.count = count
+        self.limited = limited
         self.waited: list[str] = []
         self.ran_out: bool = False
         self._signal = Signal()
@@ -29,7 +34,7 @@ class Hold:
     def join(self, actor: str, now: float) -> None:
         """Add a request that has come; number ``count`` releases them all."""
         self.waited.append(actor)
-        if self._deadline is None:
+        if self._deadline is None and self.limited:
             self._deadline = now + HOLD_LIMIT
         if len(self.waited) >= self.count:
             self.release()
@@ -41,13 +46,19 @@ class Hold:
 
     def poll(self, now: float) -> Wait | None:
         """``None`` when released, else the wait before the next :meth:`poll`."""
-        if self._signal.fired or self._deadline is None:
+        if self._signal.fired or not self.waited:
             return None
+        if self._deadline is None:
+            return Wait("hold", None, self._signal)
         if now >= self._deadline:
-            self.ran_out = True
-            self.release()
+            self.run_out()
             return None
         return Wait("hold", self._deadline - now, self._signal)
+
+    def run_out(self) -> None:
+        """Let all held requests go on, although too few have come."""
+        self.ran_out = True
+        self.release()
 
     def release(self) -> None:
         """Let all held requests go on."""

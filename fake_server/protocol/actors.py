@@ -5,13 +5,28 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from fake_server.around import around
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fake_server.protocol.wire import Request
 
-__all__ = ["WORKER", "actor_of", "session_of"]
+__all__ = ["WORKER", "actor_of", "as_worker", "session_of"]
 
 WORKER: ContextVar[str | None] = ContextVar("claude_tokens_worker", default=None)
 """The worker of the running code; tasks inherit it, and so do threads that are started with a copied context."""
+
+
+@around
+def as_worker(name: str) -> Iterator[None]:
+    """In the block, requests of this code are those of the worker ``name``."""
+    token = WORKER.set(name)
+    try:
+        yield
+    finally:
+        WORKER.reset(token)
+
 
 _SESSION = "x-claude-code-session-id"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from fake_server.faults import Fault
     from fake_server.protocol.wire import Call
 
-__all__ = ["Replies"]
+__all__ = ["AT_ONCE", "Replies", "of_the_users"]
+
+AT_ONCE = "Multiple concurrent requests using the same token. Please retry"
+"""What a policy that answers one of two says to the other (Ory Hydra)."""
 
 _JSON = ("content-type", "application/json")
 _NO_STORE = (("cache-control", "no-store"), ("pragma", "no-cache"))  # RFC 6749 section 5.1
@@ -76,10 +80,12 @@ class Replies:
         digest = hashlib.blake2b(f"{self._namespace} {op}".encode(), digest_size=10).hexdigest()
         return f"req_011C{digest[:20]}"
 
-    def json(self, op: int, value: object, status: int = 200, *headers: tuple[str, str]) -> Reply:
-        """A JSON reply with its ``request-id``."""
+    def json(
+        self, op: int, value: object, status: int = 200, *headers: tuple[str, str], refusal: str | None = None
+    ) -> Reply:
+        """A JSON reply with its ``request-id``; ``refusal``: the code of an OAuth error."""
         body = value if isinstance(value, bytes) else _dump(value)
-        return Reply(status, (body,), (_JSON, ("request-id", self.request_id(op)), *headers))
+        return Reply(status, (body,), (_JSON, ("request-id", self.request_id(op)), *headers), refusal)
 
     def error(
         self, op: int, status: int, message: str | None = None, *headers: tuple[str, str], **details: Any
@@ -97,10 +103,14 @@ class Replies:
     def token(
         self, op: int, access: AccessToken, refresh: str | None, *, scope: str, life: float, deadline: float | None
     ) -> Reply:
-        """RFC 6749 section 5.1, with the vendor's ``account`` and ``organization``.
+        """The reply that brings tokens. ``deadline``: seconds that the refresh token has, told only where it is new."""
+        body = self.token_body(access, refresh, scope=scope, life=life, deadline=deadline)
+        return self.json(op, body, 200, *_NO_STORE)
 
-        ``deadline``: the seconds until the refresh token's, told at a login, and where it slides.
-        """
+    def token_body(
+        self, access: AccessToken, refresh: str | None, *, scope: str, life: float, deadline: float | None = None
+    ) -> dict[str, Any]:
+        """RFC 6749 section 5.1, with the vendor's ``account`` and ``organization``."""
         body: dict[str, Any] = {
             "token_type": "Bearer",
             "access_token": access.secret,
@@ -114,24 +124,24 @@ class Replies:
         body["scope"] = scope
         body["organization"] = {"uuid": organization, "name": f"{access.grant.account}'s organization"}
         body["account"] = {"uuid": account, "email_address": email}
-        return self.json(op, body, 200, *_NO_STORE)
+        return body
 
     def invalid_grant(self, op: int, reason: str, dialect: str) -> Reply:
         """The reply to a dead token: 400 and 85 bytes (charmbracelet/crush#1776); a gateway: 401 and the bare code."""
         if dialect == "gateway":
-            return self.json(op, _GATEWAY_INVALID_GRANT, 401, *_NO_STORE)
+            return self.json(op, _GATEWAY_INVALID_GRANT, 401, *_NO_STORE, refusal="invalid_grant")
         text = _REASONS.get(reason)
         body = _INVALID_GRANT
         if text is not None:
             body = f'{{"error": "invalid_grant", "error_description": "{text}"}}'.encode()
-        return self.json(op, body, 400, *_NO_STORE)
+        return self.json(op, body, 400, *_NO_STORE, refusal="invalid_grant")
 
     def oauth_error(self, op: int, error: str, description: str = "") -> Reply:
         """RFC 6749 section 5.2; ``format`` is the vendor's envelope for a body that it cannot read."""
         if error == "format":
-            return self._bare(op, 400, "Invalid request format")
+            return replace(self._bare(op, 400, "Invalid request format"), error="invalid_request")
         details = {"error_description": description} if description else {}
-        return self.json(op, {"error": error, **details}, 400, *_NO_STORE)
+        return self.json(op, {"error": error, **details}, 400, *_NO_STORE, refusal=error)
 
     def _bare(self, op: int, status: int, message: str, *headers: tuple[str, str]) -> Reply:
         """The envelope of the token endpoint, without ``request_id``."""
@@ -204,9 +214,7 @@ class Replies:
             return self.error(op, 429, None, *self._usage_headers(now, "rejected", fault.window), wait)
         status = fault.code or 500
         retry = () if fault.seconds is None else (("retry-after", f"{fault.seconds:g}"),)
-        if fault.body is not None or fault.headers:
-            return self._of_the_users(self._of_a_status(op, status, f, retry), fault)
-        return self._of_a_status(op, status, f, retry)
+        return of_the_users(self._of_a_status(op, status, f, retry), fault)
 
     def _of_a_status(self, op: int, status: int, f: str, retry: tuple[tuple[str, str], ...]) -> Reply:
         """What the service itself says to such a status."""
@@ -216,17 +224,6 @@ class Replies:
         if f == "token" and status == 404:
             return self._bare(op, 404, _MESSAGES[404], *retry)
         return self.error(op, status, None, *retry)
-
-    def _of_the_users(self, reply: Reply, fault: Fault) -> Reply:
-        """``reply`` with the body and the headers that the user has given."""
-        given = fault.headers
-        pieces = reply.pieces
-        if fault.body is not None:
-            pieces = (fault.body.encode(errors="replace"),)
-            given = (("content-type", _content_type(fault.body)), *given)
-        names = {name.lower(): (name.lower(), value) for name, value in given}  # the last one of a name holds
-        kept = [pair for pair in reply.headers if pair[0] not in names]
-        return Reply(reply.status, pieces, (*kept, *names.values()))
 
     def _identity(self, account: str) -> tuple[str, str, str]:
         return _uuid(account, "account"), f"{account}@fake.invalid", _uuid(account, "organization")
@@ -278,6 +275,20 @@ def _content_type(body: str) -> str:
     except (ValueError, RecursionError):
         return "text/html; charset=UTF-8" if body.lstrip().startswith("<") else "text/plain; charset=UTF-8"
     return "application/json"
+
+
+def of_the_users(reply: Reply, fault: Fault) -> Reply:
+    """``reply`` with the body and the headers that the user has given to ``fault``, if any."""
+    if fault.body is None and not fault.headers:
+        return reply
+    given = fault.headers
+    pieces = reply.pieces
+    if fault.body is not None:
+        pieces = (fault.body.encode(errors="replace"),)
+        given = (("content-type", _content_type(fault.body)), *given)
+    names = {name.lower(): (name.lower(), value) for name, value in given}  # the last one of a name holds
+    kept = [pair for pair in reply.headers if pair[0] not in names]
+    return Reply(reply.status, pieces, (*kept, *names.values()))
 
 
 def _sse(events: tuple[dict[str, Any], ...]) -> bytes:

@@ -10,9 +10,10 @@ from urllib.parse import parse_qsl, unquote
 from fake_server.genuine import json
 from fake_server.limits import MOST_SECONDS
 from fake_server.secrecy import is_name, shown
+from fake_server.tokens import TOKEN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "Call",
@@ -25,15 +26,20 @@ __all__ = [
     "account_of",
     "bearer_of",
     "check_account_name",
+    "claude_endpoints",
     "has_credentials",
     "read",
+    "refresh_tokens_in",
     "split_prefix",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request. Header names are lower case; ``worker`` is the worker's name in the path, if any."""
+    """One HTTP request. Header names are lower case.
+
+    ``worker`` is the worker's name, and ``prefixed`` whether it came with the path; ``scheme``: empty if not known.
+    """
 
     method: str
     path: str
@@ -41,14 +47,25 @@ class Request:
     body: bytes = field(default=b"", repr=False)
     host: str = ""
     worker: str | None = None
+    query: str = field(default="", repr=False)
+    scheme: str = ""
+    prefixed: bool = False
 
     @classmethod
     def parse(
-        cls, method: str, target: str, headers: tuple[tuple[str, str], ...], body: bytes, host: str = ""
+        cls,
+        method: str,
+        target: str,
+        headers: tuple[tuple[str, str], ...],
+        body: bytes,
+        host: str = "",
+        *,
+        scheme: str = "",
     ) -> Request:
-        """A request from its target (``/w/w0/v1/messages?beta=true``), without the worker's prefix and the query."""
-        worker, path = split_prefix(target.partition("?")[0])
-        return cls(method, path, headers, body, host, worker)
+        """A request from its target (``/w/w0/v1/messages?beta=true``), without the worker's prefix."""
+        path, _, query = target.partition("?")
+        worker, path = split_prefix(path)
+        return cls(method, path, headers, body, host, worker, query, scheme, worker is not None)
 
     def header(self, name: str) -> str | None:
         """The first value of the header ``name`` (lower case)."""
@@ -114,11 +131,12 @@ Intent = TokenRequest | Malformed | Call | Other
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A complete reply. It is streamed if it has more than one piece."""
+    """A complete reply. It is streamed if it has more than one piece. ``error``: the code of a refusal, as sent."""
 
     status: int
     pieces: tuple[bytes, ...] = field(repr=False)
     headers: tuple[tuple[str, str], ...] = field(default=())
+    error: str | None = None
 
     @property
     def streamed(self) -> bool:
@@ -143,6 +161,13 @@ _TOKEN_PATHS = ("/v1/oauth/token", "/oauth/token")
 _NOTHING = ("", "bearer", "bearer none", "bearer null", "bearer undefined")
 
 
+def claude_endpoints() -> list[dict[str, Any]]:
+    """The endpoints of Claude's service: name, methods, path."""
+    tokens = [{"name": "token", "methods": ["POST"], "path": path} for path in _TOKEN_PATHS]
+    others = [{"name": name, "methods": [method], "path": path} for (method, path), name in _OTHERS.items()]
+    return [*tokens, *others]
+
+
 def read(request: Request) -> Intent:
     """Parse a request. Never raises: an unreadable request is an intent, too."""
     if request.method == "POST":
@@ -161,6 +186,13 @@ def bearer_of(request: Request) -> str | None:
     """The access token in ``Authorization`` (RFC 6750 section 2.1), or ``None``."""
     scheme, _, token = (request.header("authorization") or "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def refresh_tokens_in(request: Request) -> Iterator[str]:
+    """What looks like a refresh token of a fake service, in the query or the body, however that is encoded."""
+    for text in (unquote(request.query), request.body.decode("latin-1")):
+        for found in TOKEN.finditer(text):
+            yield found[0]
 
 
 def has_credentials(request: Request) -> bool:

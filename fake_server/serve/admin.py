@@ -2,9 +2,10 @@
 
 * ``GET /_claude_tokens/history``: the history so far, as JSON lines.
 * ``GET /_claude_tokens/verdict``: the verdict so far.
+* ``GET /_claude_tokens/endpoints``: the endpoints and resources of the service, with their methods and paths.
 * ``POST /_claude_tokens/accounts``: log an account in. All members are optional: ``name``, ``expired``,
-  ``expires_in`` (seconds), ``setup_token``. The reply has its name, credentials and environment.
-* ``POST /_claude_tokens/faults``: plan a fault. ``target`` (``token`` or ``call``) and ``fault``
+  ``expires_in`` (seconds), ``setup_token``. The reply has its name, tokens, client, credentials and environment.
+* ``POST /_claude_tokens/faults``: plan a fault. ``target`` (``token``, ``call`` or another endpoint) and ``fault``
   (``lost-reply``, ``reset``, ``timeout``, ``garbage``, ``truncated``, ``burst``, ``moved``; ``status`` and ``html``
   with ``code``, ``status`` also with ``retry_after``, ``after_commit``, ``body`` and ``headers``; ``delay`` with
   ``seconds`` and ``after_commit``; ``stall`` with ``seconds`` and ``part``; ``quota`` with ``window``), and optionally
@@ -60,6 +61,7 @@ class Admin:
         self._answers: dict[str, tuple[str, Callable[[Request], Local]]] = {
             "history": ("GET", self._history),
             "verdict": ("GET", self._judged),
+            "endpoints": ("GET", lambda _: _json(self._server.endpoints())),
             "accounts": ("POST", self._account),
             "faults": ("POST", self._fault),
         }

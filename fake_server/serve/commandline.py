@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from fake_server.limits import seconds_refusal
 from fake_server.secrecy import is_path, safe_text, shown
+from fake_server.service import SERVICES, Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from fake_server.policy import Policy
 
 __all__ = [
+    "SERVICE_HELP",
     "Parser",
     "PlainParser",
     "Usage",
@@ -22,6 +24,7 @@ __all__ = [
     "latency",
     "path",
     "seconds",
+    "service",
     "whole_number",
     "with_waits",
 ]
@@ -58,6 +61,26 @@ def path(text: str) -> str:
     if not is_path(text):
         raise argparse.ArgumentTypeError(f"{shown(text)} is not the name of a file")
     return text
+
+
+SERVICE_HELP = f"which service it is: {', '.join(SERVICES)}, or a TOML file (default: claude)"
+
+
+def service(text: str) -> Service:
+    """For ``type=``: a service by the name of a preset, or by a TOML file with the keys of ``Service``."""
+    if text in SERVICES:
+        return SERVICES[text]
+    if not text.endswith(".toml"):
+        raise argparse.ArgumentTypeError(
+            f"no service is named {shown(text)}; choose one of {', '.join(SERVICES)}, or name a file that ends in .toml"
+        )
+    try:
+        with open(path(text), encoding="utf-8") as file:
+            return Service.from_toml(file.read())
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{shown(text)} can't be read: {error.strerror}") from None
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{shown(text)}: {error}") from None
 
 
 def seconds(text: str) -> float:

@@ -9,6 +9,7 @@ import argparse
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -21,12 +22,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fake_server.clock import Clock, stopwatch
+from fake_server.hosts import hosts_of, is_loopback
 from fake_server.policy import Policy
-from fake_server.secrecy import shown
+from fake_server.secrecy import safe_text, shown
 from fake_server.serve.admin import Admin
-from fake_server.serve.commandline import Parser, Usage, add_waits, path, with_waits
+from fake_server.serve.commandline import SERVICE_HELP, Parser, Usage, add_waits, path, with_waits
+from fake_server.serve.commandline import service as named_service
 from fake_server.serve.history_file import HistoryFile
 from fake_server.server import Server
+from fake_server.service import SERVICES, Service
 from fake_server.transports.loopback.listener import check_host
 from fake_server.transports.proxy import ProxyServer, available
 from fake_server.transports.sockets import SocketServer
@@ -40,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["Judge", "Judged", "build_parser", "serve"]
 
 _ENDINGS = (signal.SIGTERM, signal.SIGINT)
-_GRACE_PERIOD_SECONDS = 2.0
+_GRACE_PERIOD_SECONDS = 1.5
 """Seconds that open requests have to end by themselves after such a signal: who sent it waits for some 3 at most."""
 _POLL_INTERVAL_SECONDS = 0.05
 """Between two looks whether a signal has come while a file is being opened."""
@@ -89,8 +93,15 @@ def build_parser(prog: str = "claude-tokens serve") -> argparse.ArgumentParser:
         epilog="Its first line on standard output is a JSON object with url, proxy, ca, history and accounts. "
         "Exit status: 0 valid, 1 violated, 2 usage, 3 unknown.",
     )
-    parser.add_argument("--policy", default="anthropic", metavar="P", help="a preset's name (default: %(default)s)")
-    parser.add_argument("--host", default="127.0.0.1", metavar="H", help="a loopback address (default: %(default)s)")
+    parser.add_argument("--policy", metavar="P", help="a preset's name (default: anthropic; of other services: oauth)")
+    parser.add_argument("--service", type=named_service, metavar="S", help=SERVICE_HELP)
+    parser.add_argument(
+        "--host",
+        action="append",
+        default=[],
+        metavar="H",
+        help="a loopback address (default: 127.0.0.1); with --service also a host name to answer for; may be repeated",
+    )
     parser.add_argument("--port", type=_port, default=0, metavar="N", help="the port of the service (default: any)")
     parser.add_argument("--proxy-port", type=_port, metavar="N", help="the port of the proxy (default: any)")
     parser.add_argument("--history", type=path, metavar="FILE", help="write the history there, each line at once")
@@ -130,7 +141,7 @@ def serve(argv: Sequence[str] | None, judge: Judge, *, prog: str = "claude-token
         judged = judge.finish(service.server)
         print(judged.text, file=sys.stderr)
         if history is not None and history.error:
-            print(f"{prog}: {options.history} is not whole: {history.error}", file=sys.stderr)
+            print(safe_text(f"{prog}: {options.history} is not whole: {history.error}"), file=sys.stderr)
         return judged.exit_status
 
 
@@ -146,13 +157,16 @@ def _announce(facts: Mapping[str, Any]) -> None:
 class _Service:
     """The running service, for its owner. Created and started by :func:`_start_service`."""
 
-    def __init__(self, server: Server, judge: Judge, folder: Path, host: str, port: int) -> None:
+    def __init__(
+        self, server: Server, judge: Judge, folder: Path, listen: tuple[str, int], hosts: Sequence[str]
+    ) -> None:
+        host, port = listen
         self.server = server
         self.folder = folder
         self._judge = judge
         self._homes = count(1)
         admin = Admin(server, lambda: judge.look(server).data, self.login)
-        self.own = SocketServer(server, host, port, local_handler=admin)
+        self.own = SocketServer(server, host, port, hosts=hosts, local_handler=admin)
         self.proxy: ProxyServer | None = None
 
     def login(
@@ -169,7 +183,11 @@ class _Service:
         grant = self.server.login(name, expired=expired, expires_in=expires_in, setup_token=setup_token)
         proxy, ca_file = self._proxied()
         variables = self._judge.environment(grant, home=str(home), url=self.own.url, proxy=proxy, ca_file=ca_file)
-        return {"name": grant.account, "credentials": self._judge.credentials(grant), "env": variables}
+        return {
+            **self.server.login_facts(grant),
+            "credentials": self._judge.credentials(grant),
+            "env": variables,
+        }
 
     def facts(self, history: str | None, accounts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The first line of output: the service's addresses, its history file, and the accounts."""
@@ -201,18 +219,21 @@ def _start_service(
 
     Raises :class:`Usage`; the history file is then untouched.
     """
-    policy, host = _checked(options)
+    policy, form, host, hosts = _checked(options)
     clock = Clock()
     namespace = f"serve {os.getpid()} {clock.now()}"
-    server = Server(policy, clock, stopwatch(), namespace=namespace, header=judge.header(), sink=history)
+    header = judge.header()
+    if policy.slots is None:  # it serializes no calls, so that nothing forbids two at once
+        header["limit"] = None
+    server = Server(policy, clock, stopwatch(), namespace=namespace, service=form, header=header, sink=history)
     with _telling("a temporary folder can't be made"):
         folder = Path(tempfile.mkdtemp(prefix="claude-tokens-")).resolve()
     undo.callback(shutil.rmtree, folder, ignore_errors=True)
-    service = _Service(server, judge, folder, host, options.port)
+    service = _Service(server, judge, folder, (host, options.port), hosts)
     _listen(service.own, undo)
     if available():
         with _telling("the proxy's certificate can't be written"):
-            service.proxy = ProxyServer(server, folder, host, options.proxy_port or 0, own=service.own)
+            service.proxy = ProxyServer(server, folder, host, options.proxy_port or 0, own=service.own, hosts=hosts)
         _listen(service.proxy, undo)
     else:
         service.own.stand_in()
@@ -272,11 +293,15 @@ def _telling(what: str) -> Iterator[None]:
         raise Usage(f"{what}: {error.strerror or error}") from None
 
 
-def _checked(options: argparse.Namespace) -> tuple[Policy, str]:
-    """The policy and the host of the options, checked before any file or socket is touched."""
+def _checked(options: argparse.Namespace) -> tuple[Policy, Service, str, tuple[str, ...]]:
+    """The policy, the service, the address and the hosts, checked before any file or socket is touched."""
+    form: Service = options.service or SERVICES["claude"]
     try:
-        policy, host = with_waits(Policy.preset(options.policy), options), check_host(options.host)
-        probe = Server(policy, Clock(), stopwatch(), namespace="probe")
+        named = [host for host in options.host if options.service is not None and _is_name(host)]
+        hosts = hosts_of((*form.hosts, *named)).written
+        address = next((host for host in reversed(options.host) if host not in named), "127.0.0.1")
+        policy, host = with_waits(Policy.preset(options.policy or form.policy), options), check_host(address)
+        probe = Server(policy, Clock(), stopwatch(), namespace="probe", service=form)
         for name in options.account or ():
             probe.login(name)
     except ValueError as error:
@@ -285,7 +310,12 @@ def _checked(options: argparse.Namespace) -> tuple[Policy, str]:
         raise Usage("--no-account and --account contradict each other: leave one of them out")
     if options.proxy_port is not None and not available():
         raise Usage('--proxy-port needs the extra "proxy": pip install "pytest-claude-tokens[proxy]"')
-    return policy, host
+    return policy, form, host, hosts
+
+
+def _is_name(host: str) -> bool:
+    """Whether it is a host's name, and no address on which one could listen."""
+    return not is_loopback(host) and re.search("[A-Za-z]", host.partition(":")[0]) is not None
 
 
 @contextmanager

@@ -1,17 +1,19 @@
 """The service under the real host names, over TLS, for clients that insist on them.
 
 A client whose ``HTTPS_PROXY`` points here, and which trusts the certificate in ``ca_file``, asks for a tunnel to a
-known host. The tunnel ends at the fake, and nothing is ever forwarded. The certificate is created for one proxy, kept
+known host. The tunnel ends at the fake, and nothing is ever forwarded. The certificate is created for one process, kept
 in a folder, and never installed.
 """
 
 from __future__ import annotations
 
 import ssl
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fake_server.clock import thawed
 from fake_server.genuine import asyncio, os, socket
 from fake_server.hosts import KNOWN_HOSTS, canonical, hosts_of, is_loopback
 from fake_server.transports.loopback.connection import Connection
@@ -20,6 +22,8 @@ from fake_server.transports.loopback.listener import Listener
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    import trustme
 
     from fake_server.server import Server
     from fake_server.transports.loopback.host import Host, Namer, WaitHook
@@ -64,16 +68,11 @@ class ProxyServer(Listener):
         namer: Namer | None = None,
     ) -> None:
         super().__init__(server, host, port, hosts=hosts, wait_hook=wait_hook, namer=namer)
-        import trustme
-
-        authority = trustme.CA(organization_name="fake Claude token service, for tests only")
         ca_file = Path(folder) / "ca.pem"
-        authority.cert_pem.write_to_path(ca_file)
+        _authority().cert_pem.write_to_path(ca_file)
         self.ca_file: str = str(ca_file)
         self.own = own
-        self._authority = authority
-        self._contexts: dict[str, ssl.SSLContext] = {}
-        self._common = self._context(*self.hosts.names)
+        self._common = _context(*self.hosts.names)
 
     def accept(self) -> Connection:
         return _ProxyConnection(self, self.next_name())
@@ -94,16 +93,27 @@ class ProxyServer(Listener):
         name = canonical(host)
         if name in self.hosts.names or "_" in name:
             return self._common
-        if name not in self._contexts:  # a certificate for `*.example.com` is not valid for `a.b.example.com`
-            self._contexts[name] = self._context(name)
-        return self._contexts[name]
+        return _context(name)  # a certificate for `*.example.com` is not valid for `a.b.example.com`
 
-    def _context(self, *names: str) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.set_alpn_protocols(["http/1.1"])
+
+@lru_cache(maxsize=1)
+def _authority() -> trustme.CA:
+    """The authority of all proxies of this process. Its key never leaves it."""
+    with thawed():
+        import trustme
+
+        return trustme.CA(organization_name="fake Claude token service, for tests only")
+
+
+@lru_cache(maxsize=256)
+def _context(*names: str) -> ssl.SSLContext:
+    """The TLS settings with a certificate for these names: made once in a process, for all runs of a search."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols(["http/1.1"])
+    with thawed():
         # A certificate names no host with an underscore (RFC 5280 section 4.2.1.6): such a one is served without TLS.
-        self._authority.issue_cert(*(name for name in names if "_" not in name)).configure_cert(context)
-        return context
+        _authority().issue_cert(*(name for name in names if "_" not in name)).configure_cert(context)
+    return context
 
 
 class _ProxyConnection(Connection):

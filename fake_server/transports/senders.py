@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from threading import current_thread
-
+from fake_server.genuine import asyncio, threading
 from fake_server.protocol.actors import WORKER
 from fake_server.transports.trio_tasks import running_trio, task_name
 
@@ -18,12 +16,11 @@ def sender() -> str:
 
 def task_or_thread() -> str:
     """The name of the running task, else of the thread."""
-    asyncio = sys.modules.get("asyncio")  # where nobody has imported it, no task runs
     try:
-        task = None if asyncio is None else asyncio.current_task()
+        task = asyncio.current_task()
     except RuntimeError:  # no loop runs in this thread
         task = None
     if task is not None:
         return str(task.get_name())
     trio = running_trio()
-    return current_thread().name if trio is None else task_name(trio)
+    return threading.current_thread().name if trio is None else task_name(trio)

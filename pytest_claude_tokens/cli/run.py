@@ -15,10 +15,21 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from fake_server.policy import PRESETS, Policy
-from fake_server.secrecy import is_name, shown
-from fake_server.serve.commandline import Parser, Usage, add_waits, path, seconds, whole_number, with_waits
+from fake_server.secrecy import is_name, safe_text, shown
+from fake_server.serve.commandline import (
+    SERVICE_HELP,
+    Parser,
+    Usage,
+    add_waits,
+    path,
+    seconds,
+    service,
+    whole_number,
+    with_waits,
+)
 from fake_server.serve.history_file import HistoryFile
 from fake_server.server import GRACE_PERIOD_SECONDS
+from fake_server.service import SERVICES
 from pytest_claude_tokens import node
 from pytest_claude_tokens.cli import isolate
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
@@ -76,7 +87,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "command failed by itself. "
         "SIGINT, SIGTERM and SIGHUP end the command; what happened until then is judged, and is unknown at best.",
     )
-    parser.add_argument("--policy", default="anthropic", metavar="NAME", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument("--policy", metavar="NAME", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument("--service", type=service, default=SERVICES["claude"], metavar="S", help=SERVICE_HELP)
+    parser.add_argument(
+        "--host", action="append", default=[], metavar="NAME", help="one more host name to answer for; may be repeated"
+    )
     parser.add_argument(
         "--allow",
         action="append",
@@ -130,7 +145,7 @@ def _policy(options: argparse.Namespace) -> Policy:
     made together overlap, and the second is slower by exactly that time, but a call after both is not.
     """
     try:
-        policy = Policy.preset(options.policy)
+        policy = Policy.preset(options.policy or options.service.policy)
     except ValueError as error:
         raise Usage(str(error)) from None
     calls = _CALL_SECONDS if options.serialize is None else options.serialize
@@ -147,10 +162,11 @@ def _run(command: Sequence[str], options: argparse.Namespace) -> int:
         raise Usage(f"{program} can't be started: No such file or directory")
     with ExitStack() as stack:
         file = _open_history(options.history, stack)
-        tokens, environment = _open_handle(policy, options, file, stack)
+        names = ProcessNames()
+        tokens, environment = _open_handle(policy, options, Runtime(sink=file, namer=names), stack)
         if file is not None and file.error:
             raise Usage(f"{options.history} can't be written: {file.error}")
-        status = _attend(tokens, command, environment, options.timeout)
+        status = _attend(tokens, names, command, environment, options.timeout)
         judged = tokens.finish()
         verdict = earned(tokens.history.taken(), judged)
         _print_verdict(tokens, verdict)
@@ -173,15 +189,16 @@ def _open_history(path: str | None, stack: ExitStack) -> HistoryFile | None:
 
 
 def _open_handle(
-    policy: Policy, options: argparse.Namespace, file: HistoryFile | None, stack: ExitStack
+    policy: Policy, options: argparse.Namespace, runtime: Runtime, stack: ExitStack
 ) -> tuple[ClaudeTokens, Mapping[str, str]]:
     """The service, and the environment that leads to it."""
     try:
-        runtime = Runtime(sink=file, namer=ProcessNames())
-        tokens = ClaudeTokens(policy, allow=options.allow, runtime=runtime).open()
+        tokens = ClaudeTokens(
+            policy, service=options.service, allow=options.allow, hosts=options.host, runtime=runtime
+        ).open()
         stack.callback(tokens.close)
         return tokens, _environment(tokens, options)
-    except ValueError as error:  # --allow
+    except ValueError as error:  # --allow, --host
         raise Usage(f"--{error}") from None
     except OSError as error:
         raise Usage(f"a temporary folder can't be made: {error.strerror or error}") from None
@@ -200,14 +217,16 @@ def _print_verdict(tokens: ClaudeTokens, verdict: Verdict) -> None:
 
 
 def _print(text: str) -> None:
-    print(f"claude-tokens: {text}", file=sys.stderr)
+    print(safe_text(f"claude-tokens: {text}"), file=sys.stderr)
 
 
 def _environment(tokens: ClaudeTokens, options: argparse.Namespace) -> Mapping[str, str]:
     if not options.real_claude:
         tokens.install_claude()
     account = tokens.account(expired=options.expired)
-    environment = tokens.env(account, config_dir=tokens.config_dir(account))
+    # A client of another service keeps its login where we can't see it: Claude's folder would never change.
+    folder = None if options.service.standard else tokens.config_dir(account)
+    environment = tokens.env(account, config_dir=folder)
     environment |= node.added(environment)
     ours = {name for name, value in environment.items() if os.environ.get(name) != value}
     for name in (*options.token, *(f"CLAUDE_TOKEN_{number}" for number in range(1, options.tokens + 1))):
@@ -222,7 +241,13 @@ def _environment(tokens: ClaudeTokens, options: argparse.Namespace) -> Mapping[s
 # The command.
 
 
-def _attend(tokens: ClaudeTokens, command: Sequence[str], environment: Mapping[str, str], timeout: float | None) -> int:
+def _attend(
+    tokens: ClaudeTokens,
+    names: ProcessNames,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    timeout: float | None,
+) -> int:
     """Run the command to its end, or end it. Returns its exit status; its process group is gone afterwards."""
     with supervise.caught_signals() as caught, closing(Reaper()) as reaper:
         try:
@@ -232,7 +257,7 @@ def _attend(tokens: ClaudeTokens, command: Sequence[str], environment: Mapping[s
         try:
             why = supervise.wait(program, timeout, caught)
             if why:
-                _note_end(tokens, os.path.basename(command[0]), why)
+                _note_end(tokens, names.of(program.id) or os.path.basename(command[0]), why)
                 supervise.end(program, _SIGNAL_GRACE_PERIOD_SECONDS, caught)
             else:
                 wait_until(lambda: bool(caught) or not program.is_alive(), GRACE_PERIOD_SECONDS)
@@ -258,6 +283,8 @@ def _held(tokens: ClaudeTokens) -> list[str]:
     """The open requests, and the locks in the login's folder."""
     history = tokens.history.taken()
     held = [f"{request(history, op.invoke)} of {op}" for op in history.operations if op.end is None]
+    if tokens.server.service.standard:
+        return held
     folder = tokens.config_dir("a1")
     locks = (folder.with_name(f"{folder.name}.lock"), folder / ".oauth_refresh.lock")
     return [*held, *(f"the lock {lock.name}" for lock in locks if lock.exists())]

@@ -14,14 +14,12 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from fake_server.around import around
 from fake_server.genuine import os
-from fake_server.protocol.actors import WORKER
-from fake_server.secrecy import discreet_class, is_name, shown
+from fake_server.protocol.actors import as_worker
+from fake_server.secrecy import discreet_class
 from fake_server.server import Server
-from pytest_claude_tokens.claude.credentials import FILE, write_new
 from pytest_claude_tokens.guard import audit, guard
-from pytest_claude_tokens.handle import settings
+from pytest_claude_tokens.handle import logins, settings
 from pytest_claude_tokens.handle.accounts import Account, Accounts
 from pytest_claude_tokens.handle.endpoints import LocalEndpoints
 from pytest_claude_tokens.handle.finish import end, wait_for_open
@@ -29,7 +27,7 @@ from pytest_claude_tokens.handle.history_view import HistoryView
 from pytest_claude_tokens.handle.hold import held
 from pytest_claude_tokens.handle.judgement import Judgement
 from pytest_claude_tokens.handle.leaks import Leaks, watched_logs
-from pytest_claude_tokens.handle.names import history_file, host_names, path_of, worker_name
+from pytest_claude_tokens.handle.names import history_file, path_of, worker_name
 from pytest_claude_tokens.handle.runtime import Runtime
 from pytest_claude_tokens.handle.stores import Stores
 from pytest_claude_tokens.handle.watcher import Watcher
@@ -38,33 +36,36 @@ from pytest_claude_tokens.processes import environment
 from pytest_claude_tokens.processes.children import Children
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
     from fake_server.clock import Clock
-    from fake_server.faults import Fault, RequestKind
+    from fake_server.faults import Fault, RequestKind, Target
     from fake_server.policy import Policy
+    from fake_server.service import Service
     from pytest_claude_tokens.claude.telemetry import Record
-    from pytest_claude_tokens.handle.store_reader import Source
+    from pytest_claude_tokens.handle.store_reader import Read, Source
     from pytest_claude_tokens.judge.judging import Verdict
-    from pytest_claude_tokens.judge.violations import Unknown, Violation
+    from pytest_claude_tokens.judge.violations import Unknown, Unserved, Violation
     from pytest_claude_tokens.processes.worker import WorkerProcess
 
 __all__ = ["Account", "ClaudeTokens"]
 
 _DEFAULT = sorted(DEFAULT)
-_F = TypeVar("_F", bound="Violation | Unknown | None")
+_F = TypeVar("_F", bound="Violation | Unserved | Unknown | None")
 
 
 @discreet_class
 class ClaudeTokens:
-    """A fake Claude token service with its accounts, its history and its verdict.
+    """A fake token service with its accounts, its history and its verdict.
 
-    ``policy`` is a :class:`~fake_server.Policy` or a preset's name; ``latency`` replaces the policy's (seconds, or
-    ``{"token": …, "call": …}``); ``accounts`` are names to log in at once, ``hosts`` further host names to answer for;
-    invariants in ``allow`` are noted and don't fail; ``limit`` workers may have a call open on one bearer. The path
-    ``history`` names a file to which each event is written at once; :meth:`open` raises ``OSError`` if that can't be.
+    ``policy`` is a :class:`~fake_server.Policy` or a preset's name, and ``service`` a :class:`~fake_server.Service` or
+    a preset's name, by default Claude's; each service has a policy of its own by default. ``latency`` replaces the
+    policy's (seconds, or ``{"token": …, "call": …}``); ``accounts`` are names to log in at once, ``hosts`` further
+    host names to answer for; invariants in ``allow`` are noted and don't fail; ``limit`` workers may have a call open
+    on one bearer (by default one, where the policy serializes calls; else any number). The path ``history`` names a
+    file to which each event is written at once; :meth:`open` raises ``OSError`` if that can't be.
 
     ``runtime`` is for the search and the plugin: the source of time, waits and traffic.
     """
@@ -73,8 +74,9 @@ class ClaudeTokens:
         self,
         policy: Policy | str | None = None,
         *,
+        service: Service | str | None = None,
         allow: Iterable[str] = (),
-        limit: int = 1,
+        limit: int | None = None,
         latency: float | Mapping[str, float] | None = None,
         accounts: Iterable[str] = (),
         hosts: Iterable[str] = (),
@@ -82,29 +84,32 @@ class ClaudeTokens:
         runtime: Runtime | None = None,
     ) -> None:
         self._runtime = runtime = runtime or Runtime()
-        chosen = settings.policy_of(policy)
+        form = settings.service_of(service)
+        chosen = settings.policy_of(form.policy if policy is None else policy)
         self.policy: Policy = chosen if latency is None else chosen.but(latency=latency)
         self.clock: Clock = runtime.clock
         allow = settings.checked_allow(settings.one_or_many(allow))
+        limit = settings.checked_limit(limit, self.policy)
         self._file = history_file(history)
         self.server: Server = Server(
             self.policy,
             self.clock,
             runtime.stopwatch,
             namespace=runtime.namespace,
-            header={"limit": settings.checked_limit(limit), "allow": sorted(allow), "default": _DEFAULT},
+            service=form,
+            header={"limit": limit, "allow": sorted(allow), "default": _DEFAULT},
             sink=self._file or runtime.sink,
         )
         self.history: HistoryView = HistoryView(self.server)
         self._judgement = Judgement(self.history, allow, limit)
         self._leaks = Leaks(self.server)
         self._watcher = Watcher(self.server, self._leaks)
-        self._hosts = host_names(hosts)
+        self.hosts: tuple[str, ...] = settings.answered_hosts(form, hosts)
         self._first_accounts = settings.one_or_many(accounts)
         self._accounts = Accounts(self.server)
         self._stores = Stores(self.server, runtime.ask)
         self._workers: dict[str, None] = {}
-        self._endpoints = endpoints = LocalEndpoints(self.server, self._hosts, runtime.wait_hook, runtime.namer)
+        self._endpoints = endpoints = LocalEndpoints(self.server, self.hosts, runtime)
         # Does not capture `self`: without a reference cycle, the thousands of handles of a search are freed at once.
         self._children = Children(self.server, lambda: endpoints.folder)
         self._undo: ExitStack | None = None
@@ -120,7 +125,7 @@ class ClaudeTokens:
         with ExitStack() as undo:
             if self._file is not None:
                 undo.enter_context(self._file)
-            guard.install(self._hosts)
+            guard.install(self.hosts)
             guard.register(self._watcher)
             undo.callback(guard.unregister, self._watcher)
             if self._runtime.intercept:
@@ -155,7 +160,7 @@ class ClaudeTokens:
         if self._undo is not None:
             self._undo.close()
 
-    def to_raise(self, error: BaseException | None = None) -> Violation | Unknown | None:
+    def to_raise(self, error: BaseException | None = None) -> Violation | Unserved | Unknown | None:
         """The finding to raise after :meth:`finish`, if the body ended with ``error``; raise it ``from error``."""
         return self._recorded(self._judgement.to_raise(self.finish(), error))
 
@@ -231,19 +236,11 @@ class ClaudeTokens:
         """In the block, in-process requests count as those of the worker ``name``."""
         name = worker_name(name)
         self._workers[name] = None
-        return self._as_worker(name)
-
-    @around
-    def _as_worker(self, name: str) -> Iterator[None]:
-        token = WORKER.set(name)
-        try:
-            yield
-        finally:
-            WORKER.reset(token)
+        return as_worker(name)
 
     def fail_next(
         self,
-        target: RequestKind,
+        target: Target,
         fault: Fault,
         count: int = 1,
         account: Account | str | None = None,
@@ -260,7 +257,7 @@ class ClaudeTokens:
         """Hold requests of that kind, before the bearer's queue, until ``count`` of them wait; then release all.
 
         The end of the block releases them, too. Raises ``TimeoutError`` at the end of the block if too few came within
-        30 s; an error of the block is raised instead, with that as a note.
+        30 s (in a search: while anybody could run); an error of the block is raised instead, with that as a note.
         """
         return held(
             self.server, target, count, lambda: [*self._workers, *(one.actor for one in self.history.operations)]
@@ -274,24 +271,17 @@ class ClaudeTokens:
         Written once: the same account and name give the same folder, untouched; another name a copy of the login.
         """
         login = self._accounts.of_login(account)
-        if not name or name.startswith(".") or os.path.basename(name) != name or not is_name(name):
-            raise ValueError(f"config_dir(name={shown(name)}): must be the name of a folder, such as shared")
         with self.server.lock, audit.muted():
-            folder = self.tmp_path / "config" / login.name / name
-            if not folder.exists():
-                folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                folder.mkdir(mode=0o700)
-                write_new(folder / FILE, login.credentials)
-                self._stores.watch(folder / FILE, login.name, name)
-            return folder
+            return logins.config_dir(self.tmp_path, login, name, self._stores)
 
-    def watch_store(self, path_or_callable: Source, account: Account | str) -> None:
+    def watch_store(self, path_or_callable: Source, account: Account | str, read: Read | None = None) -> None:
         """Watch another credential store: a file, a folder with a ``.credentials.json``, or a callable.
 
         A callable returns the credentials as Claude Code would store them, or the refresh token alone, or ``None`` if
-        the store is empty. It is called after each reply, in a helper thread, and at the end.
+        the store is empty. It is called after each reply, in a helper thread, and at the end. ``read``, for a store of
+        another shape: a dotted path into its JSON, or a callable that is given the path and returns the refresh token.
         """
-        self._stores.watch(path_or_callable, self._accounts.named(account))
+        self._stores.watch(path_or_callable, self._accounts.named(account), read=read)
 
     # Endpoints.
 
@@ -326,7 +316,9 @@ class ClaudeTokens:
 
         ``account`` alone provides its access token; with ``config_dir`` (one folder, or several joined by
         ``os.pathsep``) the login is read from the folder. ``worker`` is the worker to which its requests belong.
+        ``CLAUDE_TOKENS_LOGIN`` names a JSON file with the account's tokens and its client.
         """
+        login = None if account is None else self._accounts.of_login(account)
         worker = None if worker is None else worker_name(worker)
         made = environment.build(
             os.environ,
@@ -336,10 +328,13 @@ class ClaudeTokens:
             proxy=self.proxy_url,
             ca_file=self.ca_file,
             worker=worker,
-            token=None if account is None else self._accounts.of_login(account).access_token,
+            token=None if login is None else login.access_token,
             config_dir=path_of(config_dir),
-            hosts=self._hosts,
+            hosts=self.hosts,
         )
+        if login is not None:
+            with self.server.lock, audit.muted():
+                made[logins.VARIABLE] = str(logins.login_file(self.tmp_path, login))
         return made | self._children.variables(worker, made.get("PATH", os.defpath))
 
     def environ(
@@ -392,7 +387,7 @@ class ClaudeTokens:
         from fake_server.transports.inprocess import Destination, Interceptor, RealWaiter
 
         destination = Destination(self.server, self._runtime.waiter or RealWaiter())
-        undo.enter_context(Interceptor(lambda: destination, hosts=self._hosts))
+        undo.enter_context(Interceptor(lambda: destination, hosts=self.hosts))
 
     def __repr__(self) -> str:
         return f"<ClaudeTokens {self.policy.name} {len(self._accounts)} accounts {len(self.history)} events>"

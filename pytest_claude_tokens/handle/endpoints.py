@@ -9,20 +9,22 @@ import re
 import shutil
 import tempfile
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from fake_server.genuine import os
 from pytest_claude_tokens.guard import audit
+from pytest_claude_tokens.processes.forks import WorkerProcesses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from fake_server.server import Server
-    from fake_server.transports.loopback.host import Namer, WaitHook
     from fake_server.transports.proxy import ProxyServer
     from fake_server.transports.sockets import SocketServer
+    from pytest_claude_tokens.handle.runtime import Runtime
 
 __all__ = ["LocalEndpoints"]
 
@@ -30,13 +32,11 @@ __all__ = ["LocalEndpoints"]
 class LocalEndpoints:
     """The loopback server, the proxy and the folder of one handle; all are removed at the end."""
 
-    def __init__(
-        self, server: Server, hosts: Iterable[str], wait_hook: WaitHook | None = None, namer: Namer | None = None
-    ) -> None:
+    def __init__(self, server: Server, hosts: Iterable[str], runtime: Runtime) -> None:
         self._server = server
-        self._wait_hook = wait_hook
-        self._namer = namer
-        self._hosts = tuple(hosts)
+        self._outside = runtime.outside
+        namer = runtime.namer or WorkerProcesses()
+        self._options: dict[str, Any] = {"hosts": tuple(hosts), "wait_hook": runtime.wait_hook, "namer": namer}
         self._lock = RLock()
         self._undo: ExitStack | None = None
         self._sockets: SocketServer | None = None
@@ -57,12 +57,7 @@ class LocalEndpoints:
         with self._lock, audit.muted():
             undo = self._opened()
             if self._sockets is None:
-                from fake_server.transports.sockets import SocketServer
-
-                self._sockets = SocketServer(
-                    self._server, hosts=self._hosts, wait_hook=self._wait_hook, namer=self._namer
-                )
-                self._sockets.start()
+                self._sockets = self._outside(self._start_sockets)
                 undo.callback(self._sockets.stop)
             return self._sockets.url
 
@@ -72,22 +67,12 @@ class LocalEndpoints:
         with self._lock, audit.muted():
             undo = self._opened()
             if self._proxy is None:
-                from fake_server.transports.proxy import ProxyServer, available
-
                 assert self.url  # starts the server: the proxy grants tunnels to that loopback address
                 assert self._sockets is not None
-                if not available():
+                self._proxy = self._outside(partial(self._start_proxy, self._sockets, self.folder))
+                if self._proxy is None:
                     self._sockets.stand_in()
                     return None
-                self._proxy = ProxyServer(
-                    self._server,
-                    self.folder,
-                    own=self._sockets,
-                    hosts=self._hosts,
-                    wait_hook=self._wait_hook,
-                    namer=self._namer,
-                )
-                self._proxy.start()
                 undo.callback(self._proxy.stop)
             return self._proxy
 
@@ -108,6 +93,26 @@ class LocalEndpoints:
         with audit.muted():
             os.makedirs(home, mode=0o700, exist_ok=True)
         return home
+
+    # In a search these two run in a thread of no world, which must not take the lock that the caller holds.
+
+    def _start_sockets(self) -> SocketServer:
+        from fake_server.transports.sockets import SocketServer
+
+        with audit.muted():
+            started = SocketServer(self._server, **self._options)
+            started.start()
+            return started
+
+    def _start_proxy(self, own: SocketServer, folder: Path) -> ProxyServer | None:
+        from fake_server.transports.proxy import ProxyServer, available
+
+        with audit.muted():
+            if not available():
+                return None
+            started = ProxyServer(self._server, folder, own=own, **self._options)
+            started.start()
+            return started
 
     def _opened(self) -> ExitStack:
         if self._undo is None:

@@ -25,13 +25,14 @@ def held(
 ) -> AbstractContextManager[None]:
     """Hold requests of that kind in the block; ``seen`` returns the names of all workers known so far.
 
-    Raises ``TimeoutError`` at the end of the block if too few came in time; an error of the block gets it as a note.
+    Raises ``TimeoutError`` at the end of the block if too few came in time (in simulated time: before nobody could run
+    any more); an error of the block gets it as a note.
     """
     if not isinstance(target, str) or target not in ("token", "call"):
         raise ValueError(f'hold({shown(target)}): "token" or "call" requests can be held')
     if why := count_refusal(count):
         raise ValueError(f"hold(count={shown(count)}): {why}")
-    return _held(server, Hold(target, int(count)), seen)
+    return _held(server, Hold(target, int(count), limited=server.clock.kind != "virtual"), seen)
 
 
 @around
@@ -54,8 +55,9 @@ def _held(server: Server, hold: Hold, seen: Callable[[], Iterable[str]]) -> Iter
 
 def _who_came(hold: Hold, seen: Iterable[str]) -> str:
     missing = [name for name in dict.fromkeys(seen) if name not in hold.waited]
+    when = f"after {HOLD_LIMIT:g} s" if hold.limited else "when nobody else could run"
     return (
-        f'hold("{hold.target}", count={hold.count}) ran out after {HOLD_LIMIT:g} s: '
+        f'hold("{hold.target}", count={hold.count}) ran out {when}: '
         f"{', '.join(hold.waited)} waited; never came: "
         f"{', '.join(missing) or f'{hold.count - len(hold.waited)} more'}"
     )

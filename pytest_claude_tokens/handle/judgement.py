@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from pytest_claude_tokens.judge.judging import judge
-from pytest_claude_tokens.judge.violations import Unknown, Violation
+from pytest_claude_tokens.judge.violations import Unknown, Unserved, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,7 +42,7 @@ def _skip_test() -> tuple[type[BaseException], ...]:
 class Judgement:
     """Judges a history at each call, and remembers which violations were raised."""
 
-    def __init__(self, history: HistoryView, allow: Iterable[str], limit: int) -> None:
+    def __init__(self, history: HistoryView, allow: Iterable[str], limit: int | None) -> None:
         self.allow: frozenset[str] = frozenset(allow)
         self.limit = limit
         self._history = history
@@ -53,10 +53,10 @@ class Judgement:
         """The verdict on the history so far."""
         return judge(self._history.taken(), allow=self.allow, limit=self.limit)
 
-    def to_raise(self, verdict: Verdict, error: BaseException | None = None) -> Violation | Unknown | None:
+    def to_raise(self, verdict: Verdict, error: BaseException | None = None) -> Violation | Unserved | Unknown | None:
         """The finding to raise if the body ended with ``error``: the first violation that was not yet raised.
 
-        It then counts as raised. UNKNOWN is returned only if the body passed.
+        It then counts as raised. ``Unserved`` comes next; any other UNKNOWN is returned only if the body passed.
         """
         left = self._not_yet_raised(verdict)
         if left and (error is None or replaceable(error)):
@@ -64,9 +64,19 @@ class Judgement:
             first.others = tuple(left[1:])
             self._raised.add(_identity(first))
             return first
-        if error is None and verdict.state == "UNKNOWN":
-            return Unknown("; ".join(map(str, verdict.reasons)))
-        return None
+        if verdict.state != "UNKNOWN":
+            return None
+        if unserved := [str(note) for note in verdict.reasons if note.why == "unserved"]:
+            return self._unserved(unserved) if error is None or replaceable(error) else None
+        return Unknown("; ".join(map(str, verdict.reasons))) if error is None else None
+
+    def _unserved(self, texts: list[str]) -> Unserved | None:
+        """The finding, unless :meth:`check` has raised it already."""
+        if (Unserved, texts[0]) in self._raised:
+            return None
+        self._raised.add((Unserved, texts[0]))
+        more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
+        return Unserved(f"{texts[0]}{more}")
 
     def look(self) -> Violation | None:
         """The first violation since the last call; all violations so far then count as raised.

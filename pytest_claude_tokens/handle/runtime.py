@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from fake_server.clock import Clock, stopwatch
 from fake_server.genuine import os
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
     from fake_server.transports.inprocess import Waiter
     from fake_server.transports.loopback.host import Namer, WaitHook
     from pytest_claude_tokens.handle.store_reader import Ask
-    from pytest_claude_tokens.judge.violations import Unknown, Violation
+    from pytest_claude_tokens.judge.violations import Unknown, Unserved, Violation
     from pytest_claude_tokens.simulation.world import World
 
-__all__ = ["Recorder", "Runtime"]
+__all__ = ["Outside", "Recorder", "Runtime", "call_here"]
+
+T = TypeVar("T")
 
 
 class Recorder(Protocol):
@@ -30,8 +33,19 @@ class Recorder(Protocol):
     def on_close(self) -> None:
         """Called before the handle undoes everything, even if it was never opened."""
 
-    def on_finding(self, found: Violation | Unknown) -> None:
+    def on_finding(self, found: Violation | Unserved | Unknown) -> None:
         """Called before ``found`` is raised or returned."""
+
+
+class Outside(Protocol):
+    """Calls a function, somewhere, and returns what it returns."""
+
+    def __call__(self, call: Callable[[], T], /) -> T: ...
+
+
+def call_here(call: Callable[[], T], /) -> T:
+    """In the caller's own thread and time."""
+    return call()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +85,14 @@ class Runtime:
     recorder: Recorder | None = None
     """Receives each finding."""
 
+    outside: Outside = call_here
+    """Calls what must not be simulated: starts servers, and makes their certificates."""
+
     @classmethod
     def simulated(cls, world: World, waiter: Waiter) -> Runtime:
         """For a simulated world: the runner intercepts requests, and waits for open ones while the world still runs."""
+        from pytest_claude_tokens.simulation.threads import outside
+
         return cls(
             clock=Clock(world.wall, kind="virtual"),
             stopwatch=lambda: world.now,
@@ -82,4 +101,5 @@ class Runtime:
             intercept=False,
             ask=world.ask,
             wait_for_open=lambda server: None,
+            outside=partial(outside, world),
         )

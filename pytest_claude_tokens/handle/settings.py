@@ -9,13 +9,23 @@ from fake_server.limits import count_refusal
 from fake_server.policy import PRESETS, Policy
 from fake_server.protocol.wire import check_account_name
 from fake_server.secrecy import shown
+from fake_server.service import SERVICES, Service
 from pytest_claude_tokens.handle.names import host_names
 from pytest_claude_tokens.judge.violations import INVARIANTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["READERS", "check_fault", "checked_allow", "checked_limit", "one_or_many", "policy_of"]
+__all__ = [
+    "READERS",
+    "answered_hosts",
+    "check_fault",
+    "checked_allow",
+    "checked_limit",
+    "one_or_many",
+    "policy_of",
+    "service_of",
+]
 
 
 def policy_of(value: object) -> Policy:
@@ -32,6 +42,25 @@ def policy_of(value: object) -> Policy:
     return Policy.preset(value)
 
 
+def service_of(value: object) -> Service:
+    """A service unchanged, the preset of that name, or ``claude`` for ``None``.
+
+    Raises ``ValueError`` that lists the presets.
+    """
+    if isinstance(value, Service):
+        return value
+    if value is None:
+        return Service.preset("claude")
+    if not isinstance(value, str):
+        raise ValueError(f"service={shown(value)}: must be a Service or the name of one: {', '.join(SERVICES)}")
+    return Service.preset(value)
+
+
+def answered_hosts(service: object, hosts: Iterable[str] = ()) -> tuple[str, ...]:
+    """The host names to answer for, besides those that are always known: the service's, and further ``hosts``."""
+    return tuple(dict.fromkeys((*service_of(service).hosts, *host_names(hosts))))
+
+
 def checked_allow(words: Iterable[Any]) -> tuple[str, ...]:
     """The names of invariants, as a tuple. Raises ``ValueError`` for an unknown one."""
     words = tuple(words)
@@ -43,8 +72,13 @@ def checked_allow(words: Iterable[Any]) -> tuple[str, ...]:
     return words
 
 
-def checked_limit(value: Any) -> int:
-    """``value`` as the number of workers that may have a call open on one bearer. Raises ``ValueError``."""
+def checked_limit(value: Any, policy: Policy | None = None) -> int | None:
+    """``value`` as the number of workers that may have a call open on one bearer. Raises ``ValueError``.
+
+    ``None`` stands for one, or, under a ``policy`` that does not serialize calls, for no limit.
+    """
+    if value is None:
+        return None if policy is None or policy.slots is None else 1
     if count_refusal(value):
         raise ValueError(f"limit={shown(value)}: must be a number of workers, at least 1")
     return int(value)
@@ -75,6 +109,7 @@ def _accounts(names: Iterable[Any]) -> Iterable[str]:
 
 READERS: dict[str, Callable[[Any], Any]] = {
     "policy": policy_of,
+    "service": service_of,
     "allow": checked_allow,
     "limit": checked_limit,
     "latency": _latency,

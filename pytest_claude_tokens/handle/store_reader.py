@@ -5,18 +5,21 @@ from __future__ import annotations
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Union
 
-from fake_server.genuine import os
+from fake_server.genuine import json, os
 from pytest_claude_tokens.claude.credentials import FILE, read_refresh_token
 from pytest_claude_tokens.guard import RealServiceRefused, audit, files
 
-__all__ = ["ANSWER_TIMEOUT_SECONDS", "Ask", "Content", "Source", "StoreState", "reader_of"]
+__all__ = ["ANSWER_TIMEOUT_SECONDS", "Ask", "Content", "Read", "Source", "StoreState", "reader_of"]
 
 ANSWER_TIMEOUT_SECONDS = 1.0
 """Real seconds within which a callable must return."""
 
 Source = Union[str, "os.PathLike[str]", "Callable[[], object]"]
+Read = str | Callable[[str], object]
+"""How a store of another shape is read."""
 Ask = Callable[[Callable[[], object]], object]
 """Calls a store's callable, and returns its result."""
 
@@ -34,19 +37,40 @@ class Content:
 UNREADABLE = Content("unreadable")
 
 
-def reader_of(source: Source, ask: Ask | None = None) -> Callable[[bool], Content]:
+def reader_of(source: Source, ask: Ask | None = None, read: Read | None = None) -> Callable[[bool], Content]:
     """A function that reads ``source``: a credentials file, a config directory with such a file, or a callable.
 
     ``ask``, if given, calls the callable instead of a helper thread: a simulated world must not wait for a real thread.
+    ``read`` is for a store of another shape: a dotted path into its JSON, or a callable that is given the path.
     """
-    if callable(source):
-        return _Asked(source) if ask is None else lambda final: _asked(source, ask)
-    path = os.path.abspath(os.fspath(source))
-    files.check_path(path)
-    return lambda final: _read_file(path)
+    if not callable(source):
+        path = os.path.abspath(os.fspath(source))
+        files.check_path(path)
+        if not callable(read):
+            return lambda final: _read_file(path, read)
+        source = partial(read, os.fspath(source))
+    asked = partial(_called, source, read) if isinstance(read, str) else source
+    return _Asked(asked) if ask is None else lambda final: _asked(asked, ask)
 
 
-def _read_file(path: str) -> Content:
+def _called(source: Callable[[], object], path: str) -> object:
+    return _found(source(), path)
+
+
+def _found(stored: object, path: str) -> object:
+    """What is at the dotted ``path`` in JSON, as a text or parsed; ``None`` where there is nothing."""
+    value = json.loads(stored) if isinstance(stored, str | bytes | bytearray) else stored
+    for part in path.split("."):
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isdecimal():
+            value = value[int(part)] if int(part) < len(value) else None
+        else:
+            return None
+    return value
+
+
+def _read_file(path: str, read: str | None = None) -> Content:
     try:
         if os.path.isdir(path):
             path = os.path.join(path, FILE)
@@ -56,12 +80,12 @@ def _read_file(path: str) -> Content:
         return Content("absent")
     except (OSError, RealServiceRefused):
         return UNREADABLE
-    return _content(data) if data.strip() else UNREADABLE  # empty: a writer has truncated it and not yet written
+    return _content(data, read) if data.strip() else UNREADABLE  # empty: a writer has truncated it and not yet written
 
 
-def _content(stored: object) -> Content:
+def _content(stored: object, read: str | None = None) -> Content:
     try:
-        secret = read_refresh_token(stored)
+        secret = read_refresh_token(stored if read is None else _found(stored, read))
     except (ValueError, RecursionError):
         return UNREADABLE
     return Content("blank") if secret is None else Content("token", secret)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fake_server.exchange import UNKNOWN
 from fake_server.genuine import os, threading
-from fake_server.secrecy import is_path, redact, shown
+from fake_server.secrecy import is_name, is_path, redact, shown
 from pytest_claude_tokens.guard import audit
 from pytest_claude_tokens.handle.store_reader import reader_of
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fake_server.core.authority import Grant, RefreshToken
     from fake_server.events import Event
     from fake_server.server import Server
-    from pytest_claude_tokens.handle.store_reader import Ask, Content, Source
+    from pytest_claude_tokens.handle.store_reader import Ask, Content, Read, Source
 
 __all__ = ["SETTLE_TIMEOUT_SECONDS", "Store", "Stores"]
 
@@ -109,15 +109,20 @@ class Stores:
         self._ask = ask
         self._stores: list[Store] = []
 
-    def watch(self, source: Source, account: str, name: str | None = None) -> Store:
+    def watch(self, source: Source, account: str, name: str | None = None, read: Read | None = None) -> Store:
         """Watch another store, and read it for the first time."""
+        if not (read is None or callable(read) or (isinstance(read, str) and read and is_name(read))):
+            raise ValueError(
+                f"watch_store(read={shown(read)}): must be a dotted path into JSON, such as tokens.refresh_token, "
+                "or a callable that is given the path and returns the refresh token"
+            )
         if not callable(source) and not is_path(os.fspath(source)):
             raise ValueError(f"watch_store({shown(source)}): must be a path, or a callable that returns what is stored")
         name = redact(name or _name_of(source))
         taken = {store.name for store in self._stores}
         names = (name, f"{account}/{name}", *(f"{account}/{name}-{n}" for n in range(2, len(taken) + 3)))
         store = Store(
-            self._server, next(free for free in names if free not in taken), account, reader_of(source, self._ask)
+            self._server, next(free for free in names if free not in taken), account, reader_of(source, self._ask, read)
         )
         store.sample()
         self._stores.append(store)

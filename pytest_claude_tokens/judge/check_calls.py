@@ -19,9 +19,12 @@ __all__ = ["check_co_schedule", "check_stale_bearer"]
 def check_co_schedule(history: History, limit: int | None = None) -> Iterator[CoSchedule]:
     """At most ``limit`` workers have a call open on one bearer (on one account under the policy's ``key="account"``).
 
-    There is one violation for each overlap: a period in which a call on the bearer was always open.
+    Without a limit, under a policy that serializes no calls, nothing is judged (``None`` in the header). There is one
+    violation for each overlap: a period in which a call on the bearer was always open.
     """
-    allowed = int(history.header.get("limit") or 1) if limit is None else limit
+    allowed = history.header.get("limit", 1) if limit is None else limit
+    if allowed is None:
+        return
     for calls in overlaps(history):
         found, more = _over_the_limit(calls, allowed)
         if found:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from fake_server.events import worker_of
 from pytest_claude_tokens.judge.violations import ForcedLogin, LostRotation, StoreRegression
 from pytest_claude_tokens.judge.wording import joined
 
@@ -134,7 +135,7 @@ def _is_first_look(history: History, ours: Event, note: Event) -> bool:
     if ours.seq > note.seq:
         return False
     ends = [op.actor for op in history.operations if op.closed is not None and ours.seq < op.closed < note.seq]
-    return len([actor for actor in ends if actor != ours.actor]) <= 1
+    return len([actor for actor in ends if ours.actor not in (actor, worker_of(actor))]) <= 1
 
 
 def _did(ours: Event) -> str:
@@ -288,5 +289,6 @@ class _Trail:
         end = op.end
         if end is not None and end.seq < before and op.fault and (end.type == "info" or op.replaced):
             return f"{op.fault} of #{op.opened}"
-        note = next((note for note in self.ours if note.actor == op.actor and op.opened < note.seq < before), None)
+        whose = (op.actor, worker_of(op.actor))
+        note = next((note for note in self.ours if note.actor in whose and op.opened < note.seq < before), None)
         return _did(note) if note else ""

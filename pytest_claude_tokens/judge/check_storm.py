@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from fake_server.events import worker_of
 from pytest_claude_tokens.judge.lifetimes import Lifetimes
 from pytest_claude_tokens.judge.violations import RefreshStorm
 from pytest_claude_tokens.judge.wording import by, count
@@ -164,7 +165,8 @@ def _counts(op: Operation, history: History, outcomes: dict[int | None, str | No
     if end is None:
         return False
     if end.type == "info":
-        ours = (note for f in ("kill", "cancel") for note in history.noted(f) if note.actor == op.actor)
+        whose = (op.actor, worker_of(op.actor))
+        ours = (note for f in ("kill", "cancel") for note in history.noted(f) if note.actor in whose)
         return op.fault is None and all(note.seq < op.opened for note in ours)
     if end.type == "fail":
         if end.status is None or end.status >= 500 or end.status == 429:

@@ -19,7 +19,19 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["History", "Operation", "Outcome"]
+__all__ = ["UNREAD", "History", "Operation", "Outcome"]
+
+UNREAD = frozenset(
+    (
+        "invalid_client",
+        "invalid_request",
+        "invalid_scope",
+        "invalid_target",
+        "unauthorized_client",
+        "unsupported_grant_type",
+    )
+)
+"""Errors with which a token request is refused before its refresh token is looked at (RFC 6749 section 5.2)."""
 
 Outcome = Literal["ok", "fail", "info", "open"]
 
@@ -122,7 +134,10 @@ class History:
         self.notes: tuple[str, ...] = tuple(notes)
         self.operations: list[Operation] = []
         self.presentations: dict[tuple[str | None, str], list[Operation]] = {}
-        """For each refresh token (by grant and label), the token requests that presented it, in order."""
+        """For each refresh token (by grant and label), the token requests that presented it, in order.
+
+        One that was refused before its token was looked at is none of them.
+        """
         self._noted: dict[str, list[Event]] = {}
         self._index()
 
@@ -152,11 +167,23 @@ class History:
                 if operation is None or operation.end is not None:
                     raise _Broken(event.seq, f"ends operation {event.op}, which is not under way")
                 operation.end = event
+                if event.error in UNREAD and event.f == "token" and event.type == "fail":
+                    self._withdraw(operation)
         self.operations.extend(operations.values())
 
     def _presented(self, operation: Operation, refresh: str) -> None:
         if operation.invoke.get("grant_type") != "authorization_code":
             self.presentations.setdefault((operation.invoke.grant, refresh), []).append(operation)
+
+    def _withdraw(self, operation: Operation) -> None:
+        if any(note.op == operation.op for note in self.noted("commit")):
+            return  # it was looked at all the same: one of two at once is told to try again
+        key = operation.invoke.grant, operation.invoke.refresh or ""
+        sent = self.presentations.get(key, [])
+        if operation in sent:
+            sent.remove(operation)
+            if not sent:
+                del self.presentations[key]
 
     def __iter__(self) -> Iterator[Event]:
         return iter(self.events)

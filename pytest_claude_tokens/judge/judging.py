@@ -14,6 +14,7 @@ from pytest_claude_tokens.judge.check_missing_bearer import check_missing_bearer
 from pytest_claude_tokens.judge.check_stores import check_forced_login, check_lost_rotation, check_store_regression
 from pytest_claude_tokens.judge.check_storm import check_refresh_storm
 from pytest_claude_tokens.judge.check_tokens import check_blind_replay, check_double_spend
+from pytest_claude_tokens.judge.unserved import notes_on_places
 from pytest_claude_tokens.judge.verdict import Note, State, Verdict
 from pytest_claude_tokens.judge.violations import DEFAULT, STORE_INVARIANTS
 
@@ -72,6 +73,7 @@ def judge(history: History, *, allow: Iterable[str] | None = None, limit: int | 
         allowed, judged = frozenset(), frozenset(CHECKERS)
     notes += [Note("torn", text) for text in history.notes]
     notes += [Note("stuck", f"{event.actor} is stuck: {event.get('why')}") for event in history.noted("stuck")]
+    notes += notes_on_places(history)
     found: list[Violation] = []
     for name, check in CHECKERS.items():
         try:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Note", "State", "Verdict", "Why"]
 
-Why = Literal["allowed", "excused", "unjudged", "torn", "stuck", "crashed", "unearned"]
+Why = Literal["allowed", "excused", "unjudged", "elsewhere", "torn", "stuck", "crashed", "unserved", "unearned"]
 
 
 class State(StrEnum):
@@ -22,7 +22,7 @@ class State(StrEnum):
     UNKNOWN = "UNKNOWN"
 
 
-_REASONS: frozenset[Why] = frozenset(("torn", "stuck", "crashed", "unearned"))
+_REASONS: frozenset[Why] = frozenset(("torn", "stuck", "crashed", "unserved", "unearned"))
 """Kinds of notes for which a history without a violation can't be called valid."""
 
 _EXIT = {State.VALID: 0, State.INVALID: 1, State.UNKNOWN: 3}
@@ -33,8 +33,9 @@ class Note:
     """A remark that does not fail the test.
 
     ``why``: it was ``allowed`` by the test; ``excused``, as the policy makes it harmless or we caused it ourselves;
-    ``unjudged``, as this history's header does not request it; or a reason for UNKNOWN: the history is ``torn``, a
-    worker is ``stuck`` outside the simulation, a checker ``crashed``, or no request was judged (``unearned``).
+    ``unjudged``, as this history's header does not request it; a bearer was presented ``elsewhere``, where the service
+    has no endpoint; or a reason for UNKNOWN: the history is ``torn``, a worker is ``stuck`` outside the simulation, a
+    checker ``crashed``, a refresh token was sent where it is ``unserved``, VALID would be ``unearned``.
     """
 
     why: Why

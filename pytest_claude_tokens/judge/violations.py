@@ -38,6 +38,7 @@ __all__ = [
     "StoreRegression",
     "TokenLeak",
     "Unknown",
+    "Unserved",
     "Violation",
 ]
 
@@ -189,11 +190,15 @@ class TokenLeak(Violation):
 
 
 class NothingRaced(_Finding):
-    """In every schedule the workers ran one after the other, so the search proved nothing."""
+    """In no schedule was a judged request open while another worker's job was under way: the search proved nothing."""
 
 
 class Unknown(_Finding):
     """The verdict UNKNOWN as an exception: a worker stuck outside the simulation, or a torn history."""
+
+
+class Unserved(_Finding):
+    """A refresh token of the service was sent where the service has no endpoint: the test doubles another service."""
 
 
 class Nondeterministic(_Finding):

@@ -14,6 +14,7 @@ from pytest_claude_tokens.plugin.fixtures import (  # noqa: E402 - after the lin
     claude_server,
     claude_tokens,
     claude_tokens_policy,
+    claude_tokens_service,
     fake_claude,
     make_claude_tokens,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "claude_server",
     "claude_tokens",
     "claude_tokens_policy",
+    "claude_tokens_service",
     "fake_claude",
     "make_claude_tokens",
     "pytest_addoption",

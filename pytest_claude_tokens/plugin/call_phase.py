@@ -34,12 +34,12 @@ def register(config: pytest.Config) -> None:
 
 @discreet_usage
 def make(
-    request: pytest.FixtureRequest, default: Callable[[], Any], *, own: bool = False, **given: Any
+    request: pytest.FixtureRequest, default: Callable[[str], Any], *, own: bool = False, **given: Any
 ) -> ClaudeTokens:
     """A handle with the settings of the running test's marker, overridden by those ``given``.
 
-    ``default`` returns the policy if neither names one. ``own``: the handle belongs to one test, and its history ends
-    with that test's body. Raises :class:`pytest.UsageError`.
+    ``default`` returns the value of a fixture, for what neither names. ``own``: the handle belongs to one test, and its
+    history ends with that test's body. Raises :class:`pytest.UsageError`.
     """
     __tracebackhide__ = True
     item = session.current(request.config)
@@ -47,8 +47,7 @@ def make(
     recorder = Recorder(request.config, own=own)
     try:
         settings = marker.merge(marker.marked(item), {k: v for k, v in given.items() if v is not None})
-        if "policy" not in settings:
-            settings = marker.merge(settings, {"policy": default()})
+        settings = marker.completed(settings, default)
         recorder.handle = ClaudeTokens(**settings, runtime=Runtime(recorder=recorder))
     except ValueError as error:
         raise pytest.UsageError(safe_text(f"{item.nodeid}: {request.fixturename} {error}")) from None

@@ -69,9 +69,7 @@ def _context(item: Any) -> context.ExplorationContext:
 
     config = item.config
     call_phase.register(config)
-    settings = marker.marked(item)
-    if "policy" not in settings:
-        settings = marker.merge(settings, {"policy": pytest_internals.fixture_value(item, "claude_tokens_policy")})
+    settings = marker.completed(marker.marked(item), lambda name: pytest_internals.fixture_value(item, name))
 
     def reported(report: context.Report) -> None:
         facts = item.stash.setdefault(reporting.FACTS, {})

@@ -10,27 +10,40 @@ import pytest
 from pytest_claude_tokens.plugin.usage import discreet_usage
 
 if TYPE_CHECKING:
-    from fake_server import Policy
+    from fake_server import Policy, Service
     from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 
-__all__ = ["claude_server", "claude_tokens", "claude_tokens_policy", "fake_claude", "make_claude_tokens"]
+__all__ = [
+    "claude_server",
+    "claude_tokens",
+    "claude_tokens_policy",
+    "claude_tokens_service",
+    "fake_claude",
+    "make_claude_tokens",
+]
 
 
 @pytest.fixture
-def claude_tokens_policy() -> Policy | str:
-    """Override this to configure the service: return a `Policy` or a preset's name."""
-    return "anthropic"
+def claude_tokens_policy() -> Policy | str | None:
+    """Override this to configure how the service behaves: return a `Policy` or a preset's name."""
+    return None
+
+
+@pytest.fixture
+def claude_tokens_service() -> Service | str | None:
+    """Override this to choose which service it is: return a `Service` or a preset's name."""
+    return None
 
 
 @pytest.fixture
 def claude_tokens(request: pytest.FixtureRequest) -> Iterator[ClaudeTokens]:
-    """A fake Claude token service for httpx and httpx2; what breaks an invariant fails the test."""
+    """A fake token service for httpx and httpx2; what breaks an invariant fails the test."""
     __tracebackhide__ = True
     if _runs_many_examples(request):
         pytest.fail(_MANY_EXAMPLES.format(request.node.nodeid), pytrace=False)
     from pytest_claude_tokens.plugin import call_phase
 
-    handle = call_phase.make(request, lambda: request.getfixturevalue("claude_tokens_policy"), own=True)
+    handle = call_phase.make(request, request.getfixturevalue, own=True)
     handle.open()
     yield handle
     handle.close()
@@ -63,9 +76,9 @@ def make_claude_tokens(request: pytest.FixtureRequest) -> Callable[..., ClaudeTo
         __tracebackhide__ = True
         from pytest_claude_tokens.plugin import call_phase, pytest_internals, session
 
-        def default() -> Any:
+        def default(name: str) -> Any:
             # Asked through the running test: a session's fixture would not see that test's override.
-            return pytest_internals.fixture_value(session.current(request.config), "claude_tokens_policy")
+            return pytest_internals.fixture_value(session.current(request.config), name)
 
         return call_phase.make(request, default, policy=policy, **settings)
 

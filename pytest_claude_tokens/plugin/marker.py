@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -10,16 +10,17 @@ import pytest
 from pytest_claude_tokens.late_secrecy import safe_text, shown
 from pytest_claude_tokens.plugin.usage import discreet_usage
 
-__all__ = ["KEYWORDS", "MARKER", "MARKER_HELP", "check_markers", "is_explored", "marked", "merge"]
+__all__ = ["KEYWORDS", "MARKER", "MARKER_HELP", "check_markers", "completed", "is_explored", "marked", "merge"]
 
 MARKER = "claude_tokens"
 MARKER_HELP = (
-    "claude_tokens(*, policy, allow, limit, latency, accounts, hosts): configure the fake Claude token service; "
+    "claude_tokens(*, policy, service, allow, limit, latency, accounts, hosts): configure the fake token service; "
     "`allow` names invariants that are reported and don't fail."
 )
 
 _JOINED = ("allow", "accounts", "hosts")
-KEYWORDS = ("policy", "allow", "limit", "latency", "accounts", "hosts")
+KEYWORDS = ("policy", "service", "allow", "limit", "latency", "accounts", "hosts")
+_FIXTURES = ("policy", "service")
 _TAKES = f"it takes {', '.join(KEYWORDS)}"
 
 
@@ -54,6 +55,12 @@ def merge(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]:
         if name in _JOINED:
             merged[name] = list(dict.fromkeys([*outer.get(name, ()), *value]))
     return merged
+
+
+def completed(settings: Mapping[str, Any], fixture: Callable[[str], Any]) -> dict[str, Any]:
+    """``settings``, completed by the overridable fixtures; ``fixture`` returns the value of one."""
+    missing = [name for name in _FIXTURES if name not in settings]
+    return merge(settings, {name: value for name in missing if (value := fixture(f"claude_tokens_{name}")) is not None})
 
 
 def check_markers(items: Iterable[pytest.Item]) -> None:

@@ -11,7 +11,7 @@ from pytest_claude_tokens.report.evidence import Evidence, attach
 
 if TYPE_CHECKING:
     from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
-    from pytest_claude_tokens.judge.violations import Unknown, Violation
+    from pytest_claude_tokens.judge.violations import Unknown, Unserved, Violation
 
 __all__ = ["Recorder", "recorders"]
 
@@ -46,7 +46,7 @@ class Recorder:
         if self in opened:
             opened.remove(self)
 
-    def on_finding(self, found: Violation | Unknown) -> None:
+    def on_finding(self, found: Violation | Unserved | Unknown) -> None:
         """Save the history to disk before the finding is raised."""
         known = Evidence(history=self.handle.history.taken())
         reporting.save(session.current(self._config), known)

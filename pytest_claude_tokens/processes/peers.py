@@ -6,13 +6,12 @@ be a worker of its own if only its connection were known.
 
 from __future__ import annotations
 
-import os
 import re
-import threading
 from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING
 
+from fake_server.genuine import os, threading
 from fake_server.protocol.actors import actor_of, session_of
 from pytest_claude_tokens.processes import procfs
 
@@ -55,6 +54,11 @@ class ProcessNames:
             if session is None or self._sessions.setdefault(process, session) == session:
                 return self._names[process]
             return session
+
+    def of(self, process: int) -> str | None:
+        """The name of the process with that id; ``None`` if it has sent nothing so far."""
+        with self._lock:
+            return next((name for (known, _), name in self._names.items() if known == process), None)
 
     def _process(self, connection: str, client: Address, server: Address) -> tuple[int, int] | None:
         if connection not in self._of_connection:

@@ -16,13 +16,15 @@ __all__ = ["Stat", "is_available", "process_ids", "read_stat", "thread_ids"]
 class Stat:
     """Some fields of a ``stat`` file (``proc(5)``).
 
-    ``state``: one letter; ``ticks``: user plus kernel time; ``begun``: when it was started, in ticks since the boot.
+    ``state``: one letter; ``ticks``: user plus kernel time; ``begun``: when it was started, in ticks since the boot;
+    ``parent``: the id of the process that started it, or that has adopted it.
     """
 
     state: str
     group: int
     ticks: int
     begun: int = 0
+    parent: int = 0
 
 
 def is_available() -> bool:
@@ -46,4 +48,4 @@ def read_stat(process: int | str, thread: int | None = None) -> Stat:
     with open(f"{folder}/stat", "rb") as file:
         # The name, in parentheses, may itself contain spaces and parentheses: the fields follow the last parenthesis.
         fields = file.read().rpartition(b")")[2].split()
-    return Stat(fields[0].decode(), int(fields[2]), int(fields[11]) + int(fields[12]), int(fields[19]))
+    return Stat(fields[0].decode(), int(fields[2]), int(fields[11]) + int(fields[12]), int(fields[19]), int(fields[1]))

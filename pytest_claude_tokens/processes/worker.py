@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+from fake_server.clock import real_time, stopwatch
 from fake_server.genuine import os
 from fake_server.secrecy import shown
 from pytest_claude_tokens.processes.groups import ProcessGroup
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["WorkerProcess"]
 
+_FIRST_POLL_SECONDS, _LAST_POLL_SECONDS = 0.0005, 0.05
+"""Real seconds between two looks whether a process has ended."""
 _KILL_TIMEOUT_SECONDS = 2.0
 """Real seconds that a killed process has to end."""
 
@@ -46,6 +49,7 @@ class WorkerProcess:
         if not self.arguments:
             raise ValueError("spawn([]): name a program, and its arguments after it")
         self._server = server
+        self._stopwatch, self._sleep = stopwatch(), real_time("sleep")
         # Files and not pipes: output is read after the process has ended, and a full pipe would block it until then.
         self._out: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed in close()
         self._err: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - idem
@@ -64,7 +68,9 @@ class WorkerProcess:
             raise
         self._exit_noted = False
         self._texts: tuple[str, str] | None = None
-        self._note("spawn", program=os.path.basename(self.arguments[0]), pid=self.pid)
+        # In a search two runs of one schedule must be the same, and no two processes have the same number.
+        pid = {} if server.clock.kind == "virtual" else {"pid": self.pid}
+        self._note("spawn", program=os.path.basename(self.arguments[0]), **pid)
 
     @property
     def pid(self) -> int:
@@ -87,8 +93,17 @@ class WorkerProcess:
 
     @calls_foreign_code
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end; returns its exit status. Raises ``subprocess.TimeoutExpired`` after ``timeout`` seconds."""
-        self._group.process.wait(timeout)
+        """Wait for its end; returns its exit status. Raises ``subprocess.TimeoutExpired`` after ``timeout`` seconds.
+
+        They are real seconds, also in a search, and while a test has frozen the time: processes take real time.
+        """
+        until = None if timeout is None else self._stopwatch() + timeout
+        pause = _FIRST_POLL_SECONDS
+        while self._group.process.poll() is None:
+            if until is not None and self._stopwatch() >= until:
+                raise subprocess.TimeoutExpired(self.arguments, timeout or 0.0)
+            self._sleep(pause)
+            pause = min(2 * pause, _LAST_POLL_SECONDS)
         status = self.returncode
         assert status is not None
         return status

@@ -60,8 +60,8 @@ def outcome(history: History, event: Event) -> str:
 
 
 def _refusal(event: Event) -> str:
-    if event.f == "token" and event.get("committed") and event.status in (400, 401):
-        return "invalid_grant"
+    if event.error is None and event.f == "token" and event.get("committed") and event.status in (400, 401):
+        return "invalid_grant"  # a history of an older version does not have the code
     return str(event.get("reason") or event.error or "")
 
 

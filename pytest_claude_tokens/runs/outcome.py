@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_claude_tokens.judge.violations import RefreshStorm, TokenLeak, Unknown, Violation
+from pytest_claude_tokens.judge.violations import RefreshStorm, TokenLeak, Unknown, Unserved, Violation
 from pytest_claude_tokens.report.evidence import notes_of, set_notes
 from pytest_claude_tokens.simulation.interrupts import calls_foreign_code
 
@@ -172,7 +172,7 @@ def conclude(
 _MILD = (TokenLeak, RefreshStorm)
 
 
-def _worst_first(found: Violation | Unknown | None) -> Violation | Unknown | None:
+def _worst_first(found: Violation | Unserved | Unknown | None) -> Violation | Unserved | Unknown | None:
     """What a run found, with its leaks behind all else."""
     if not isinstance(found, TokenLeak):
         return found

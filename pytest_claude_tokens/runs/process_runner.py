@@ -127,7 +127,7 @@ class ProcessWorkers:
         """Set ``raced`` if a request of one worker is open while another worker's process runs."""
         server = self._tokens.server
         with server.lock:
-            asking = {worker_number(exchange.actor) for exchange in server.open.values()}
+            asking = {worker_number(exchange.actor) for exchange in server.open.values() if exchange.judged}
         working = [process.running for process in self._processes]
         self.raced = self.raced or any(is_race(mine, working) for mine in asking)
 

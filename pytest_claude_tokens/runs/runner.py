@@ -11,6 +11,7 @@ from fake_server.around import around
 from fake_server.transports.inprocess import Destination
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.handle.runtime import Runtime
+from pytest_claude_tokens.runs.leftovers import end_threads
 from pytest_claude_tokens.runs.outcome import Body, Outcome, call, conclude, is_failure, plan_faults
 from pytest_claude_tokens.runs.watchdog import Interrupted
 from pytest_claude_tokens.runs.workers import Workers
@@ -20,7 +21,7 @@ from pytest_claude_tokens.simulation.interrupts import INTERRUPT, calls_foreign_
 from pytest_claude_tokens.simulation.loop import SimulatedLoop
 from pytest_claude_tokens.simulation.network import Network
 from pytest_claude_tokens.simulation.thread_loop import ThreadLoop
-from pytest_claude_tokens.simulation.thread_record import Stuck
+from pytest_claude_tokens.simulation.thread_record import Stuck, worker_number
 from pytest_claude_tokens.simulation.trio_runs import trio_generator
 from pytest_claude_tokens.simulation.waiter import SimulatedWaiter, sleep
 from pytest_claude_tokens.simulation.world import World
@@ -107,7 +108,7 @@ class Runner:
             # First all threads and tasks end, while the world can still run them and the service can still answer. Then
             # requests no longer reach the service, and nothing is simulated any more.
             try:
-                run.world.stop()
+                end_threads(run.world.stop())
             finally:
                 self.current, ACTIVE.world = None, before
 
@@ -124,6 +125,7 @@ class _Run:
         self.waiter = SimulatedWaiter(self.world, schedule)
         self.tokens = ClaudeTokens(**body.settings, runtime=Runtime.simulated(self.world, self.waiter))
         server = self.tokens.server
+        self.world.last_resort = server.let_go
         self.target = Destination(server, self.waiter, timeouts=False)
         self.workers = Workers(self.world, body.workers, server, simulated_loop=body.kind == "tasks")
 
@@ -176,7 +178,7 @@ class _Run:
                     world.sleep(world.root, _POLL_INTERVAL_SECONDS)
 
     def _new_network(self) -> Network:
-        return Network(self.tokens.server, self.waiter, self._body.settings.get("hosts", ()))
+        return Network(self.tokens.server, self.waiter, self.tokens.hosts)
 
     def _new_thread_loop(self, world: World) -> ThreadLoop:
         return ThreadLoop(world, self._new_network())
@@ -215,9 +217,9 @@ def _noting_why(world: World, tokens: ClaudeTokens, pending: Callable[[], list[s
     finally:
         if world.stuck:
             if world.starved is not None:
-                journal.note(
-                    "starved", why=": ".join((world.starved, *filter(None, [", ".join(pending() + world.places())])))
-                )
+                workers = [one for one in pending() if worker_number(one.partition(" ")[0]) >= 0] + world.places()
+                places = [", ".join(workers)] if workers else []
+                journal.note("starved", why=": ".join((*places, world.starved)))
             elif not world.stuck_at:
                 journal.note("deadlock", waits=pending() + world.waits())
         for name, place in world.stuck_at:

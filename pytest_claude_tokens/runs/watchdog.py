@@ -14,7 +14,7 @@ from fake_server.genuine import threading, time
 from pytest_claude_tokens.processes import procfs
 from pytest_claude_tokens.simulation.active import ACTIVE
 from pytest_claude_tokens.simulation.frames import is_ours, place
-from pytest_claude_tokens.simulation.interrupts import INTERRUPT, KNOCK
+from pytest_claude_tokens.simulation.interrupts import INTERRUPT, KNOCK, is_foreign
 from pytest_claude_tokens.simulation.native import REAL_JOIN, REAL_START, monotonic, native
 from pytest_claude_tokens.simulation.threads import new_thread
 
@@ -24,10 +24,16 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.simulation.thread_record import ThreadRecord
     from pytest_claude_tokens.simulation.world import World
 
-__all__ = ["STUCK_TIMEOUT_SECONDS", "Interrupted", "Watchdog", "where"]
+__all__ = ["COMPUTING_SECONDS", "STUCK_TIMEOUT_SECONDS", "Interrupted", "Watchdog", "wants_to_run", "where"]
 
 STUCK_TIMEOUT_SECONDS = 5.0
 """Real seconds after which a run is given up in which no thread can go on."""
+COMPUTING_SECONDS = 3.0
+"""Seconds of a processor after which a thread that came to no switch point is taken for one that is outside; the body
+has twice as long, since it is ended at once.
+"""
+_MORE_COMPUTING_SECONDS = 0.2
+"""The same while another thread is outside already, with which it may share the processor."""
 _POLL_INTERVAL_SECONDS = 0.02
 _SAMPLES = 3
 """Consecutive samples that must find the holder asleep at the same place before the others go on without it."""
@@ -46,11 +52,13 @@ class Watchdog:
         with native():
             self._over = threading.Event()
         self._before: Any = None
+        self._computing: World | None = None
+        """The world whose root computes without end, and is to be interrupted."""
         self._thread = new_thread(self._watch, "claude-tokens-watchdog")
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread() and KNOCK is not None:
-            self._before = signal.signal(KNOCK, _raise)
+            self._before = signal.signal(KNOCK, self._raise)
         with native():
             REAL_START(self._thread)
         return self
@@ -65,7 +73,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         last: tuple[World, ThreadRecord | None, int, int] | None = None
-        samples, since, used = 0, 0.0, 0.0
+        samples, since, used, first = 0, 0.0, 0.0, 0.0
         while not self._over.wait(_POLL_INTERVAL_SECONDS):
             world = ACTIVE.world
             if world is None:
@@ -73,8 +81,13 @@ class Watchdog:
                 continue
             mark = (world, world.holder, world.handovers, world.steps)
             now, spent = monotonic(), _cpu_seconds(world.holder)
-            if mark != last or spent != used or _wants_to_run(world.holder):
+            if mark != last:
+                first = spent
+            if mark != last or spent != used or wants_to_run(world.holder):
                 last, samples, since, used = mark, 0, now, spent
+                if world.holder is not None and spent - first > _patience(world, world.holder):
+                    self._end_computing(world, world.holder)
+                    last = None
                 continue
             samples += 1
             if world.holder is not None and samples == _SAMPLES:
@@ -83,14 +96,46 @@ class Watchdog:
             elif now - since > STUCK_TIMEOUT_SECONDS:
                 since = now
                 stuck_at = [(record.name, where(record)) for record in world.outsiders()]
-                alone = not world.give_up(stuck_at) and world.root.ident == threading.main_thread().ident
-                if alone and self._before is not None and KNOCK is not None:
+                if not world.give_up(stuck_at):
                     # The body itself is stuck, in a call that only a signal can end; the main thread handles those.
-                    world.give_up_root()
-                    signal.pthread_kill(world.root.ident, KNOCK)
+                    self._interrupt(world)
+
+    def _end_computing(self, world: World, holder: ThreadRecord) -> None:
+        """The holder computes without end: the others go on beside it, or the body is ended, if it is that."""
+        if holder is not world.root:
+            world.rescue(holder)
+        elif self._may_interrupt(world):
+            self._computing = world
+            signal.pthread_kill(holder.ident, KNOCK)
+
+    def _interrupt(self, world: World) -> None:
+        if self._may_interrupt(world):
+            world.give_up_root()
+            signal.pthread_kill(world.root.ident, KNOCK)
+
+    def _may_interrupt(self, world: World) -> bool:
+        return self._before is not None and KNOCK is not None and world.root.ident == threading.main_thread().ident
+
+    def _raise(self, number: int, frame: FrameType | None) -> None:
+        """The handler of :data:`KNOCK`."""
+        world = ACTIVE.world
+        if world is not None and self._computing is world and is_foreign(frame):  # not in our judge, say
+            world.stuck_at = [(world.root.name, where(world.root))]
+            world.give_up_root()
+        self._computing = None
+        if world is not None and world.stuck:  # else the body has come back meanwhile
+            raise Interrupted
+        INTERRUPT.knocked(frame)
 
 
-def _wants_to_run(record: ThreadRecord | None) -> bool:
+def _patience(world: World, holder: ThreadRecord) -> float:
+    """For how long the holder may compute."""
+    if holder is world.root:
+        return 2 * COMPUTING_SECONDS
+    return _MORE_COMPUTING_SECONDS if world.outsiders() else COMPUTING_SECONDS
+
+
+def wants_to_run(record: ThreadRecord | None) -> bool:
     """Whether the thread is runnable and only waits for a processor, which may take long on a busy machine."""
     if record is None or not record.native:
         return False
@@ -113,12 +158,6 @@ def _cpu_seconds(record: ThreadRecord | None) -> float:
     except (AttributeError, OSError):  # pragma: no cover - not on this platform, or the thread has just ended
         frame = sys._current_frames().get(record.ident)
         return 0.0 if frame is None else float(hash((id(frame), frame.f_lasti)) % 1_000_003)
-
-
-def _raise(number: int, frame: FrameType | None) -> None:
-    if ACTIVE.world is not None and ACTIVE.world.stuck:  # else the body has come back meanwhile
-        raise Interrupted
-    INTERRUPT.knocked(frame)
 
 
 def where(record: ThreadRecord) -> str:

@@ -194,6 +194,8 @@ class Workers:
     def _observe(self, event: Event) -> None:
         self._world.progress()
         if event.type == "invoke" and event.op is not None:
+            if event.data.get("unjudged"):
+                return
             number = worker_number(event.actor)
             self._open[event.op] = number
             if not self.raced:

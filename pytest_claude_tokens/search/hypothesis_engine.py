@@ -25,7 +25,6 @@ from hypothesis.internal.reflection import function_digest
 from hypothesis.reporting import with_reporter
 from hypothesis.strategies import SearchStrategy
 
-from fake_server.genuine import random
 from pytest_claude_tokens.simulation.interrupts import calls_foreign_code
 from pytest_claude_tokens.simulation.trio_runs import trio_generator
 
@@ -190,8 +189,8 @@ class Property:
             _call(self._test)
         return not ended
 
-    def shrink(self, body: Body, choices: bytes, chosen: settings) -> bool:
-        """Like :meth:`run`, but begins with the failure behind ``choices``, and shrinks it.
+    def shrink(self, body: Body, choices: bytes, chosen: settings, phases: Sequence[Phase]) -> bool:
+        """Like :meth:`run`, but begins with the failure behind ``choices``, and goes through ``phases`` with it.
 
         The failure is passed in a temporary database, as the user's may be missing or read-only.
         """
@@ -199,7 +198,7 @@ class Property:
         database.save(self.key + _SECONDARY, choices)
         setattr(self._test, _DATABASE_KEY, self.key)  # with --hypothesis-seed Hypothesis would not read the database
         try:
-            return self.run(body, settings(chosen, phases=[Phase.reuse, Phase.shrink], database=database))
+            return self.run(body, settings(chosen, phases=phases, database=database))
         finally:
             delattr(self._test, _DATABASE_KEY)
 
@@ -287,5 +286,5 @@ def failures_to_raise() -> tuple[type[BaseException], ...]:
 
 def has_other_generators() -> bool:
     """Whether Hypothesis must seed generators beyond :mod:`random` and trio's, which each run seeds, and its own."""
-    known = (random, core.threadlocal._hypothesis_global_random, trio_generator())
+    known = (sys.modules["random"], core.threadlocal._hypothesis_global_random, trio_generator())
     return "numpy" in sys.modules or any(one not in known for one in entropy.RANDOMS_TO_MANAGE.values())

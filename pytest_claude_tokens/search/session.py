@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import Phase, settings
 
 from fake_server.transports.inprocess import Interceptor, cached_client_setup, shared_ssl_context
-from pytest_claude_tokens.judge.earning import told
+from pytest_claude_tokens.handle.settings import answered_hosts
+from pytest_claude_tokens.judge.earning import told, told_missed
 from pytest_claude_tokens.judge.violations import NothingRaced
 from pytest_claude_tokens.report.evidence import attach
+from pytest_claude_tokens.runs.leftovers import children_ended
 from pytest_claude_tokens.runs.outcome import Body, Outcome
 from pytest_claude_tokens.runs.process_runner import ProcessRunner
 from pytest_claude_tokens.runs.runner import Runner
@@ -64,7 +66,9 @@ def stage(plan: Plan, context: ExplorationContext, args: tuple[Any, ...] = ()) -
     with ExitStack() as stack:
         stack.enter_context(shared_ssl_context())
         stack.enter_context(cached_client_setup())
-        stack.enter_context(Interceptor(runner.resolve, hosts=context.handle.get("hosts", ())))
+        hosts = answered_hosts(context.handle.get("service"), context.handle.get("hosts", ()))
+        stack.enter_context(Interceptor(runner.resolve, hosts=hosts))
+        stack.enter_context(children_ended())
         stack.enter_context(Watchdog())
         stack.enter_context(patched())
         stack.enter_context(trio_simulated())
@@ -181,8 +185,8 @@ class Session:
                 return
             warnings.warn("explore(workers=1): one worker alone can't race", stacklevel=4)
         elif not self._tally.raced and (self._plan.exhaustive is not None or Phase.generate in self._settings.phases):
-            seen = f"{workers} workers, no request while another's job was under way"
-            raise NothingRaced("; ".join([seen, *told(self._tally.refused)]))
+            seen = f"{workers} workers, no judged request while another's job was under way"
+            raise NothingRaced("; ".join([seen, *told_missed(self._tally.missed), *told(self._tally.refused)]))
 
 
 def _settings(plan: Plan, context: ExplorationContext, decorations: Decorations) -> settings:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hypothesis.errors import UnsatisfiedAssumption
 
-from pytest_claude_tokens.judge.earning import Refusals, refusals
+from pytest_claude_tokens.judge.earning import Missed, Refusals, missed, refusals
 from pytest_claude_tokens.judge.violations import RefreshStorm
 from pytest_claude_tokens.search.context import Report
 
@@ -42,16 +42,17 @@ def surfaced(outcome: Outcome) -> Outcome:
 
 @dataclass(slots=True)
 class Tally:
-    """The counts. ``raced``: in at least one schedule, a request was open during another worker's job;
+    """The counts. ``raced``: in at least one schedule, a judged request was open during another worker's job;
     ``found_at``: the number of the first schedule that failed, 0 as long as none has; ``refused``: what the guard and
-    the service's network refused; ``postponed``: the first mild finding, which the search raises if it finds nothing
-    worse.
+    the service's network refused; ``missed``: requests that could not be judged, as long as nothing has raced;
+    ``postponed``: the first mild finding, which the search raises if it finds nothing worse.
     """
 
     schedules: int = 0
     raced: bool = False
     found_at: int = 0
     refused: Refusals = field(default_factory=Counter)
+    missed: Missed = field(default_factory=Counter)
     postponed: Failure | None = None
     _postponed_at: int = 0
     _seen: Counter[int] = field(default_factory=Counter)
@@ -66,6 +67,8 @@ class Tally:
         self.schedules += 1
         self._seen[outcome.fingerprint()] += 1
         self.raced = self.raced or outcome.raced
+        if not self.raced:
+            self.missed.update(missed(outcome.history))
         if refused := outcome.history.noted("refused"):
             self.refused.update(refusals(refused))
         if outcome.error is None and outcome.mild is not None and failure is not None:

@@ -36,6 +36,7 @@ __all__ = [
     "callback_of",
     "context_of",
     "exception_of",
+    "forget_pool_thread",
     "ignore_destruction",
     "ignore_exception",
     "is_cancelled",
@@ -266,6 +267,11 @@ def like(executor: Any) -> ThreadPoolExecutor:
     """A new thread pool with the settings of ``executor``."""
     initializer, initargs = getattr(executor, "_initializer", None), getattr(executor, "_initargs", ())
     return ThreadPoolExecutor(executor._max_workers, "", initializer, initargs)
+
+
+def forget_pool_thread(thread: Thread) -> None:
+    """Let the interpreter end without waiting for ``thread``, if it belongs to a pool."""
+    concurrent.futures.thread._threads_queues.pop(thread, None)  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -31,7 +31,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import CodeType, FrameType, TracebackType
 
-__all__ = ["CLEAN_UP_SECONDS", "INTERRUPT", "KNOCK", "Interruptible", "Interrupts", "Terminated", "calls_foreign_code"]
+__all__ = [
+    "CLEAN_UP_SECONDS",
+    "INTERRUPT",
+    "KNOCK",
+    "Interruptible",
+    "Interrupts",
+    "Terminated",
+    "calls_foreign_code",
+    "is_foreign",
+]
 
 CLEAN_UP_SECONDS = 0.5
 """Real seconds after an interrupt that the test's own clean-up may go on to switch points."""
@@ -111,7 +120,7 @@ class Interrupts:
     def knocked(self, frame: FrameType | None) -> None:
         """Called by the handler of :data:`KNOCK`, with the frame that it has interrupted."""
         __tracebackhide__ = True
-        if self.error is not None and not self._delivered and _is_foreign(frame):
+        if self.error is not None and not self._delivered and is_foreign(frame):
             self._delivered = True
             raise self.error
 
@@ -182,7 +191,7 @@ class Interruptible:
             INTERRUPT.end()
 
 
-def _is_foreign(frame: FrameType | None) -> bool:
+def is_foreign(frame: FrameType | None) -> bool:
     """Whether the innermost frame of ours, seen from ``frame``, is of a function that calls foreign code."""
     while frame is not None and frame.f_code not in _FOREIGN:
         if str(frame.f_globals.get("__name__")).partition(".")[0] in _OURS:

@@ -42,6 +42,8 @@ _FIRST_LOOK_SECONDS, _LOOK_SECONDS, _LAST_LOOK_SECONDS = 1e-4, 0.01, 0.05
 """Simulated seconds that such a decision takes. It is no more than a busy machine may add to any sleep, so that a lease
 which is renewed in time is not lost by it; the last value is reached when nothing has happened for a long time.
 """
+_FREE_LOOKS = 10
+"""Decisions that take no time all the same after each sleep, beside two of each that can run."""
 _LONG_SECONDS = 10.0
 """Simulated seconds without progress after which looks take longer."""
 MAX_SECONDS = 86_400.0
@@ -60,6 +62,8 @@ class Scheduler:
     def __init__(self, chooser: Chooser, on_death: Callable[[str, int], None] | None = None) -> None:
         self.chooser = chooser
         self._on_death = on_death
+        self.last_resort: Callable[[], bool] | None = None
+        """Called when nothing can run and no timer is left; returns whether something can run now."""
         self.now: float = 0.0
         self.steps: int = 0
         self.early: float = MAX_SECONDS_EARLY
@@ -78,6 +82,8 @@ class Scheduler:
         """That up to which the run may go on. Both move on with each progress."""
         self._progress_at = 0.0
         """When there was progress last."""
+        self._stands_at, self._stood = 0.0, 0
+        """At what time decisions without progress were made last, and how many."""
         self.happened = 0
         """How often there was progress."""
         self._round = 0
@@ -182,10 +188,15 @@ class Scheduler:
         if self.steps > self._limit:
             self._check_limits()
             return False
+        if self.now != self._stands_at:  # it moves by itself
+            self._stands_at, self._stood = self.now, 0
+        self._stood += 1
+        if self._stood <= 2 * len(self.ready) + _FREE_LOOKS:
+            return True
         until = self.now + self.look_seconds
         when = self.next_timer()
         if when is None or when > until:
-            self.now = until
+            self.now = self._stands_at = until
             return True
         self.fire(when)
         return False
@@ -245,7 +256,7 @@ class Scheduler:
         """Move time to the next timer, as nothing can run; ``False`` where there is none."""
         when = self.next_timer()
         if when is None:
-            return False
+            return self.last_resort is not None and self.last_resort()
         self.fire(when)
         self._check_limits()
         if not threads_only:

@@ -236,5 +236,8 @@ def diagram() -> str:
 
 @lru_cache(maxsize=512)  # asked for each runnable of most decisions, and there are few names
 def worker_number(name: str | None) -> int:
-    """The number of the worker called ``name`` (``w0`` is 0), -1 for anything else."""
-    return int(name[1:]) if name is not None and name[:1] == "w" and name[1:].isdecimal() else -1
+    """The number of the worker called ``name`` (``w0`` is 0, and so is its process ``w0.1``), -1 for anything else."""
+    if name is None or name[:1] != "w":
+        return -1
+    number = name[1:].partition(".")[0]
+    return int(number) if number.isdecimal() else -1

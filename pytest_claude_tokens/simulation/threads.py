@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fake_server.genuine import threading
 from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation.active import here
 from pytest_claude_tokens.simulation.internals import is_started, started_as_daemon
-from pytest_claude_tokens.simulation.native import REAL_IS_ALIVE, REAL_START, allocate_lock, native
+from pytest_claude_tokens.simulation.native import REAL_IS_ALIVE, REAL_JOIN, REAL_START, allocate_lock, native
 from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
 
 if TYPE_CHECKING:
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.simulation.thread_record import ThreadRecord
     from pytest_claude_tokens.simulation.world import World
 
-__all__ = ["bind_thread", "join_thread", "new_thread", "start_thread"]
+__all__ = ["bind_thread", "join_thread", "new_thread", "outside", "start_thread"]
 
 _BEGIN_POLL_SECONDS = 0.2
+T = TypeVar("T")
+
 _COUNTED = re.compile(r"(Thread|ThreadPoolExecutor)-\d+")
 """Default names of threads: their number counts up through the whole process, so it would differ from run to run."""
 
@@ -45,6 +47,31 @@ def new_thread(target: Callable[[], object], name: str) -> Thread:
     """A thread of ours, which no test has replaced."""
     with native():
         return threading.Thread(target=target, name=name, daemon=True)
+
+
+def outside(world: World, call: Callable[[], T]) -> T:
+    """What ``call`` returns in a thread that belongs to no world, with real time, locks and chance.
+
+    The caller keeps the baton meanwhile. For what is slow and the same in every run, such as a server's start.
+    """
+    if here() is None:
+        return call()
+    returned: list[T] = []
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            returned.append(call())
+        except BaseException as error:
+            raised.append(error)
+
+    thread = new_thread(run, "claude-tokens-outside")
+    with native(), _undisturbed(world):
+        REAL_START(thread)
+        REAL_JOIN(thread)
+    if raised:
+        raise raised[0]
+    return returned[0]
 
 
 def bind_thread(world: World, thread: Thread, name: str, worker: str | None) -> ThreadRecord:

@@ -108,9 +108,9 @@ async def test_nothing(claude_tokens, workers):
     )
     result.stdout.fnmatch_lines(
         [
-            "E   claude_tokens.NothingRaced: 2 workers, no request while another's job was under way",
+            "E   claude_tokens.NothingRaced: 2 workers, no judged request while another's job was under way",
             "claude-tokens: 1 test, 20 schedules, *",
-            "FAILED test_it.py::test_nothing - claude_tokens.NothingRaced: 2 workers, no request *",
+            "FAILED test_it.py::test_nothing - claude_tokens.NothingRaced: 2 workers, no judged *",
         ]
     )
     result.stdout.no_fnmatch_line("*pytest_claude_tokens/*.py*")

@@ -104,7 +104,7 @@ def test_options_and_marker_are_in_the_help(pytester):
     result.stdout.fnmatch_lines(["fake Claude token service:", "*--claude-tokens-report-dir=DIR*"])
     result.stdout.fnmatch_lines(["*claude_tokens_report_dir (string):*", "*claude_tokens_allow_real_hosts (bool):*"])
 
-    pytester.runpytest("--markers").stdout.fnmatch_lines("@pytest.mark.claude_tokens([*], policy, allow,*): *")
+    pytester.runpytest("--markers").stdout.fnmatch_lines("@pytest.mark.claude_tokens([*], policy, service, allow,*): *")
 
 
 def test_real_hosts_are_refused_unless_the_ini_file_allows_them(pytester):
@@ -151,8 +151,11 @@ def test_a_test_without_a_marker_has_nothing_set(pytester):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ("'gateway'", "has no positional argument such as 'gateway'; it takes policy, allow, limit, *"),
-        ("polcy='gateway'", "has no argument 'polcy'; it takes policy, allow, limit, latency, accounts, hosts"),
+        ("'gateway'", "has no positional argument such as 'gateway'; it takes policy, service, allow, limit, *"),
+        (
+            "polcy='gateway'",
+            "has no argument 'polcy'; it takes policy, service, allow, limit, latency, accounts, hosts",
+        ),
         ("allow='double-spend'", "allow='double-spend': must be a list"),
         ("allow=['double-spent']", "allow: no invariant is named 'double-spent'; they are double-spend, *"),
         ("policy='gatway'", "no policy is named 'gatway'; choose one of anthropic, *"),

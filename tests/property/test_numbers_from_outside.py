@@ -55,6 +55,8 @@ SECONDS: dict[str, Entry] = {
     "advance": lambda value, world: world.server.advance(value),
     "Fault.delay": lambda value, _: Fault.delay(value),
     "retry_after": lambda value, _: Fault.status(503, retry_after=value),
+    "stall": lambda value, _: Fault.stall(value),
+    "stall from JSON": lambda value, _: Fault.from_dict({"kind": "stall", "seconds": value}),
     "Fault(seconds=)": lambda value, _: Fault(kind="delay", seconds=value),
     "delay from JSON": lambda value, _: Fault.from_dict({"kind": "delay", "seconds": value}),
     "retry_after from JSON": lambda value, _: Fault.from_dict({"kind": "status", "code": 503, "retry_after": value}),
@@ -167,9 +169,29 @@ JSON = (
 )
 MEMBERS = {
     "accounts": ("name", "expired", "expires_in", "setup_token"),
-    "faults": ("target", "fault", "count", "account", "code", "retry_after", "seconds", "after_commit", "window"),
+    "faults": (
+        "target",
+        "fault",
+        "count",
+        "account",
+        "worker",
+        "code",
+        "retry_after",
+        "seconds",
+        "after_commit",
+        "window",
+        "part",
+        "headers",
+    ),
 }
-FITS = {("expired", "true"), ("setup_token", "true"), ("after_commit", "true"), ("name", '"5"')}
+FITS = {
+    ("expired", "true"),
+    ("setup_token", "true"),
+    ("after_commit", "true"),
+    ("name", '"5"'),
+    ("worker", '"5"'),
+    ("headers", "{}"),
+}
 
 
 @contextmanager

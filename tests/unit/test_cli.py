@@ -166,7 +166,7 @@ def test_help_that_cannot_be_written_is_told_too():
 def test_a_command_that_prints_nothing_needs_no_output(output):
     """The verdict of ``run`` goes to standard error, and is its exit status."""
     ended = run_with(output, "run", "--", sys.executable, "-c", "raise SystemExit(7)")
-    assert ended.stderr.startswith("claude-tokens: VALID, 0 requests\n")
+    assert ended.stderr.startswith("claude-tokens: UNKNOWN, 0 requests\n")
     assert "standard output" not in ended.stderr
     assert ended.returncode == 3
 

@@ -155,6 +155,19 @@ def test_a_history_that_can_not_be_written_is_told_before_anything_is_searched(c
     assert said.err.count("\n") == 1
 
 
+def test_a_history_that_is_not_whole_is_told(capsys, monkeypatch, tmp_path):
+    """The disk was full when it was written, after all else was said."""
+
+    def shown(*_, history):
+        history.error = "No space left on device"
+        return 0
+
+    monkeypatch.setattr(demo, "show", shown)
+    path = tmp_path / "h.jsonl"
+    assert main.main(["demo", "--history", str(path)]) == 2
+    assert capsys.readouterr() == ("", f"claude-tokens demo: {path} is not whole: No space left on device\n")
+
+
 def test_it_leaves_nothing_behind_and_needs_no_home(tmp_path):
     """As a process in an empty folder with an empty home: it ends well, and both are as empty as before."""
     here, home = tmp_path / "here", tmp_path / "home"

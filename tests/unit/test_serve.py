@@ -221,6 +221,7 @@ def test_an_open_request_may_end_by_itself(run):
 
 def test_a_request_that_does_not_end_is_given_up(run, monkeypatch):
     """Nobody waits for ever: what is still open when the grace is over ends as unknown, before the history does."""
+    assert serving._GRACE_PERIOD_SECONDS <= 2  # of the three within which who has sent the signal expects the end
     monkeypatch.setattr(serving, "_GRACE_PERIOD_SECONDS", 0.01)
 
     def client(facts):

@@ -70,6 +70,25 @@ def test_a_signal_is_obeyed_while_a_file_is_being_opened(capsys, monkeypatch, tm
     assert capsys.readouterr() == ("", f"claude-tokens serve: it was ended before {tmp_path / 'h'} was opened\n")
 
 
+def test_a_slow_disk_is_waited_for(monkeypatch, tmp_path):
+    """As long as nobody asks for the end."""
+    looked = threading.Event()
+    pending, open_it = signal.sigpending, HistoryFile.open
+
+    def looking():
+        looked.set()
+        return pending()
+
+    def late(file):
+        looked.wait()
+        open_it(file)
+
+    monkeypatch.setattr(signal, "sigpending", looking)
+    monkeypatch.setattr(HistoryFile, "open", late)
+    serving._in_time(HistoryFile(tmp_path / "h").open, "it was opened")
+    assert (tmp_path / "h").exists()
+
+
 @pytest.mark.parametrize("what", ["another's", "a FIFO"])
 def test_a_history_that_is_not_ours_to_write_is_told(capsys, tmp_path, what):
     """The file and the remedy are named, and whoever writes there goes on."""

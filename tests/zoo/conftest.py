@@ -20,7 +20,7 @@ def stores_in_memory(monkeypatch):
 
 @pytest.fixture(autouse=True, scope="package")
 def unmeasured():
-    """Tens of thousands of schedules fire no line that other tests do not, and coverage makes each 2.5 times as slow."""
+    """Tens of thousands of schedules fire no line that other tests do not; coverage makes each 2.5 times as slow."""
     module = sys.modules.get("coverage")
     measuring = module and module.Coverage.current()
     if measuring:

@@ -256,7 +256,7 @@ class _CutShort(httpx.SyncByteStream, httpx.AsyncByteStream):
 def _begin(server: Server, request: httpx.Request) -> Exchange:
     headers = tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in request.headers.raw)
     target, host = request.url.raw_path.decode("ascii"), request.url.host
-    asked = Request.parse(request.method, target, headers, request.content, host)
+    asked = Request.parse(request.method, target, headers, request.content, host, scheme=request.url.scheme)
     return Exchange(server, asked, WORKER.get() or actor_of(asked, task_or_thread()))
 
 

@@ -53,7 +53,7 @@ class Silent:
                     data = client.recv(65536)
                 except TimeoutError:
                     data = b""
-            self.arrived.append(f"{port}: {data[:200]!r}")
+                self.arrived.append(f"{port}: {data[:200]!r}")  # before its client can end
 
 
 def main() -> None:

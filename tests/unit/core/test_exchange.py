@@ -12,6 +12,7 @@ from fake_server.faults import Fault
 from fake_server.protocol.wire import Request
 from tests.unit.core.harness import START, Answer, World, call, code, refresh, token_request
 
+NEVER_MINTED = "a refresh token that was never minted here"
 DELAYS = {"token": Fault.delay(1), "call": Fault.delay(1, after_commit=True)}
 
 
@@ -243,17 +244,27 @@ def test_a_hold_that_nobody_has_joined_waits_for_nothing() -> None:
 @pytest.mark.parametrize(
     ("request_", "f", "extra"),
     [
-        (refresh("x"), "token", {"grant_type": "refresh_token", "encoding": "json"}),
-        (refresh("x", form=True), "token", {"grant_type": "refresh_token", "encoding": "form"}),
+        (refresh("x"), "token", {"grant_type": "refresh_token", "encoding": "json", "unjudged": NEVER_MINTED}),
+        (
+            refresh("x", form=True),
+            "token",
+            {"grant_type": "refresh_token", "encoding": "form", "unjudged": NEVER_MINTED},
+        ),
         (code("alice"), "token", {"grant_type": "authorization_code", "encoding": "json"}),
-        (token_request(b"?"), "token", {}),
+        (token_request(b"?"), "token", {"unjudged": "refused: invalid_request"}),
         (call(None, stream=True), "call", {"stream": True, "credentials": False}),
         (call(None), "call", {"stream": False, "credentials": False}),
         (
             Request("GET", "/x/sk-ant-oat01-abc/y", host="h"),
             "other",
-            {"path": "/x/[an access token of 16 characters]/y", "host": "h"},
+            {
+                "path": "/x/[an access token of 16 characters]/y",
+                "host": "h",
+                "unjudged": "not an endpoint of service 'claude'",
+            },
         ),
+        (call("x"), "call", {"stream": False, "unjudged": "a bearer that was never minted here"}),
+        (Request("GET", "/api/hello", host="h"), "other", {"host": "h", "path": "/api/hello"}),
     ],
 )
 def test_an_invoke_tells_what_was_asked(request_: Request, f: str, extra: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from fake_server import Policy as Exported
 from fake_server.policy import PRESETS, SCOPE, SETUP_SCOPE, Policy
 
-NAMES = ["anthropic", "anthropic-harsh", "rfc9700-floor", "grace", "keycloak", "no-rotation", "gateway"]
+NAMES = ["anthropic", "anthropic-harsh", "rfc9700-floor", "grace", "keycloak", "no-rotation", "gateway", "oauth"]
 
 
 def test_the_presets_have_their_documented_names() -> None:

@@ -29,7 +29,7 @@ class Kept:
     def __init__(self):
         self.outcomes = []
 
-    def count(self, outcome):
+    def count(self, outcome, failure=None):
         self.outcomes.append(outcome)
         return outcome.error is not None
 

@@ -18,7 +18,7 @@ from pytest_claude_tokens.violations import DoubleSpend, NothingRaced
 from tests.unit.explore.common import CALL_URL, HELLO_URL, Login, hello, search, sound, unsound
 
 quick = settings(database=None, derandomize=True, max_examples=15)
-SAYS = "2 workers, no request while another's job was under way"
+SAYS = "2 workers, no judged request while another's job was under way"
 
 
 def outcome_of(body, **options):

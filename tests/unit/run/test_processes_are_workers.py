@@ -69,6 +69,18 @@ def test_a_fake_claude_is_named_after_its_session(run, tmp_path):
     assert list(actors(history)) == ["session-12345678"]
 
 
+def test_a_command_that_is_ended_is_told_by_its_name(run, tmp_path):
+    """The one that its requests have, if it has sent any."""
+    history = tmp_path / "h.jsonl"
+    program = tmp_path / "client.py"
+    program.write_text(f"{CLIENT}\nimport signal\nos.kill(os.getppid(), signal.SIGINT)\nsignal.pause()\n")
+    ended = run("--history", history, "--token", "TOKEN", "--latency", "0", "--", sys.executable, program)
+    lines = [json.loads(line) for line in history.read_text().splitlines()]
+    (stuck,) = (line["actor"] for line in lines if line["f"] == "stuck")
+    assert {stuck} == set(actors(history))
+    assert ended.status == 3
+
+
 # The names.
 
 

@@ -88,7 +88,7 @@ def test_nothing_that_was_judged_proves_nothing(run, tmp_path):
     stray = run("--history", history, "--", sys.executable, "-c", get.format("'http://example.com/x'"))
 
     assert (missed.status, "claude-tokens: UNKNOWN, 1 request\n" in missed.err) == (3, True)
-    assert "GET 127.0.0.1/nowhere -> 404 (once): no endpoint of the service" in " ".join(missed.err.split())
+    assert "GET 127.0.0.1/nowhere -> 404 (once): not an endpoint of service 'claude'" in " ".join(missed.err.split())
     assert (stray.status, "claude-tokens: UNKNOWN, 0 requests\n" in stray.err) == (3, True)
     assert "requests to example.com refused (once): name it in hosts=" in " ".join(stray.err.split())
     assert check.main([str(history)]) == 3

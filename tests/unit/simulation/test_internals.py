@@ -52,6 +52,7 @@ ON_CLASSES: list[tuple[Any, str, str]] = [
     (type(threading.RLock()), "_release_save", "find what a Condition asks of an RLock"),
     (type(threading.RLock()), "_acquire_restore", "find what a Condition asks of an RLock"),
     (type(threading.RLock()), "_recursion_count", "find what multiprocessing's resource tracker asks of an RLock"),
+    (concurrent.futures.thread, "_threads_queues", "find which threads the interpreter joins at exit"),
     (concurrent.futures.thread, "_global_shutdown_lock", "find what submit() locks, and have a simulated lock there"),
 ]
 

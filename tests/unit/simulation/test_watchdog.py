@@ -407,8 +407,8 @@ def test_place_of_a_thread_is_told_in_its_own_code():
 def test_watchdog_leaves_the_signal_as_it_was():
     """For the process, and for the next."""
     before = signal.signal(signal.SIGURG, signal.SIG_IGN)
-    with Watchdog():
-        assert signal.getsignal(signal.SIGURG) is watchdog._raise
+    with Watchdog() as dog:
+        assert signal.getsignal(signal.SIGURG) == dog._raise
     assert signal.signal(signal.SIGURG, before) is signal.SIG_IGN
 
 
@@ -416,9 +416,9 @@ def test_watchdog_leaves_the_signal_as_it_was():
 def test_thread_that_waits_for_a_processor_is_not_blocked():
     """It wants to run; others keep it from it."""
     record = ThreadRecord("x", -1, 0)
-    assert not watchdog._wants_to_run(None)
-    assert not watchdog._wants_to_run(record)
+    assert not watchdog.wants_to_run(None)
+    assert not watchdog.wants_to_run(record)
     assert watchdog._cpu_seconds(None) == watchdog._cpu_seconds(record) == 0.0
     record.bind()
-    assert watchdog._wants_to_run(record)
+    assert watchdog.wants_to_run(record)
     assert watchdog._cpu_seconds(record) > 0

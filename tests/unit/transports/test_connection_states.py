@@ -249,6 +249,33 @@ def test_a_connection_is_busy_or_over_or_idle(state: ConnectionState, monkeypatc
     assert [connection.busy, connection.over, state is ConnectionState.IDLE].count(True) == 1
 
 
+def test_a_connection_has_one_turn_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many reasons there are to go on: more requests, or a client that has read."""
+    stage = Stage(monkeypatch)
+    stage.connection.data_received(request("GET", "/local") * 3)
+    stage.connection.data_received(request("GET", "/local"))
+    stage.connection.resume_writing()
+    turns = []
+    while stage.loop.due:
+        turns.append(len(stage.loop.due))
+        function, *args = stage.loop.due.pop(0)
+        function(*args)
+
+    assert turns == [1, 1, 1]
+    assert [row[1] for row in stage.fired].count("local") == 4
+
+
+def test_a_client_that_has_sent_all_is_answered_in_the_next_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its requests wait when the end of what it sends is seen; the connection ends after the last answer."""
+    stage = Stage(monkeypatch)
+    stage.connection.data_received(request("GET", "/local") * 3)
+    assert stage.connection.eof_received()
+    stage.run()
+
+    assert [row[1] for row in stage.fired].count("local") == 3
+    assert stage.connection.state is ConnectionState.CLOSED
+
+
 def test_the_diagram_has_one_arrow_for_each_legal_row() -> None:
     """It shows what can happen, and nothing that can't."""
     first, start, *rest = (line.strip() for line in diagram().splitlines())

@@ -20,6 +20,7 @@ import requests
 from fake_server.core.hold import Hold
 from fake_server.faults import Fault
 from fake_server.hosts import KNOWN_HOSTS
+from fake_server.transports import proxy as module
 from fake_server.transports.proxy import ProxyServer, available
 from fake_server.transports.sockets import SocketServer
 from tests.unit.transports.raw import (
@@ -304,6 +305,7 @@ def test_the_certificate_is_in_its_folder_alone(server, tmp_path):
 
 def test_without_the_extra_there_is_no_proxy(server, tmp_path, monkeypatch):
     """The import error names what is missing."""
+    monkeypatch.setattr(module, "_authority", module._authority.__wrapped__)  # not the one that was made before
     monkeypatch.setitem(sys.modules, "trustme", None)
     with pytest.raises(ModuleNotFoundError, match="trustme"):
         ProxyServer(server, tmp_path)

@@ -23,11 +23,23 @@ if TYPE_CHECKING:
 
     OrderKind = Literal["default", "deviations", "pct", "walk", "paced"]
 
-__all__ = ["LATENCIES", "OPENING", "ORDERS", "Knowledge", "Portfolio"]
+__all__ = ["EARLY", "LATENCIES", "OPENING", "ORDERS", "Knowledge", "Portfolio"]
 
-OPENING = (Schedule(latency=Latency("same", 12_000)), DEFAULT_ORDER, Schedule(latency=Latency("same", 1_000)))
+OPENING = (Schedule(latency=Latency("same", 12_000)), DEFAULT_ORDER)
 """The first schedules of a search. In the first one each request takes 24 s: all that come within that time overlap,
 and whoever is less patient loses its patience.
+"""
+EARLY: tuple[tuple[OrderKind, Latency, int], ...] = (
+    ("paced", Latency(), 20_000),
+    ("walk", Latency(), 0),
+    ("paced", Latency("uniform", 1_000), 1_000),
+    ("paced", Latency(), 10),
+    ("paced", Latency("same", 1_000), 20_000),
+    ("paced", Latency("uniform", 5_000), 5_000),
+    ("pct", Latency(), 0),
+)
+"""The kinds of those that follow: an order, a latency, and milliseconds of a step. Together they find most of what the
+first ones leave, in few schedules.
 """
 ORDERS: dict[OrderKind, int] = {"default": 1, "deviations": 4, "pct": 5, "walk": 4, "paced": 8}
 """How often each order is drawn."""
@@ -93,6 +105,8 @@ class Portfolio:
         self._drawn += 1
         if self._drawn <= len(OPENING):
             return OPENING[self._drawn - 1]
+        if self._drawn <= len(OPENING) + len(EARLY):
+            return self._made(random, *EARLY[self._drawn - len(OPENING) - 1])
         return self.draw(random)
 
     def draw(self, random: Random) -> Schedule:
@@ -102,6 +116,10 @@ class Portfolio:
     def make(self, random: Random, order: OrderKind, latency: LatencyKind) -> Schedule:
         """A schedule of this kind. Its order and its latency are on one scale: only so can they meet."""
         scale = self._milliseconds(random)
+        drawn = Latency(latency, scale) if latency != "none" else Latency()
+        return self._made(random, order, drawn, self._near(random, scale))
+
+    def _made(self, random: Random, order: OrderKind, latency: Latency, scale: int) -> Schedule:
         deviations = [self._death(random, what) for what in self._deaths if random.random() < 2 / 3]
         if order == "deviations":
             deviations += [self._deviation(random) for _ in range(random.randint(1, _MOST_DEVIATIONS))]
@@ -109,8 +127,8 @@ class Portfolio:
             kind="deviations" if order == "default" else order,
             deviations=tuple(deviations),
             seed=random.randrange(0x10000),
-            latency=Latency(latency, scale) if latency != "none" else Latency(),
-            scale=self._near(random, scale) if order == "paced" else 0,
+            latency=latency,
+            scale=scale if order == "paced" else 0,
             reach=self._reach(random) if order in ("pct", "paced") else 0,
         )
 

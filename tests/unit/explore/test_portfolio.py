@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pytest_claude_tokens.search.portfolio import LATENCIES, OPENING, ORDERS, Knowledge, Portfolio
+from pytest_claude_tokens.search.portfolio import EARLY, LATENCIES, OPENING, ORDERS, Knowledge, Portfolio
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Latency, Schedule
 
 
@@ -35,12 +35,14 @@ def times_of(schedules):
 
 
 def test_it_opens_with_what_is_cheap_and_broad():
-    """Requests that take long, default order, requests that take a little; then it draws."""
+    """Requests that take long, and default order; then one of each kind that finds much; then it draws."""
     portfolio, random = Portfolio(2), Random(3)
-    first = [portfolio.next(random) for _ in range(len(OPENING) + 1)]
-    assert tuple(first[:-1]) == OPENING
+    first = [portfolio.next(random) for _ in range(len(OPENING) + len(EARLY) + 1)]
+    assert tuple(first[: len(OPENING)]) == OPENING
     assert DEFAULT_ORDER in OPENING
-    assert first[-1].seed
+    early = [(one.kind, one.latency) for one in first[len(OPENING) : -1]]
+    assert early == [(order, latency) for order, latency, _ in EARLY]
+    assert len({one.seed for one in first[len(OPENING) :]}) == len(EARLY) + 1
 
 
 def test_each_order_and_each_latency_comes_up_as_often_as_the_tables_say():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from unittest import SkipTest
 
 from hypothesis import HealthCheck, Phase, Verbosity, assume, example, settings
 from hypothesis import strategies as st
+from hypothesis.database import InMemoryExampleDatabase
 from hypothesis.errors import FailedHealthCheck, Unsatisfiable
 
 from pytest_claude_tokens import explore
@@ -154,3 +156,34 @@ def test_a_fuzzer_can_drive_the_property_by_itself():
             caught += 1
     assert 0 < caught < 20
     assert HealthCheck.too_slow  # the engine's own checks are none of a fuzzer's
+
+
+def test_a_search_that_only_remembers_says_so_where_there_is_nothing():
+    """As Hypothesis does."""
+    test = explore()(hello_from_all)
+    nothing = settings(quick, phases=[Phase.reuse], database=InMemoryExampleDatabase())(test)
+    assert isinstance(search(nothing).error, SkipTest)
+
+
+def test_a_body_that_skips_itself_where_it_failed_before_is_skipped():
+    """And not searched after that."""
+    runs = []
+
+    @settings(quick, database=InMemoryExampleDatabase())
+    @explore()
+    async def test_it(claude_tokens, workers):
+        runs.append(1)
+        if skips:
+            raise SkipTest("not here")
+        await workers(unsound(claude_tokens).token)
+
+    skips = False
+    assert isinstance(search(test_it).error, DoubleSpend)
+    skips = True
+    runs.clear()
+    assert isinstance(search(test_it).error, SkipTest)
+    assert len(runs) == 1
+
+
+async def hello_from_all(claude_tokens, workers):
+    await workers(hello)

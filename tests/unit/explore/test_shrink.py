@@ -308,6 +308,18 @@ def test_legs_that_must_all_be_slow_are_told_as_one():
     assert best.schedule == Schedule(deviations=(Deviation(-1, "slow", 0, 2000),))
 
 
+def test_legs_that_must_not_all_be_slow_are_told_one_by_one():
+    """Where one of them has to be fast."""
+
+    def fails(order, schedule):
+        slow = slow_legs(schedule)
+        return Overlap() if slow.get(0, 0) > 1500 and slow.get(2, 0) > 1500 and EACH_LEG not in slow else None
+
+    run, _ = pretend(fails)
+    best, _ = shrink(run(Schedule(deviations=tuple(Deviation(leg, "slow", 0, 2500) for leg in (0, 2)))), run)
+    assert slow_legs(best.schedule) == {0: 2000, 2: 2000}
+
+
 def test_others_that_are_frozen_are_told_as_the_one_that_runs_alone():
     """Which is one fact, however many the others are."""
 

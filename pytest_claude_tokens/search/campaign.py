@@ -68,7 +68,6 @@ class Campaign:
         self._seed = decorations.seed if seed is None else seed
         self._blob = decorations.blob
         self._tally = tally
-        self._began = False
         self._examples = Examples(decorations.examples, list(plan.strategies))
         self._property = Property(plan.schedules, plan.strategies, plan.identity)
         self._property.decorate(self._seed, self._blob, self._examples.scheduled())
@@ -89,7 +88,7 @@ class Campaign:
         try:
             failed = self._drive(lambda body: self._property.run(body, ordinary))
         except SkipTest:
-            if not drawn_apart or self._began:
+            if not drawn_apart:
                 raise
             failed = None  # there was neither an example nor an earlier failure to begin with
         if failed is not None:
@@ -179,7 +178,6 @@ class Campaign:
 
     def _run(self, schedule: Schedule, arguments: Mapping[str, Any]) -> Outcome:
         """One run within Hypothesis, which must not shrink an exit or a time-out as a failure."""
-        self._began = True
         try:
             return self._execute(schedule, arguments)
         except failures_to_raise() as error:

@@ -165,25 +165,5 @@ def test_a_search_that_only_remembers_says_so_where_there_is_nothing():
     assert isinstance(search(nothing).error, SkipTest)
 
 
-def test_a_body_that_skips_itself_where_it_failed_before_is_skipped():
-    """And not searched after that."""
-    runs = []
-
-    @settings(quick, database=InMemoryExampleDatabase())
-    @explore()
-    async def test_it(claude_tokens, workers):
-        runs.append(1)
-        if skips:
-            raise SkipTest("not here")
-        await workers(unsound(claude_tokens).token)
-
-    skips = False
-    assert isinstance(search(test_it).error, DoubleSpend)
-    skips = True
-    runs.clear()
-    assert isinstance(search(test_it).error, SkipTest)
-    assert len(runs) == 1
-
-
 async def hello_from_all(claude_tokens, workers):
     await workers(hello)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from fake_server.faults import Fault
@@ -67,7 +67,7 @@ def overlap(order, schedule):
     return Overlap() if any(a == b == 2 for a, b in pairwise(order)) else None
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, suppress_health_check=[HealthCheck.filter_too_much])
 @given(schedules(3), st.integers(1, 800))
 def test_result_fails_in_the_same_way_and_is_not_larger(schedule, budget):
     """Of whatever kind the first one was, and within the budget."""
@@ -85,7 +85,7 @@ def test_result_fails_in_the_same_way_and_is_not_larger(schedule, budget):
     assert type(run(best.schedule).error) is type(first.error)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much])
 @given(schedules(3))
 def test_result_is_the_shortest_story(schedule):
     """One deviation, of a length of two, as early as it goes: nothing simpler fails."""

@@ -93,7 +93,8 @@ class Walk(Order):
         random = self._random
         if when is not None and random.random() < _CLOCK_PROBABILITY:
             return CLOCK
-        return ready.index(random.choice(sorted(set(ready))))
+        workers = sorted(set(ready))
+        return ready.index(workers[int(random.random() * len(workers))])
 
 
 class Priorities(Order):
@@ -129,13 +130,12 @@ class Priorities(Order):
         return index
 
     def _highest(self, ready: Sequence[int], when: float | None) -> int:
-        index = max(range(len(ready)), key=lambda index: (self._priority_of(ready[index]), -index))
-        if self._clock is not None and when is not None and self._clock > self._priority_of(ready[index]):
+        priority_of = self._priority.get
+        priorities = [priority_of(worker, 0.0) for worker in ready]
+        highest = max(priorities)
+        if self._clock is not None and when is not None and self._clock > highest:
             return CLOCK
-        return index
-
-    def _priority_of(self, target: int) -> float:
-        return self._priority.get(target, 0.0)
+        return priorities.index(highest)
 
 
 class Paced(Order):
@@ -162,8 +162,8 @@ class Paced(Order):
         for worker in dict.fromkeys(ready):
             if worker not in due:
                 due[worker] = at + self._takes(worker)
-        index = min(range(len(ready)), key=lambda index: due[ready[index]])
-        until = due[ready[index]]
+        until = min([due[worker] for worker in ready])
+        index = next(index for index, worker in enumerate(ready) if due[worker] == until)
         if when is not None and when <= until:
             self._at = max(at, when)
             return CLOCK

@@ -115,7 +115,7 @@ class Run:
             header={"limit": 1, "allow": [], "default": ["double-spend", "blind-replay"]},
         )
         Run.current = Destination(self.server, Waiter(latency), timeouts=False)
-        logins = [self.server.login(f"a{n}", expires_in=-1.0) for n in range(1, job.case.accounts + 1)]
+        logins = [self.server.login(f"a{n}", expired=True) for n in range(1, job.case.accounts + 1)]
         self.client = httpx.AsyncClient() if job.client == "shared" else None
         connect: Connect = httpx.AsyncClient if self.client is None else shared(self.client)
         self.jobs = job.case.jobs(job.make, [login.refresh[0].secret for login in logins], connect, job.workers)

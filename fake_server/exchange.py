@@ -18,8 +18,6 @@ from fake_server.protocol.asking import Asked
 from fake_server.protocol.wire import (
     Call,
     Intent,
-    Malformed,
-    Other,
     Reply,
     Request,
     TokenRequest,
@@ -157,15 +155,13 @@ class Exchange:
 
     def _unjudged(self, intent: Intent | Asked) -> str:
         """Why nothing can be concluded from this request; empty for one that the judge takes into account."""
-        if isinstance(intent, Malformed):
-            return f"refused: {'invalid_request' if intent.error == 'format' else intent.error}"
-        if isinstance(intent, Asked) and intent.unjudged:
+        if intent.unjudged:
             return intent.unjudged
-        if isinstance(intent, Other) and intent.name in ("unknown", "hello"):
-            return "" if intent.name == "hello" else "not an endpoint of service 'claude'"
         if intent.f == "token":
             return "a refresh token that was never minted here" if self._facts.get("refresh") == UNKNOWN else ""
-        return "a bearer that was never minted here" if self._facts.get("bearer") == UNKNOWN else ""
+        if self._facts.get("bearer") != UNKNOWN or (intent.f == "other" and intent.name == "hello"):
+            return ""
+        return "a bearer that was never minted here"
 
     # Commit.
 

@@ -98,15 +98,13 @@ class Server:
         self.replies: Replies = Replies(namespace)
         self.codes: set[str] = set()
         self._numbers = count(1)
+        self.read: Callable[[Request], Intent | Asked] = read
+        """Reads what a request asks for."""
         if service.standard:
             self.routes: Routes = routes_of(service)
             self.oauth: OAuthReplies = OAuthReplies(service)
             self.clients: Clients = Clients(namespace, service.clients)
-            self._asking = Asking(service, self.clients)
-
-    def read(self, request: Request) -> Intent | Asked:
-        """What ``request`` asks for."""
-        return self._asking.read(request, self.clock.now()) if self.service.standard else read(request)
+            self.read = Asking(service, self.clients, clock.now).read
 
     def login(
         self,

@@ -23,8 +23,8 @@ TokenKind = Literal["access", "refresh"]
 _PREFIX: dict[TokenKind, str] = {"access": "sk-ant-oat01-FAKE-", "refresh": "sk-ant-ort01-FAKE-"}
 _LABEL: dict[TokenKind, str] = {"access": "at", "refresh": "rt"}
 
-TOKEN = re.compile(r"sk-ant-o[ar]t01-FAKE-[A-Za-z0-9_-]{90}")
-"""Matches any complete fake token in a text."""
+TOKEN = re.compile(r"sk-ant-o[ar]t01-FAKE-[A-Za-z0-9_-]{90}|eyJ[A-Za-z0-9_-]+\.eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{342}")
+"""Matches any complete fake token in a text: one that is opaque, or a JWT with a signature of 256 bytes."""
 
 
 @functools.lru_cache(maxsize=256)  # each run of a search mints the same tokens

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 from fake_server.core.states import Outcome
 from fake_server.policy import SETUP_LIFE, SETUP_SCOPE
@@ -11,7 +11,7 @@ from fake_server.protocol.wire import Call, Malformed, Other, TokenRequest, acco
 
 if TYPE_CHECKING:
     from fake_server.answers.turn import Turn
-    from fake_server.protocol.wire import Intent, Reply
+    from fake_server.protocol.wire import Reply
 
 __all__ = ["answer"]
 
@@ -21,7 +21,7 @@ _OPEN_TO_ALL = ("hello", "unknown", "revoke")
 
 def answer(turn: Turn) -> Reply:
     """The reply to a request."""
-    intent = cast("Intent", turn.intent)
+    intent: Any = turn.intent
     if isinstance(intent, Malformed):
         return turn.server.replies.oauth_error(turn.op, intent.error)
     if isinstance(intent, TokenRequest):

@@ -17,7 +17,7 @@ from fake_server.jose import claims_of, verifies
 from fake_server.protocol.routes import Route, routes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from fake_server.core.clients import Client, Clients
     from fake_server.protocol.wire import Request
@@ -108,15 +108,16 @@ class Asked:
 
 
 class Asking:
-    """Reads requests to one service. ``clients``: those that it knows."""
+    """Reads requests to one service. ``clients``: those that it knows; ``now``: its clock."""
 
-    def __init__(self, service: Service, clients: Clients) -> None:
+    def __init__(self, service: Service, clients: Clients, now: Callable[[], float]) -> None:
         self.service = service
+        self._now = now
         self._routes = routes_of(service)
         self._clients = clients
         self._seen: set[tuple[str, str]] = set()
 
-    def read(self, request: Request, now: float) -> Asked:
+    def read(self, request: Request) -> Asked:
         """Read a request. Never raises: an unreadable request is one that is refused."""
         route = self._routes.find(request.method, request.path)
         if route.name == "call":
@@ -131,15 +132,13 @@ class Asking:
             )
         fields, encoding = _parameters(request)
         if route.name in _BY_CLIENTS:
-            return self._by_client(request, route, fields, encoding, now)
+            return self._by_client(request, route, fields, encoding)
         why = _OPEN.get(route.name, "")
         return Asked(f="other", route=route, fields=fields or {}, encoding=encoding, unjudged=why)
 
-    def _by_client(
-        self, request: Request, route: Route, fields: dict[str, Any] | None, encoding: str | None, now: float
-    ) -> Asked:
+    def _by_client(self, request: Request, route: Route, fields: dict[str, Any] | None, encoding: str | None) -> Asked:
         """A request of a client that must say who it is, or may."""
-        client, refusal = self._authenticated(request, fields or {}, now)
+        client, refusal = self._authenticated(request, fields or {})
         if fields is None:
             refusal = Refusal("invalid_request", "the body is neither a form nor a JSON object, or repeats a parameter")
         elif route.name == "token" and not fields.get("grant_type"):
@@ -181,9 +180,7 @@ class Asking:
 
     # Who sends it (RFC 6749 section 2.3).
 
-    def _authenticated(
-        self, request: Request, fields: Mapping[str, Any], now: float
-    ) -> tuple[Client | None, Refusal | None]:
+    def _authenticated(self, request: Request, fields: Mapping[str, Any]) -> tuple[Client | None, Refusal | None]:
         scheme, _, basic = (request.header("authorization") or "").partition(" ")
         tried = scheme.lower() == "basic"
         ways = [
@@ -205,7 +202,7 @@ class Asking:
         if way == "none":
             return self._public(fields.get("client_id"), no)
         if way == "private_key_jwt":
-            return self._by_assertion(request, fields, now, no)
+            return self._by_assertion(request, fields, no)
         id_, secret = _basic(basic) if tried else (fields.get("client_id"), fields["client_secret"])
         if tried and fields.get("client_id", id_) != id_:
             return None, Refusal("invalid_request", "client_id is not the client that authenticates")
@@ -225,7 +222,7 @@ class Asking:
         return client, None
 
     def _by_assertion(
-        self, request: Request, fields: Mapping[str, Any], now: float, no: Refusal
+        self, request: Request, fields: Mapping[str, Any], no: Refusal
     ) -> tuple[Client | None, Refusal | None]:
         """RFC 7523 section 3: a JWT by the client about itself, for this service, not expired, used once."""
         assertion = fields.get("client_assertion")
@@ -239,7 +236,7 @@ class Asking:
         client = self._clients.find(id_) if isinstance(id_, str) else None
         if client is None or claims.get("iss") != id_ or fields.get("client_id", id_) != id_:
             return None, _because(no, "the assertion is not by a known client about itself")
-        if why := self._stale(claims, id_, now) or self._misdirected(claims, request):
+        if why := self._stale(claims, id_) or self._misdirected(claims, request):
             return None, _because(no, why)
         keys = (client.facts.get("jwks") or {}).get("keys") or []
         rsa = [key for key in keys if isinstance(key, dict) and key.get("kty") == "RSA"]
@@ -247,9 +244,9 @@ class Asking:
             return None, _because(no, "none of the client's keys has signed the assertion")
         return client, None
 
-    def _stale(self, claims: Mapping[str, Any], id_: str, now: float) -> str:
+    def _stale(self, claims: Mapping[str, Any], id_: str) -> str:
         until = claims.get("exp")
-        if not isinstance(until, int | float) or now >= until:
+        if not isinstance(until, int | float) or self._now() >= until:
             return "the assertion has expired, or does not say when"
         used = (id_, str(claims["jti"])) if "jti" in claims else None
         if used in self._seen:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import parse_qsl, unquote
 
 from fake_server.genuine import json
@@ -93,6 +93,7 @@ class TokenRequest:
     scope: str | None = None
     expires_in: float | None = None
     f: Literal["token"] = "token"
+    unjudged: ClassVar[str] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +104,11 @@ class Malformed:
     refresh_token: str = field(default="", repr=False)
     f: Literal["token"] = "token"
 
+    @property
+    def unjudged(self) -> str:
+        """Why nothing can be concluded from it."""
+        return f"refused: {'invalid_request' if self.error == 'format' else self.error}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
@@ -112,6 +118,7 @@ class Call:
     text: str
     stream: bool
     f: Literal["call"] = "call"
+    unjudged: ClassVar[str] = ""
 
 
 OtherName = Literal["profile", "usage", "models", "count_tokens", "roles", "client_data", "hello", "revoke", "unknown"]
@@ -124,6 +131,11 @@ class Other:
     name: OtherName
     refresh_token: str = field(default="", repr=False)
     f: Literal["other"] = "other"
+
+    @property
+    def unjudged(self) -> str:
+        """Why nothing can be concluded from it; empty for a request that an endpoint has understood."""
+        return "not an endpoint of service 'claude'" if self.name == "unknown" else ""
 
 
 Intent = TokenRequest | Malformed | Call | Other

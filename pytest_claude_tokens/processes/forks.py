@@ -6,11 +6,10 @@ environment by the one name that it was given. Their calls overlap as those of a
 
 from __future__ import annotations
 
-import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from fake_server.genuine import os
+from fake_server.genuine import os, threading
 from fake_server.protocol.actors import actor_of
 from pytest_claude_tokens.processes import peers, procfs
 

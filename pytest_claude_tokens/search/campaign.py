@@ -102,7 +102,9 @@ class Campaign:
         if found is None:
             return None
         if self._plan.repeatable and not isinstance(found.outcome.error, Unknown) and Phase.shrink in base.phases:
-            failed = self._drive(lambda body: self._property.shrink(body, found.choices, _relaxed(base)))
+            # Where there are no arguments, there is nothing that only Hypothesis could shrink.
+            again = [Phase.reuse, Phase.shrink] if self._plan.lone is None else [Phase.reuse]
+            failed = self._drive(lambda body: self._property.shrink(body, found.choices, _relaxed(base), again))
         failed = failed or found
         self._keep(failed, shrunk=True)
         return failed

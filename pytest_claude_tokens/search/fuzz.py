@@ -19,7 +19,7 @@ from pytest_claude_tokens.search.hypothesis_engine import (
 from pytest_claude_tokens.search.tally import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from random import Random
 
     from hypothesis import settings
@@ -58,6 +58,7 @@ class Fuzzer:
         self.tally = tally
         self._source = source
         self._alone = alone
+        self._portfolio = None if alone is None else alone.portfolio()
 
     def search(self, number: int, chosen: settings) -> Failure | None:
         """Run ``number`` schedules; fewer if one fails, or if the test's assumptions reject nearly all."""
@@ -84,27 +85,27 @@ class Fuzzer:
                 break
             tried += 1
             self._property.fuzz(body, self._source.randbytes(_BYTES_PER_EXAMPLE), chosen)
-            body = one
         return failed
 
     def _run_many(self, until: int, most: int) -> tuple[Failure | None, int]:
         """Run schedules until the tally has counted ``until`` in all, ``most`` have run, or one has failed.
 
-        Returns the failure, and the number of runs.
+        Only one, if there are generators which Hypothesis must seed for each. Returns the failure, and the number of
+        runs.
         """
-        assert self._alone is not None
-        portfolio, tried = self._alone.portfolio(), 0
-        while tried < most and self.tally.schedules < until and not has_other_generators():
+        assert self._portfolio is not None
+        tried = 0
+        while not tried or (tried < most and self.tally.schedules < until and not has_other_generators()):
             tried += 1
-            schedule = portfolio.next(self._source)
+            schedule = self._portfolio.next(self._source)
             outcome = self._execute(schedule, {})
             forget_targets()
-            failure = partial(self._failure, outcome, self._alone.written(schedule))
+            failure = partial(self._failure, outcome, schedule)
             if self.tally.count(outcome, failure):
                 return failure(), tried
-            portfolio.known.learn(outcome)
+            self._portfolio.known.learn(outcome)
         return None, tried
 
-    @staticmethod
-    def _failure(outcome: Outcome, integers: Sequence[int]) -> Failure:
-        return Failure(outcome=outcome, choices=choices_of_integers(integers))
+    def _failure(self, outcome: Outcome, schedule: Schedule) -> Failure:
+        assert self._alone is not None
+        return Failure(outcome=outcome, choices=choices_of_integers(self._alone.written(schedule)))

@@ -62,10 +62,14 @@ def as_deviations(outcome: Outcome, *, frozen: bool = False) -> Schedule:
     rest = [deviation for deviation in schedule.deviations if deviation.what not in _ORDER]
     if schedule.kind != "deviations":
         order = [*(outcome.freezes if frozen else merge(outcome.taken))]
+    slow = [*outcome.slow]
+    if schedule.latency.kind == "same":  # told in one
+        slow = [deviation for deviation in slow if deviation.what != "slow"]
+        slow.append(Deviation(EACH_LEG, "slow", 0, schedule.latency.milliseconds))
     return replace(
         schedule,
         kind="deviations",
-        deviations=(*order, *outcome.slow, *rest),
+        deviations=(*order, *slow, *rest),
         latency=Latency(),
         scale=0,
         reach=0,

@@ -6,7 +6,9 @@ import pytest
 
 from fake_server.jose import claims_of
 from fake_server.protocol.asking import DEVICE_GRANT
+from fake_server.protocol.wire import Request
 from fake_server.service import Service
+from tests.unit.core.harness import FORM
 from tests.unit.core.oauth_world import OAuthWorld
 
 NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}
@@ -89,8 +91,6 @@ def test_a_body_that_is_neither_form_nor_object_is_refused(body):
     world = OAuthWorld()
     kind = "application/json" if body[:1] in b'{["' else "text/plain"
     headers = (("content-type", kind),)
-    from fake_server.protocol.wire import Request
-
     answer = world.send(Request("POST", "/oauth2/token", headers, body, "auth.example.com"))
     assert error_of(answer) == (400, "invalid_request")
 
@@ -288,3 +288,16 @@ def test_access_tokens_can_be_signed():
     assert world.ask("GET", "/api/x", bearer=answer.json["access_token"]).status == 200
     code = world.redirected(resource="https://api.example.com/")["code"]
     assert claims_of(world.exchange(code).json["access_token"])[1]["aud"] == "https://api.example.com/"
+
+
+def test_one_of_two_at_once_may_be_told_to_retry():
+    """Under a policy that does so (Ory Hydra): nothing has happened to the token that came second."""
+    world = OAuthWorld(at_once="retry")
+    _, refresh = world.login()
+    form = f"grant_type=refresh_token&refresh_token={refresh}".encode()
+    asked = Request("POST", "/oauth2/token", FORM, form, "auth.example.com")
+    first, second = (world.begin(asked, f"w{number}") for number in range(2))
+    first.step()
+    second.step()
+    assert world.run(first).status == 200
+    assert error_of(world.run(second)) == (400, "invalid_request")

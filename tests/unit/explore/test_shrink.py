@@ -12,9 +12,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fake_server.faults import Fault
-from pytest_claude_tokens.search.shrink import merge, shrink
+from pytest_claude_tokens.search.shrink import as_deviations, merge, shrink
 from pytest_claude_tokens.simulation.chooser import Chooser
-from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, Latency, PlannedFault, Schedule
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, EACH_LEG, Deviation, Latency, PlannedFault, Schedule
 from tests.unit.simulation.worlds import explored, schedules
 from tests.zoo.common import Login, redeem
 
@@ -323,10 +323,15 @@ def test_drawn_latencies_are_told_as_slow_legs():
     """As the run recorded them, in place of what it drew them from."""
 
     def fails(order, schedule):
-        return Overlap() if slow_legs(schedule).get(2) or schedule.latency.kind != "none" else None
+        slow = slow_legs(schedule)
+        return Overlap() if slow.get(2) or slow.get(EACH_LEG, 0) > 1 or schedule.latency.kind != "none" else None
 
     run, _ = pretend(fails)
-    first = run(Schedule(seed=3, latency=Latency("same", 1000)))
-    first.slow = tuple(Deviation(leg, "slow", 0, 1000) for leg in range(4))
-    best, _ = shrink(first, run)
-    assert best.schedule == Schedule(deviations=(Deviation(2, "slow", 0, 1),))
+    for latency in (Latency("uniform", 2000), Latency("same", 1000)):
+        first = run(Schedule(seed=3, latency=latency))
+        first.slow = tuple(Deviation(leg, "slow", 0, 1000) for leg in range(4))
+        each = (Deviation(EACH_LEG, "slow", 0, 1000),)
+        assert as_deviations(first).deviations == (each if latency.kind == "same" else first.slow)
+        best, _ = shrink(first, run)
+        told = Deviation(EACH_LEG, "slow", 0, 10) if latency.kind == "same" else Deviation(2, "slow", 0, 1)
+        assert best.schedule == Schedule(deviations=(told,))

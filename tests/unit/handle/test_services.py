@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import stat
 
@@ -17,6 +18,7 @@ from pytest_claude_tokens.violations import (
     LostRotation,
     StaleBearer,
     StoreRegression,
+    TokenLeak,
     Unserved,
 )
 
@@ -277,3 +279,10 @@ def test_what_is_served_can_be_asked():
         "server-metadata", "openid-metadata", "resource-metadata",
     ]  # fmt: skip
     assert ClaudeTokens(service=Service.mcp(resources=[])).server.endpoints()["resources"] == []
+
+
+def test_a_signed_token_in_a_log_is_a_leak(caplog):
+    """As any other that is live."""
+    with pytest.raises(TokenLeak), ClaudeTokens(service=Service.oauth(access_token="jwt")) as tokens:
+        logging.getLogger("app").warning("got %s", tokens.account().access_token)
+        caplog.clear()  # pytest prints what it has captured

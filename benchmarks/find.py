@@ -23,7 +23,7 @@ from benchmarks.planted import CASES, Case, Make, shared
 from pytest_claude_tokens import explore
 from pytest_claude_tokens.search.context import ExplorationContext, Report
 from pytest_claude_tokens.simulation import native
-from pytest_claude_tokens.violations import DoubleSpend
+from pytest_claude_tokens.violations import BlindReplay, DoubleSpend
 from tests.zoo.outside import error_of
 
 LIMIT = 1.5
@@ -46,24 +46,24 @@ def search(case: Case, make: Make, *, workers: int, schedules: int, seed: int, c
 
     @explore(workers=workers)
     async def dispatcher(claude_tokens: Any, workers: Any) -> None:
-        refresh = claude_tokens.account(expired=True).refresh_token
+        refreshes = [claude_tokens.account(expired=True).refresh_token for _ in range(case.accounts)]
         try:
             if client == "shared":
                 async with httpx.AsyncClient() as one:
-                    await workers(*case.jobs(make, refresh, shared(one), len(workers)))
+                    await workers(*case.jobs(make, refreshes, shared(one), len(workers)))
             else:
-                await workers(*case.jobs(make, refresh, httpx.AsyncClient, len(workers)))
+                await workers(*case.jobs(make, refreshes, httpx.AsyncClient, len(workers)))
         finally:
             ends.append(native.monotonic())  # the real time: in here, that of `time` is simulated
 
     test = seeded(seed)(settings(max_examples=schedules, database=None)(dispatcher))
     reports: list[Report] = []
-    context = ExplorationContext(seed=seed, reported=reports.append)
+    context = ExplorationContext(handle={"allow": ["refresh-storm"]}, seed=seed, reported=reports.append)
     begun = native.monotonic()
     error = error_of(test, context)
     found = getattr(error, "claude_tokens_found", None)
-    number = found.example if found is not None else schedules
-    return Search(isinstance(error, DoubleSpend), number, ends[number - 1] - begun, error)
+    number = found.example if found is not None else len(ends)
+    return Search(isinstance(error, (DoubleSpend, BlindReplay)), number, ends[number - 1] - begun, error)
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -196,10 +196,11 @@ class Case:
     sound: Make
     pools: int = 1
     dead: bool = False
+    accounts: int = 1
 
-    def jobs(self, make: Make, refresh: str, connect: Connect, workers: int) -> list[Job]:
-        """What each worker has to do, about a new store with this refresh token. Call it in the running loop."""
-        store = Store(refresh)
+    def jobs(self, make: Make, refreshes: Sequence[str], connect: Connect, workers: int) -> list[Job]:
+        """What each worker has to do, about a new store with the first refresh token. Call it in the running loop."""
+        store = Store(refreshes[0])
         if self.dead:
             store.made = now() - 1000
         lock = asyncio.Lock()

@@ -30,7 +30,7 @@ from pytest_claude_tokens.judge.history import History
 from pytest_claude_tokens.judge.judging import judge
 from pytest_claude_tokens.search.fuzz import Fuzzer
 from pytest_claude_tokens.search.tally import Failure
-from pytest_claude_tokens.violations import DoubleSpend
+from pytest_claude_tokens.violations import BlindReplay, DoubleSpend
 
 __all__ = ["FIXED", "REAL", "GearOne", "Job", "Missing", "Ours", "Peer", "Run", "Search", "search_with"]
 
@@ -38,6 +38,7 @@ EPOCH = 1_750_000_000.0
 FIXED = 0.01
 """Seconds of a leg where a searcher draws no latency: a timer, so that the clock is the searcher's, too."""
 REAL = time.perf_counter
+SPENT_TWICE = (DoubleSpend, BlindReplay)
 
 
 class Missing(Exception):
@@ -111,13 +112,13 @@ class Run:
             Clock(lambda: EPOCH + planted.now(), kind="virtual"),
             planted.now,
             namespace="peer",
-            header={"limit": 1, "allow": [], "default": ["double-spend"]},
+            header={"limit": 1, "allow": [], "default": ["double-spend", "blind-replay"]},
         )
         Run.current = Destination(self.server, Waiter(latency), timeouts=False)
-        refresh = self.server.login("a1", expires_in=-1.0).refresh[0].secret
+        logins = [self.server.login(f"a{n}", expired=True) for n in range(1, job.case.accounts + 1)]
         self.client = httpx.AsyncClient() if job.client == "shared" else None
         connect: Connect = httpx.AsyncClient if self.client is None else shared(self.client)
-        self.jobs = job.case.jobs(job.make, refresh, connect, job.workers)
+        self.jobs = job.case.jobs(job.make, [login.refresh[0].secret for login in logins], connect, job.workers)
 
     async def all(self) -> None:
         """Run all workers at once, and raise what came of it."""
@@ -132,10 +133,10 @@ class Run:
                 raise error
 
     def judge(self) -> None:
-        """Raise ``DoubleSpend`` where a refresh token was spent twice."""
+        """Raise the violation where a refresh token was spent twice."""
         journal = self.server.journal
         for violation in judge(History(journal.header, journal.events)).violations:
-            if isinstance(violation, DoubleSpend):
+            if isinstance(violation, SPENT_TWICE):
                 if not self.search.found:
                     self.search.found = self.number
                     self.search.found_seconds = REAL() - self.begun

@@ -6,11 +6,10 @@ environment by the one name that it was given. Their calls overlap as those of a
 
 from __future__ import annotations
 
-import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from fake_server.genuine import os
+from fake_server.genuine import os, threading
 from fake_server.protocol.actors import actor_of
 from pytest_claude_tokens.processes import peers, procfs
 
@@ -47,18 +46,17 @@ class WorkerProcesses:
         with self._lock:
             key = connection, client[1]
             if key not in self._of_connection:
-                family = _family()
-                process = peers.holder_of(client[1], server[1], frozenset(family))
-                self._of_connection[key] = process
-                if process is not None:
-                    self._name(self._names.setdefault(worker, {}), worker, process, family)
-            known = self._of_connection[key]
-            return worker if known is None else self._names[worker].get(known, worker)
+                self._of_connection[key] = peers.holder_of(client[1], server[1], frozenset(_family()))
+            process = self._of_connection[key]
+            if process is None:
+                return worker
+            names = self._names.setdefault(worker, {})
+            if process not in names:
+                self._name(names, worker, process, _family())
+            return names[process]
 
     @staticmethod
     def _name(names: dict[Process, str], worker: str, process: Process, family: dict[int, procfs.Stat]) -> None:
-        if process in names:
-            return
         holders = [other for other, name in names.items() if name == worker and _runs(other, family)]
         if holders or any(_is_same_program(process[0], other) for other in _beside(process[0], family)):
             names[process] = f"{worker}.{1 + sum(name != worker for name in names.values())}"

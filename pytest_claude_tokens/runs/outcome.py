@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from asyncio import CancelledError
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.judge.history import History
     from pytest_claude_tokens.simulation.chooser import Chooser
     from pytest_claude_tokens.simulation.schedule import Deviation, DeviationKind, Schedule
+    from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
 
 __all__ = ["Body", "Outcome", "call", "conclude", "is_failure", "outranking", "plan_faults"]
 
@@ -77,7 +78,10 @@ class Body:
 class Outcome:
     """The outcome of one run. ``error``: the exception that the test would raise, or ``None``.
 
-    ``mild``: a violation that the test would raise, and that ends no search: see :func:`conclude`.
+    ``taken``: its deviations from default order, one for each decision; ``freezes``: the same in fewer words, under a
+    random kind; ``slow``: the legs and steps that took a random time. ``decisions``, ``legs``: how many there were;
+    ``first_leg``, ``last_leg``: the decisions at which these began; ``slept``: the seconds of its timers. ``mild``: a
+    violation that the test would raise, and that ends no search: see :func:`conclude`.
     """
 
     schedule: Schedule
@@ -85,7 +89,13 @@ class Outcome:
     history: History
     raced: bool
     taken: tuple[Deviation, ...]
+    freezes: tuple[Deviation, ...] = ()
+    slow: tuple[Deviation, ...] = ()
     decisions: int
+    legs: int = 0
+    first_leg: int = 0
+    last_leg: int = 0
+    slept: tuple[float, ...] = ()
     options: tuple[tuple[tuple[DeviationKind, int], ...], ...] = ()
     mild: Violation | None = None
 
@@ -124,6 +134,8 @@ def conclude(
     error: BaseException | None,
     *,
     raced: bool,
+    waiter: SimulatedWaiter | None = None,
+    slept: Iterable[float] = (),
 ) -> Outcome:
     """The outcome of a run that has ended. ``error``: the exception that ended the body.
 
@@ -146,7 +158,13 @@ def conclude(
         history=history,
         raced=raced,
         taken=tuple(chooser.taken),
+        freezes=chooser.as_freezes(),
+        slow=(*chooser.lates, *(() if waiter is None else waiter.taken)),
         decisions=chooser.decision,
+        legs=0 if waiter is None else waiter.legs,
+        first_leg=0 if waiter is None else waiter.first_decision,
+        last_leg=0 if waiter is None else waiter.last_decision,
+        slept=tuple(sorted(slept)),
         options=tuple(chooser.options or ()),
     )
 

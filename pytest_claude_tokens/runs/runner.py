@@ -81,7 +81,16 @@ class Runner:
             error = None
         if error is not None and not is_failure(error):
             raise error
-        return conclude(schedule, run.chooser, run.tokens, history, error, raced=run.workers.raced)
+        return conclude(
+            schedule,
+            run.chooser,
+            run.tokens,
+            history,
+            error,
+            raced=run.workers.raced,
+            waiter=run.waiter,
+            slept=run.world.slept,
+        )
 
     def _simulated(
         self, run: _Run, schedule: Schedule, arguments: Mapping[str, Any] | None
@@ -113,11 +122,11 @@ class _Run:
         self.world = World(
             self.chooser, body.workers, schedule.seed, on_death=self._end_worker, new_loop=self._new_thread_loop
         )
-        self._waiter = SimulatedWaiter(self.world, schedule)
-        self.tokens = ClaudeTokens(**body.settings, runtime=Runtime.simulated(self.world, self._waiter))
+        self.waiter = SimulatedWaiter(self.world, schedule)
+        self.tokens = ClaudeTokens(**body.settings, runtime=Runtime.simulated(self.world, self.waiter))
         server = self.tokens.server
         self.world.last_resort = server.let_go
-        self.target = Destination(server, self._waiter, timeouts=False)
+        self.target = Destination(server, self.waiter, timeouts=False)
         self.workers = Workers(self.world, body.workers, server, simulated_loop=body.kind == "tasks")
 
     def take_apart(self) -> None:
@@ -169,7 +178,7 @@ class _Run:
                     world.sleep(world.root, _POLL_INTERVAL_SECONDS)
 
     def _new_network(self) -> Network:
-        return Network(self.tokens.server, self._waiter, self.tokens.hosts)
+        return Network(self.tokens.server, self.waiter, self.tokens.hosts)
 
     def _new_thread_loop(self, world: World) -> ThreadLoop:
         return ThreadLoop(world, self._new_network())

@@ -11,6 +11,7 @@ from asyncio import CancelledError
 from functools import partial
 from random import Random, SystemRandom
 from typing import TYPE_CHECKING, Any
+from unittest import SkipTest
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.errors import DidNotReproduce, HypothesisException
@@ -67,6 +68,7 @@ class Campaign:
         self._seed = decorations.seed if seed is None else seed
         self._blob = decorations.blob
         self._tally = tally
+        self._began = False
         self._examples = Examples(decorations.examples, list(plan.strategies))
         self._property = Property(plan.schedules, plan.strategies, plan.identity)
         self._property.decorate(self._seed, self._blob, self._examples.scheduled())
@@ -79,9 +81,17 @@ class Campaign:
         base, total = self._base, self._base.max_examples
         generating = Phase.generate in base.phases
         share = max(1, total // 10) if generating else total
-        phases = [phase for phase in base.phases if phase not in (Phase.target, Phase.explain)]
+        phases: list[Phase] = [phase for phase in base.phases if phase not in (Phase.target, Phase.explain)]
+        drawn_apart = generating and self._plan.lone is not None and self._blob is None
+        if drawn_apart:  # by the portfolio, which learns
+            phases.remove(Phase.generate)
         ordinary = _relaxed(base, max_examples=share, phases=phases)
-        failed = self._drive(lambda body: self._property.run(body, ordinary))
+        try:
+            failed = self._drive(lambda body: self._property.run(body, ordinary))
+        except SkipTest:
+            if not drawn_apart or self._began:
+                raise
+            failed = None  # there was neither an example nor an earlier failure to begin with
         if failed is not None:
             if not self._plan.repeatable:  # the search ended at once, before Hypothesis could save the failure
                 self._keep(failed, shrunk=False)
@@ -92,7 +102,9 @@ class Campaign:
         if found is None:
             return None
         if self._plan.repeatable and not isinstance(found.outcome.error, Unknown) and Phase.shrink in base.phases:
-            failed = self._drive(lambda body: self._property.shrink(body, found.choices, _relaxed(base)))
+            # Where there are no arguments, there is nothing that only Hypothesis could shrink.
+            again = [Phase.reuse, Phase.shrink] if self._plan.lone is None else [Phase.reuse]
+            failed = self._drive(lambda body: self._property.shrink(body, found.choices, _relaxed(base), again))
         failed = failed or found
         self._keep(failed, shrunk=True)
         return failed
@@ -167,6 +179,7 @@ class Campaign:
 
     def _run(self, schedule: Schedule, arguments: Mapping[str, Any]) -> Outcome:
         """One run within Hypothesis, which must not shrink an exit or a time-out as a failure."""
+        self._began = True
         try:
             return self._execute(schedule, arguments)
         except failures_to_raise() as error:
@@ -187,7 +200,7 @@ class Campaign:
             self._run,
             self._tally,
             Random(SystemRandom().getrandbits(64) if seed is None else seed),
-            alone=plan.schedules if plan.repeatable and not plan.strategies else None,
+            alone=plan.lone,
         )
         return fuzzer.search(number, _relaxed(self._base, database=None))
 

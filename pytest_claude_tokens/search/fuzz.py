@@ -25,32 +25,17 @@ if TYPE_CHECKING:
     from hypothesis import settings
 
     from pytest_claude_tokens.runs.outcome import Outcome
-    from pytest_claude_tokens.search.hypothesis_engine import IntegerStrategy, Property
+    from pytest_claude_tokens.search.hypothesis_engine import Property
+    from pytest_claude_tokens.search.strategy import ScheduleStrategy
     from pytest_claude_tokens.search.tally import Tally
     from pytest_claude_tokens.simulation.schedule import Schedule
 
-__all__ = ["Fuzzer", "IntegerSource"]
+__all__ = ["Fuzzer"]
 
 _BYTES_PER_EXAMPLE = 2048
 """Random bytes for the schedule and the arguments of one example; an example that needs more is wasted."""
 _MOST_WASTED = 10
 """Examples per wanted schedule that may be rejected before the search gives up."""
-
-
-class IntegerSource:
-    """Draws integers from a generator, with the interface of Hypothesis's data. ``choices``: the integers drawn."""
-
-    def __init__(self, source: Random) -> None:
-        self.choices: list[int] = []
-        random, keep = source.random, self.choices.append
-
-        def draw_integer(low: int, high: int) -> int:
-            choice = low + int(random() * (high - low + 1))
-            keep(choice)
-            return choice
-
-        self.draw_integer = draw_integer
-        """An integer from ``low`` to ``high``, uniformly. A closure for speed: each schedule draws some twenty."""
 
 
 class Fuzzer:
@@ -66,13 +51,14 @@ class Fuzzer:
         tally: Tally,
         source: Random,
         *,
-        alone: IntegerStrategy[Schedule] | None,
+        alone: ScheduleStrategy | None,
     ) -> None:
         self._property = prop
         self._execute = execute
         self.tally = tally
         self._source = source
-        self._alone = alone if alone is not None and alone.integers_only else None
+        self._alone = alone
+        self._portfolio = None if alone is None else alone.portfolio()
 
     def search(self, number: int, chosen: settings) -> Failure | None:
         """Run ``number`` schedules; fewer if one fails, or if the test's assumptions reject nearly all."""
@@ -99,26 +85,27 @@ class Fuzzer:
                 break
             tried += 1
             self._property.fuzz(body, self._source.randbytes(_BYTES_PER_EXAMPLE), chosen)
-            body = one
         return failed
 
     def _run_many(self, until: int, most: int) -> tuple[Failure | None, int]:
         """Run schedules until the tally has counted ``until`` in all, ``most`` have run, or one has failed.
 
-        Returns the failure, and the number of runs.
+        Only one, if there are generators which Hypothesis must seed for each. Returns the failure, and the number of
+        runs.
         """
-        assert self._alone is not None
-        draw, tried = self._alone.draw_from, 0
-        while tried < most and self.tally.schedules < until and not has_other_generators():
+        assert self._portfolio is not None
+        tried = 0
+        while not tried or (tried < most and self.tally.schedules < until and not has_other_generators()):
             tried += 1
-            integers = IntegerSource(self._source)
-            outcome = self._execute(draw(integers.draw_integer), {})
+            schedule = self._portfolio.next(self._source)
+            outcome = self._execute(schedule, {})
             forget_targets()
-            failure = partial(self._failure, outcome, integers)
+            failure = partial(self._failure, outcome, schedule)
             if self.tally.count(outcome, failure):
                 return failure(), tried
+            self._portfolio.known.learn(outcome)
         return None, tried
 
-    @staticmethod
-    def _failure(outcome: Outcome, integers: IntegerSource) -> Failure:
-        return Failure(outcome=outcome, choices=choices_of_integers(integers.choices))
+    def _failure(self, outcome: Outcome, schedule: Schedule) -> Failure:
+        assert self._alone is not None
+        return Failure(outcome=outcome, choices=choices_of_integers(self._alone.written(schedule)))

@@ -189,8 +189,8 @@ class Property:
             _call(self._test)
         return not ended
 
-    def shrink(self, body: Body, choices: bytes, chosen: settings) -> bool:
-        """Like :meth:`run`, but begins with the failure behind ``choices``, and shrinks it.
+    def shrink(self, body: Body, choices: bytes, chosen: settings, phases: Sequence[Phase]) -> bool:
+        """Like :meth:`run`, but begins with the failure behind ``choices``, and goes through ``phases`` with it.
 
         The failure is passed in a temporary database, as the user's may be missing or read-only.
         """
@@ -198,7 +198,7 @@ class Property:
         database.save(self.key + _SECONDARY, choices)
         setattr(self._test, _DATABASE_KEY, self.key)  # with --hypothesis-seed Hypothesis would not read the database
         try:
-            return self.run(body, settings(chosen, phases=[Phase.reuse, Phase.shrink], database=database))
+            return self.run(body, settings(chosen, phases=phases, database=database))
         finally:
             delattr(self._test, _DATABASE_KEY)
 

@@ -11,12 +11,17 @@ from hypothesis.strategies import SearchStrategy
 
 from fake_server.secrecy import is_name, safe_text, shown
 from pytest_claude_tokens.runs.process_runner import default_signals
-from pytest_claude_tokens.search.strategy import fault_strategy, schedules
+from pytest_claude_tokens.search.strategy import (
+    ProcessScheduleStrategy,
+    ScheduleStrategy,
+    fault_strategy,
+    process_schedules,
+    schedules,
+)
 
 if TYPE_CHECKING:
     from fake_server.faults import Fault
-    from pytest_claude_tokens.search.hypothesis_engine import IntegerStrategy
-    from pytest_claude_tokens.simulation.schedule import DeviationKind, Schedule
+    from pytest_claude_tokens.simulation.schedule import DeviationKind
 
 __all__ = ["GIVEN", "Options", "Plan", "WorkerKind", "checked", "planned"]
 
@@ -51,10 +56,16 @@ class Plan:
     function: Callable[..., Any]
     workers: int
     kind: WorkerKind
-    schedules: IntegerStrategy[Schedule]
+    schedules: ScheduleStrategy | ProcessScheduleStrategy
     strategies: Mapping[str, SearchStrategy[Any]]
     exhaustive: int | None
     deaths: bool = False
+
+    @property
+    def lone(self) -> ScheduleStrategy | None:
+        """The strategy of schedules where nothing else is drawn: a search may make them as it likes."""
+        drawn = self.schedules
+        return drawn if isinstance(drawn, ScheduleStrategy) and drawn.integers_only and not self.strategies else None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -118,13 +129,11 @@ def planned(function: Callable[..., Any], options: Options) -> Plan:
         deaths.append("cancel")
     if options.kills:
         deaths.append("kill")
-    drawn = schedules(
-        options.workers,
-        faults=options.faults,
-        deaths=deaths,
-        signals=default_signals(options.kills) if options.processes else (),
-        processes=options.processes,
-    )
+    drawn: ScheduleStrategy | ProcessScheduleStrategy
+    if options.processes:
+        drawn = process_schedules(options.workers, faults=options.faults, signals=default_signals(options.kills))
+    else:
+        drawn = schedules(options.workers, faults=options.faults, deaths=deaths)
     strategies = _in_order(function, options.strategies)
     kind: WorkerKind = (
         "processes" if options.processes else "tasks" if inspect.iscoroutinefunction(function) else "threads"

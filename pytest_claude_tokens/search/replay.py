@@ -16,7 +16,7 @@ from fake_server.faults import Fault
 from fake_server.genuine import json
 from fake_server.policy import Policy
 from fake_server.secrecy import discreet, shown
-from pytest_claude_tokens.simulation.schedule import Deviation, PlannedFault, Schedule
+from pytest_claude_tokens.simulation.schedule import Deviation, Latency, PlannedFault, Schedule
 
 __all__ = ["PREFIX", "BadToken", "Replay"]
 
@@ -58,6 +58,9 @@ class Replay:
             list(self.names),
             list(self.choices),
             self.example,
+            schedule.scale,
+            schedule.reach,
+            [schedule.latency.kind, schedule.latency.milliseconds] if schedule.latency.kind != "none" else [],
         ]
         while value and not value[-1]:
             value.pop()
@@ -80,8 +83,9 @@ class Replay:
             # zlib alone accepts a truncated stream and trailing data; base64 accepts any bits after the last byte.
             if not stream.eof or stream.unused_data or PREFIX + _encoded(data) != text:
                 raise ValueError("not one whole stream")
-            value += [0, [], [], {}, [], [], 0][len(value) - 3 :]  # the defaults that token() omitted
-            kind, workers, order, seed, deviations, planned_faults, policy, names, choices, example = value
+            value += [0, [], [], {}, [], [], 0, 0, 0, []][len(value) - 3 :]  # the defaults that token() omitted
+            kind, workers, order, seed, deviations, planned_faults, policy, names, choices, example, *drawn = value
+            scale, reach, latency = drawn
             schedule = Schedule(
                 kind=order,
                 seed=seed,
@@ -89,6 +93,9 @@ class Replay:
                 planned_faults=tuple(
                     PlannedFault(position, target, Fault.from_dict(fault)) for position, target, fault in planned_faults
                 ),
+                latency=Latency(*latency),
+                scale=scale,
+                reach=reach,
             )
             return cls(
                 kind=kind,

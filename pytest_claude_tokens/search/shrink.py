@@ -1,8 +1,8 @@
 """Shrinks a failing schedule: to fewer deviations, then to shorter and earlier ones.
 
-A run under ``pct`` or ``walk`` is first rewritten as its recorded deviations from default order. Then deviations are
-removed as long as the run still fails in the same way (delta debugging: Zeller and Hildebrandt, Simplifying and
-Isolating Failure-Inducing Input, 2002), and the remaining ones are shortened.
+A run that drew its order or its latencies is first rewritten as its recorded deviations. Then deviations are removed as
+long as the run still fails in the same way (delta debugging: Zeller and Hildebrandt, Simplifying and Isolating
+Failure-Inducing Input, 2002), and the remaining ones are shortened.
 """
 
 from __future__ import annotations
@@ -12,7 +12,14 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
-from pytest_claude_tokens.simulation.schedule import LENGTHS, Deviation, DeviationKind, Schedule
+from pytest_claude_tokens.simulation.schedule import (
+    EACH_LEG,
+    LENGTHS,
+    Deviation,
+    DeviationKind,
+    Latency,
+    Schedule,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,24 +36,44 @@ _READABLE = 3
 """Deviations that a person can still follow: if more remain, another schedule with fewer is searched for."""
 _FRESH_SCHEDULES = 150
 """Schedules that are drawn for that search."""
+_ROUND_MILLISECONDS = (1, 10, 100, 1_000, 2_000, 5_000, 10_000, 20_000)
+"""The times that a story had best be told with."""
 _ORDER: tuple[DeviationKind, ...] = ("freeze", "freeze", "alone", "clock")
 
 
 def shrink(first: Outcome, run: Callable[[Schedule], Outcome], most_runs: int = MOST_RUNS) -> tuple[Outcome, int]:
     """The simplest outcome found in ``most_runs`` runs that fails in the same way, and the number of runs it took."""
     search = _Search(first, run, most_runs)
-    search.attempt(as_deviations(first))
+    if not search.attempt(as_deviations(first, frozen=True)):
+        search.attempt(as_deviations(first))
     search.shorten()
     return search.best, search.runs
 
 
-def as_deviations(outcome: Outcome) -> Schedule:
-    """The schedule of a run as deviations from default order: those recorded, under ``pct`` and ``walk``."""
+def as_deviations(outcome: Outcome, *, frozen: bool = False) -> Schedule:
+    """The schedule of a run as deviations: those recorded, where it drew an order or latencies at random.
+
+    ``frozen``: tell a random order as workers that were frozen.
+    """
     schedule = outcome.schedule
-    if schedule.kind == "deviations":
+    if not schedule.is_random:
         return schedule
-    rest = [deviation for deviation in schedule.deviations if deviation.what in ("slow", "cancel", "kill")]
-    return replace(schedule, kind="deviations", deviations=(*merge(outcome.taken), *rest))
+    order = [deviation for deviation in schedule.deviations if deviation.what in _ORDER]
+    rest = [deviation for deviation in schedule.deviations if deviation.what not in _ORDER]
+    if schedule.kind != "deviations":
+        order = [*(outcome.freezes if frozen else merge(outcome.taken))]
+    slow = [*outcome.slow]
+    if schedule.latency.kind == "same":  # told in one
+        slow = [deviation for deviation in slow if deviation.what != "slow"]
+        slow.append(Deviation(EACH_LEG, "slow", 0, schedule.latency.milliseconds))
+    return replace(
+        schedule,
+        kind="deviations",
+        deviations=(*order, *slow, *rest),
+        latency=Latency(),
+        scale=0,
+        reach=0,
+    )
 
 
 def merge(taken: Sequence[Deviation]) -> tuple[Deviation, ...]:
@@ -111,6 +138,13 @@ class _Search:
     def _join(self) -> bool:
         """Replace two deviations of a kind by one; or drop one, and shift those after it a little."""
         deviations = sorted(self.best.schedule.deviations)
+        if self._leave_one_alone(deviations):
+            return True
+        slow = [deviation for deviation in deviations if deviation.what == "slow"]
+        if len(slow) > 1:
+            each = Deviation(EACH_LEG, "slow", 0, max(deviation.length for deviation in slow))
+            if self._attempt_deviations([each, *(one for one in deviations if one.what != "slow")]):
+                return True
         for first, second in itertools.combinations(range(len(deviations)), 2):
             one, two = deviations[first], deviations[second]
             if one.what == two.what and one.target == two.target and one.what in _ORDER:
@@ -125,6 +159,20 @@ class _Search:
             ]
             if later and self._attempt_deviations([*deviations[:index], *later]):
                 return True
+        return False
+
+    def _leave_one_alone(self, deviations: Sequence[Deviation]) -> bool:
+        """Where several are frozen, tell it as the one that runs alone meanwhile."""
+        frozen = [deviation for deviation in deviations if deviation.what == "freeze"]
+        if len(frozen) < 2:
+            return False
+        begin = min(deviation.position for deviation in frozen)
+        others = [deviation for deviation in deviations if deviation.what != "freeze"]
+        for target in range(max(deviation.target for deviation in frozen) + 2):
+            kept = [*others, *(deviation for deviation in frozen if deviation.target == target)]
+            for length in sorted({deviation.length for deviation in frozen}, reverse=True):
+                if self._attempt_deviations([Deviation(begin, "alone", target, length), *kept]):
+                    return True
         return False
 
     def _attempt_deviations(self, deviations: Sequence[Deviation]) -> bool:
@@ -178,12 +226,24 @@ class _Search:
 
 
 def _simpler(deviation: Deviation) -> Iterator[Deviation]:
-    """The deviation with smaller numbers, the largest step first."""
-    for length in sorted({1, deviation.length // 2, deviation.length - 1} - {0}):
-        if length < deviation.length and deviation.what not in ("cancel", "kill"):  # there: a signal number
-            yield replace(deviation, length=length)
+    """The deviation with smaller numbers, or rounder ones, the largest step first."""
+    for length in _simpler_lengths(deviation):
+        yield replace(deviation, length=length)
+    if deviation.position == EACH_LEG:
+        return
     for position in sorted({0, deviation.position // 2, deviation.position - 1} - {-1}):
         if position < deviation.position:
             yield replace(deviation, position=position)
     if deviation.target > 0:
         yield replace(deviation, target=deviation.target - 1)
+
+
+def _simpler_lengths(deviation: Deviation) -> list[int]:
+    length = deviation.length
+    if deviation.what in ("cancel", "kill"):  # a signal number
+        return []
+    if deviation.what not in ("slow", "late"):
+        return [shorter for shorter in sorted({1, length // 2, length - 1} - {0}) if shorter < length]
+    shorter = [milliseconds for milliseconds in _ROUND_MILLISECONDS if milliseconds < length]
+    rounder = [length // 1000 * 1000, -(-length // 1000) * 1000] if length > 1000 and length % 1000 else []
+    return shorter + rounder

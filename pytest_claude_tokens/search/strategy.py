@@ -1,11 +1,13 @@
-"""How Hypothesis draws a schedule: a fixed, small number of small integers, all up front.
+"""How Hypothesis draws a schedule: as a few integers, all up front.
 
-All zeros mean default order, so that shrinking moves toward it. The first draw picks the kind, as each of the three
-kinds finds bugs that the others miss.
+All zeros mean default order, so that shrinking moves toward it. Any schedule can be written as such integers: what a
+search has found by other means goes into Hypothesis's example database in this form.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+from random import Random
 from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
@@ -14,11 +16,13 @@ from hypothesis.strategies import SearchStrategy
 from fake_server.faults import Fault
 from fake_server.secrecy import shown
 from pytest_claude_tokens.search.hypothesis_engine import IntegerStrategy
+from pytest_claude_tokens.search.portfolio import LATENCIES, Portfolio
 from pytest_claude_tokens.simulation.schedule import (
-    DELAYS,
     LENGTHS,
     Deviation,
     DeviationKind,
+    Latency,
+    LatencyKind,
     PlannedFault,
     Schedule,
     ScheduleKind,
@@ -30,67 +34,126 @@ if TYPE_CHECKING:
     from fake_server.faults import RequestKind
     from pytest_claude_tokens.search.hypothesis_engine import DrawInteger, DrawValue
 
-__all__ = ["schedules"]
+__all__ = ["ProcessScheduleStrategy", "ScheduleStrategy", "fault_strategy", "process_schedules", "schedules"]
 
-_SCHEDULE_KINDS: tuple[ScheduleKind, ...] = ("deviations",) * 7 + ("pct",) * 2 + ("walk",)
-_DEVIATION_KINDS: tuple[DeviationKind, ...] = ("freeze",) * 4 + ("slow",) * 3 + ("alone",) * 2 + ("clock",)
+_SCHEDULE_KINDS: tuple[ScheduleKind, ...] = ("deviations", "pct", "walk", "paced")
+_LATENCY_KINDS: tuple[LatencyKind, ...] = tuple(LATENCIES)
+_DEVIATION_KINDS: tuple[DeviationKind, ...] = ("freeze", "alone", "clock", "slow", "late")
+_PROCESS_SCHEDULE_KINDS: tuple[ScheduleKind, ...] = ("deviations",) * 7 + ("pct",) * 2 + ("walk",)
+_PROCESS_DEVIATION_KINDS: tuple[DeviationKind, ...] = ("freeze",) * 2 + ("alone",)
+_PROCESS_REACH = (15, 15, 40, 120)
+"""The decision numbers before which deviations begin: mostly small, as most runs are short."""
 _PROCESS_DEATH_REACH = (2, 4, 8)
 """The decision numbers before which a process is killed: a run has two decisions per request, and few requests."""
-_PROCESS_DEVIATION_KINDS: tuple[DeviationKind, ...] = ("freeze",) * 2 + ("alone",)
 _FAULTY_REQUESTS: tuple[RequestKind, ...] = ("token", "token", "token", "call")
-_REACH = (15, 15, 40, 120)
-"""The decision numbers before which deviations begin: mostly small, as most runs are short."""
+_MOST_DEVIATIONS = 40
+_MOST = 0xFFFF
+"""The largest number in a schedule."""
 
 
-class _Schedules(IntegerStrategy[Schedule]):
+class ScheduleStrategy(IntegerStrategy[Schedule]):
+    """Schedules for so many workers: those of the portfolio, or any other that is written out."""
+
+    def __init__(self, workers: int, faults: SearchStrategy[Fault] | None, deaths: Sequence[DeviationKind]) -> None:
+        super().__init__()
+        self._workers = workers
+        self._faults = faults
+        self._deaths = tuple(deaths)
+        self._deviation_kinds = (*_DEVIATION_KINDS, *self._deaths)
+        self.integers_only = faults is None
+
+    def portfolio(self) -> Portfolio:
+        """A new portfolio, which has seen nothing yet."""
+        return Portfolio(self._workers, self._deaths)
+
+    def draw_from(self, integer: DrawInteger, value: DrawValue | None = None) -> Schedule:
+        """A schedule. All zeros stand for default order."""
+        seed = integer(0, 0xFFFFFFFF)
+        drawn = self.portfolio().draw(Random(seed)) if seed else self._written(integer)
+        return replace(drawn, planned_faults=planned(self._faults, integer, value))
+
+    def written(self, schedule: Schedule) -> list[int]:
+        """The integers for which :meth:`draw_from` gives ``schedule``, which meets no faults."""
+        latency = schedule.latency
+        integers = [
+            0,
+            _SCHEDULE_KINDS.index(schedule.kind),
+            schedule.seed,
+            _LATENCY_KINDS.index(latency.kind),
+            latency.milliseconds,
+            schedule.scale,
+            schedule.reach,
+            len(schedule.deviations),
+        ]
+        for deviation in schedule.deviations:
+            integers += [
+                self._deviation_kinds.index(deviation.what),
+                deviation.position + 1,
+                deviation.target + 1,
+                deviation.length,
+            ]
+        return integers
+
+    def _written(self, integer: DrawInteger) -> Schedule:
+        """Reads what :meth:`written` has written."""
+        kind = _SCHEDULE_KINDS[integer(0, len(_SCHEDULE_KINDS) - 1)]
+        seed = integer(0, _MOST)
+        latency = Latency(_LATENCY_KINDS[integer(0, len(_LATENCY_KINDS) - 1)], integer(0, _MOST))
+        scale, reach = integer(0, _MOST), integer(0, _MOST)
+        deviations = []
+        for _ in range(integer(0, _MOST_DEVIATIONS)):
+            what = self._deviation_kinds[integer(0, len(self._deviation_kinds) - 1)]
+            position, target = integer(0, _MOST) - 1, integer(0, self._workers) - 1
+            deviations.append(Deviation(position, what, target, integer(0, _MOST)))
+        return Schedule(kind, tuple(deviations), seed, latency=latency, scale=scale, reach=reach)
+
+
+class ProcessScheduleStrategy(IntegerStrategy[Schedule]):
+    """Schedules for worker processes. Their time is real: no leg is slow, and no timer early.
+
+    ``signals``: those that kill.
+    """
+
+    integers_only = False
+
     def __init__(
         self,
         workers: int,
         faults: SearchStrategy[Fault] | None,
         deaths: Sequence[DeviationKind],
         signals: Sequence[int],
-        *,
-        processes: bool,
     ) -> None:
         super().__init__()
-        self._signals = tuple(signals) or (1,)
-        self._deviation_kinds = _PROCESS_DEVIATION_KINDS if processes else _DEVIATION_KINDS
-        self._death_reach = _PROCESS_DEATH_REACH if processes else _REACH
         self._workers = workers
         self._faults = faults
         self._deaths = tuple(deaths)
-        self.integers_only = faults is None
+        self._signals = tuple(signals) or (1,)
 
     def draw_from(self, integer: DrawInteger, value: DrawValue | None = None) -> Schedule:
         """A schedule. In each draw, zero stands for default order."""
-        kind = _SCHEDULE_KINDS[integer(0, len(_SCHEDULE_KINDS) - 1)]
+        kind = _PROCESS_SCHEDULE_KINDS[integer(0, len(_PROCESS_SCHEDULE_KINDS) - 1)]
         deviations = [self._deviation(integer) for _ in range(integer(0, 6))]
         deviations += [
             Deviation(
-                integer(0, self._death_reach[integer(0, 2)]), what, integer(0, self._workers - 1), self._signal(integer)
+                integer(0, _PROCESS_DEATH_REACH[integer(0, 2)]),
+                what,
+                integer(0, self._workers - 1),
+                self._signal(integer),
             )
             for what in self._deaths
             if integer(0, 2)
         ]
-        planned_faults: list[PlannedFault] = []
-        if self._faults is not None:
-            assert value is not None, "faults are no integers"
-            planned_faults = [
-                PlannedFault(integer(0, 5), _FAULTY_REQUESTS[integer(0, 3)], value(self._faults))
-                for _ in range(integer(0, 3))
-            ]
-        seed = integer(0, 0xFFFF)
-        return Schedule(kind=kind, deviations=tuple(deviations), seed=seed, planned_faults=tuple(planned_faults))
+        planned_faults = planned(self._faults, integer, value)
+        seed = integer(0, _MOST)
+        return Schedule(kind=kind, deviations=tuple(deviations), seed=seed, planned_faults=planned_faults)
 
     def _signal(self, integer: DrawInteger) -> int:
         return self._signals[integer(0, len(self._signals) - 1)] if len(self._signals) > 1 else self._signals[0]
 
     def _deviation(self, integer: DrawInteger) -> Deviation:
-        what = self._deviation_kinds[integer(0, len(self._deviation_kinds) - 1)]
-        if what == "slow":
-            return Deviation(integer(0, 11), what, 0, integer(1, len(DELAYS) - 1))
-        position = integer(0, _REACH[integer(0, len(_REACH) - 1)])
-        target = integer(0, self._workers) if what != "clock" else 0
+        what = _PROCESS_DEVIATION_KINDS[integer(0, len(_PROCESS_DEVIATION_KINDS) - 1)]
+        position = integer(0, _PROCESS_REACH[integer(0, len(_PROCESS_REACH) - 1)])
+        target = integer(0, self._workers)
         if target == self._workers:
             target = -1
         return Deviation(position, what, target, LENGTHS[integer(0, len(LENGTHS) - 1)])
@@ -101,14 +164,31 @@ def schedules(
     *,
     faults: Sequence[Fault] | SearchStrategy[Fault] | None = None,
     deaths: Sequence[DeviationKind] = (),
-    signals: Sequence[int] = (),
-    processes: bool = False,
-) -> IntegerStrategy[Schedule]:
-    """Schedules for so many workers, with faults, cancellations and kills only if requested.
+) -> ScheduleStrategy:
+    """Schedules for so many workers, with faults, cancellations and kills only if requested."""
+    return ScheduleStrategy(workers, fault_strategy(faults), deaths)
 
-    With ``processes`` time is real: there are no slow legs and no early timers. ``signals`` are those that kill.
-    """
-    return _Schedules(workers, fault_strategy(faults), deaths, signals, processes=processes)
+
+def process_schedules(
+    workers: int,
+    *,
+    faults: Sequence[Fault] | SearchStrategy[Fault] | None = None,
+    signals: Sequence[int] = (),
+) -> ProcessScheduleStrategy:
+    """The same for worker processes, which ``signals`` kill."""
+    return ProcessScheduleStrategy(workers, fault_strategy(faults), ("kill",) if signals else (), signals)
+
+
+def planned(
+    faults: SearchStrategy[Fault] | None, integer: DrawInteger, value: DrawValue | None
+) -> tuple[PlannedFault, ...]:
+    """Up to three faults, each for one of the first requests; none if there is no strategy of them."""
+    if faults is None:
+        return ()
+    assert value is not None, "faults are no integers"
+    return tuple(
+        PlannedFault(integer(0, 5), _FAULTY_REQUESTS[integer(0, 3)], value(faults)) for _ in range(integer(0, 3))
+    )
 
 
 def fault_strategy(faults: Sequence[Fault] | SearchStrategy[Fault] | None) -> SearchStrategy[Fault] | None:

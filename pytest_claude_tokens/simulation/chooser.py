@@ -6,9 +6,9 @@ who goes?
 
 from __future__ import annotations
 
-from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
+from pytest_claude_tokens.simulation.orders import CLOCK, Paced, order_of
 from pytest_claude_tokens.simulation.schedule import Deviation
 
 if TYPE_CHECKING:
@@ -18,16 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["CLOCK", "Chooser"]
 
-CLOCK = -2
-"""The answer of a chooser: the next timer fires, although something could run."""
 _ORDER = ("freeze", "alone", "clock")
 """The kinds of deviation that change the order in which workers go on."""
 _NEVER = 1 << 60
 """A decision number that no run reaches."""
-_PCT_DECISIONS = 60
-"""Change points of ``pct`` lie before this decision. It stands for the length of a run, which is not known yet."""
-_CLOCK_PROBABILITY = 0.05
-"""The probability with which the random kinds let a timer fire early, at each decision where that is allowed."""
 
 _T = TypeVar("_T")
 
@@ -41,14 +35,15 @@ class Chooser:
 
     __slots__ = (
         "_begun",
-        "_changes",
-        "_kind",
-        "_priority",
-        "_random",
+        "_order",
         "_upcoming",
+        "_waiting",
         "deaths",
         "decision",
         "default_until",
+        "freezes",
+        "late",
+        "lates",
         "options",
         "taken",
     )
@@ -62,38 +57,61 @@ class Chooser:
         )
         self._upcoming = sorted((one for one in schedule.deviations if one.what in _ORDER), reverse=True)
         self._begun: list[Deviation] = []
-        self._kind = schedule.kind
-        self._random = Random(schedule.seed) if schedule.kind != "deviations" else None
-        self._priority: dict[int, float] = {}
-        self._changes: frozenset[int] = frozenset()
-        if self._random is not None and schedule.kind == "pct":
-            self._changes = frozenset(
-                self._random.randrange(_PCT_DECISIONS) for _ in range(self._random.randrange(1, 4))
-            )
-            self._priority = {k: self._random.random() for k in range(-1, workers)}
+        self._order = order_of(schedule, workers)
+        self.late: dict[int, float] | None = {
+            deviation.position: deviation.length / 1000 for deviation in schedule.deviations if deviation.what == "late"
+        } or None
+        self.lates: list[Deviation] = []
+        self.freezes: list[Deviation] = []
+        self._waiting: dict[int, int] = {}
+        if isinstance(self._order, Paced):
+            self.late = {}
         self.default_until: int = self._upcoming[-1].position if self._upcoming else _NEVER
-        if record or self._random is not None:
+        if record or self._order is not None:
             self.default_until = 0
+
+    def seconds_late(self, step: int, worker: int, now: float) -> float:
+        """How long a step of this worker takes. To be asked only if ``late`` is not ``None``."""
+        assert self.late is not None
+        if not isinstance(self._order, Paced):
+            return self.late.get(step, 0.0)
+        milliseconds = int(1000 * self._order.seconds_late(worker, now))
+        if milliseconds:
+            self.lates.append(Deviation(step, "late", worker, milliseconds))
+        return milliseconds / 1000
+
+    def note_leg(self, leg: int, worker: int) -> None:
+        """Take note that a request or reply of this worker begins its way."""
+        if self._order is not None:
+            self._order.note_leg(leg, worker)
 
     def end(self) -> None:
         """Follow default order from now on."""
         self.default_until = _NEVER
+        self.late = None
         self.deaths.clear()
 
-    def next(self, candidates: Sequence[_T], timer: bool, worker_of: Callable[[_T], int]) -> int:
+    def next(
+        self,
+        candidates: Sequence[_T],
+        timer: bool,
+        worker_of: Callable[[_T], int],
+        now: float = 0.0,
+        when: float | None = None,
+    ) -> int:
         """Make one decision: the index of the chosen one of ``candidates``, or :data:`CLOCK` if ``timer`` allows it.
 
-        ``worker_of`` gives the number of a candidate's worker. It is called only where a deviation is possible: most
-        decisions of a search have none, and the calls would cost time.
+        It is ``now``, and the timer is due at ``when``. ``worker_of`` gives the number of a candidate's worker. It is
+        called only where a deviation is possible: most decisions of a search have none, and the calls would cost time.
         """
         if self.decision < self.default_until:
             index = 0
         else:
-            index = self.choose([worker_of(one) for one in candidates], timer)
+            index = self.choose([worker_of(one) for one in candidates], timer, now, when)
         self.decision += 1
         return index
 
-    def choose(self, ready: Sequence[int], timer: bool) -> int:
+    def choose(self, ready: Sequence[int], timer: bool, now: float = 0.0, when: float | None = None) -> int:
         """The index of the chosen one of ``ready``, or :data:`CLOCK`. ``ready``: worker numbers (-1: not a worker)."""
         if self.options is not None:
             others: list[tuple[DeviationKind, int]] = [
@@ -101,8 +119,9 @@ class Chooser:
             ]
             self.options.extend([()] * (self.decision - len(self.options)))  # default order was the only one
             self.options.append((*others, ("clock", 0)) if timer else tuple(others))
-        if self._random is not None:
-            index = self._choose_at_random(ready, timer)
+        if self._order is not None:
+            index = self._order.pick(self.decision, ready, now, (when or now) if timer else None)
+            self._note_waiting(ready, index)
         else:
             index = self._choose_by_deviations(ready, timer)
         if index == CLOCK:
@@ -138,19 +157,24 @@ class Chooser:
             self.default_until = upcoming[-1].position if upcoming else _NEVER
         return self._begun
 
-    def _choose_at_random(self, ready: Sequence[int], timer: bool) -> int:
-        random = self._random
-        assert random is not None
-        if timer and random.random() < _CLOCK_PROBABILITY:
-            return CLOCK
-        if self._kind == "walk":
-            return ready.index(random.choice(sorted(set(ready))))
-        if self.decision in self._changes:
-            self._priority[max(ready, key=self._priority_of)] = -random.random()
-        return max(range(len(ready)), key=lambda index: (self._priority_of(ready[index]), -index))
+    def _note_waiting(self, ready: Sequence[int], index: int) -> None:
+        """Note who was passed over: from then on, until it is chosen, it is as good as frozen."""
+        decision, waiting = self.decision, self._waiting
+        if index == CLOCK:
+            passed = ready
+        else:
+            passed, chosen = ready[:index], ready[index]
+            since = waiting.pop(chosen, None)
+            if since is not None:
+                self.freezes.append(Deviation(since, "freeze", chosen, decision - since))
+        for worker in passed:
+            if worker not in waiting:
+                waiting[worker] = decision
 
-    def _priority_of(self, target: int) -> float:
-        return self._priority.get(target, 0.0)
+    def as_freezes(self) -> tuple[Deviation, ...]:
+        """The run under a random kind, told as workers that were frozen: far fewer facts than those in ``taken``."""
+        left = [Deviation(since, "freeze", who, self.decision - since) for who, since in self._waiting.items()]
+        return tuple(sorted([*self.freezes, *left]))
 
 
 def _index_of(worker: int, ready: Sequence[int]) -> int | None:

@@ -294,6 +294,11 @@ class SimulatedLoop(NumberedLoop):
                 message = "Task exception was never retrieved"
                 self.call_exception_handler({"message": message, "exception": exception_of(task), "task": task})
 
+    def call_at(self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:  # type: ignore[override]
+        """As usual; the world takes note of the seconds."""
+        self.world.slept.add(when - self.world.now)
+        return super().call_at(when, callback, *args, context=context)
+
     def call_soon_threadsafe(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:  # type: ignore[override]
         """As :meth:`call_soon`, which is safe here: under the baton only one thread runs."""
         return self.call_soon(callback, *args, context=context)

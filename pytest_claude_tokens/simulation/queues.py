@@ -48,7 +48,7 @@ def _get(self: SimpleQueue[Any], block: bool = True, timeout: float | None = Non
         waiting = _waiting(world, self)
         if waiting is None:
             return _GET(self, True, left)
-        _wait(world, record, self, waiting, left)
+        _wait(world, record, waiting, left)
 
 
 def _put(self: SimpleQueue[Any], item: Any, block: bool = True, timeout: float | None = None) -> None:
@@ -81,17 +81,15 @@ def _waiting(world: World, queue: SimpleQueue[Any]) -> deque[ThreadRecord] | Non
     return world.getters[id(queue)]
 
 
-def _wait(
-    world: World, record: ThreadRecord, queue: SimpleQueue[Any], waiting: deque[ThreadRecord], left: float | None
-) -> None:
+def _wait(world: World, record: ThreadRecord, waiting: deque[ThreadRecord], left: float | None) -> None:
     """Wait until something is put into the queue, or ``left`` simulated seconds have passed."""
     waiting.append(record)
 
     def leave(dead: ThreadRecord) -> None:
         if dead in waiting:
             waiting.remove(dead)
-        elif not queue.empty():  # it was woken for an item that it will never take
-            _wake_one(world, waiting)
+        else:
+            _wake_one(world, waiting)  # it was woken for an item that it will never take
 
     record.leave = leave
     try:

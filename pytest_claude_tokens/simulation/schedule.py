@@ -3,9 +3,9 @@
 In default order the first that became ready goes on. A *deviation* prefers another for a while. A schedule is a handful
 of deviations, so that the shortest failing schedule reads as a sentence: "w1 is frozen for 5 decisions".
 
-Three kinds: ``deviations``; ``pct``, random priorities with a few change points (Burckhardt et al., A Randomized
-Scheduler with Probabilistic Guarantees of Finding Bugs, ASPLOS 2010); and ``walk``, a uniform choice each time. The
-last two come from ``seed``; a run under them records its deviations from default order.
+Four kinds: ``deviations``, and three that draw the order at random, from ``seed``: ``pct``, ``walk`` and ``paced``
+(:mod:`pytest_claude_tokens.simulation.orders`). How long the legs of requests take may be drawn, too. Whatever was
+drawn, a run records it as deviations from default order, and is the same again under these.
 """
 
 from __future__ import annotations
@@ -19,23 +19,26 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_ORDER",
-    "DELAYS",
+    "EACH_LEG",
     "LENGTHS",
     "Deviation",
     "DeviationKind",
+    "Latency",
+    "LatencyKind",
     "PlannedFault",
     "Schedule",
     "ScheduleKind",
 ]
 
-DeviationKind = Literal["freeze", "alone", "clock", "slow", "cancel", "kill"]
-ScheduleKind = Literal["deviations", "pct", "walk"]
+DeviationKind = Literal["freeze", "alone", "clock", "slow", "late", "cancel", "kill"]
+ScheduleKind = Literal["deviations", "pct", "walk", "paced"]
+LatencyKind = Literal["none", "same", "uniform", "heavy", "requests", "replies", "worker"]
 
 LENGTHS = (1, 2, 3, 5, 8, 13, 21, 34)
 """Numbers of decisions for which a deviation may hold."""
 
-DELAYS = (0.0, 0.05, 1.0, 4.0, 12.0, 25.0, 50.0)
-"""Seconds of network delay that a slow leg of a request may take; less than ``MAX_SECONDS_EARLY`` of the scheduler."""
+EACH_LEG = -1
+"""The position of a ``slow`` deviation that holds for each leg of each request."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -44,8 +47,10 @@ class Deviation:
 
     ``freeze``: from decision ``position`` on, for ``length`` decisions, ``target`` is not chosen while others can run
     or a timer can fire. ``alone``: only ``target`` is chosen while it can run. ``clock``: timers fire although
-    something could run. ``slow``: network leg number ``position`` takes ``DELAYS[length]`` seconds. ``cancel`` and
-    ``kill``: ``target`` is cancelled or killed at decision ``position``; a process by signal number ``length``.
+    something could run. ``slow``: network leg number ``position`` takes ``length`` milliseconds. ``late``: ``target``
+    needs ``length`` milliseconds for step number ``position`` of the run, and nothing else goes on meanwhile (a step
+    follows each decision, and is taken where there is nothing to decide). ``cancel`` and ``kill``: ``target`` is
+    cancelled or killed at decision ``position``; a process by signal number ``length``.
     """
 
     position: int
@@ -63,7 +68,10 @@ class Deviation:
         if self.what == "clock":
             return f"timers fire early for {_decisions(self.length)} from decision {self.position}"
         if self.what == "slow":
-            return f"network leg {self.position} takes {DELAYS[self.length]:g} s"
+            which = "each network leg" if self.position == EACH_LEG else f"network leg {self.position}"
+            return f"{which} takes {self.length / 1000:g} s"
+        if self.what == "late":
+            return f"{who} is late by {self.length / 1000:g} s at step {self.position}"
         if self.what == "kill" and self.length > 1:
             return f"{who} gets {Signals(self.length).name} at decision {self.position}"
         return f"{who} is {'cancelled' if self.what == 'cancel' else 'killed'} at decision {self.position}"
@@ -87,19 +95,45 @@ class PlannedFault:
 
 
 @dataclass(frozen=True, slots=True)
+class Latency:
+    """How long the legs of all requests take that no deviation names, drawn from the schedule's seed.
+
+    ``same``: each takes ``milliseconds``; ``uniform``: up to that; ``heavy``: mostly far less. ``requests``,
+    ``replies``, ``worker``: as ``uniform``, but only these legs, or only those of one worker.
+    """
+
+    kind: LatencyKind = "none"
+    milliseconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
-    """How one run deviates from default order. ``seed`` also seeds the random numbers of the code under test."""
+    """How one run deviates from default order. ``seed`` also seeds the random numbers of the code under test.
+
+    ``scale``: milliseconds of a step under ``paced``. ``reach``: how many decisions (``pct``), or steps of a worker
+    (``paced``), a run is thought to have.
+    """
 
     kind: ScheduleKind = "deviations"
     deviations: tuple[Deviation, ...] = ()
     seed: int = 0
     planned_faults: tuple[PlannedFault, ...] = ()
+    latency: Latency = Latency()
+    scale: int = 0
+    reach: int = 0
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the run draws something from the seed: the order in which workers go on, or latencies."""
+        return self.kind != "deviations" or self.latency.kind != "none"
 
     def text(self) -> str:
         """The schedule in words, on one line."""
         parts = [deviation.text() for deviation in self.deviations] + [
             planned.text() for planned in self.planned_faults
         ]
+        if self.latency.kind != "none":
+            parts.insert(0, f"{self.latency.kind} latencies of {self.latency.milliseconds / 1000:g} s")
         if self.kind != "deviations":
             parts.insert(0, f"{self.kind} with seed {self.seed}")
         return "; ".join(parts) or "default order"

@@ -67,6 +67,9 @@ class Scheduler:
         self.now: float = 0.0
         self.steps: int = 0
         self.early: float = MAX_SECONDS_EARLY
+        self._disturbed = 0.0
+        self.slept: set[float] = set()
+        """For how many seconds timers were set, for whoever draws the next schedule."""
         self.ready: deque[Any] = deque()
         self.loop_timers: list[Any] = []
         self.loop_record: ThreadRecord | None = None
@@ -95,10 +98,15 @@ class Scheduler:
         return EPOCH + self.now
 
     def spend(self, seconds: float) -> float:
-        """Deduct up to ``seconds`` from what the search may still move time by; returns how much was granted."""
-        given = min(seconds, self.early)
+        """Deduct up to ``seconds`` from now on from what the search may still move time by; returns what was granted.
+
+        Delays that overlap count once: together they make nobody later than the longest of them.
+        """
+        begins = max(self.now, self._disturbed)
+        given = min(max(0.0, self.now + seconds - begins), self.early)
         self.early -= given
-        return given
+        self._disturbed = begins + given
+        return min(seconds, self._disturbed - self.now)
 
     def next_timer(self, *, purge: bool = True) -> float | None:
         """When the next timer is due. ``purge``: take cancelled timers off the top of the heap.
@@ -138,6 +146,7 @@ class Scheduler:
 
     def set_timer(self, record: ThreadRecord, seconds: float) -> None:
         """Wake ``record`` after ``seconds``, unless something else wakes it before."""
+        self.slept.add(seconds)
         self._timer_count += 1
         record.timer = self._timer_count
         if self.steps > self._patience:
@@ -226,8 +235,8 @@ class Scheduler:
                 if chooser.decision < chooser.default_until or self.steps > self._patience:
                     chooser.decision += 1
                 else:
-                    timer = when is not None and when - self.now <= self.early
-                    index = chooser.next(candidates, timer, self.worker_of)
+                    timer = when is not None and when - max(self.now, self._disturbed) <= self.early
+                    index = chooser.next(candidates, timer, self.worker_of, self.now, when)
             else:  # which counts while a death is still to come: a worker can end while it runs alone
                 chooser.decision += bool(chooser.deaths)
             if index == CLOCK:
@@ -236,6 +245,7 @@ class Scheduler:
                 self.fire(when)
             else:
                 item = candidates[index]
+                self.now += 0.0 if chooser.late is None else self._lateness(item)
                 del ready[ready.index(item) if threads_only else index]
                 return item
 
@@ -252,6 +262,11 @@ class Scheduler:
         if not threads_only:
             self._round = len(self.ready)
         return True
+
+    def _lateness(self, item: Any) -> float:
+        """The seconds that pass before a step, as the one who takes it is slow."""
+        seconds = self.chooser.seconds_late(self.steps, self.worker_of(item), self.now)
+        return self.spend(seconds) if seconds else 0.0
 
     def _next_round(self) -> float | None:
         """When the next timer is due. At the start of a round, those that are due by then are fired first."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from asyncio import get_running_loop
 from math import inf
+from random import Random
 from types import coroutine
 from typing import TYPE_CHECKING, Any
 
 from fake_server.effects import Wait
+from fake_server.protocol.actors import WORKER
 from fake_server.transports.inprocess import running_trio, wait_in_trio
 from pytest_claude_tokens.simulation.internals import wake_up
-from pytest_claude_tokens.simulation.schedule import DELAYS
-from pytest_claude_tokens.simulation.thread_record import Stopped
+from pytest_claude_tokens.simulation.schedule import EACH_LEG, Deviation
+from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -29,19 +31,46 @@ class SimulatedWaiter:
     def __init__(self, world: World, schedule: Schedule) -> None:
         self._world = world
         self._slow = {
-            deviation.position: DELAYS[deviation.length]
-            for deviation in schedule.deviations
-            if deviation.what == "slow"
+            deviation.position: deviation.length for deviation in schedule.deviations if deviation.what == "slow"
         }
-        self._leg = 0
+        self._each = self._slow.pop(EACH_LEG, 0)
+        self._latency = schedule.latency
+        self._random = Random(~schedule.seed) if schedule.latency.kind != "none" else None
+        self.legs: int = 0
+        self.first_decision: int = 0
+        self.last_decision: int = 0
+        """The numbers of the decisions before which the first leg and the last one began."""
+        self.taken: list[Deviation] = []
+        """The legs that were slow although no deviation names them."""
 
     def seconds(self, wait: Wait) -> float:
         """How long a wait without a signal takes."""
         if wait.why not in ("request", "reply", "piece"):
             return wait.seconds or 0.0
-        leg = self._leg
-        self._leg += 1
-        return self._world.spend(self._slow[leg]) if leg in self._slow else 0.0
+        leg = self.legs
+        self.legs += 1
+        chooser = self._world.chooser
+        self.last_decision = chooser.decision
+        if not leg:
+            self.first_decision = chooser.decision
+        chooser.note_leg(leg, worker_number(WORKER.get()))
+        milliseconds = self._slow.get(leg, self._each)
+        if self._random is not None and leg not in self._slow:
+            milliseconds = self._drawn(self._random, wait)
+            if milliseconds:
+                self.taken.append(Deviation(leg, "slow", 0, milliseconds))
+        return self._world.spend(milliseconds / 1000) if milliseconds else 0.0
+
+    def _drawn(self, random: Random, wait: Wait) -> int:
+        kind, longest = self._latency.kind, self._latency.milliseconds
+        share = random.random()
+        if (kind == "requests" and wait.why != "request") or (kind == "replies" and wait.why == "request"):
+            return 0
+        if kind == "worker" and worker_number(WORKER.get()) != self._latency.milliseconds % self._world.workers:
+            return 0
+        if kind == "same":
+            return longest
+        return int(longest * (share**5 if kind == "heavy" else share))
 
     def wait(self, wait: Wait) -> None:
         """For a synchronous client in a thread of the world."""

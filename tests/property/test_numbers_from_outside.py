@@ -83,6 +83,7 @@ OTHERS: dict[str, Entry] = {
     "setup_token": lambda value, world: world.server.login(setup_token=value if value is not True else 1),  # type: ignore[arg-type]
     "after_commit": lambda value, _: Fault.delay(1, after_commit=value if value is not True else 1),  # type: ignore[arg-type]
     "fault": lambda value, _: Fault.from_dict({"kind": value}),
+    "Fault(kind=)": lambda value, _: Fault(kind=value),
     "target": lambda value, world: world.server.faults.add(value, Fault.RESET),
 }
 ALL = SECONDS | COUNTS | OTHERS

@@ -47,8 +47,10 @@ def test_a_walk_counts_the_deviations_that_its_run_recorded():
     """Neighbours of one kind are one; what is no matter of order stays."""
     taken = (Deviation(2, "alone", 1, 1), Deviation(3, "alone", 1, 1), Deviation(9, "clock", 0, 1))
     walk = Schedule(kind="walk", seed=5, deviations=(FROZEN, SLOW))
-    assert as_deviations(SimpleNamespace(schedule=walk, taken=taken)) == Schedule(
-        seed=5, deviations=(Deviation(2, "alone", 1, 2), Deviation(9, "clock", 0, 1), SLOW)
-    )
-    told = Schedule(deviations=(FROZEN,))
-    assert as_deviations(SimpleNamespace(schedule=told, taken=taken)) is told
+    late = Deviation(4, "late", 1, 20)
+    outcome = SimpleNamespace(schedule=walk, taken=taken, freezes=(FROZEN,), slow=(late,))
+    told = (Deviation(2, "alone", 1, 2), Deviation(9, "clock", 0, 1))
+    assert as_deviations(outcome) == Schedule(seed=5, deviations=(*told, late, SLOW))
+    assert as_deviations(outcome, frozen=True) == Schedule(seed=5, deviations=(FROZEN, late, SLOW))
+    facts = Schedule(deviations=(FROZEN,))
+    assert as_deviations(SimpleNamespace(schedule=facts)) is facts

@@ -15,7 +15,7 @@ from fake_server.faults import Fault
 from fake_server.policy import Policy
 from fake_server.secrecy import shown
 from pytest_claude_tokens.search.replay import PREFIX, BadToken, Replay
-from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, PlannedFault, Schedule
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, Latency, PlannedFault, Schedule
 
 FAULTS = st.one_of(
     st.sampled_from([Fault.LOST_REPLY, Fault.RESET, Fault.TIMEOUT, Fault.GARBAGE, Fault.TRUNCATED, Fault.BURST]),
@@ -25,10 +25,10 @@ FAULTS = st.one_of(
     st.builds(Fault.html, st.integers(400, 599)),
     st.just(Fault.moved()),
 )
-WHATS = ["freeze", "alone", "clock", "slow", "cancel", "kill"]
+WHATS = ["freeze", "alone", "clock", "slow", "late", "cancel", "kill"]
 SCHEDULES = st.builds(
     Schedule,
-    kind=st.sampled_from(["deviations", "pct", "walk"]),
+    kind=st.sampled_from(["deviations", "pct", "walk", "paced"]),
     deviations=st.lists(
         st.builds(Deviation, st.integers(0, 10**6), st.sampled_from(WHATS), st.integers(-50, 50), st.integers(0, 500)),
         max_size=30,
@@ -37,6 +37,9 @@ SCHEDULES = st.builds(
     planned_faults=st.lists(
         st.builds(PlannedFault, st.integers(0, 100), st.sampled_from(["token", "call"]), FAULTS), max_size=3
     ).map(tuple),
+    latency=st.just(Latency()) | st.builds(Latency, st.sampled_from(["same", "heavy"]), st.integers(0, 60_000)),
+    scale=st.integers(0, 60_000),
+    reach=st.integers(0, 400),
 )
 REPLAYS = st.builds(
     Replay,

@@ -14,7 +14,7 @@ from hypothesis.internal.conjecture.data import ConjectureData
 
 from pytest_claude_tokens import explore
 from pytest_claude_tokens.search import fuzz, hypothesis_engine
-from pytest_claude_tokens.search.fuzz import Fuzzer, IntegerSource
+from pytest_claude_tokens.search.fuzz import Fuzzer
 from pytest_claude_tokens.search.strategy import schedules
 from tests.unit.explore.common import search, sound, unsound
 
@@ -60,11 +60,11 @@ def fail_late(runs):
     assert len(runs) < 40, "late"
 
 
-def test_all_but_the_engines_share_comes_in_one_batch(rolled):
-    """Nine tenths of the schedules, and not one more than were asked for."""
+def test_all_schedules_come_in_one_batch(rolled):
+    """And not one more than were asked for."""
     test, _ = explored()
     assert search(quick(test), seed=1).report.schedules == 60
-    assert rolled == [54]
+    assert rolled == [60]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_all_but_the_engines_share_comes_in_one_batch(rolled):
     ids=["arguments", "faults"],
 )
 def test_what_is_drawn_otherwise_is_left_to_hypothesis(options, rolled):
-    """An IntegerSource has integers only."""
+    """A portfolio draws nothing but schedules."""
     test, _ = explored(**options)
     search(quick(test), seed=1)
     assert rolled == []
@@ -86,7 +86,7 @@ def test_other_generators_are_left_to_hypothesis(rolled):
     drawn = []
     test, _ = explored(before=lambda runs: drawn.append(mine.random()))
     assert search(quick(test), seed=1).error is None
-    assert rolled == [0]
+    assert rolled == [1] * 60
     assert len(set(drawn[:60])) == 1
 
 
@@ -95,15 +95,15 @@ def test_a_generator_that_comes_late_is_left_to_hypothesis_from_then_on(rolled, 
     test, runs = explored()
     monkeypatch.setattr(fuzz, "has_other_generators", lambda: len(runs) >= 20)
     assert search(quick(test), seed=1).report.schedules == 60
-    assert rolled == [14]  # after six of the engine's
+    assert rolled == [20] + [1] * 40
 
 
-def test_a_search_of_one_schedule_has_no_batch(rolled):
+def test_a_search_of_one_schedule_is_a_batch_of_one(rolled):
     """Nothing is left over for the next search."""
     test, runs = explored()
     one = settings(database=None, max_examples=1)(test)
     assert [search(one, seed=1).report.schedules for _ in range(2)] == [1, 1]
-    assert rolled == []
+    assert rolled == [1, 1]
     assert len(runs) == 6
 
 
@@ -120,27 +120,18 @@ def test_what_fails_in_a_batch_goes_into_the_example_database(rolled):
     result = search(settings(rare, database=kept)(test), seed=3)
     assert isinstance(result.error, AssertionError)
     assert result.found.example == 40
-    assert rolled == [20]
+    assert rolled == [40]
     assert any(kept.data.values())
 
 
 def test_choices_stand_for_the_schedule():
     """Drawn anew from its choices, by Hypothesis, it is the same schedule."""
     source = random.Random(5)
-    drawn = schedules(4, deaths=("cancel", "kill"), signals=(2, 9, 15))
+    drawn = schedules(4, deaths=("cancel", "kill"))
+    portfolio = drawn.portfolio()
     for _ in range(200):
-        integers = IntegerSource(source)
-        schedule = drawn.draw_from(integers.draw_integer)
-        assert ConjectureData.for_choices(integers.choices).draw(drawn) == schedule
-
-
-def test_integers_are_drawn_from_end_to_end():
-    """Both ends included, each number about as often."""
-    integers = IntegerSource(random.Random(1))
-    drawn = [integers.draw_integer(3, 7) for _ in range(5000)]
-    assert integers.choices == drawn
-    assert all(800 < drawn.count(number) < 1200 for number in (3, 4, 5, 6, 7))
-    assert set(drawn) == {3, 4, 5, 6, 7}
+        schedule = portfolio.next(source)
+        assert ConjectureData.for_choices(drawn.written(schedule)).draw(drawn) == schedule
 
 
 def test_a_race_is_found_in_a_batch(rolled):
@@ -172,7 +163,7 @@ def test_hypothesis_helpers_work_in_a_body(rolled):
     assert result.error is None
     assert result.report.schedules == 60
     assert len(runs) > 80
-    assert rolled == [54]
+    assert rolled == [60]
 
 
 def test_a_batch_in_which_nothing_counts_comes_to_an_end(rolled):

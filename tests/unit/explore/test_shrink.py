@@ -12,9 +12,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fake_server.faults import Fault
-from pytest_claude_tokens.search.shrink import merge, shrink
+from pytest_claude_tokens.search.shrink import as_deviations, merge, shrink
 from pytest_claude_tokens.simulation.chooser import Chooser
-from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, PlannedFault, Schedule
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, EACH_LEG, Deviation, Latency, PlannedFault, Schedule
 from tests.unit.simulation.worlds import explored, schedules
 from tests.zoo.common import Login, redeem
 
@@ -48,7 +48,14 @@ def pretend(fails):
             index = chooser.next(ready, timer=True, worker_of=int)
             order.append("clock" if index < 0 else ready[index])
         error = fails(order, schedule)
-        return SimpleNamespace(schedule=schedule, error=error, taken=tuple(chooser.taken), decisions=len(order))
+        return SimpleNamespace(
+            schedule=schedule,
+            error=error,
+            taken=tuple(chooser.taken),
+            freezes=chooser.as_freezes(),
+            slow=(),
+            decisions=len(order),
+        )
 
     return run, runs
 
@@ -271,3 +278,60 @@ def test_planted_bug_is_told_in_a_few_facts():
                     assert type(best.error) is type(first.error)
                     assert len(best.schedule.deviations) <= 4
     assert found
+
+
+def slow_legs(schedule):
+    return {one.position: one.length for one in schedule.deviations if one.what == "slow"}
+
+
+def test_times_are_told_in_round_numbers():
+    """The shortest of those that do; else in whole seconds, if that does."""
+
+    def fails(order, schedule):
+        return Overlap() if slow_legs(schedule).get(1, 0) > least else None
+
+    for least, told in ((800, 1000), (12_300, 13_000), (37, 100)):
+        run, _ = pretend(fails)
+        best, _ = shrink(run(Schedule(deviations=(Deviation(1, "slow", 0, max(120, int(least) + 345)),))), run)
+        assert slow_legs(best.schedule) == {1: told}
+
+
+def test_legs_that_must_all_be_slow_are_told_as_one():
+    """Each takes as long."""
+
+    def fails(order, schedule):
+        slow = slow_legs(schedule)
+        return Overlap() if all(slow.get(leg, slow.get(-1, 0)) >= 2000 for leg in range(5)) else None
+
+    run, _ = pretend(fails)
+    best, _ = shrink(run(Schedule(deviations=tuple(Deviation(leg, "slow", 0, 2500) for leg in range(5)))), run)
+    assert best.schedule == Schedule(deviations=(Deviation(-1, "slow", 0, 2000),))
+
+
+def test_others_that_are_frozen_are_told_as_the_one_that_runs_alone():
+    """Which is one fact, however many the others are."""
+
+    def fails(order, schedule):
+        return Overlap() if order[3:7] == [2] * 4 else None
+
+    run, _ = pretend(fails)
+    best, _ = shrink(run(Schedule(deviations=(Deviation(3, "freeze", 0, 4), Deviation(3, "freeze", 1, 4)))), run)
+    assert best.schedule == Schedule(deviations=(Deviation(3, "alone", 2, 4),))
+
+
+def test_drawn_latencies_are_told_as_slow_legs():
+    """As the run recorded them, in place of what it drew them from."""
+
+    def fails(order, schedule):
+        slow = slow_legs(schedule)
+        return Overlap() if slow.get(2) or slow.get(EACH_LEG, 0) > 1 or schedule.latency.kind != "none" else None
+
+    run, _ = pretend(fails)
+    for latency in (Latency("uniform", 2000), Latency("same", 1000)):
+        first = run(Schedule(seed=3, latency=latency))
+        first.slow = tuple(Deviation(leg, "slow", 0, 1000) for leg in range(4))
+        each = (Deviation(EACH_LEG, "slow", 0, 1000),)
+        assert as_deviations(first).deviations == (each if latency.kind == "same" else first.slow)
+        best, _ = shrink(first, run)
+        told = Deviation(EACH_LEG, "slow", 0, 10) if latency.kind == "same" else Deviation(2, "slow", 0, 1)
+        assert best.schedule == Schedule(deviations=(told,))

@@ -49,6 +49,7 @@ COMMITTED = 'a commit rotated at#2 rt#2 expires=100 accepts=["rt#2"]\n'
         (COMMITTED + "a ok at#2 rt#2\nt 200", "rt#2 was good"),
         (COMMITTED + 'a ok at#2 rt#2\nnote expire ended=["at#2"] accepts=["rt#2"]', "rt#2 was good"),
         ("a fail 503 fault=status(503)", "rt#1 was good"),
+        ("note advance seconds=1\nnote store store=s state=blank\na fail 503 fault=status(503)", "rt#1 was good"),
     ],
 )
 def test_it_is_told_what_was_good_at_the_time(before, good):

@@ -138,6 +138,7 @@ def test_time_that_was_put_back_makes_no_token_young_again():
 def test_later_ones_are_counted():
     """One violation for each grant, whichever clause they break."""
     more = TWICE.format(between="", end="ok at#3 rt#3") + "c: w0 token rt#3\nc ok at#4 rt#4\nd: w0 token rt#4\nd ok"
+    more += '\nnote expire ended=["at#4","at#5","at#6"]\ne: w0 token rt#5\ne ok at#6 rt#6'
     (storm,) = judge(history(more)).violations
 
     assert (str(storm), storm.more) == ("rt#2 by w1 (#5, at#2 still good)", 2)

@@ -14,8 +14,20 @@ from pytest_claude_tokens.judge.history import History
 from pytest_claude_tokens.judge.judging import judge
 from tests.unit.judge.drive import Service
 
-POLICIES = {**PRESETS, "keycloak(2)": Policy.keycloak(2), "by account": Policy(key="account")}
-STRICT = [name for name, policy in POLICIES.items() if policy.rotate and not policy.grace_seconds]
+POLICIES = {
+    **PRESETS,
+    "keycloak(2)": Policy.keycloak(2),
+    "by account": Policy(key="account"),
+    "bearers end": Policy(name="bearers-end", revoke_access=True),
+    "deadlines slide": Policy(name="deadlines-slide", refresh_slides=True),
+    "tokens repeat": Policy(name="tokens-repeat", rotate=False, repeat_refresh=True),
+    "at once": Policy(name="at-once", at_once="retry"),
+}
+STRICT = [
+    name
+    for name, policy in POLICIES.items()
+    if policy.rotate and not policy.grace_seconds and policy.at_once == "reuse"
+]
 BUFFER = 300.0
 FAULTS = {"503": Fault.status(503), "429": Fault.status(429), "burst": Fault.BURST, "delay": Fault.delay(3)}
 

@@ -143,14 +143,33 @@ def test_a_process_that_ends_while_it_is_looked_at_is_left_out(monkeypatch):
     assert not forks._is_same_program(999_999_999, os.getpid())
 
 
+KEEPS_ALIVE = """
+import http.client, os, sys
+connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]))
+for path in sys.argv[2:]:
+    connection.request("GET", path)
+    connection.getresponse().read()
+"""
+
+
 @linux
-def test_who_has_the_workers_name_must_still_run(tmp_path):
+def test_one_connection_may_be_for_two_workers():
+    """Each request says whose it is; the process is looked for once."""
+    with ClaudeTokens() as tokens:
+        port = tokens.url.rpartition(":")[2]
+        paths = ["/w/w0/api/hello", "/w/w1/api/hello", "/w/w0/api/hello"]
+        subprocess.run([sys.executable, "-c", KEEPS_ALIVE, port, *paths], check=True, timeout=PATIENCE)
+
+    assert [operation.actor for operation in tokens.history.operations] == ["w0", "w1", "w0"]
+
+
+@linux
+def test_who_has_the_workers_name_must_still_run():
     """Ids are used again: a process is known by the time of its start, too."""
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
         begun = procfs.read_stat(process.pid).begun
         family = forks._family()
         names = {(process.pid, begun): "w0"}
-        WorkerProcesses._name(names, "w0", (1, 1), family)
         WorkerProcesses._name(names, "w0", (1, 1), family)
         other = {(process.pid, begun + 1): "w0"}
         WorkerProcesses._name(other, "w0", (1, 1), family)

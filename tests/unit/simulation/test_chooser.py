@@ -57,3 +57,35 @@ def test_one_that_has_ended_asks_no_more() -> None:
     chooser.end()
 
     assert decide(chooser, timer=True) == (0, [])
+
+
+def test_late_steps_are_those_that_the_schedule_names() -> None:
+    """By the number of the step, whoever takes it; and none when the body has ended."""
+    chooser = Chooser(Schedule(deviations=(Deviation(7, "late", 1, 1500),)), 3)
+
+    assert [chooser.seconds_late(step, 0, 3.0) for step in (6, 7, 8)] == [0.0, 1.5, 0.0]
+    chooser.end()
+    assert chooser.late is None
+    assert Chooser(DEFAULT_ORDER, 3).late is None
+
+
+def test_late_steps_of_a_paced_run_are_recorded() -> None:
+    """In whole milliseconds, with the worker that was late."""
+    chooser = Chooser(Schedule("paced", seed=5, scale=5000), 1)
+    seconds: list[float] = []
+    for step in range(200):
+        chooser.choose([0], False, 0.0)
+        chooser.decision += 1
+        seconds.append(chooser.seconds_late(step, 0, sum(seconds)))
+
+    late = [(step, round(1000 * each)) for step, each in enumerate(seconds) if each]
+    assert len(late) > 20
+    assert [(one.position, one.length) for one in chooser.lates] == late
+    assert {(one.what, one.target) for one in chooser.lates} == {("late", 0)}
+
+
+def test_note_of_a_leg_goes_to_whoever_draws_the_order() -> None:
+    """Nobody else asks for it."""
+    Chooser(DEFAULT_ORDER, 2).note_leg(0, 1)
+    for seed in range(20):  # half of them count steps from there
+        Chooser(Schedule("pct", seed=seed), 2).note_leg(0, 1)

@@ -14,7 +14,7 @@ import pytest
 from pytest_claude_tokens.runs import watchdog
 from pytest_claude_tokens.runs.leftovers import children_ended, end_threads
 from pytest_claude_tokens.simulation.thread_record import ThreadRecord
-from tests.unit.simulation.worlds import outcome_of, run_threads
+from tests.unit.simulation.worlds import outcome_of, run_threads, world
 
 pytestmark = pytest.mark.usefixtures("staged")
 
@@ -103,6 +103,15 @@ def test_a_body_that_computes_in_our_code_is_not_ended(monkeypatch):
         observers.remove(slow)
 
     assert outcome_of(body).error is None
+
+
+def test_a_body_in_another_thread_than_the_main_is_not_interrupted():
+    """No signal would reach it."""
+    dog = watchdog.Watchdog()
+    with world() as new:
+        dog._interrupt(new)
+        dog._end_computing(new, new.root)
+        assert (new.stuck, dog._computing) == (False, None)
 
 
 def test_a_pool_of_a_blocked_thread_is_not_waited_for_at_exit():

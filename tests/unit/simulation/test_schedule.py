@@ -12,8 +12,9 @@ from fake_server.faults import Fault
 from pytest_claude_tokens.simulation.chooser import CLOCK, Chooser
 from pytest_claude_tokens.simulation.schedule import (
     DEFAULT_ORDER,
-    DELAYS,
+    EACH_LEG,
     Deviation,
+    Latency,
     PlannedFault,
     Schedule,
 )
@@ -57,6 +58,22 @@ def test_departures_taken_are_facts_that_depart_in_the_same_way(schedule, queues
     again, repeated = choices(Schedule(deviations=tuple(chooser.taken)), queues)
     assert again == answers
     assert repeated.taken == chooser.taken
+
+
+WORKERS = st.lists(
+    st.tuples(st.lists(st.integers(0, 3), min_size=1, max_size=5), st.booleans()), min_size=1, max_size=50
+)
+
+
+@given(st.sampled_from(["pct", "walk", "paced"]), st.integers(0, 500), WORKERS)
+def test_random_order_can_be_told_as_workers_that_were_frozen(kind, seed, queues):
+    """In no more facts than there are turns, and it is the same order again."""
+    answers, chooser = choices(Schedule(kind, seed=seed, scale=100), queues)
+    freezes = chooser.as_freezes()
+    again, _ = choices(Schedule(deviations=freezes), queues)
+    assert again == answers
+    assert {one.what for one in freezes} <= {"freeze"}
+    assert list(freezes) == sorted(freezes)
 
 
 @given(schedules(), QUEUES)
@@ -119,12 +136,12 @@ def test_first_fact_of_two_at_once_decides():
     assert choices(both, [([0, 1], True)])[0] == [1]
 
 
-@pytest.mark.parametrize("kind", ["pct", "walk"])
+@pytest.mark.parametrize("kind", ["pct", "walk", "paced"])
 def test_random_kinds_are_their_seed(kind):
     """One seed gives one order; some seeds give different ones."""
-    queues = [([0, 1, 2], True)] * 60
-    by_seed = [choices(Schedule(kind=kind, seed=seed), queues)[0] for seed in range(8)]
-    assert by_seed == [choices(Schedule(kind=kind, seed=seed), queues)[0] for seed in range(8)]
+    queues = [([0, 1, 2], number % 3 == 0) for number in range(60)]
+    by_seed = [choices(Schedule(kind=kind, seed=seed, scale=1000), queues)[0] for seed in range(8)]
+    assert by_seed == [choices(Schedule(kind=kind, seed=seed, scale=1000), queues)[0] for seed in range(8)]
     assert len({tuple(answers) for answers in by_seed}) > 4
 
 
@@ -164,7 +181,9 @@ def test_deaths_and_slow_legs_are_no_business_of_the_order():
         (Deviation(0, "alone", -1, 2), "the body runs alone for 2 decisions from decision 0"),
         (Deviation(4, "clock", 0, 8), "timers fire early for 8 decisions from decision 4"),
         (Deviation(4, "freeze", 0, 1), "w0 is frozen for 1 decision from decision 4"),
-        (Deviation(2, "slow", 0, 3), f"network leg 2 takes {DELAYS[3]:g} s"),
+        (Deviation(2, "slow", 0, 4050), "network leg 2 takes 4.05 s"),
+        (Deviation(EACH_LEG, "slow", 0, 12_000), "each network leg takes 12 s"),
+        (Deviation(17, "late", 1, 300), "w1 is late by 0.3 s at step 17"),
         (Deviation(7, "cancel", 0, 1), "w0 is cancelled at decision 7"),
         (Deviation(7, "kill", 2, 1), "w2 is killed at decision 7"),
         (Deviation(7, "kill", 2, 15), "w2 gets SIGTERM at decision 7"),
@@ -184,6 +203,7 @@ def test_schedule_reads_as_a_sentence():
         "pct with seed 7; w1 is frozen for 5 decisions from decision 3; "
         f"token request 1 meets {Fault.RESET}; call 2 meets {Fault.status(503)}"
     )
+    assert Schedule(latency=Latency("same", 1500)).text() == "same latencies of 1.5 s"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from hypothesis import settings
 
 from pytest_claude_tokens import explore
 from pytest_claude_tokens.simulation import trio_runs
+from pytest_claude_tokens.simulation.native import REAL_START, native
 from pytest_claude_tokens.simulation.thread_record import Stopped
 from pytest_claude_tokens.violations import CoSchedule, Deadlock, DoubleSpend
 from tests.unit.explore.common import CALL_URL, TOKEN_URL, refreshing, search
@@ -170,10 +171,10 @@ def test_time_is_simulated_in_all_of_it():
                 await trio.sleep_forever()
             assert await trio.to_thread.run_sync(lambda: time.sleep(7) or "done") == "done"
             near, far = trio.socket.socketpair()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(far.recv, 1)
-                await trio.sleep(0)
-                await near.send(b"x")
+            timer = threading.Timer(0.1, near._sock.send, [b"x"])
+            with native():
+                REAL_START(timer)  # in no world
+            assert await far.recv(1) == b"x"
             near.close()
             far.close()
             return time.monotonic()

@@ -441,5 +441,5 @@ def test_worker_that_begins_under_an_open_request_races():
         await workers(late)
         await left[0]
 
-    slow = Schedule(deviations=(Deviation(0, "slow", 0, 3),))
+    slow = Schedule(deviations=(Deviation(0, "slow", 0, 4000),))
     assert outcome_of(body, slow).raced

@@ -11,6 +11,7 @@ import pytest
 
 from fake_server.effects import Signal, Wait
 from fake_server.faults import Fault
+from fake_server.transports import trio_tasks
 from fake_server.transports.inprocess import RealWaiter
 from pytest_claude_tokens import ClaudeTokens
 from pytest_claude_tokens.violations import CoSchedule
@@ -98,6 +99,20 @@ def test_signal_wakes_a_task():
             first.fire()
 
     trio.run(main)
+
+
+def test_name_of_a_task_stays_its_own(monkeypatch):
+    """However often it is asked for; and where trio was never imported nothing is asked."""
+
+    async def main():
+        assert trio_tasks.running_trio() is trio
+        return [trio_tasks.task_name(trio) for _ in range(2)]
+
+    first, second = trio.run(main)
+    assert first == second
+    assert trio_tasks.running_trio() is None
+    monkeypatch.setattr(trio_tasks, "_modules", {})
+    assert trio_tasks.running_trio() is None
 
 
 def test_loop_of_asyncio_with_trio_for_a_guest():

@@ -1,0 +1,152 @@
+"""The portfolio: which kinds of schedules a search draws, how often, and on what scales.
+
+No single distribution finds everything. What needs two requests to overlap, latencies find; what needs a worker to be
+slow at some moment, a pace or priorities; what needs one exact switch, a deviation. So each schedule draws an order and
+a latency, from the tables below. Positions and times are on the scale of the body at hand, as far as earlier runs have
+shown it. The first schedules are fixed: they are cheap and broad, and many searches need no more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import log2
+from typing import TYPE_CHECKING, Literal
+
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, LENGTHS, Deviation, Latency, Schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from random import Random
+
+    from pytest_claude_tokens.runs.outcome import Outcome
+    from pytest_claude_tokens.simulation.schedule import DeviationKind, LatencyKind
+
+    OrderKind = Literal["default", "deviations", "pct", "walk", "paced"]
+
+__all__ = ["LATENCIES", "OPENING", "ORDERS", "Knowledge", "Portfolio"]
+
+OPENING = (Schedule(latency=Latency("same", 12_000)), DEFAULT_ORDER, Schedule(latency=Latency("same", 1_000)))
+"""The first schedules of a search. In the first one each request takes 24 s: all that come within that time overlap,
+and whoever is less patient loses its patience.
+"""
+ORDERS: dict[OrderKind, int] = {"default": 1, "deviations": 4, "pct": 5, "walk": 4, "paced": 8}
+"""How often each order is drawn."""
+LATENCIES: dict[LatencyKind, int] = {
+    "none": 3,
+    "same": 3,
+    "uniform": 4,
+    "heavy": 2,
+    "requests": 1,
+    "replies": 1,
+    "worker": 2,
+}
+"""How often each latency is drawn."""
+_DEVIATIONS: tuple[DeviationKind, ...] = ("freeze",) * 4 + ("slow",) * 3 + ("alone",) * 2 + ("clock",)
+_MOST_DEVIATIONS = 6
+_REACH = (15, 15, 40, 120)
+"""The number of decisions before which deviations begin, where no run has been seen: most runs are short."""
+_MOST_DECISIONS = 400
+_MOST_LEGS = 16
+_LONGEST_MILLISECONDS = 50_000
+"""The longest time that is drawn; less than ``MAX_SECONDS_EARLY`` of the scheduler."""
+
+
+@dataclass(slots=True)
+class Knowledge:
+    """What runs in orders near the default have shown: how long a run is, and for how long it waits.
+
+    ``decisions``: in all; ``first_leg``, ``last_leg``: up to its first request and its last reply. ``waits``: the
+    seconds of its timers, one of each order of magnitude, by their logarithm.
+    """
+
+    decisions: int = 0
+    first_leg: int = 0
+    last_leg: int = 0
+    legs: int = 0
+    waits: dict[int, float] = field(default_factory=dict)
+
+    def learn(self, outcome: Outcome) -> None:
+        """Take note of a run."""
+        schedule = outcome.schedule
+        if schedule.kind == "deviations":
+            self.decisions = max(self.decisions, min(outcome.decisions, _MOST_DECISIONS))
+            self.first_leg = max(self.first_leg, min(outcome.first_leg, _MOST_DECISIONS))
+            self.last_leg = max(self.last_leg, min(outcome.last_leg, _MOST_DECISIONS))
+            self.legs = max(self.legs, min(outcome.legs, _MOST_LEGS))
+        if schedule == DEFAULT_ORDER:  # elsewhere there are timers of the search's own
+            for wait in outcome.slept:
+                if 0.001 <= wait < 2 * _LONGEST_MILLISECONDS / 1000:
+                    self.waits[round(log2(wait))] = wait
+
+
+class Portfolio:
+    """Draws the schedules of one search, for so many workers. ``deaths``: the ways in which workers may die."""
+
+    def __init__(self, workers: int, deaths: Sequence[DeviationKind] = ()) -> None:
+        self._workers = workers
+        self._deaths = deaths
+        self._drawn = 0
+        self.known = Knowledge()
+
+    def next(self, random: Random) -> Schedule:
+        """The next schedule of the search."""
+        self._drawn += 1
+        if self._drawn <= len(OPENING):
+            return OPENING[self._drawn - 1]
+        return self.draw(random)
+
+    def draw(self, random: Random) -> Schedule:
+        """Any schedule."""
+        return self.make(random, random.choices(*_ORDERS)[0], random.choices(*_LATENCIES)[0])
+
+    def make(self, random: Random, order: OrderKind, latency: LatencyKind) -> Schedule:
+        """A schedule of this kind. Its order and its latency are on one scale: only so can they meet."""
+        scale = self._milliseconds(random)
+        deviations = [self._death(random, what) for what in self._deaths if random.random() < 2 / 3]
+        if order == "deviations":
+            deviations += [self._deviation(random) for _ in range(random.randint(1, _MOST_DEVIATIONS))]
+        return Schedule(
+            kind="deviations" if order == "default" else order,
+            deviations=tuple(deviations),
+            seed=random.randrange(0x10000),
+            latency=Latency(latency, scale) if latency != "none" else Latency(),
+            scale=self._near(random, scale) if order == "paced" else 0,
+            reach=self._reach(random) if order in ("pct", "paced") else 0,
+        )
+
+    def _deviation(self, random: Random) -> Deviation:
+        what = random.choice(_DEVIATIONS)
+        if what == "slow":
+            return Deviation(random.randrange(max(4, self.known.legs)), what, 0, self._milliseconds(random))
+        target = random.randrange(-1, self._workers) if what != "clock" else 0
+        return Deviation(random.randrange(self._reach(random)), what, target, random.choice(LENGTHS))
+
+    def _death(self, random: Random, what: DeviationKind) -> Deviation:
+        return Deviation(random.randrange(self._reach(random)), what, random.randrange(self._workers), 1)
+
+    def _reach(self, random: Random) -> int:
+        """The number of decisions before which something is to happen: those of a run, or up to a request."""
+        if not self.known.decisions:
+            return random.choice(_REACH)
+        return 5 + random.choice([self.known.first_leg, self.known.last_leg, self.known.decisions])
+
+    def _milliseconds(self, random: Random) -> int:
+        """A time: about one for which the body waits itself; or a short one, or a long one."""
+        if self.known.waits and random.random() < 0.3:
+            seconds = random.choice([*self.known.waits.values()]) * 4 ** random.uniform(-1, 1)
+        else:
+            seconds = 10 ** (random.uniform(-3, 0) if random.random() < 0.4 else random.uniform(0, 1.7))
+        return _bounded(1000 * seconds)
+
+    def _near(self, random: Random, scale: int) -> int:
+        if random.random() < 0.4:
+            return self._milliseconds(random)
+        return _bounded(scale * 10 ** random.uniform(-1, 1))
+
+
+def _bounded(milliseconds: float) -> int:
+    return max(1, min(int(milliseconds), _LONGEST_MILLISECONDS))
+
+
+_ORDERS = (list(ORDERS), list(ORDERS.values()))
+_LATENCIES = (list(LATENCIES), list(LATENCIES.values()))

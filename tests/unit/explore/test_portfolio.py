@@ -1,0 +1,124 @@
+"""The portfolio: what it begins with, what it draws, and what it learns of the body at hand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+from types import SimpleNamespace
+
+import pytest
+
+from pytest_claude_tokens.search.portfolio import LATENCIES, OPENING, ORDERS, Knowledge, Portfolio
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Latency, Schedule
+
+
+def seen(schedule=DEFAULT_ORDER, *, decisions=30, first_leg=8, last_leg=12, legs=4, slept=()):
+    """What a run shows of itself."""
+    return SimpleNamespace(
+        schedule=schedule, decisions=decisions, first_leg=first_leg, last_leg=last_leg, legs=legs, slept=slept
+    )
+
+
+def drawn(number=2000, *, known=None, **options):
+    """So many schedules, of a portfolio that has seen what is ``known``."""
+    portfolio, random = Portfolio(3, **options), Random(1)
+    if known is not None:
+        portfolio.known.learn(known)
+    return [portfolio.draw(random) for _ in range(number)]
+
+
+def times_of(schedules):
+    """All the milliseconds in there."""
+    for schedule in schedules:
+        yield from (time for time in (schedule.latency.milliseconds, schedule.scale) if time)
+        yield from (deviation.length for deviation in schedule.deviations if deviation.what == "slow")
+
+
+def test_it_opens_with_what_is_cheap_and_broad():
+    """Requests that take long, default order, requests that take a little; then it draws."""
+    portfolio, random = Portfolio(2), Random(3)
+    first = [portfolio.next(random) for _ in range(len(OPENING) + 1)]
+    assert tuple(first[:-1]) == OPENING
+    assert DEFAULT_ORDER in OPENING
+    assert first[-1].seed
+
+
+def test_each_order_and_each_latency_comes_up_as_often_as_the_tables_say():
+    """In every combination."""
+    schedules = drawn(4000)
+    kinds = Counter(schedule.kind for schedule in schedules)
+    latencies = Counter(schedule.latency.kind for schedule in schedules)
+    for order, weight in ORDERS.items():
+        if order not in ("default", "deviations"):
+            assert 0.8 < kinds[order] / 4000 / (weight / sum(ORDERS.values())) < 1.2
+    for latency, weight in LATENCIES.items():
+        assert 0.75 < latencies[latency] / 4000 / (weight / sum(LATENCIES.values())) < 1.25
+    pairs = {(schedule.kind, schedule.latency.kind) for schedule in schedules}
+    assert len(pairs) == 4 * len(LATENCIES)
+
+
+def test_one_seed_is_one_search():
+    """Whatever it draws comes from the generator."""
+    assert drawn(50) == drawn(50)
+
+
+def test_times_reach_from_a_millisecond_to_fifty_seconds():
+    """More of them are long than short: what a dispatcher loses its patience with takes seconds."""
+    times = list(times_of(drawn()))
+    assert 1 <= min(times) < 5
+    assert 40_000 < max(times) <= 50_000
+    assert 0.4 < sum(time > 1000 for time in times) / len(times) < 0.8
+
+
+def test_times_are_drawn_near_those_of_the_body():
+    """A third of them, up to four times as long or as short; timers of another order of magnitude count as much."""
+    known = seen(slept=[0.06, 0.061, 0.062, 30.0, 0.0, 1e-9, 1000.0])
+    near = [time for time in times_of(drawn(known=known)) if 15 <= time <= 240]
+    far = [time for time in times_of(drawn()) if 15 <= time <= 240]
+    assert len(near) > 1.3 * len(far)
+
+
+def test_positions_are_within_the_run_and_many_before_its_requests():
+    """As far as it is known; otherwise most of them are early."""
+    positions = [one.position for schedule in drawn(known=seen()) for one in schedule.deviations if one.what != "slow"]
+    assert max(positions) < 35
+    assert sum(position < 13 for position in positions) > len(positions) / 2
+    unknown = [one.position for schedule in drawn() for one in schedule.deviations]
+    assert 100 < max(unknown) < 120
+
+
+def test_workers_die_only_where_they_may():
+    """Two thirds of the runs, each way by itself."""
+    assert not any(one.what in ("cancel", "kill") for schedule in drawn() for one in schedule.deviations)
+    deaths = Counter(
+        one.what
+        for schedule in drawn(deaths=("cancel", "kill"))
+        for one in schedule.deviations
+        if one.what in ("cancel", "kill")
+    )
+    assert all(1200 < deaths[what] < 1466 for what in ("cancel", "kill"))
+
+
+@pytest.mark.parametrize("kind", ["pct", "walk", "paced"])
+def test_runs_in_random_orders_do_not_count_as_the_length_of_a_run(kind):
+    """They have decisions of their own."""
+    known = Knowledge()
+    known.learn(seen(Schedule(kind)))
+    assert known == Knowledge()
+
+
+def test_latencies_are_no_timers_of_the_body():
+    """Only runs in default order show those; the others show how long it may become."""
+    known = Knowledge()
+    known.learn(seen(slept=[2.0]))
+    known.learn(seen(Schedule(latency=Latency("same", 1000)), decisions=50, legs=6, slept=[1.0]))
+    assert list(known.waits.values()) == [2.0]
+    assert (known.decisions, known.legs, known.first_leg, known.last_leg) == (50, 6, 8, 12)
+
+
+def test_what_is_learnt_is_bounded():
+    """A run of thousands of decisions does not make all deviations late."""
+    known = Knowledge()
+    known.learn(seen(decisions=90_000, first_leg=80_000, last_leg=85_000, legs=3000))
+    assert max(known.decisions, known.first_leg, known.last_leg) == 400
+    assert known.legs == 16

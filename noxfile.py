@@ -26,7 +26,7 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.sessions = ["lint", "readme"]
 
 ROOT = Path(__file__).parent
-NODE_PACKAGES = ("proper-lockfile@4.1.2", "@anthropic-ai/sdk@1")
+NODE_PACKAGES = ("proper-lockfile@4.1.2", "@anthropic-ai/sdk@1", "@modelcontextprotocol/sdk@1")
 LINTERS = (
     ("ruff", "check"),
     ("ruff", "format", "--check"),

@@ -178,9 +178,13 @@ def routes_of(service: Service) -> Routes:
 
 
 def base_of(request: Request) -> str:
-    """Scheme, authority and worker's prefix of the address that the client used, without a path."""
-    scheme = request.scheme or ("http" if is_loopback(request.host) else "https")
-    prefix = f"/w/{quote(request.worker, safe='')}" if request.worker and request.prefixed else ""
+    """Scheme, authority and worker's prefix of the address that the client used, without a path.
+
+    Under a real host's name a prefix is not the client's: Node's preload puts it there.
+    """
+    ours = is_loopback(request.host)
+    prefix = f"/w/{quote(request.worker, safe='')}" if ours and request.worker and request.prefixed else ""
+    scheme = request.scheme or ("http" if ours else "https")
     return f"{scheme}://{request.header('host') or request.host}{prefix}"
 
 

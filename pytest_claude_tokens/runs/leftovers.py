@@ -12,7 +12,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from fake_server.genuine import threading
+from fake_server.genuine import threading, time
 from pytest_claude_tokens.runs.watchdog import wants_to_run
 from pytest_claude_tokens.simulation.internals import forget_pool_thread
 from pytest_claude_tokens.simulation.thread_record import Stopped
@@ -26,6 +26,7 @@ __all__ = ["children_ended", "end_threads"]
 
 _END_TIMEOUT_SECONDS = 1.0
 """Real seconds that a killed process has to end."""
+_SAMPLES, _SAMPLE_INTERVAL_SECONDS = 20, 0.004
 
 
 def end_threads(left: Iterable[ThreadRecord]) -> None:
@@ -36,8 +37,17 @@ def end_threads(left: Iterable[ThreadRecord]) -> None:
         if thread is None:  # it has just ended
             continue
         forget_pool_thread(thread)
-        if wants_to_run(record):
+        if _computes(record):
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(record.ident), ctypes.py_object(Stopped))
+
+
+def _computes(record: ThreadRecord) -> bool:
+    """Whether a thread ever wants to run: one that shares the interpreter with others mostly waits for its lock."""
+    for _ in range(_SAMPLES):
+        if wants_to_run(record):
+            return True
+        time.sleep(_SAMPLE_INTERVAL_SECONDS)
+    return False
 
 
 @contextmanager

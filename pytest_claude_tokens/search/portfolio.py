@@ -98,7 +98,7 @@ class Portfolio:
         self._workers = workers
         self._deaths = deaths
         self._drawn = 0
-        self.known = Knowledge()
+        self.known: Knowledge = Knowledge()
 
     def next(self, random: Random) -> Schedule:
         """The next schedule of the search."""

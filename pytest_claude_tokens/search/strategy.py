@@ -60,7 +60,7 @@ class ScheduleStrategy(IntegerStrategy[Schedule]):
         self._faults = faults
         self._deaths = tuple(deaths)
         self._deviation_kinds = (*_DEVIATION_KINDS, *self._deaths)
-        self.integers_only = faults is None
+        self.integers_only: bool = faults is None
 
     def portfolio(self) -> Portfolio:
         """A new portfolio, which has seen nothing yet."""
@@ -114,7 +114,7 @@ class ProcessScheduleStrategy(IntegerStrategy[Schedule]):
     ``signals``: those that kill.
     """
 
-    integers_only = False
+    integers_only: bool = False
 
     def __init__(
         self,

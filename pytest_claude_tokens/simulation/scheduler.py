@@ -84,7 +84,7 @@ class Scheduler:
         """When there was progress last."""
         self._stands_at, self._stood = 0.0, 0
         """At what time decisions without progress were made last, and how many."""
-        self.happened = 0
+        self.happened: int = 0
         """How often there was progress."""
         self._round = 0
         self._ending = False

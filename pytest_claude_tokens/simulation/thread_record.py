@@ -159,7 +159,8 @@ class ThreadRecord:
         self.leave: Callable[[ThreadRecord], None] | None = None
         self.timer: int = 0
         self.why: Callable[[], str] | str = ""
-        self.looks = self.looked_at = 0
+        self.looks: int = 0
+        self.looked_at: int = 0
 
     def bind(self) -> None:
         """Make this the record of the calling thread."""

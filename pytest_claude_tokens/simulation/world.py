@@ -134,4 +134,5 @@ class World(Baton):
         self.loops.clear()
         self.all.clear()
         self.records.clear()
-        self._new_loop = self._on_death = self.last_resort = None
+        self._new_loop = self._on_death = None
+        self.last_resort: Callable[[], bool] | None = None

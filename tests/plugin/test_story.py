@@ -12,6 +12,7 @@ from pytest_claude_tokens.violations import (
     CoSchedule,
     DoubleSpend,
     ForcedLogin,
+    MissingBearer,
     StaleBearer,
     StoreRegression,
 )
@@ -345,3 +346,16 @@ def test_a_refused_token_with_nothing_left_says_so():
 def test_every_invariant_has_its_sentence():
     """What was asked for is said in the report."""
     assert tuple(RULES) == INVARIANTS
+
+
+def test_a_call_without_a_bearer_is_told_beside_the_refresh_that_took_its_token():
+    """They don't collide as two requests with one token do, so neither is the first one."""
+    play = Play()
+    refreshing = play.refresh("w0", play.login().refresh[0].secret)
+    without = play.call("w1", "")
+    play.end(without)
+    play.end(refreshing)
+    lines = told(play, MissingBearer, refreshing, without).splitlines()
+
+    assert [" ".join(line.split()[:2]) for line in lines[:2]] == ["at #3", "beside #2"]
+    assert any(line.startswith("missing-bearer: no call carries neither bearer nor API key") for line in lines)

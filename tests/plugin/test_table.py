@@ -69,6 +69,29 @@ refresh unknown ...
     ).splitlines()
 
 
+def test_what_a_refresh_ends_and_who_is_asked_to_retry_have_words():
+    """And an error that took the place of a success says so by its fault."""
+    play = Play(Policy(name="mine", revoke_access=True, at_once="retry"))
+    grant = play.login()
+    play.server.faults.add("token", Fault.status(503, after_commit=True))
+    one, two = (play.refresh(worker, grant.refresh[0].secret) for worker in ("w0", "w1"))
+    play.end(one)
+    play.end(two)
+
+    assert [row[20:] for row in rows(play)] == expect(
+        """
+w0                     w1                     service
+                                              issued g#1: at#1 rt#1
+refresh rt#1 ...
+                       refresh rt#1 ...
+                                              rt#1 spent; at#2 rt#2; at#1 ended
+... 503 (injected status(503, after_commit))
+                                              rt#1 again, at once: retry
+                       ... 400 invalid_request
+"""
+    ).splitlines()
+
+
 def test_a_long_history_is_cut_and_says_so():
     """The marked operations, what is near them and the start are kept; the rest is counted."""
     play = Play()

@@ -92,6 +92,8 @@ def test_metadata_of_a_worker_keep_its_prefix():
     world = OAuthWorld("mcp")
     request = Request.parse("GET", f"/w/w0{SERVER}", (("host", "127.0.0.1:80"),), b"", "127.0.0.1")
     assert world.send(request).json["token_endpoint"] == "http://127.0.0.1:80/w/w0/token"
+    request = Request.parse("GET", f"/w/w0{SERVER}", (("host", "mcp.example.com"),), b"", "mcp.example.com")
+    assert world.send(request).json["token_endpoint"] == "https://mcp.example.com/token"
 
 
 def test_metadata_say_what_there_is():

@@ -292,6 +292,6 @@ def test_a_signed_token_in_a_log_is_a_leak(caplog):
 def test_its_hosts_are_guarded_like_the_real_ones():
     """A client that is not answered in process never looks them up."""
     with ClaudeTokens(service="oidc") as tokens:
-        with pytest.raises(Exception, match="refused to reach auth.example.com"):
+        with pytest.raises(Exception, match=r"refused to reach auth\.example\.com"):
             requests.get("https://auth.example.com/oauth2/keys", timeout=5)
         assert [event.get("host") for event in tokens.history if event.f == "refused"] == ["auth.example.com"]

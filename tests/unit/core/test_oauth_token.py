@@ -271,6 +271,8 @@ def test_an_id_token_comes_with_openid():
         name: claims[name] for name in ("iss", "sub", "aud")
     }
     assert "id_token" not in world.exchange(world.redirected(scope="email")["code"]).json
+    _, bare = claims_of(world.exchange(world.redirected(scope="openid")["code"]).json["id_token"])
+    assert not {"email", "name", "nonce"} & set(bare)
 
 
 def test_access_tokens_can_be_signed():

@@ -9,6 +9,7 @@ import stat
 
 import httpx
 import pytest
+import requests
 
 from fake_server import Fault, Service
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
@@ -286,3 +287,11 @@ def test_a_signed_token_in_a_log_is_a_leak(caplog):
     with pytest.raises(TokenLeak), ClaudeTokens(service=Service.oauth(access_token="jwt")) as tokens:
         logging.getLogger("app").warning("got %s", tokens.account().access_token)
         caplog.clear()  # pytest prints what it has captured
+
+
+def test_its_hosts_are_guarded_like_the_real_ones():
+    """A client that is not answered in process never looks them up."""
+    with ClaudeTokens(service="oidc") as tokens:
+        with pytest.raises(Exception, match=r"refused to reach auth\.example\.com"):
+            requests.get("https://auth.example.com/oauth2/keys", timeout=5)
+        assert [event.get("host") for event in tokens.history if event.f == "refused"] == ["auth.example.com"]

@@ -219,29 +219,30 @@ def readme(session: nox.Session) -> None:
             )
 
 
-INDEPENDENT = tuple(f"--ignore=tests/{name}" for name in ("zoo", "e2e", "typing", "unit/processes"))
-"""Leaves out what no release of a requirement changes: long searches of dispatchers of our own, and real processes. The
-README's command runs them; `tests-VERSION` runs them with another Python."""
+DEPENDENT = ("tests/plugin", "tests/interop", *(f"tests/unit/{name}" for name in ("explore", "handle", "transports")))
+"""The tests of what releases of a requirement may change. The rest is the standard library's: the README's command runs
+it, and with another Python `tests-VERSION` does.
+"""
 
 
 @nox.session(python=FOUND.get(OLDEST), requires=["npm"], tags=["ci"])
 def lowest(session: nox.Session) -> None:
-    """Run the suite with each requirement at its declared floor, on the oldest Python."""
+    """Run what depends on requirements with each of them at its declared floor, on the oldest Python."""
     have(session, OLDEST)
     floors = session.cache_dir / "floors.txt"  # not in `create_tmp()`, which would be the tests' TMPDIR from then on
     floors.write_text(helper(session, "floors.py"), encoding="utf-8")
     constrained = ("--constraint", str(floors))
     session.install("hatchling", *constrained)  # the build has a floor, too
     session.install("--no-build-isolation", *constrained, ".[all,test]")
-    run_suite(session, *INDEPENDENT)
+    run_suite(session, *DEPENDENT, "examples")
 
 
 @nox.session(python=FOUND.get(NEWEST), requires=["npm", "build"], tags=["ci"])
 def newest(session: nox.Session) -> None:
-    """Run the suite with the newest release of each requirement, on the newest Python that this machine has."""
+    """Run the same with the newest release of each, and the simulation, on the newest Python that this machine has."""
     have(session, NEWEST)
     install_wheel(session, "--upgrade", "--upgrade-strategy", "eager")
-    run_suite(session, *INDEPENDENT)
+    run_suite(session, *DEPENDENT, "examples", "tests/unit/simulation", "tests/unit/guard")
 
 
 def install_wheel(session: nox.Session, *options: str) -> None:

@@ -57,7 +57,7 @@ def test_every_extra_is_known_by_what_it_brings():
     brought = {}
     for line in needed:
         match = re.match(r"([\w.-]+).*extra == ['\"](httpx2|xdist|freezegun|proxy|\w+)['\"]", line)
-        if match and match[2] not in ("all", "test", "dev"):
+        if match and match[2] not in ("all", "test", "dev", "clients"):
             brought[match[2]] = match[1]
     assert brought == {name: distribution for name, (distribution, _) in doctor.EXTRAS.items()}
 

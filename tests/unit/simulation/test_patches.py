@@ -86,6 +86,7 @@ def test_sleep_takes_simulated_time():
     assert monotonic() - before < 30
 
 
+@pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
 def test_other_threads_keep_real_time():
     """Whoever is no thread of the world sees none of it."""
     seen, go, over = {}, threading.Event(), threading.Event()

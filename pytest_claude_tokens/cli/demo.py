@@ -14,7 +14,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -204,10 +204,7 @@ def _tell_planted(result: Searched) -> bool:
         _say(f"No double-spend in {result.report.text()} ({result.seconds:.1f} s){_otherwise(result) or '.'}")
         return False
     found = result.found
-    if found.example > 1:
-        _say(
-            f"Searched with other orders and delays, it breaks in schedule {found.example:,} ({result.seconds:.1f} s)."
-        )
+    _say(f"Searched with other orders and delays, it breaks in schedule {found.example:,} ({result.seconds:.1f} s).")
     _say(
         f"The shortest schedule that shows it: {found.schedule.text()}. Replayed {found.replayed[0]} times of "
         f"{found.replayed[1]}."
@@ -246,11 +243,9 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens demo")
     try:
         if options.replay is not None:
             return _replay(options.replay)
-        if options.history is None:
-            return show(Dispatcher, Repaired)
-        with HistoryFile(options.history) as file:
+        with HistoryFile(options.history) if options.history else nullcontext() as file:
             status = show(Dispatcher, Repaired, history=file)
-        if file.error:
+        if file is not None and file.error:
             raise OSError(f"{options.history} is not whole: {file.error}")
         return status
     except (OSError, ValueError) as error:

@@ -164,7 +164,7 @@ def _run(command: Sequence[str], options: argparse.Namespace) -> int:
         file = _open_history(options.history, stack)
         names = ProcessNames()
         tokens, environment = _open_handle(policy, options, Runtime(sink=file, namer=names), stack)
-        if file is not None and file.error:
+        if file is not None and file.error:  # pragma: no cover - the disk has filled up since the file was opened
             raise Usage(f"{options.history} can't be written: {file.error}")
         status = _attend(tokens, names, command, environment, options.timeout)
         judged = tokens.finish()

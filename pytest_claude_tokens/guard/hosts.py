@@ -200,10 +200,14 @@ def _name_hosts_in_no_proxy() -> None:
 
 
 def _further_names() -> list[str]:
-    """The hosts besides the real ones, as clients read them in ``NO_PROXY``: all below a name begin with a dot."""
+    """The hosts besides the real ones, as clients read them in ``NO_PROXY``: all below a name begin with a dot.
+
+    Without the international ones: httpx2 can't be made any more where one of those stands in ``NO_PROXY``.
+    """
     from fake_server.hosts import hosts_of, is_loopback  # late: the guard is loaded without the service
 
-    return [name.removeprefix("*") for name in hosts_of(_written).names if not is_loopback(name)]
+    names = (name for name in hosts_of(_written).names if not is_loopback(name) and "xn--" not in name)
+    return [name.removeprefix("*") for name in names]
 
 
 def _restore_no_proxy() -> None:

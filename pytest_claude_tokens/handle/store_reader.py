@@ -53,7 +53,7 @@ def reader_of(source: Source, ask: Ask | None = None, read: Read | None = None) 
     return _Asked(asked) if ask is None else lambda final: _asked(asked, ask)
 
 
-def _called(source: Callable[[], object], path: str) -> object:
+def _called(source: Callable[[], object], path: str) -> object:  # pragma: no cover - in a helper's thread, as `_run` is
     return _found(source(), path)
 
 

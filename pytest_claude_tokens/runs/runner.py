@@ -65,7 +65,7 @@ class Runner:
         INTERRUPT.check()
         run = _Run(self.body, schedule, record=self._record)
         seed(schedule.seed)
-        if (generator := trio_generator()) is not None:
+        if (generator := trio_generator()) is not None:  # pragma: no branch - whether a test has imported trio
             generator.seed(schedule.seed)
         try:
             error, history = self._simulated(run, schedule, arguments)

@@ -27,7 +27,7 @@ def _leave() -> None:
     ACTIVE.world = None
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no forks
     os.register_at_fork(after_in_child=_leave)
 
 

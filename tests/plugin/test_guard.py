@@ -314,3 +314,12 @@ def test_the_guard_is_quick(tokens):
     for _ in range(100_000):
         sys.audit("claude_tokens.nothing")
     assert threading.get_ident() == before
+
+
+def test_an_international_host_is_not_named_in_no_proxy(monkeypatch):
+    """httpx2 reads that variable when a client is made, and refuses one with such a name in it."""
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with ClaudeTokens(hosts=["*.bücher.example", "plain.example"]):
+        assert "plain.example" in os.environ["NO_PROXY"]
+        assert "xn--" not in os.environ["NO_PROXY"]

@@ -36,10 +36,10 @@ def fired(wait):
 def test_it_holds_nothing_until_it_is_told_to(server, exchange):
     """And then only the two legs; other waits are as they are."""
     gate, gated = RequestGate(), Wait("gate", None, Signal())
-    assert gate.pace(exchange, Wait("request")) == Wait("request")
+    assert gate.hold_at_leg(exchange, Wait("request")) == Wait("request")
     gate.hold()
-    assert gate.pace(exchange, gated) is gated
-    held = [gate.pace(exchange, Wait(why)) for why in ("request", "reply")]
+    assert gate.hold_at_leg(exchange, gated) is gated
+    held = [gate.hold_at_leg(exchange, Wait(why)) for why in ("request", "reply")]
     assert [one.why for one in gate.pending(server)] == ["request", "reply"]
     assert not any(fired(wait) for wait in held)
     assert gate.events == 3
@@ -49,7 +49,7 @@ def test_one_goes_on_when_it_is_released(server, exchange):
     """And only that one."""
     gate = RequestGate()
     gate.hold()
-    first, second = (gate.pace(exchange, Wait("request")) for _ in range(2))
+    first, second = (gate.hold_at_leg(exchange, Wait("request")) for _ in range(2))
     gate.release(server, gate.pending(server)[1])
     assert (fired(first), fired(second)) == (False, True)
     assert len(gate.pending(server)) == 1
@@ -59,17 +59,17 @@ def test_all_go_on_when_it_opens(server, exchange):
     """What comes later isn't held either."""
     gate = RequestGate()
     gate.hold()
-    held = gate.pace(exchange, Wait("request"))
+    held = gate.hold_at_leg(exchange, Wait("request"))
     gate.open(server)
     assert fired(held)
     assert gate.pending(server) == []
-    assert gate.pace(exchange, Wait("request")) == Wait("request")
+    assert gate.hold_at_leg(exchange, Wait("request")) == Wait("request")
 
 
 def test_a_request_whose_client_has_gone_is_forgotten(server, exchange):
     """It is not open any more."""
     gate = RequestGate()
     gate.hold()
-    gate.pace(exchange, Wait("request"))
+    gate.hold_at_leg(exchange, Wait("request"))
     exchange.abandon("gone")
     assert gate.pending(server) == []

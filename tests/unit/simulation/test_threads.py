@@ -15,9 +15,16 @@ import pytest
 
 from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation.thread_record import WouldWait
+from pytest_claude_tokens.simulation.threads import outside
+from pytest_claude_tokens.simulation.world import World
 from tests.unit.simulation.worlds import put_in, run_threads, world
 
 pytestmark = pytest.mark.usefixtures("staged", "no_threads_left")
+
+
+def test_outside_of_a_world_a_call_is_a_call():
+    """Which thread makes it, too."""
+    assert outside(World.__new__(World), threading.get_ident) == threading.get_ident()
 
 
 def test_thread_of_a_worker_is_that_workers():

@@ -130,15 +130,21 @@ def test_a_failure_found_once_comes_first_in_the_next_run():
 
 def test_a_failure_that_the_quick_gear_found_is_in_the_database_too():
     """Which gear found it makes no difference for the next run."""
-    database = InMemoryExampleDatabase()
     seen = []
 
     async def test_it(claude_tokens, workers, n):
         seen.append(n)
         await workers((unsound if n % 40 == 7 else sound)(claude_tokens).token)
 
-    test = settings(max_examples=100, database=database)(explore(n=st.integers(0, 10_000))(test_it))
-    assert search(test, seed=1).found.example > 10
+    for seed in range(20):  # what a seed draws differs between Pythons; the engine's gear has the first ten
+        test = settings(max_examples=100, database=InMemoryExampleDatabase())(
+            explore(n=st.integers(0, 10_000))(test_it)
+        )
+        found = search(test, seed=seed).found
+        if found is not None and found.example > 10:
+            break
+    else:
+        pytest.fail("none of 20 seeds finds it after the first ten schedules")
     seen.clear()
     assert isinstance(search(test).error, DoubleSpend)
     assert seen[0] % 40 == 7

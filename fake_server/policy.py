@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Literal, Self
 
+from fake_server.checked import Refused, check_fields, one_of, plain_name, with_changes
 from fake_server.limits import count_refusal, plain, seconds_refusal
 from fake_server.secrecy import discreet_class, is_name, safe_text, shown
 
@@ -84,13 +85,7 @@ class Policy:
     """Seconds that a request takes, or ``{"token": …, "call": …}`` by kind."""
 
     def __post_init__(self) -> None:
-        for name, check in _CHECKS.items():
-            value = getattr(self, name)
-            try:
-                object.__setattr__(self, name, check(value))
-            except _Refused as refused:
-                quoted = "…" if refused.inside else shown(value)
-                raise ValueError(f"Policy({name}={quoted}): {refused}") from None
+        check_fields(self, _CHECKS)
         if self.rotate and self.repeat_refresh:
             raise ValueError(
                 "Policy(repeat_refresh=True): needs rotate=False; with rotation each reply brings a new one"
@@ -106,12 +101,7 @@ class Policy:
 
         Raises ``TypeError`` for an unknown field, ``ValueError`` for a value that is invalid for its field.
         """
-        unknown = set(changes) - _FIELDS
-        if unknown:
-            raise TypeError(
-                f"Policy has no {', '.join(map(safe_text, sorted(unknown)))}; it has {', '.join(sorted(_FIELDS))}"
-            )
-        return replace(self, **changes)
+        return with_changes(self, changes)
 
     @classmethod
     def preset(cls, name: str) -> Policy:
@@ -195,23 +185,9 @@ def _plain(value: Any) -> Any:
 # Checks of fields: each returns the value in the form in which it is stored.
 
 
-class _Refused(Exception):
-    """An invalid value of a field; the text says which values are valid. ``inside``: a part of the value is invalid."""
-
-    def __init__(self, allowed: str, *, inside: bool = False) -> None:
-        super().__init__(allowed)
-        self.inside = inside
-
-
-def _name(value: Any) -> Any:
-    if not (isinstance(value, str) and value and is_name(value)):
-        raise _Refused("must be a name")
-    return value
-
-
 def _truth(value: Any) -> Any:
     if not isinstance(value, bool):
-        raise _Refused("must be True or False")
+        raise Refused("must be True or False")
     return value
 
 
@@ -220,17 +196,8 @@ def _scopes(value: Any) -> Any:
         return None
     scopes = frozenset(value) if isinstance(value, Iterable) else {value}
     if isinstance(value, str) or not all(isinstance(scope, str) and is_name(scope) for scope in scopes):
-        raise _Refused("must be a set such as {'user:inference'}, or None for any")
+        raise Refused("must be a set such as {'user:inference'}, or None for any")
     return scopes
-
-
-def _one_of(*allowed: str) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
-        if value not in allowed:
-            raise _Refused(f"choose one of {', '.join(map(repr, allowed))}")
-        return value
-
-    return check
 
 
 def _count_from(least: int) -> Callable[[Any], Any]:
@@ -238,7 +205,7 @@ def _count_from(least: int) -> Callable[[Any], Any]:
         if value is None:
             return None
         if why := count_refusal(value, least):
-            raise _Refused(f"{why}, or None for no limit")
+            raise Refused(f"{why}, or None for no limit")
         return int(value)
 
     return check
@@ -246,7 +213,7 @@ def _count_from(least: int) -> Callable[[Any], Any]:
 
 def _seconds(value: Any, instead: str = "") -> Any:
     if why := seconds_refusal(value):
-        raise _Refused(why + instead)
+        raise Refused(why + instead)
     return plain(value)
 
 
@@ -254,7 +221,7 @@ def _seconds_or_infinite(value: Any) -> Any:
     if isinstance(value, float) and value == math.inf:
         return value
     if why := seconds_refusal(value):
-        raise _Refused(why.removesuffix(", and not infinite"))
+        raise Refused(why.removesuffix(", and not infinite"))
     return plain(value)
 
 
@@ -268,27 +235,26 @@ def _latency(value: Any) -> Any:
         return _seconds(value, instead)
     if unknown := set(value) - {"token", "call", "other"}:
         words = ", ".join(sorted(safe_text(str(word)) for word in unknown))
-        raise _Refused(f"unknown {words}; it knows token, call and other", inside=True)
+        raise Refused(f"unknown {words}; it knows token, call and other", inside=True)
     return {kind: _seconds(seconds, instead) for kind, seconds in value.items()}
 
 
-_FIELDS = frozenset(f.name for f in fields(Policy))
 _CHECKS: dict[str, Callable[[Any], Any]] = {
-    "name": _name,
+    "name": plain_name,
     "rotate": _truth,
     "repeat_refresh": _truth,
     "revoke_access": _truth,
-    "reuse": _one_of("refuse", "revoke-successor", "revoke-family"),
-    "at_once": _one_of("reuse", "retry"),
+    "reuse": one_of("refuse", "revoke-successor", "revoke-family"),
+    "at_once": one_of("reuse", "retry"),
     "grace_seconds": _seconds_or_infinite,
-    "grace_mode": _one_of("sibling", "idempotent", "previous-only"),
+    "grace_mode": one_of("sibling", "idempotent", "previous-only"),
     "grace_count": _count_from(0),
-    "dialect": _one_of("json", "gateway"),
+    "dialect": one_of("json", "gateway"),
     "expires_in": _seconds,
     "refresh_expires_in": _seconds,
     "refresh_slides": _truth,
     "scopes": _scopes,
-    "key": _one_of("bearer", "account"),
+    "key": one_of("bearer", "account"),
     "slots": _count_from(1),
     "serialize": _serialize,
     "queue_limit": _seconds,

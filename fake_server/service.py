@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
+from fake_server.checked import Refused, check_fields, one_of, plain_name, with_changes
 from fake_server.hosts import hosts_of
-from fake_server.secrecy import discreet_class, is_name, safe_text, shown
+from fake_server.secrecy import discreet_class, is_name, shown
 
 __all__ = ["AUTH_METHODS", "CLAUDE_CLIENT", "ENDPOINTS", "SERVICES", "Service"]
 
@@ -79,12 +80,7 @@ class Service:
     of the request that returns ``(status, headers, body)`` or a JSON value."""
 
     def __post_init__(self) -> None:
-        for name, check in _CHECKS.items():
-            value = getattr(self, name)
-            try:
-                object.__setattr__(self, name, check(value))
-            except _Refused as refused:
-                raise ValueError(f"Service({name}={shown(value)}): {refused}") from None
+        check_fields(self, _CHECKS)
         if self.name == "claude" and any(getattr(self, name) for name in (*ENDPOINTS, "resources", "clients")):
             raise ValueError("the service claude is as it is: begin with Service.oauth(…), and give it a name")
         if self.keys is None and self.signs:
@@ -118,12 +114,7 @@ class Service:
 
         Raises ``TypeError`` for an unknown field, ``ValueError`` for a value that is invalid for its field.
         """
-        unknown = set(changes) - _FIELDS
-        if unknown:
-            raise TypeError(
-                f"Service has no {', '.join(map(safe_text, sorted(unknown)))}; it has {', '.join(sorted(_FIELDS))}"
-            )
-        return replace(self, **changes)
+        return with_changes(self, changes)
 
     @classmethod
     def preset(cls, name: str) -> Service:
@@ -174,32 +165,22 @@ class Service:
 # Checks of fields: each returns the value in the form in which it is stored.
 
 
-class _Refused(Exception):
-    """An invalid value of a field; the text says which values are valid."""
-
-
-def _name(value: Any) -> Any:
-    if not (isinstance(value, str) and value and is_name(value)):
-        raise _Refused("must be a name")
-    return value
-
-
 def _hosts(value: Any) -> Any:
     hosts = (value,) if isinstance(value, str) else _many(value, "a list of host names")
     try:
         found = hosts_of(hosts)
     except TypeError:  # not even hashable
-        raise _Refused("must be a list of host names") from None
+        raise Refused("must be a list of host names") from None
     except ValueError as error:
-        raise _Refused(str(error).rpartition("]: ")[2]) from None
+        raise Refused(str(error).rpartition("]: ")[2]) from None
     return found.spelled
 
 
 def _path(value: Any) -> Any:
     if not (isinstance(value, str) and _PATH.fullmatch(value) and is_name(value)):
-        raise _Refused("must be a path such as /oauth2/token, or None")
+        raise Refused("must be a path such as /oauth2/token, or None")
     if value.startswith(_RESERVED):
-        raise _Refused(f"the fake has the paths below {', '.join(_RESERVED)} itself")
+        raise Refused(f"the fake has the paths below {', '.join(_RESERVED)} itself")
     return value
 
 
@@ -220,21 +201,21 @@ def _resources(value: Any) -> Any:
     values = (value,) if isinstance(value, str) else _many(value, "a list")
     for one in values:
         if not (isinstance(one, str) and (found := _RESOURCE.fullmatch(one)) and is_name(one)):
-            raise _Refused('must be a list such as ["POST /mcp", "GET /api/*"]')
+            raise Refused('must be a list such as ["POST /mcp", "GET /api/*"]')
         _path(found["path"])
     return values
 
 
 def _many(value: Any, what: str) -> tuple[Any, ...]:
     if not isinstance(value, Iterable) or isinstance(value, bytes | Mapping):
-        raise _Refused(f"must be {what}")
+        raise Refused(f"must be {what}")
     return tuple(value)
 
 
 def _methods(value: Any) -> Any:
     methods = (value,) if isinstance(value, str) else _many(value, "a list")
     if not methods or not set(methods) <= set(AUTH_METHODS):
-        raise _Refused(f"choose from {', '.join(AUTH_METHODS)}")
+        raise Refused(f"choose from {', '.join(AUTH_METHODS)}")
     return methods
 
 
@@ -243,47 +224,38 @@ def _clients(value: Any) -> Any:
         return None
     known = value if isinstance(value, Mapping) else dict.fromkeys(_many(value, "a mapping of ids to secrets"))
     if not all(isinstance(one, str) and one for one in known):
-        raise _Refused("must be a mapping of clients' ids to their secrets, None for a public client")
+        raise Refused("must be a mapping of clients' ids to their secrets, None for a public client")
     if not all(secret is None or (isinstance(secret, str) and secret) for secret in known.values()):
-        raise _Refused("a client's secret is a text, or None for a public client")
+        raise Refused("a client's secret is a text, or None for a public client")
     return dict(known)
 
 
 def _scope(value: Any) -> Any:
     words = value.split() if isinstance(value, str) else _many(value, "words with spaces between them")
     if not all(isinstance(word, str) and _SCOPE_WORD.fullmatch(word) and is_name(word) for word in words):
-        raise _Refused("must be words with spaces between them (RFC 6749 section 3.3)")
+        raise Refused("must be words with spaces between them (RFC 6749 section 3.3)")
     return " ".join(words)
-
-
-def _one_of(*allowed: str) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
-        if value not in allowed:
-            raise _Refused(f"choose one of {', '.join(map(repr, allowed))}")
-        return value
-
-    return check
 
 
 def _members(value: Any) -> Any:
     if not (isinstance(value, Mapping) and all(isinstance(name, str) for name in value)):
-        raise _Refused("must be a mapping of names to JSON values")
+        raise Refused("must be a mapping of names to JSON values")
     return dict(value)
 
 
 _FIELDS = frozenset(f.name for f in fields(Service))
 _CHECKS: dict[str, Callable[[Any], Any]] = {
-    "name": _name,
+    "name": plain_name,
     "hosts": _hosts,
     "token": _paths,
     **dict.fromkeys(ENDPOINTS[1:], _path_or_none),
     "issuer": _issuer,
     "resources": _resources,
-    "protocol": _one_of("", "mcp"),
+    "protocol": one_of("", "mcp"),
     "client_auth": _methods,
     "clients": _clients,
     "scope": _scope,
-    "access_token": _one_of("opaque", "jwt"),
+    "access_token": one_of("opaque", "jwt"),
     "reply": _members,
 }
 

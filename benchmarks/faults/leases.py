@@ -35,9 +35,12 @@ class Lease(Dispatcher):
             else:
                 await asyncio.sleep(1)
         try:
-            await self.site.refresh()
+            await self.refresh()
         finally:
             await self.remove()
+
+    async def refresh(self) -> None:
+        await self.site.refresh()
 
     async def take_over(self) -> None:
         await self.remove()
@@ -93,18 +96,10 @@ class Renewed(TakenOverOnce):
     def stale(self) -> float:
         return self.site.patience
 
-    async def get(self) -> None:
-        while not await self.make():
-            if await self.is_stale():
-                await self.take_over()
-            else:
-                await asyncio.sleep(1)
-        try:
-            login = await self.site.read()
-            if not login.fresh:
-                self.site.lease = now()
-                new = await self.site.redeem(login)
-                self.site.lease = now()
-                await self.site.write(new)
-        finally:
-            await self.remove()
+    async def refresh(self) -> None:
+        login = await self.site.read()
+        if not login.fresh:
+            self.site.lease = now()
+            new = await self.site.redeem(login)
+            self.site.lease = now()
+            await self.site.write(new)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fake_server.faults import Fault
 from fake_server.limits import count_refusal
@@ -14,7 +14,7 @@ from pytest_claude_tokens.handle.names import host_names
 from pytest_claude_tokens.judge.violations import INVARIANTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 __all__ = [
     "READERS",
@@ -28,18 +28,15 @@ __all__ = [
 ]
 
 
+P = TypeVar("P", Policy, Service)
+
+
 def policy_of(value: object) -> Policy:
     """A policy unchanged, the preset of that name, or ``anthropic`` for ``None``.
 
     Raises ``ValueError`` that lists the presets.
     """
-    if isinstance(value, Policy):
-        return value
-    if value is None:
-        return Policy.preset("anthropic")
-    if not isinstance(value, str):
-        raise ValueError(f"policy={shown(value)}: must be a Policy or the name of one: {', '.join(PRESETS)}")
-    return Policy.preset(value)
+    return _preset_or(Policy, value, "policy", PRESETS, "anthropic")
 
 
 def service_of(value: object) -> Service:
@@ -47,13 +44,19 @@ def service_of(value: object) -> Service:
 
     Raises ``ValueError`` that lists the presets.
     """
-    if isinstance(value, Service):
+    return _preset_or(Service, value, "service", SERVICES, "claude")
+
+
+def _preset_or(kind: type[P], value: object, setting: str, presets: Mapping[str, P], default: str) -> P:
+    if isinstance(value, kind):
         return value
     if value is None:
-        return Service.preset("claude")
+        return presets[default]
     if not isinstance(value, str):
-        raise ValueError(f"service={shown(value)}: must be a Service or the name of one: {', '.join(SERVICES)}")
-    return Service.preset(value)
+        raise ValueError(
+            f"{setting}={shown(value)}: must be a {kind.__name__} or the name of one: {', '.join(presets)}"
+        )
+    return kind.preset(value)
 
 
 def answered_hosts(service: object, hosts: Iterable[str] = ()) -> tuple[str, ...]:

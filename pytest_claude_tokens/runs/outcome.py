@@ -42,7 +42,7 @@ def is_failure(error: BaseException) -> bool:
     if (kind.__module__, kind.__qualname__) not in (("_pytest.outcomes", "Failed"), ("builtins", "Failed")):
         return False
     while traceback is not None:
-        if traceback.tb_frame.f_globals.get("__name__") == "pytest_timeout":  # pragma: no cover - that of a thread
+        if traceback.tb_frame.f_globals.get("__name__") == "pytest_timeout":
             return False
         traceback = traceback.tb_next
     return True

@@ -14,6 +14,7 @@ import pytest
 import pytest_claude_tokens
 from pytest_claude_tokens.handle.judgement import replaceable
 from pytest_claude_tokens.plugin import pytest_internals
+from pytest_claude_tokens.runs.outcome import is_failure
 
 HOME = "pytest_claude_tokens/plugin/pytest_internals.py"
 
@@ -128,6 +129,19 @@ def test_the_failure_of_a_body_is_known_by_its_name():
     assert (kind.__module__, kind.__qualname__) in (("_pytest.outcomes", "Failed"), ("builtins", "Failed")), (
         "put the new name into is_failure() of runs/outcome.py"
     )
+
+
+def test_a_time_out_is_no_failure_of_the_body():
+    """pytest-timeout fails a test like `pytest.fail` does, from a frame of its own: no run is repeated for it."""
+    namespace = {"__name__": "pytest_timeout", "fail": pytest.fail}
+    exec("def handler():\n    fail('Timeout')", namespace)
+
+    with pytest.raises(pytest.fail.Exception) as timed_out:
+        namespace["handler"]()
+    with pytest.raises(pytest.fail.Exception) as failed:
+        pytest.fail("why")
+
+    assert (is_failure(timed_out.value), is_failure(failed.value)) == (False, True)
 
 
 def test_a_method_that_is_expected_to_fail_says_so():

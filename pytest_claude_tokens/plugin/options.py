@@ -17,6 +17,7 @@ from pytest_claude_tokens.late_secrecy import safe_text
 from pytest_claude_tokens.plugin.usage import discreet_usage
 
 __all__ = [
+    "HTML",
     "OPTIONS",
     "Option",
     "add_options",
@@ -73,6 +74,12 @@ def _replay_token(text: str) -> str:
     return text
 
 
+def _html(text: str) -> str:
+    if text not in HTML:
+        raise ValueError(f"must be one of {', '.join(HTML)}")
+    return text
+
+
 def _folder(text: str) -> str:
     from fake_server.secrecy import is_path
 
@@ -80,6 +87,9 @@ def _folder(text: str) -> str:
         raise ValueError("must be the name of a folder")
     return text
 
+
+HTML = ("always", "failed", "never")
+"""When a test leaves a timeline."""
 
 OPTIONS: tuple[Option, ...] = (
     Option(
@@ -102,6 +112,14 @@ OPTIONS: tuple[Option, ...] = (
         parse=_positive,
     ),
     Option(name="seed", metavar="N", help="seed of the schedules that explored tests try.", parse=_whole),
+    Option(
+        name="html",
+        metavar="WHEN",
+        help="which tests leave a timeline.html beside their history: always (those that passed, too), failed, never "
+        "(default: failed).",
+        parse=_html,
+        default="failed",
+    ),
 )
 _BY_NAME = {row.name: row for row in OPTIONS}
 _REAL_HOSTS = "claude_tokens_allow_real_hosts"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,14 +12,21 @@ from pytest_claude_tokens.plugin import marker, options, pytest_internals
 from pytest_claude_tokens.report import folder as report_folder
 from pytest_claude_tokens.report.evidence import HISTORY, Evidence, evidence_of, findings
 from pytest_claude_tokens.report.section import SECTION, section
+from pytest_claude_tokens.report.timeline import TIMELINE, timeline
 
-__all__ = ["FACTS", "SECONDARY", "save", "tell"]
+if TYPE_CHECKING:
+    from pytest_claude_tokens.judge.history import History
+
+__all__ = ["FACTS", "HISTORIES", "SECONDARY", "drawn", "save", "tell"]
 
 FACTS = pytest.StashKey[dict[str, Any]]()
 """In an item: facts that travel with its call's report as ``report.claude_tokens``, in a form that JSON can hold."""
 
 SECONDARY = pytest.StashKey[list[Violation]]()
 """In an item: secondary findings, for the report of a call that failed by an error that they must not replace."""
+
+HISTORIES = pytest.StashKey[list[Callable[[], "History"]]]()
+"""In an item: what returns the history of the handle that is the test's own."""
 
 _PROPERTY = "claude_tokens"
 
@@ -40,6 +48,8 @@ def tell(item: pytest.Item, error: BaseException | None, made: pytest.TestReport
     found = [*findings(error), *(item.stash.get(SECONDARY, ()) if called else ())]
     for number, one in enumerate(found, 1):
         _add_section(item, error, one, number, made)
+    if called and not found and options.option(item.config, "html") == "always":
+        _draw_passed(item)
     facts = item.stash.get(FACTS, {}).copy() if called else {}
     violations = [_headline(one) for one in found if _is_violation(one)]
     if violations:
@@ -58,13 +68,37 @@ def _add_section(
     """Write the history of finding ``number`` of this report, and add its story as a section."""
     known = evidence_of(finding)
     assert known is not None
-    known.name = HISTORY if number == 1 else f"history-{number}.jsonl"
+    known.name = _numbered(HISTORY, number)
+    if options.option(item.config, "html") != "never":
+        known.files = {**known.files, _numbered(TIMELINE, number): drawn(known, finding)}
     save(item, known)
     text = section(finding)
     text = text if finding is error else f"{_headline(finding)}\n{text}"
     # A section of the `longrepr` is shown even under --show-capture=no.
     add = getattr(made.longrepr, "addsection", lambda *new: made.sections.append(new))
     add(SECTION, text)
+
+
+def _draw_passed(item: pytest.Item) -> None:
+    """Write the history of a test without findings, and its picture, if it made one."""
+    for history in item.stash.get(HISTORIES, ()):
+        known = Evidence(history=history())
+        known.files = {TIMELINE: drawn(known)}
+        save(item, known)
+
+
+def _numbered(name: str, number: int) -> str:
+    """The file's name for finding ``number`` of a report."""
+    stem, _, ending = name.partition(".")
+    return name if number == 1 else f"{stem}-{number}.{ending}"
+
+
+def drawn(known: Evidence, finding: BaseException | None = None) -> str:
+    """The timeline of that history; a history that can't be drawn must not hide the finding."""
+    try:
+        return timeline(known.history, headline=None if finding is None else _headline(finding), sources=known.sources)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with the picture, the finding is told
+        return f"<!DOCTYPE html><title>No timeline</title>No timeline could be drawn: {type(error).__name__}\n"
 
 
 def _add_properties(item: pytest.Item, violations: list[str], made: pytest.TestReport) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_claude_tokens.judge.history import History
 from pytest_claude_tokens.judge.judging import judge
+from pytest_claude_tokens.plugin import reporting
 from pytest_claude_tokens.report.evidence import Evidence, attach, findings
 from pytest_claude_tokens.report.folder import save
 from pytest_claude_tokens.report.summary import summary
@@ -145,7 +146,7 @@ def test_each_failure_leaves_its_history_in_a_folder_of_its_own(pytester):
     assert len({folder.name.lower() for folder in found}) == 7
     for folder in found:
         assert re.fullmatch(r"[A-Za-z0-9_.-]{1,80}", folder.name)
-        assert f"\n.claude-tokens/{folder.name}/  history.jsonl\n" in str(result.stdout)
+        assert f"\n.claude-tokens/{folder.name}/  history.jsonl  timeline.html\n" in str(result.stdout)
         (violation, *_) = judge(History.load(folder / "history.jsonl")).violations
         assert str(violation) == "rt#1 by w0 (#2) and w1 (#5)"
     assert (pytester.path / ".claude-tokens" / ".gitignore").read_text().splitlines()[-1] == "*"
@@ -185,7 +186,48 @@ def test_a_folder_elsewhere_is_told_in_full(pytester, tmp_path_factory):
     pytester.makepyfile(test_it=SPEND)
     result = pytester.runpytest(f"--claude-tokens-report-dir={elsewhere}")
 
-    result.stdout.fnmatch_lines(f"{elsewhere}/test_it-*/  history.jsonl")
+    result.stdout.fnmatch_lines(f"{elsewhere}/test_it-*/  history.jsonl  timeline.html")
+
+
+@pytest.mark.parametrize(
+    ("option", "files"),
+    [
+        ("never", {"test_bad": ["history.jsonl"]}),
+        (
+            "always",
+            {"test_bad": ["history.jsonl", "timeline.html"], "test_good": ["history.jsonl", "timeline.html"]},
+        ),
+    ],
+)
+def test_the_timeline_is_drawn_when_it_is_wanted(pytester, option, files):
+    """`always`: of tests that passed, too, if they made a history. The page tells what was found."""
+    pytester.makepyfile(
+        test_it="""
+        from pool import *
+        def test_bad(claude_tokens): spend_twice(claude_tokens)
+        def test_good(claude_tokens): spend_once(claude_tokens)
+        def test_other(): pass
+        """
+    )
+    pytester.runpytest(f"--claude-tokens-html={option}").assert_outcomes(failed=1, passed=2)
+
+    found = {folder.name.rpartition("-")[0]: folder for folder in folders(pytester.path)}
+    assert {name: sorted(path.name for path in folder.iterdir()) for name, folder in found.items()} == files
+    if option == "always":
+        assert f"<h1>{HEADLINE}</h1>" in (found["test_bad"] / "timeline.html").read_text()
+        assert '"VALID">VALID<' in (found["test_good"] / "timeline.html").read_text()
+
+
+def test_a_history_that_can_not_be_drawn_hides_no_violation(pytester, monkeypatch):
+    """The page says so, and everything else is told."""
+    monkeypatch.setattr(reporting, "timeline", lambda *args, **more: 1 / 0)
+    pytester.makepyfile(test_it=SPEND)
+    result = pytester.runpytest()
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["again *", f"FAILED *{HEADLINE}"])
+    (folder,) = folders(pytester.path)
+    assert "No timeline could be drawn: ZeroDivisionError" in (folder / "timeline.html").read_text()
 
 
 def test_a_folder_that_cannot_be_written_does_not_hide_the_violation(pytester):

@@ -239,3 +239,41 @@ def test_the_table_for_browsers_without_scripts_is_short_and_says_so():
     assert len(rows) == 1 + 300 + 1
     assert "300 of 1,202 events" in rows[-1]
     assert sum("guilty" in row for row in rows) == 5
+
+
+# States.
+
+
+@pytest.mark.parametrize(
+    ("text", "states"),
+    [
+        (REFRESHED, {"at#1": "live", "rt#1": "spent", "at#2": "live", "rt#2": "live"}),
+        (
+            'login\na: w0 token rt#1\na commit rotated at#2 rt#2 accepts=["rt#1","rt#2"]',
+            {"at#1": "live", "rt#1": "spent, still accepted", "at#2": "live", "rt#2": "live"},
+        ),
+        (
+            'login\na: w0 token rt#1\na commit rotated at#2 rt#2 superseded=["at#1"]',
+            {"at#1": "replaced", "rt#1": "spent", "at#2": "live", "rt#2": "live"},
+        ),
+        ('login\nnote expire ended=["at#1"]', {"at#1": "expired", "rt#1": "live"}),
+        ('login\nnote revoke ended=["at#1","rt#1"]', {"at#1": "revoked", "rt#1": "revoked"}),
+        ("a: w0 token rt#1\na ok at#2 rt#2", {"rt#1": "spent", "at#2": "live", "rt#2": "live"}),
+        ("a: w0 token rt#1\na ok at#2 rt#1", {"at#2": "live", "rt#1": "live"}),
+        ("a: w0 token rt#1\na ok", {}),
+        (store(state="absent"), {"store s": "absent"}),
+        ("login\n" + store("rt#1", accepted=True), {"at#1": "live", "rt#1": "live", "store s": "rt#1"}),
+    ],
+)
+def test_each_event_changes_what_it_says(text, states):
+    """Of a service that notes what it decides, and of one whose replies are all there is."""
+    now = {}
+    for event in Page(timeline(history(text))).data["events"]:
+        now |= {name: state for name, state, *_ in event[6] if state}
+    assert now == states
+
+
+def test_a_lease_has_a_lane_of_its_own():
+    """Where a history tells of one; it is no worker."""
+    data = Page(timeline(history("note lease lease=/c0/.lock actor=w0 state=held\nnote lease actor=w0"))).data
+    assert data["lanes"] == [["lease /c0/.lock", "lease"], ["lease", "lease"]]

@@ -6,6 +6,7 @@ A new option is one more row of :data:`OPTIONS`.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ __all__ = [
     "add_options",
     "check_options",
     "first_given",
+    "given",
     "option",
     "real_hosts_allowed",
     "report_folder",
@@ -155,6 +157,12 @@ def option(config: pytest.Config, name: str, marker: Any = None) -> Any:
         except ValueError as error:
             raise pytest.UsageError(safe_text(f"{source}={given}: {error}")) from None
     return first_given(values[0], marker, values[1], row.default)
+
+
+def given(config: pytest.Config) -> list[str]:
+    """The options whose values are not the defaults, as they can be typed again."""
+    values = ((row.flag, row.default, option(config, row.name)) for row in OPTIONS)
+    return [shlex.quote(f"{flag}={value}") for flag, default, value in values if value != default]
 
 
 def check_options(config: pytest.Config) -> None:

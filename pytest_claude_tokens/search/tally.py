@@ -45,7 +45,8 @@ class Tally:
     """The counts. ``raced``: in at least one schedule, a judged request was open during another worker's job;
     ``found_at``: the number of the first schedule that failed, 0 as long as none has; ``refused``: what the guard and
     the service's network refused; ``missed``: requests that could not be judged, as long as nothing has raced;
-    ``postponed``: the first mild finding, which the search raises if it finds nothing worse.
+    ``postponed``: the first mild finding, which the search raises if it finds nothing worse; ``progress``: is told the
+    numbers of schedules and of histories after each.
     """
 
     schedules: int = 0
@@ -54,6 +55,7 @@ class Tally:
     refused: Refusals = field(default_factory=Counter)
     missed: Missed = field(default_factory=Counter)
     postponed: Failure | None = None
+    progress: Callable[[int, int], object] = lambda schedules, histories: None
     _postponed_at: int = 0
     _seen: Counter[int] = field(default_factory=Counter)
 
@@ -66,6 +68,7 @@ class Tally:
             return False
         self.schedules += 1
         self._seen[outcome.fingerprint()] += 1
+        self.progress(self.schedules, len(self._seen))
         self.raced = self.raced or outcome.raced
         if not self.raced:
             self.missed.update(missed(outcome.history))

@@ -15,7 +15,9 @@ from tests.unit.judge.drive import Service
 class Watched(History):
     """A history that counts how often the notes of each kind were walked."""
 
-    walks: Counter[str]
+    def __init__(self, header, events):
+        self.walks = Counter()
+        super().__init__(header, events)
 
     def noted(self, f):
         self.walks[f] += 1
@@ -30,9 +32,7 @@ def walks(grants: int, *, reused: bool) -> Counter[str]:
         for _ in range(1 + reused):
             service.finish(service.token("w0", secret))
     service.end()
-    history = Watched.__new__(Watched)
-    history.walks = Counter()
-    history.__init__(service.history.header, service.history.events)
+    history = Watched(service.history.header, service.history.events)
     assert len(judge(history).violations) == grants * 2 * reused
     return history.walks
 

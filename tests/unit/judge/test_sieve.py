@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -35,7 +36,8 @@ def told(found: History) -> dict:
     return {**verdict_data(found, verdict), "more": more, "story": verdict_page(found, verdict).split("\n\n")[:2]}
 
 
-LIMITS = st.sampled_from([{}, {}, {"limit": 2}, {"limit": None}])
+HEADERS: list[dict[str, Any]] = [{}, {}, {"limit": 2}, {"limit": None}]
+LIMITS = st.sampled_from(HEADERS)
 
 
 @given(history=LIMITS.flatmap(lambda header: unruly(MORE_STEPS, 40, **header)))

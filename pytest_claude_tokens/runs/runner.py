@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["Body", "Outcome", "Runner"]
 
 GRACE_PERIOD_SECONDS = 60.0
-"""Simulated seconds that open operations have to end after the body has ended."""
+"""Simulated seconds that open operations have to end after the body has ended, and as many more as the schedule may
+hold them up.
+"""
 _POLL_INTERVAL_SECONDS = 0.5
 
 
@@ -90,6 +92,7 @@ class Runner:
             raced=run.workers.raced,
             waiter=run.waiter,
             slept=run.world.slept,
+            held=run.world.held,
         )
 
     def _simulated(
@@ -120,7 +123,12 @@ class _Run:
         self._body = body
         self.chooser = Chooser(schedule, body.workers, record=record)
         self.world = World(
-            self.chooser, body.workers, schedule.seed, on_death=self._end_worker, new_loop=self._new_thread_loop
+            self.chooser,
+            body.workers,
+            schedule.seed,
+            on_death=self._end_worker,
+            new_loop=self._new_thread_loop,
+            slow=body.slow,
         )
         self.waiter = SimulatedWaiter(self.world, schedule)
         self.tokens = ClaudeTokens(**body.settings, runtime=Runtime.simulated(self.world, self.waiter))
@@ -157,7 +165,7 @@ class _Run:
             try:
                 await self._body.function(**arguments)
             finally:
-                until = world.now + GRACE_PERIOD_SECONDS
+                until = world.now + GRACE_PERIOD_SECONDS + world.early
                 while tokens.server.open and world.now < until:
                     await sleep(loop, _POLL_INTERVAL_SECONDS)
 
@@ -173,7 +181,7 @@ class _Run:
             try:
                 call(self._body.function, arguments)
             finally:
-                until = world.now + GRACE_PERIOD_SECONDS
+                until = world.now + GRACE_PERIOD_SECONDS + world.early
                 while tokens.server.open and world.now < until and not world.stuck:
                     world.sleep(world.root, _POLL_INTERVAL_SECONDS)
 

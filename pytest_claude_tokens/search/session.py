@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import Phase, settings
 
 from fake_server.transports.inprocess import Interceptor, cached_client_setup, shared_ssl_context
+from pytest_claude_tokens.guard import guard
 from pytest_claude_tokens.handle.settings import answered_hosts
 from pytest_claude_tokens.judge.earning import told, told_missed
 from pytest_claude_tokens.judge.violations import NothingRaced
@@ -71,6 +72,7 @@ def stage(
         return
     runner = Runner(body, record=plan.exhaustive is not None)
     with ExitStack() as stack:
+        guard.install()  # under the patches, which take its place where sockets connect
         stack.enter_context(shared_ssl_context())
         stack.enter_context(cached_client_setup())
         hosts = answered_hosts(context.handle.get("service"), context.handle.get("hosts", ()))

@@ -69,6 +69,8 @@ class World(Baton):
         self._seed = seed
         self._new_loop = new_loop
         self.loops: list[Guest] = []
+        self.wires: Any = None
+        """The connections in memory of clients that block; ``None``: there is no service to connect to."""
         self.doubles: dict[int, tuple[Any, Any]] = {}
         """For each executor from before the world, by identity: it, and the double that runs its jobs here."""
         self.getters: dict[int, deque[ThreadRecord] | None] = {}
@@ -134,6 +136,8 @@ class World(Baton):
         for loop in self.loops:
             loop.disconnect()
         self.loops.clear()
+        if self.wires is not None:
+            self.wires.close()
         self.all.clear()
         self.records.clear()
         self._new_loop = self._on_death = None

@@ -18,6 +18,7 @@ from pytest_claude_tokens.judge.wording import count
 from pytest_claude_tokens.report.evidence import Evidence, notes_of, set_notes
 from pytest_claude_tokens.search.shrink import shrink
 from pytest_claude_tokens.simulation.frames import of_the_user
+from pytest_claude_tokens.simulation.witness import witnessed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +109,16 @@ def _repeated_exactly(first: Failure, run: Run, *, shrinking: bool) -> tuple[Fai
     again = [run(best.schedule) for _ in range(_REPEATS)]
     for one in again:
         compare(best, one.outcome)
-    return replace(first, outcome=best), (_REPEATS, _REPEATS)
+    return replace(first, outcome=_watched(best, run)), (_REPEATS, _REPEATS)
+
+
+def _watched(best: Outcome, run: Run) -> Outcome:
+    """``best`` with what a witness has seen in one more run of it: lines of the user's code, and locks."""
+    with witnessed() as witness:
+        seen = run(best.schedule).outcome
+    if seen.lines() != best.lines():  # the witness has disturbed it
+        return best
+    return replace(best, history=best.history.with_facts(witness.facts()))
 
 
 def _repeated_roughly(first: Failure, run: Run, *, shrinking: bool) -> tuple[Failure, tuple[int, int]]:

@@ -32,7 +32,9 @@ def test_a_violation_is_one_line_and_its_section(pytester):
 
     assert lines[start + 1 : start + 3] == ["", f"E   {HEADLINE}"]
     assert lines[start + 3].strip("-") == " claude-tokens history "
-    assert lines[start + 4].startswith("again   #5 ")
+    assert re.fullmatch(
+        r"again   #5  \+\S+s  w1  pool.py:\d+ from pool.py:18  refresh rt#1 -> 400 .*", lines[start + 4]
+    )
     assert lines[-4:-1][0] == 'If this is what you are studying: @pytest.mark.claude_tokens(allow=["double-spend"])'
     assert lines[-2] == f"FAILED test_it.py::test_it - {HEADLINE}"
 

@@ -21,6 +21,7 @@ def section(finding: BaseException) -> str:
     assert evidence is not None
     context: dict[str, Any] = {
         "replay": evidence.replay,
+        "error": evidence.error,
         "remarks": evidence.remarks,
         "folder": evidence.folder,
         "files": (evidence.name, *evidence.files),

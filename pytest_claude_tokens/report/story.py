@@ -48,6 +48,7 @@ def story(
     violation: Violation,
     *,
     replay: str | None = None,
+    error: str = "",
     remarks: Sequence[str] = (),
     folder: str | None = None,
     files: Sequence[str] = ("history.jsonl",),
@@ -56,14 +57,16 @@ def story(
 ) -> str:
     """The text of the section ``claude-tokens history``.
 
-    ``replay``: a shell command that shows the violation again. ``remarks``: how it was found. ``folder`` holds
-    ``files``. ``in_test``: add how a test can allow the violation. ``kept``: the history is in a file.
+    ``replay``: a shell command that shows the violation again. ``error``: what the body ended with. ``remarks``: how it
+    was found. ``folder`` holds ``files``. ``in_test``: add how a test can allow the violation. ``kept``: the history is
+    in a file.
     """
     blocks = [
         [
             *_sides(history, violation),
             *_labelled("why", _why(history, violation)),
             *_labelled("after", _after(history, violation)),
+            *_labelled("error", f"{error}; all: --tb=long" if error else ""),
             *([f"replay  {replay}"] if replay else []),
         ],
         [*_rule(history, violation), *_remarks([*_refused(history), *remarks])],
@@ -80,13 +83,18 @@ def plain_story(
     headline: str,
     *,
     replay: str | None = None,
+    error: str = "",
     remarks: Sequence[str] = (),
     folder: str | None = None,
     files: Sequence[str] = (),
     kept: bool = True,
 ) -> str:
     """The section for a finding that is not a violation, such as the verdict UNKNOWN: its headline, and the history."""
-    first = [*_labelled("verdict", headline), *([f"replay  {replay}"] if replay else [])]
+    first = [
+        *_labelled("verdict", headline),
+        *_labelled("error", f"{error}; all: --tb=long" if error else ""),
+        *([f"replay  {replay}"] if replay else []),
+    ]
     refused = [text for text in _refused(history) if text not in headline]
     facts = [*_facts(history), *_remarks([*refused, *remarks])]
     blocks = [first, facts, table(history, (), kept=kept), [_kept(folder, files)] if folder else []]

@@ -51,6 +51,52 @@ def test_every_style_of_traceback_has_the_headline(pytester, style):
     assert (f"{pytester.path / 'test_it.py'}:3: {HEADLINE}" in text) is (style == "line")
 
 
+GROUP = SPEND.replace(
+    "    spend_twice(claude_tokens)",
+    """
+    spend_twice(claude_tokens)
+    try:
+        raise ExceptionGroup("of tasks", [OSError("one"), OSError("two")])
+    except ExceptionGroup as error:
+        raise KeyError("of the body") from error
+""",
+)
+
+
+@pytest.mark.parametrize("options", [[], ["--tb=short"], ["--tb=long"], ["--tb=native"], ["--full-trace"]])
+def test_the_story_comes_before_what_the_body_ended_with(pytester, options):
+    """Its chain of exceptions is one line, which says how to see all of it."""
+    pytester.makepyfile(test_it=GROUP)
+    lines = pytester.runpytest(*options).stdout.lines
+    told = "error   KeyError: 'of the body' (test_it.py:9); all: --tb=long"
+
+    cut = options in ([], ["--tb=short"])
+    assert (told in lines) is cut
+    start = next(index for index, line in enumerate(lines) if "_ test_it _" in line)
+    assert (f"E   {HEADLINE}" in lines[start + 1 : start + 3]) is cut
+    assert ("ExceptionGroup" in "".join(lines)) is not cut
+
+
+def test_a_group_that_a_finding_is_in_is_told_by_its_headline(pytester):
+    """Its own message says nothing, and its tracebacks are ours."""
+    pytester.makepyfile(
+        test_it=SPEND
+        + """
+    try:
+        claude_tokens.check()
+    except AssertionError as error:
+        raise ExceptionGroup("of tasks", [error, OSError()])
+"""
+    )
+    lines = pytester.runpytest().stdout.lines
+    start = next(index for index, line in enumerate(lines) if "_ test_it _" in line)
+
+    assert lines[start + 1 : start + 3] == ["", f"E   {HEADLINE}"]
+    assert "claude-tokens history" in lines[start + 3]
+    assert "ExceptionGroup: of tasks" not in "\n".join(lines)
+    assert "ExceptionGroup: of tasks" in str(pytester.runpytest("--tb=long").stdout)
+
+
 def test_a_full_trace_hides_nothing(pytester):
     """Whoever looks for a fault in the plugin sees all frames."""
     pytester.makepyfile(test_it=SPEND)

@@ -25,6 +25,7 @@ from pytest_claude_tokens.simulation.thread_loop import ThreadLoop
 from pytest_claude_tokens.simulation.thread_record import Stuck, worker_number
 from pytest_claude_tokens.simulation.trio_runs import trio_generator
 from pytest_claude_tokens.simulation.waiter import SimulatedWaiter, sleep
+from pytest_claude_tokens.simulation.witness import attend
 from pytest_claude_tokens.simulation.world import World
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ class _Run:
         self.world.wires = Wires(self.world, self._new_network())
         self.target = Destination(server, self.waiter, timeouts=False)
         self.workers = Workers(self.world, body.workers, server, simulated_loop=body.kind == "tasks")
+        attend(self.world, server.journal)
 
     def take_apart(self) -> None:
         """Break the references between the parts, so that they are freed without the collector."""

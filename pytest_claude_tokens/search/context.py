@@ -49,14 +49,16 @@ class Report:
 class ExplorationContext:
     """The running test's settings.
 
-    ``handle``: keywords for each handle. ``command``: the shell command that runs this test again. ``reported`` is
-    called with the report, and ``failed`` with the evidence of a failure before it is raised.
+    ``handle``: keywords for each handle. ``full``: errors keep all their frames. ``command``: the shell command that
+    runs this test again. ``reported`` is called with the report, and ``failed`` with the evidence of a failure before
+    it is raised.
     """
 
     handle: Mapping[str, Any] = field(default_factory=dict)
     examples: int | None = None
     seed: int | None = None
     replay: str | None = None
+    full: bool = False
     command: str = "pytest"
     reported: Callable[[Report], None] = lambda report: None
     failed: Callable[[Any], None] = lambda evidence: None

@@ -180,8 +180,8 @@ class Session:
             token=token,
             replay=f"{context.command} --claude-tokens-replay={token}",
         )
-        error = shown(found, first.outcome.error)
         known = evidence(found)
+        error = shown(found, first.outcome.error, full=context.full)
         context.failed(known)
         attach(error, known)
         return error

@@ -103,6 +103,7 @@ def _context(item: Any, progress: Callable[[int, int], object]) -> context.Explo
         examples=options.option(config, "examples"),
         seed=options.option(config, "seed"),
         replay=options.option(config, "replay"),
+        full=options.is_in_full(config),
         command=command(item),
         reported=reported,
         failed=failed,

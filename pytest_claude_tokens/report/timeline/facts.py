@@ -10,7 +10,7 @@ from pytest_claude_tokens.report.table import describe, request
 from pytest_claude_tokens.report.timeline.states import States, lane_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from fake_server.events import Event
     from pytest_claude_tokens.judge.history import History, Operation
@@ -30,13 +30,11 @@ def facts(
     *,
     most: int,
     around: int | None = None,
-    sources: Mapping[int, str] | None = None,
 ) -> dict[str, Any]:
     """The value for the page: at most ``most`` events, those near the event ``around``, and all that are at fault.
 
-    ``around`` is a ``seq``; ``None``: the first violation's. ``sources``: for an operation's number, the line of the
-    user's code that sent it. An event's place is its index among the shown ones; what is left out lies half-way
-    between.
+    ``around`` is a ``seq``; ``None``: the first violation's. An event's place is its index among the shown ones; what
+    is left out lies half-way between.
     """
     events = history.events
     chosen = shown_events([event.seq for event in events], violations, most, around)
@@ -64,7 +62,7 @@ def facts(
                 op.outcome,
                 request(history, op.invoke),
                 queued.get(op.op, -1),
-                (sources or {}).get(op.op, ""),
+                str(op.invoke.get("at") or ""),
                 op.opened,
             ]
             for op in operations

@@ -39,17 +39,15 @@ def timeline(
     verdict: Verdict | None = None,
     headline: str | None = None,
     around: int | None = None,
-    sources: Mapping[int, str] | None = None,
     most: int = MOST_EVENTS,
 ) -> str:
     """The whole page as a text of plain ASCII.
 
     ``verdict``: by default the history is judged. ``headline``: what was found, if it is not the first violation.
     ``around``: the ``seq`` in the middle of what is shown of a history that has more than ``most`` events.
-    ``sources``: for an operation's number, the line of the user's code that sent it.
     """
     verdict = judge(history) if verdict is None else verdict
-    drawn = facts(history, verdict.violations, most=most, around=around, sources=sources)
+    drawn = facts(history, verdict.violations, most=most, around=around)
     if headline is None and verdict.violations:
         headline = f"{qualified_name(verdict.violations[0])}: {verdict.violations[0]}"
     code, style = _file("page.js"), _file("page.css")
@@ -60,7 +58,7 @@ def timeline(
         "verdict": _text(str(verdict.state)),
         "headline": _text(headline or _sum(history, verdict)),
         "notices": "".join(f'<p class="notice" role="note">{_text(text)}</p>\n' for text in _notices(history, drawn)),
-        "story": _text(_story(history, verdict, sources or {})),
+        "story": _text(_story(history, verdict)),
         "rows": _rows(history, drawn),
         "data": _json(drawn),
         "style": style,
@@ -118,11 +116,11 @@ def _notices(history: History, drawn: Mapping[str, Any]) -> list[str]:
     return notices
 
 
-def _story(history: History, verdict: Verdict, sources: Mapping[int, str]) -> str:
+def _story(history: History, verdict: Verdict) -> str:
     """The first lines of the story: the two sides, why, and what comes after."""
     try:
         if verdict.violations:
-            text = story(history, verdict.violations[0], sources=sources)
+            text = story(history, verdict.violations[0])
         else:
             text = plain_story(history, str(verdict.state) + "".join(f"; {note}" for note in verdict.notes))
     except Exception as error:  # noqa: BLE001 - a file not written by us may hold anything; its picture stands

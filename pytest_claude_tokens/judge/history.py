@@ -16,7 +16,7 @@ from pytest_claude_tokens.judge.sieve import Quiet, QuietCalls
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from fake_server.events import Event
 
@@ -196,6 +196,14 @@ class History:
 
     def __repr__(self) -> str:
         return f"<History {len(self.events)} events, {len(self.operations)} operations{', torn' * self.torn}>"
+
+    def with_facts(self, facts: Mapping[int, Mapping[str, Any]]) -> History:
+        """The same history, with these further fields in the first event of each request, by its number."""
+        events = [
+            replace(event, data={**event.data, **facts.get(event.op or 0, {})}) if event.type == "invoke" else event
+            for event in self.events
+        ]
+        return History(self.header, events, torn=self.torn, notes=self.notes)
 
     def noted(self, f: str) -> Sequence[Event]:
         """The notes of that kind, in order."""

@@ -72,7 +72,7 @@ def _issued(history: History, event: Event) -> str:
 
 def _describe(history: History, event: Event) -> str:
     if event.type == "invoke":
-        return f"{request(history, event)} ..."
+        return " ".join((request(history, event), "...", *filter(None, [str(event.get("at") or "")])))
     if event.type != "note":
         return f"... {outcome(history, event)}"
     describe = _NOTES.get(event.f)

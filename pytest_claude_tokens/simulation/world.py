@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_claude_tokens.simulation.baton import Baton
 from pytest_claude_tokens.simulation.frames import thread_place
+from pytest_claude_tokens.simulation.scheduler import SLOW_SECONDS
 from pytest_claude_tokens.simulation.thread_record import ThreadState
 
 if TYPE_CHECKING:
@@ -60,8 +61,9 @@ class World(Baton):
         *,
         on_death: Callable[[str, int], None] | None = None,
         new_loop: Callable[[World], AbstractEventLoop] | None = None,
+        slow: float = SLOW_SECONDS,
     ) -> None:
-        super().__init__(chooser, on_death)
+        super().__init__(chooser, on_death, slow=slow)
         self.serial: int = next(_SERIALS)
         self.workers = workers
         self._seed = seed

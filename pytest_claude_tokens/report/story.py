@@ -268,7 +268,7 @@ def _rule(history: History, violation: Violation) -> list[str]:
 def _facts(history: History) -> list[str]:
     policy = _settings(history.header.get("policy"), "name")
     clock = _settings(history.header.get("clock"), "kind")
-    workers = len({op.actor for op in history.operations})
+    workers = len({*history.quiet.actors, *(op.actor for op in history.operations)})
     grants = len(history.noted("login"))
     settings = ", ".join(f"{name} {_plain(value)}" for name, value in policy.items() if name != "name")
     return paragraph(

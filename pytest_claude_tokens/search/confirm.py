@@ -17,6 +17,7 @@ from pytest_claude_tokens.judge.violations import Nondeterministic, Unknown, Vio
 from pytest_claude_tokens.judge.wording import count
 from pytest_claude_tokens.report.body_error import unshown
 from pytest_claude_tokens.report.evidence import Evidence, notes_of, set_notes
+from pytest_claude_tokens.search.delays import told_delays
 from pytest_claude_tokens.search.shrink import shrink
 from pytest_claude_tokens.simulation.frames import of_the_user
 from pytest_claude_tokens.simulation.witness import witnessed
@@ -85,6 +86,7 @@ class Counterexample:
         return [
             f"{number}{shrunk}{sure}",
             f"order: {self.schedule.text()}",
+            *told_delays(self.best.outcome.held),
             *(drawn if self.best.arguments else []),
         ]
 

@@ -66,11 +66,14 @@ def test_an_assertion_in_a_test_shows_it(pytester):
     """With the view of a running service, too, whose history goes on."""
     pytester.makepyfile(
         test_it="""
+        import pytest
         from pool import *
 
         def test_it(claude_tokens):
             spend_twice(claude_tokens)
-            assert claude_tokens.violations() == []
+            with pytest.raises(AssertionError) as caught:
+                assert claude_tokens.violations() == []
+            print(caught.value)
 
         def test_views(claude_tokens, make_claude_tokens):
             spend_once(claude_tokens)
@@ -81,8 +84,8 @@ def test_an_assertion_in_a_test_shows_it(pytester):
     result = pytester.runpytest()
     result.stdout.fnmatch_lines(
         [
-            "E       AssertionError: assert 1 violation, and none expected:",
-            "E           claude_tokens.DoubleSpend: rt#1 by w0 (#2) and w1 (#5)",
+            "assert 1 violation, and none expected:",
+            "    claude_tokens.DoubleSpend: rt#1 by w0 (#2) and w1 (#5)",
         ]
     )
     result.stdout.fnmatch_lines(["E           assert two histories, of * and 0 events, that part at:"])

@@ -37,8 +37,17 @@ LINTERS = (
 )
 
 # Output is compared to the letter, and Hypothesis and pytest print more where CI is set. The other names would change
-# what is imported, measured or collected; the real CLI has 250 MB and is not ours to bring.
-for _name in ("CI", "CLAUDE_TOKENS_REAL_CLAUDE", "PYTEST_ADDOPTS", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV"):
+# what is imported, measured or collected; the real CLI has 250 MB and is not ours to bring. Without its cached bytecode
+# each of some hundred processes compiles all that it imports.
+for _name in (
+    "CI",
+    "CLAUDE_TOKENS_REAL_CLAUDE",
+    "PYTEST_ADDOPTS",
+    "PYTHONDONTWRITEBYTECODE",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "VIRTUAL_ENV",
+):
     os.environ.pop(_name, None)
 for _name in [name for name in os.environ if name.startswith("COVERAGE_")]:
     del os.environ[_name]

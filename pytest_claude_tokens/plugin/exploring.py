@@ -83,6 +83,7 @@ def _context(item: Any) -> context.ExplorationContext:
         examples=options.option(config, "examples"),
         seed=options.option(config, "seed"),
         replay=options.option(config, "replay"),
+        full=options.is_in_full(config),
         command=command(item),
         reported=reported,
         failed=failed,

@@ -22,6 +22,7 @@ __all__ = [
     "add_options",
     "check_options",
     "first_given",
+    "is_in_full",
     "option",
     "real_hosts_allowed",
     "report_folder",
@@ -143,6 +144,11 @@ def check_options(config: pytest.Config) -> None:
     """Read every option once, so that a bad one is refused before any test runs."""
     for row in OPTIONS:
         option(config, row.name)
+
+
+def is_in_full(config: pytest.Config) -> bool:
+    """Whether all of each error is to be shown: ``--tb=long``, ``--tb=native`` or ``--full-trace``."""
+    return bool(config.getoption("fulltrace", False)) or config.getoption("tbstyle", "auto") in ("long", "native")
 
 
 def report_folder(config: pytest.Config) -> Path:

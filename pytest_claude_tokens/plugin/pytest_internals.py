@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-__all__ = ["errors_of_unittest", "fixture_scopes", "fixture_value", "redescribe"]
+__all__ = ["errors_of_unittest", "fixture_scopes", "fixture_value", "keep_last", "redescribe"]
 
 
 def fixture_scopes(item: pytest.Item) -> Iterator[tuple[str, str]]:
@@ -37,19 +37,27 @@ def errors_of_unittest(item: pytest.Item) -> list[pytest.ExceptionInfo[BaseExcep
     return getattr(item, "_excinfo", None) or []
 
 
-def redescribe(longrepr: Any, path: str, line: int, message: str, *, always: bool) -> None:
+def keep_last(longrepr: Any) -> None:
+    """Take out of a failure's report all exceptions but the one that was raised last, which is shown last."""
+    if getattr(longrepr, "chain", None):
+        longrepr.chain = longrepr.chain[-1:]
+
+
+def redescribe(longrepr: Any, path: str, line: int, message: str, *, always: bool, empty: bool = False) -> None:
     """Make a failure's report show ``message`` at ``path:line`` instead of its own last line, and no code.
 
-    ``always=False``: only if all frames of the traceback are hidden, which pytest notes in ``extraline``. A report
-    without a ``chain`` (``--tb=native``) is left unchanged.
+    ``always=False``: only if all frames of the traceback are hidden, which pytest notes in ``extraline``. ``empty``:
+    show the message in place of the traceback. A report without a ``chain`` (``--tb=native``) is left unchanged.
     """
     if not getattr(longrepr, "chain", None):
         return
-    from _pytest._code.code import ReprFileLocation
+    from _pytest._code.code import ReprEntry, ReprFileLocation
 
     trace, _, description = longrepr.chain[-1]
     if always or trace.extraline is not None:
         trace.extraline = None
+        if empty:
+            trace.reprentries = [ReprEntry([f"E   {part}" for part in message.splitlines()], None, None, None, "long")]
         crash = ReprFileLocation(path, line, message)
         longrepr.chain[-1] = (trace, crash, description)
         longrepr.reprcrash = crash

@@ -9,6 +9,7 @@ import pytest
 from pytest_claude_tokens.judge.violations import Violation
 from pytest_claude_tokens.plugin import marker, options, pytest_internals
 from pytest_claude_tokens.report import folder as report_folder
+from pytest_claude_tokens.report.body_error import unshown
 from pytest_claude_tokens.report.evidence import HISTORY, Evidence, evidence_of, findings
 from pytest_claude_tokens.report.section import SECTION, section
 
@@ -58,6 +59,10 @@ def _add_section(
     """Write the history of finding ``number`` of this report, and add its story as a section."""
     known = evidence_of(finding)
     assert known is not None
+    if not options.is_in_full(item.config) and finding is error:
+        known.error = known.error or unshown(finding)
+    else:
+        known.error = ""
     known.name = HISTORY if number == 1 else f"history-{number}.jsonl"
     save(item, known)
     text = section(finding)
@@ -91,7 +96,12 @@ def _headline(finding: BaseException) -> str:
 
 def _shorten(item: pytest.Item, error: BaseException | None, first: BaseException, longrepr: Any) -> None:
     """Show the finding's headline at the test, without our own code; a group's message would hide the headline."""
-    group = isinstance(error, BaseExceptionGroup)
-    if group or error is first:
-        line = (item.location[1] or 0) + 1
-        pytest_internals.redescribe(longrepr, str(item.path), line, _headline(first), always=group)
+    group, full = isinstance(error, BaseExceptionGroup), options.is_in_full(item.config)
+    if not (group or error is first):
+        return
+    if not full:
+        pytest_internals.keep_last(longrepr)
+    line = (item.location[1] or 0) + 1
+    pytest_internals.redescribe(
+        longrepr, str(item.path), line, _headline(first), always=group, empty=group and not full
+    )

@@ -72,7 +72,7 @@ def _issued(history: History, event: Event) -> str:
 
 def _describe(history: History, event: Event) -> str:
     if event.type == "invoke":
-        return f"{request(history, event)} ..."
+        return " ".join((request(history, event), "...", *filter(None, [str(event.get("at") or "")])))
     if event.type != "note":
         return f"... {outcome(history, event)}"
     describe = _NOTES.get(event.f)
@@ -162,7 +162,7 @@ def table(
             lines.append(one_line(row))
         else:
             left_out += 1
-    return [*lines, *_gap(left_out, kept=kept), *_sum_up(aside.values())]
+    return [*lines, *_gap(left_out, kept=kept), *_sum_up(aside.values()), *_quiet(history.quiet.requests)]
 
 
 def _aside(history: History, needed: set[int]) -> dict[int, Operation]:
@@ -190,6 +190,11 @@ def _sum_up(operations: Collection[Operation]) -> list[str]:
     counts = Counter(f"{op.invoke.get('method', '?')} {op.invoke.get('path', '?')}" for op in operations)
     listed = ", ".join(what if n == 1 else f"{what} ({n} times)" for what, n in counts.most_common())
     return [one_line(f"    and {count(len(operations), 'request')} that touch no token: {listed}")]
+
+
+def _quiet(requests: int) -> list[str]:
+    """One line for the calls that were not even read."""
+    return [f"    and {count(requests, 'call')} of which there is nothing to tell"] if requests else []
 
 
 def _gap(left_out: int, *, kept: bool) -> list[str]:
@@ -232,7 +237,7 @@ _BAR_COLUMNS = 60
 def bars(history: History, operations: Sequence[Operation]) -> list[str]:
     """One line per operation. A bar's length follows the order of events, not time; the wait in the queue is dotted."""
     queued = {event.op: event.seq for event in history.noted("queue")}
-    ends = [op.closed or len(history) + 1 for op in operations]
+    ends = [op.closed or history.events[-1].seq + 1 for op in operations]
     points = sorted({*(op.opened for op in operations), *ends, *(queued[o.op] for o in operations if o.op in queued)})
     place = {seq: index * _BAR_COLUMNS // (len(points) - 1) for index, seq in enumerate(points)}
     indent = max(len(op.actor) for op in operations)

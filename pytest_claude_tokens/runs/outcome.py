@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from asyncio import CancelledError
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -12,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from pytest_claude_tokens.judge.violations import RefreshStorm, TokenLeak, Unknown, Unserved, Violation
 from pytest_claude_tokens.report.evidence import notes_of, set_notes
 from pytest_claude_tokens.simulation.interrupts import calls_foreign_code
+from pytest_claude_tokens.simulation.scheduler import SLOW_SECONDS
 
 if TYPE_CHECKING:
     from fake_server.server import Server
     from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
     from pytest_claude_tokens.judge.history import History
     from pytest_claude_tokens.simulation.chooser import Chooser
-    from pytest_claude_tokens.simulation.schedule import Deviation, DeviationKind, Schedule
+    from pytest_claude_tokens.simulation.schedule import Delay, Deviation, DeviationKind, Schedule
     from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
 
 __all__ = ["Body", "Outcome", "call", "conclude", "is_failure", "outranking", "plan_faults"]
@@ -58,11 +60,15 @@ def outranking(found: BaseException | None, error: BaseException | None) -> Base
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """The function that is explored, its number of workers, and how each handle is made."""
+    """The function that is explored, its number of workers, and how each handle is made.
+
+    ``slow``: by how many simulated seconds a schedule may hold up workers and replies.
+    """
 
     function: Callable[..., Any]
     workers: int
     settings: Mapping[str, Any] = field(default_factory=dict)
+    slow: float = SLOW_SECONDS
 
     @property
     def kind(self) -> Literal["tasks", "threads"]:
@@ -80,8 +86,9 @@ class Outcome:
 
     ``taken``: its deviations from default order, one for each decision; ``freezes``: the same in fewer words, under a
     random kind; ``slow``: the legs and steps that took a random time. ``decisions``, ``legs``: how many there were;
-    ``first_leg``, ``last_leg``: the decisions at which these began; ``slept``: the seconds of its timers. ``mild``: a
-    violation that the test would raise, and that ends no search: see :func:`conclude`.
+    ``first_leg``, ``last_leg``: the decisions at which these began; ``slept``: the seconds of its timers; ``held``:
+    whom the schedule held up. ``mild``: a violation that the test would raise, and that ends no search: see
+    :func:`conclude`.
     """
 
     schedule: Schedule
@@ -96,8 +103,16 @@ class Outcome:
     first_leg: int = 0
     last_leg: int = 0
     slept: tuple[float, ...] = ()
+    held: tuple[Delay, ...] = ()
     options: tuple[tuple[tuple[DeviationKind, int], ...], ...] = ()
+    suspendable: tuple[tuple[int, int], ...] = ()
+    legs_begun: tuple[int, ...] = ()
     mild: Violation | None = None
+
+    @property
+    def timed(self) -> bool:
+        """Whether the body waits for time to pass, as far as can be seen where no request takes time of its own."""
+        return bool(self.slept) and all(why == "slow" for _, why, _ in self.held)
 
     def fingerprint(self) -> int:
         """A hash of the history, equal for two runs with the same events, whatever their times."""
@@ -112,8 +127,24 @@ class Outcome:
             for key in (event.actor, event.grant):
                 if key is not None:
                     sequences.setdefault(key, []).append(_facts(event))
-        after = max((deviation.position for deviation in self.schedule.deviations), default=-1)
-        return hash((tuple((key, tuple(sequences[key])) for key in sorted(sequences)), self.options[after + 1 :]))
+        decision, leg = self.departed()
+        next_ones = (
+            self.options[decision:],
+            tuple((number - decision, who) for number, who in self.suspendable if number >= decision),
+            tuple(begun - decision for begun in self.legs_begun[leg:]),
+        )
+        return hash((tuple((key, tuple(sequences[key])) for key in sorted(sequences)), next_ones))
+
+    def departed(self) -> tuple[int, int]:
+        """The number of the first decision and that of the first leg after all deviations of the schedule."""
+        decision = leg = 0
+        for deviation in self.schedule.deviations:
+            if deviation.what == "slow":
+                decision, leg = max(decision, self.legs_begun[deviation.position]), deviation.position + 1
+            else:
+                decision = deviation.position + 1
+        later = bisect_left(self.legs_begun, decision)
+        return decision, max(leg, later)
 
     def lines(self) -> list[str]:
         """The history as the lines of its file."""
@@ -136,6 +167,7 @@ def conclude(
     raced: bool,
     waiter: SimulatedWaiter | None = None,
     slept: Iterable[float] = (),
+    held: Iterable[Delay] = (),
 ) -> Outcome:
     """The outcome of a run that has ended. ``error``: the exception that ended the body.
 
@@ -165,7 +197,10 @@ def conclude(
         first_leg=0 if waiter is None else waiter.first_decision,
         last_leg=0 if waiter is None else waiter.last_decision,
         slept=tuple(sorted(slept)),
+        held=tuple(held),
         options=tuple(chooser.options or ()),
+        suspendable=tuple(chooser.suspendable),
+        legs_begun=() if waiter is None else tuple(waiter.begun),
     )
 
 

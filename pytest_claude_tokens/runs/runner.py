@@ -20,10 +20,12 @@ from pytest_claude_tokens.simulation.chooser import Chooser
 from pytest_claude_tokens.simulation.interrupts import INTERRUPT, calls_foreign_code
 from pytest_claude_tokens.simulation.loop import SimulatedLoop
 from pytest_claude_tokens.simulation.network import Network
+from pytest_claude_tokens.simulation.sockets import Wires
 from pytest_claude_tokens.simulation.thread_loop import ThreadLoop
 from pytest_claude_tokens.simulation.thread_record import Stuck, worker_number
 from pytest_claude_tokens.simulation.trio_runs import trio_generator
 from pytest_claude_tokens.simulation.waiter import SimulatedWaiter, sleep
+from pytest_claude_tokens.simulation.witness import attend
 from pytest_claude_tokens.simulation.world import World
 
 if TYPE_CHECKING:
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["Body", "Outcome", "Runner"]
 
 GRACE_PERIOD_SECONDS = 60.0
-"""Simulated seconds that open operations have to end after the body has ended."""
+"""Simulated seconds that open operations have to end after the body has ended, and as many more as the schedule may
+hold them up.
+"""
 _POLL_INTERVAL_SECONDS = 0.5
 
 
@@ -90,6 +94,7 @@ class Runner:
             raced=run.workers.raced,
             waiter=run.waiter,
             slept=run.world.slept,
+            held=run.world.held,
         )
 
     def _simulated(
@@ -120,14 +125,21 @@ class _Run:
         self._body = body
         self.chooser = Chooser(schedule, body.workers, record=record)
         self.world = World(
-            self.chooser, body.workers, schedule.seed, on_death=self._end_worker, new_loop=self._new_thread_loop
+            self.chooser,
+            body.workers,
+            schedule.seed,
+            on_death=self._end_worker,
+            new_loop=self._new_thread_loop,
+            slow=body.slow,
         )
         self.waiter = SimulatedWaiter(self.world, schedule)
         self.tokens = ClaudeTokens(**body.settings, runtime=Runtime.simulated(self.world, self.waiter))
         server = self.tokens.server
         self.world.last_resort = server.let_go
+        self.world.wires = Wires(self.world, self._new_network())
         self.target = Destination(server, self.waiter, timeouts=False)
         self.workers = Workers(self.world, body.workers, server, simulated_loop=body.kind == "tasks")
+        attend(self.world, server.journal)
 
     def take_apart(self) -> None:
         """Break the references between the parts, so that they are freed without the collector."""
@@ -157,7 +169,7 @@ class _Run:
             try:
                 await self._body.function(**arguments)
             finally:
-                until = world.now + GRACE_PERIOD_SECONDS
+                until = world.now + GRACE_PERIOD_SECONDS + world.early
                 while tokens.server.open and world.now < until:
                     await sleep(loop, _POLL_INTERVAL_SECONDS)
 
@@ -173,7 +185,7 @@ class _Run:
             try:
                 call(self._body.function, arguments)
             finally:
-                until = world.now + GRACE_PERIOD_SECONDS
+                until = world.now + GRACE_PERIOD_SECONDS + world.early
                 while tokens.server.open and world.now < until and not world.stuck:
                     world.sleep(world.root, _POLL_INTERVAL_SECONDS)
 

@@ -15,12 +15,17 @@ __all__ = ["CONTEXT", "ExplorationContext", "Report"]
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """How much one explored test was searched. ``seen_once``: histories that came up under one schedule only."""
+    """How much one explored test was searched. ``seen_once``: histories that came up under one schedule only.
+
+    ``bound``: that of a systematic search. ``slow``: the seconds by which workers and replies were held up at most;
+    ``None`` where nothing in the body waited for time to pass.
+    """
 
     schedules: int = 0
     histories: int = 0
     seen_once: int = 0
     bound: int | None = None
+    slow: float | None = None
 
     def text(self) -> str:
         """The report in words, for pytest's summary."""
@@ -29,24 +34,31 @@ class Report:
         schedules = count(self.schedules, "schedule")
         histories = count(self.histories, "distinct history", "distinct histories")
         if self.bound is not None:
-            return f"{schedules}, {histories}: all with at most {count(self.bound, 'deviation')}"
+            return f"{schedules}, {histories}: all with at most {count(self.bound, 'deviation')}{self._delays()}"
         # Good-Turing: the chance that the next schedule shows a history not yet seen.
         chance = self.seen_once / self.schedules if self.schedules else 1.0
-        return f"{schedules}, {histories}, next new {chance:.0%}"
+        return f"{schedules}, {histories}, next new {chance:.0%}{self._delays()}"
+
+    def _delays(self) -> str:
+        if self.slow is None:
+            return ""
+        return f", delays up to {self.slow:g} s" if self.slow else ", no delays"
 
 
 @dataclass(slots=True, kw_only=True)
 class ExplorationContext:
     """The running test's settings.
 
-    ``handle``: keywords for each handle. ``command``: the shell command that runs this test again. ``reported`` is
-    called with the report, and ``failed`` with the evidence of a failure before it is raised.
+    ``handle``: keywords for each handle. ``full``: errors keep all their frames. ``command``: the shell command that
+    runs this test again. ``reported`` is called with the report, and ``failed`` with the evidence of a failure before
+    it is raised.
     """
 
     handle: Mapping[str, Any] = field(default_factory=dict)
     examples: int | None = None
     seed: int | None = None
     replay: str | None = None
+    full: bool = False
     command: str = "pytest"
     reported: Callable[[Report], None] = lambda report: None
     failed: Callable[[Any], None] = lambda evidence: None

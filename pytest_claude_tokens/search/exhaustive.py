@@ -1,7 +1,9 @@
 """Systematic search: every schedule with at most d deviations from default order, each once.
 
 Delay-bounded in the sense of Emmi, Qadeer and Rakamaric (POPL 2011): a deviation is one decision at which another than
-the first in the queue goes on, or a timer fires although something could run. A schedule whose history equals one
+the first in the queue goes on, or a timer fires although something could run. Where the body waits for time to pass, a
+leg of a request that takes all the time that there is, and a worker that is suspended for as long, are one each. A
+schedule whose history equals one
 already seen, up to the order of independent steps, is not extended.
 """
 
@@ -12,7 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_claude_tokens.search.tally import Failure
-from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, Schedule
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, FOR_GOOD, Deviation, Schedule
+from pytest_claude_tokens.simulation.scheduler import SLOW_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,8 +26,13 @@ if TYPE_CHECKING:
 __all__ = ["enumerate_schedules"]
 
 
-def enumerate_schedules(run: Callable[[Schedule], Outcome], tally: Tally, bound: int) -> Outcome | None:
-    """Run all schedules up to the bound, or until one fails; returns the failing outcome. The tally counts the runs."""
+def enumerate_schedules(
+    run: Callable[[Schedule], Outcome], tally: Tally, bound: int, slow: float = SLOW_SECONDS
+) -> Outcome | None:
+    """Run all schedules up to the bound, or until one fails; returns the failing outcome. The tally counts the runs.
+
+    ``slow``: the seconds for which something may be held up.
+    """
     queue: deque[Schedule] = deque([DEFAULT_ORDER])
     expanded: dict[int, int] = {}
     while queue:
@@ -36,14 +44,25 @@ def enumerate_schedules(run: Callable[[Schedule], Outcome], tally: Tally, bound:
         shape = outcome.shape()
         if left > expanded.get(shape, 0):
             expanded[shape] = left
-            queue.extend(_extensions(schedule, outcome))
+            queue.extend(_extensions(schedule, outcome, int(1000 * slow)))
     return None
 
 
-def _extensions(schedule: Schedule, outcome: Outcome) -> Iterator[Schedule]:
+def _extensions(schedule: Schedule, outcome: Outcome, milliseconds: int = 0) -> Iterator[Schedule]:
     """The schedules with one more deviation, after the last one."""
-    after = max((deviation.position for deviation in schedule.deviations), default=-1)
-    for position, options in enumerate(outcome.options):
-        if position > after:
-            for what, target in options:
-                yield Schedule(deviations=(*schedule.deviations, Deviation(position, what, target, 1)))
+    for deviation in _next_deviations(outcome, milliseconds):
+        yield Schedule(deviations=(*schedule.deviations, deviation))
+
+
+def _next_deviations(outcome: Outcome, milliseconds: int) -> Iterator[Deviation]:
+    decision, leg = outcome.departed()
+    for position in range(decision, len(outcome.options)):
+        for what, target in outcome.options[position]:
+            yield Deviation(position, what, target, 1)
+    if not milliseconds or not outcome.timed:
+        return
+    for position in range(leg, len(outcome.legs_begun)):
+        yield Deviation(position, "slow", 0, milliseconds)
+    for position, target in outcome.suspendable:
+        if position >= decision:
+            yield Deviation(position, "freeze", target, FOR_GOOD)

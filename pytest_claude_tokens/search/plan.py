@@ -18,6 +18,7 @@ from pytest_claude_tokens.search.strategy import (
     process_schedules,
     schedules,
 )
+from pytest_claude_tokens.simulation.scheduler import MAX_SECONDS, SLOW_SECONDS
 
 if TYPE_CHECKING:
     from fake_server.faults import Fault
@@ -41,6 +42,7 @@ class Options:
     kills: bool | Iterable[int]
     processes: bool
     exhaustive: int | None
+    slow: float
     strategies: Mapping[str, SearchStrategy[Any]]
 
 
@@ -50,7 +52,7 @@ class Plan:
 
     ``schedules`` draws schedules, ``strategies`` the body's own arguments, in the order of its parameters.
     ``exhaustive``: the bound of a systematic search, which draws nothing. ``deaths``: whether workers are cancelled or
-    killed.
+    killed. ``slow``: the simulated seconds by which a schedule may hold up workers and replies.
     """
 
     function: Callable[..., Any]
@@ -60,6 +62,7 @@ class Plan:
     strategies: Mapping[str, SearchStrategy[Any]]
     exhaustive: int | None
     deaths: bool = False
+    slow: float = SLOW_SECONDS
 
     @property
     def lone(self) -> ScheduleStrategy | None:
@@ -101,6 +104,7 @@ def checked(options: Options) -> Options:
             )
         if type(exhaustive) is not int or exhaustive < 0:
             raise ValueError(f"explore(exhaustive={shown(exhaustive)}): must be a number of deviations, 0 or more")
+    _check_slow(options)
     for name, strategy in options.strategies.items():
         if not isinstance(strategy, SearchStrategy):
             raise TypeError(
@@ -121,6 +125,16 @@ def checked(options: Options) -> Options:
     return replace(options, faults=fault_strategy(options.faults), kills=kills)
 
 
+def _check_slow(options: Options) -> None:
+    slow = options.slow
+    if type(slow) not in (int, float) or not 0 <= slow <= MAX_SECONDS:
+        raise ValueError(
+            f"explore(slow={shown(slow)}): must be the seconds by which a run may be held up, from 0 to {MAX_SECONDS:g}"
+        )
+    if options.processes and slow != SLOW_SECONDS:
+        raise TypeError("explore(slow=…) is about simulated time: with processes=True time is real")
+
+
 def planned(function: Callable[..., Any], options: Options) -> Plan:
     """The plan for ``function``. Raises ``TypeError`` if the options don't fit it."""
     _check_body(function, options)
@@ -133,7 +147,7 @@ def planned(function: Callable[..., Any], options: Options) -> Plan:
     if options.processes:
         drawn = process_schedules(options.workers, faults=options.faults, signals=default_signals(options.kills))
     else:
-        drawn = schedules(options.workers, faults=options.faults, deaths=deaths)
+        drawn = schedules(options.workers, faults=options.faults, deaths=deaths, slow=options.slow)
     strategies = _in_order(function, options.strategies)
     kind: WorkerKind = (
         "processes" if options.processes else "tasks" if inspect.iscoroutinefunction(function) else "threads"
@@ -146,6 +160,7 @@ def planned(function: Callable[..., Any], options: Options) -> Plan:
         strategies=strategies,
         exhaustive=options.exhaustive,
         deaths=bool(deaths),
+        slow=options.slow,
     )
 
 

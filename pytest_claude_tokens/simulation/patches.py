@@ -41,6 +41,7 @@ from pytest_claude_tokens.simulation.native import (
 )
 from pytest_claude_tokens.simulation.preexisting_locks import preexisting_locks, real_again
 from pytest_claude_tokens.simulation.queues import QUEUE_METHODS
+from pytest_claude_tokens.simulation.sockets import FUNCTIONS, sockets_simulated
 from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
 from pytest_claude_tokens.simulation.threads import join_thread, start_thread
 
@@ -148,6 +149,7 @@ def _replacements() -> list[tuple[Any, Any]]:
         (allocate_lock, lock),
         (REAL_LOCK, _LockClass if isinstance(REAL_LOCK, type) else lock),
         (allocate_rlock, stand_in(allocate_rlock, _rlock)),
+        *((real, stand_in(real, fake)) for real, fake in FUNCTIONS),
     ]
 
 
@@ -208,6 +210,7 @@ def patched() -> Iterator[None]:
         for cls, methods in (*DATE_METHODS.items(), (SimpleQueue, QUEUE_METHODS)):
             stack.enter_context(methods_replaced(cls, methods))
         stack.enter_context(shutdown_lock_replaced(SimulatedLock()))
+        stack.enter_context(sockets_simulated())
         FUTURES_LOGGER.addFilter(_is_not_about_the_end)
         stack.callback(FUTURES_LOGGER.removeFilter, _is_not_about_the_end)
         yield

@@ -107,8 +107,26 @@ def test_a_report_can_be_told_where_and_what(pytester, hidden, always):
     assert ("All traceback entries are hidden" in shown) == (hidden and not instead)
 
 
+def test_a_report_can_be_cut_to_what_was_raised_last():
+    """`ExceptionChainRepr.chain` and `ReprTraceback.reprentries`, `ReprEntry`: with a message in place of the code."""
+    try:
+        try:
+            raise KeyError("first")
+        except KeyError as error:
+            raise ValueError("last") from error
+    except ValueError:
+        shown = pytest.ExceptionInfo.from_current().getrepr()
+    assert "KeyError: " in str(shown)
+    pytest_internals.keep_last(shown)
+    assert "KeyError: " not in str(shown)
+    assert "last" in str(shown), f"see ExceptionChainRepr in _pytest/_code/code.py, for keep_last() in {HOME}"
+    pytest_internals.redescribe(shown, "test_it.py", 7, "said\ninstead", always=True, empty=True)
+    assert str(shown) == "E   said\nE   instead", f"see ReprEntry in _pytest/_code/code.py, for redescribe() in {HOME}"
+
+
 def test_a_native_report_stays_as_it_is():
     """With `--tb=native` it is a text without parts."""
+    pytest_internals.keep_last("a text")
     pytest_internals.redescribe("a text", "test_it.py", 7, "said instead", always=True)
 
 

@@ -32,7 +32,9 @@ def test_a_violation_is_one_line_and_its_section(pytester):
 
     assert lines[start + 1 : start + 3] == ["", f"E   {HEADLINE}"]
     assert lines[start + 3].strip("-") == " claude-tokens history "
-    assert lines[start + 4].startswith("again   #5 ")
+    assert re.fullmatch(
+        r"again   #5  \+\S+s  w1  pool.py:\d+ from pool.py:18  refresh rt#1 -> 400 .*", lines[start + 4]
+    )
     assert lines[-4:-1][0] == 'If this is what you are studying: @pytest.mark.claude_tokens(allow=["double-spend"])'
     assert lines[-2] == f"FAILED test_it.py::test_it - {HEADLINE}"
 
@@ -47,6 +49,52 @@ def test_every_style_of_traceback_has_the_headline(pytester, style):
     assert "claude-tokens history" in text or style in ("line", "no")
     assert "All traceback entries are hidden" not in text
     assert (f"{pytester.path / 'test_it.py'}:3: {HEADLINE}" in text) is (style == "line")
+
+
+GROUP = SPEND.replace(
+    "    spend_twice(claude_tokens)",
+    """
+    spend_twice(claude_tokens)
+    try:
+        raise ExceptionGroup("of tasks", [OSError("one"), OSError("two")])
+    except ExceptionGroup as error:
+        raise KeyError("of the body") from error
+""",
+)
+
+
+@pytest.mark.parametrize("options", [[], ["--tb=short"], ["--tb=long"], ["--tb=native"], ["--full-trace"]])
+def test_the_story_comes_before_what_the_body_ended_with(pytester, options):
+    """Its chain of exceptions is one line, which says how to see all of it."""
+    pytester.makepyfile(test_it=GROUP)
+    lines = pytester.runpytest(*options).stdout.lines
+    told = "error   KeyError: 'of the body' (test_it.py:9); all: --tb=long"
+
+    cut = options in ([], ["--tb=short"])
+    assert (told in lines) is cut
+    start = next(index for index, line in enumerate(lines) if "_ test_it _" in line)
+    assert (f"E   {HEADLINE}" in lines[start + 1 : start + 3]) is cut
+    assert ("ExceptionGroup" in "".join(lines)) is not cut
+
+
+def test_a_group_that_a_finding_is_in_is_told_by_its_headline(pytester):
+    """Its own message says nothing, and its tracebacks are ours."""
+    pytester.makepyfile(
+        test_it=SPEND
+        + """
+    try:
+        claude_tokens.check()
+    except AssertionError as error:
+        raise ExceptionGroup("of tasks", [error, OSError()])
+"""
+    )
+    lines = pytester.runpytest().stdout.lines
+    start = next(index for index, line in enumerate(lines) if "_ test_it _" in line)
+
+    assert lines[start + 1 : start + 3] == ["", f"E   {HEADLINE}"]
+    assert "claude-tokens history" in lines[start + 3]
+    assert "ExceptionGroup: of tasks" not in "\n".join(lines)
+    assert "ExceptionGroup: of tasks" in str(pytester.runpytest("--tb=long").stdout)
 
 
 def test_a_full_trace_hides_nothing(pytester):

@@ -11,6 +11,7 @@ from pytest_claude_tokens.search.explore import explore
 from pytest_claude_tokens.search.plan import Options, checked, planned
 from pytest_claude_tokens.search.session import stage
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER
+from pytest_claude_tokens.simulation.scheduler import SLOW_SECONDS
 from pytest_claude_tokens.workarounds.registry import of_class
 
 if TYPE_CHECKING:
@@ -65,7 +66,14 @@ def refreshes(workaround: Workaround) -> bool:
 def in_default_order(body: Callable[..., object], workers: int, **handle: Any) -> Outcome:
     """One run of ``body`` in simulated time, outside of any search; ``handle``: keywords of its handle."""
     options = Options(
-        workers=workers, faults=None, cancel=False, kills=False, processes=False, exhaustive=None, strategies={}
+        workers=workers,
+        faults=None,
+        cancel=False,
+        kills=False,
+        processes=False,
+        exhaustive=None,
+        slow=SLOW_SECONDS,
+        strategies={},
     )
     with stage(planned(body, checked(options)), ExplorationContext(handle=handle)) as execute:
         return execute(DEFAULT_ORDER, {})

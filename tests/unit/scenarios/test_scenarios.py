@@ -13,6 +13,7 @@ from pytest_claude_tokens.judge.violations import INVARIANTS, Unknown
 from pytest_claude_tokens.scenarios.agent import Refused
 from pytest_claude_tokens.scenarios.catalogue import SCENARIOS
 from pytest_claude_tokens.scenarios.registry import Scenario, named
+from tests.unit.scenarios import page
 
 CATALOGUE = [
     *(f"R{number}" for number in range(1, 13)),
@@ -34,6 +35,13 @@ def test_the_catalogue_is_complete():
     assert all(one.title and one.seen_in and one.breaks not in one.allow for one in SCENARIOS.values())
     assert {"R11", "W1", "W3", "W8", "F1"} <= {name for name, one in SCENARIOS.items() if one.stand_in}
     assert named("r4") is SCENARIOS["R4"]
+
+
+@pytest.mark.skipif(not page.DOCUMENT.exists(), reason="docs/ is not installed; run this in a checkout")
+def test_the_page_lists_them():
+    """As the catalogue has them."""
+    again = "docs/scenarios.md is out of date; run: python -m tests.unit.scenarios.page"
+    assert page.DOCUMENT.read_text(encoding="utf-8") == page.made(), again
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

@@ -1,9 +1,9 @@
 """How fast it is, beside the tools that people would take instead: one table, and JSON.
 
-``python -m benchmarks.speed [--seconds S] [--repeats N] [--only PART …] [--json FILE]``, from the root of a checkout, in
-an environment with ``.[all,test]`` and the peers: ``pip install pytest-httpserver oauthlib pytest-httpx``, and ``npm
-install oauth2-mock-server mockttp`` in the folder above the one that ``SPEED_NODE_MODULES`` names. All are measured in
-turn, in one run, several times; each figure is the median, as the machine may have other work. It judges nothing.
+``python -m benchmarks.speed [--seconds S] [--repeats N] [--only PART …] [--json FILE]``, from the root of a checkout,
+in an environment with ``.[all,test]`` and the peers: ``pip install pytest-httpserver oauthlib``, and ``npm install
+oauth2-mock-server mockttp`` in the folder above the one that ``SPEED_NODE_MODULES`` names. All are measured in turn, in
+one run, several times; each figure is the median, as the machine may have other work. It judges nothing.
 """
 
 from __future__ import annotations
@@ -60,12 +60,8 @@ def over_sockets(repeats: int, seconds: float) -> list[dict[str, Any]]:
         print(f"| {row['server']} {row['version']} | {figures} |")
     peers = [row for row in rows if row["server"] in sockets.PEERS]
     if peers:
-        best = {n: max(row[str(n)] for row in peers) for n in sockets.CLIENTS}
-        print(
-            "| ours / fastest peer | "
-            + " | ".join(f"{rows[0][str(n)] / best[n]:.2f} ×" for n in sockets.CLIENTS)
-            + " |"
-        )
+        ratios = [rows[0][str(n)] / max(row[str(n)] for row in peers) for n in sockets.CLIENTS]
+        print("| ours / fastest peer | " + " | ".join(f"{ratio:.2f} ×" for ratio in ratios) + " |")
     print(flush=True)
     return rows
 

@@ -36,7 +36,7 @@ def ours(clients: int) -> Iterator[Told]:
 
 
 def rotating(clients: int) -> tuple[list[str], Callable[[bytes], bytes]]:
-    """The least that a rotating endpoint does: refresh tokens that are spent once, and the reply to a request's body."""
+    """The least that a rotating endpoint does: refresh tokens that are spent once, and the reply to a body."""
     numbers = count(clients)
     good = {f"rt-{number}" for number in range(clients)}
 

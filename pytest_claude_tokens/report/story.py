@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pytest_claude_tokens.judge.earning import refusals, told
 from pytest_claude_tokens.judge.wording import count
+from pytest_claude_tokens.report.causes import mistake
 from pytest_claude_tokens.report.table import bars, outcome, request, table
 from pytest_claude_tokens.report.wording import one_line, paragraph
 
@@ -162,7 +163,11 @@ def _exchange(history: History, op: Operation) -> str:
 
 
 def _why(history: History, violation: Violation) -> str:
-    reasons = [violation.cause, _hint(history, violation)]
+    found = mistake(history, violation)
+    if violation.invariant == "double-spend" and found:  # it says all of the cause, and of the hint all but the store
+        kept = _store_that_had_it(history, violation.operations[0], violation.operations[-1])
+        return f"{found}; {kept}" if kept else found
+    reasons = [found, violation.cause, _hint(history, violation)]
     return "; ".join(reason for reason in reasons if reason) or "cause not recognised"
 
 
@@ -178,15 +183,20 @@ def _hint(history: History, violation: Violation) -> str:
     return ""
 
 
-def _where_the_new_one_was(history: History, first: Operation, again: Operation) -> str:
-    token = history.label(first.grant, first.refresh)
+def _store_that_had_it(history: History, first: Operation, again: Operation) -> str:
     fresh = history.label(first.grant, first.issued.get("refresh"))
     for event in history.noted("store"):
         seen = event.grant == first.grant and event.refresh == first.issued.get("refresh")
         if seen and event.seq < again.opened:
             return f"the store {event.get('store')} had held {fresh} since #{event.seq}"
-    if first.actor == again.actor:
-        return f"it had received {fresh} itself (#{first.closed})"
+    return ""
+
+
+def _where_the_new_one_was(history: History, first: Operation, again: Operation) -> str:
+    token = history.label(first.grant, first.refresh)
+    fresh = history.label(first.grant, first.issued.get("refresh"))
+    if kept := _store_that_had_it(history, first, again):
+        return kept
     return f"it kept using its copy of {token} after {first.actor} had received {fresh} (#{first.closed})"
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from fake_server.events import Event
 
-__all__ = ["Line", "Lines", "is_library", "is_users", "lines_of", "lines_up_from", "text"]
+__all__ = ["Line", "Lines", "is_bottom", "is_library", "is_standard", "is_users", "lines_of", "lines_up_from", "text"]
 
 Line = tuple[CodeType, int]
 """A line of code: the code object that it is in, and its number."""
@@ -52,6 +52,17 @@ def _is_installed(file: str) -> bool:
     return not set(_INSTALLED).isdisjoint(file.replace("\\", "/").split("/"))
 
 
+@lru_cache(maxsize=4096)
+def is_standard(file: str) -> bool:
+    """Whether that source file belongs to the standard library or to this project."""
+    return file.startswith(("<", *_OURS, *_STANDARD)) and not _is_installed(file)
+
+
+def is_bottom(file: str) -> bool:
+    """Whether a frame of that source file runs the code under test, and what is below on the stack isn't part of it."""
+    return file.startswith(_BOTTOM)
+
+
 def lines_of(frames: Iterable[FrameType]) -> tuple[Line, ...]:
     """The user's lines among ``frames``, which come from the innermost on: at most four, down to what runs the code."""
     found: list[Line] = []
@@ -61,7 +72,7 @@ def lines_of(frames: Iterable[FrameType]) -> tuple[Line, ...]:
             found.append((code, frame.f_lineno or code.co_firstlineno))
             if len(found) == _KEPT:
                 break
-        elif code.co_filename.startswith(_BOTTOM):
+        elif is_bottom(code.co_filename):
             break
     return tuple(found)
 
@@ -98,7 +109,7 @@ class Lines:
     def behind(self, event: Event) -> tuple[Line, ...]:
         """The user's lines behind a request."""
         del event
-        return lines_up_from(sys._getframe(2))
+        return lines_up_from(sys._getframe())
 
     def facts(self) -> dict[int, dict[str, Any]]:
         """For each request's number: ``at``, the line that sent it, and ``via``, the lines that called this one."""

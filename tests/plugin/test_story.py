@@ -158,7 +158,9 @@ def test_a_worker_that_forgot_its_own_new_token_is_told_as_such():
     play = Play()
     text = told(play, DoubleSpend, *spend_twice(play, actor="w0"))
 
-    assert line(text, "why") == "as the checker says; it had received rt#2 itself (#4)"
+    assert line(text, "why") == (
+        "a stale copy: w0 went back to rt#1, as after a restart, although it had rt#2; w0 had received rt#2 (#4)"
+    )
     assert line(text, "after") == "refused; rt#2 still works, for w0"
 
 

@@ -20,7 +20,7 @@ from fake_server.faults import Fault
 from pytest_claude_tokens.simulation.schedule import Deviation, Schedule
 from pytest_claude_tokens.simulation.sockets.tls import tls_simulated
 from pytest_claude_tokens.simulation.sockets.wire import WIRES
-from tests.unit.simulation.worlds import ends, outcome_of, tried, world
+from tests.unit.simulation.worlds import ends, explored, outcome_of, tried, world
 from tests.zoo.common import MESSAGE, bearer_header
 
 pytestmark = pytest.mark.usefixtures("staged")
@@ -248,6 +248,89 @@ def test_a_request_goes_on_when_its_client_has_given_up():
     outcome = outcome_of(body, latency={"call": 5}, allow=["co-schedule"])
     assert outcome.error is None
     assert [(event.actor, event.type) for event in ends(outcome)] == [("w0", "ok"), ("w1", "ok")]
+
+
+def test_two_hang_and_nobody_sets_a_time_out():
+    """Both are cut off, as one alone is."""
+
+    def body(claude_tokens, workers):
+        claude_tokens.fail_next("call", Fault.TIMEOUT, count=2)
+        bearer = bearer_header(claude_tokens.account().access_token)
+
+        def job():
+            with closing(http.client.HTTPConnection(HOST)) as one, closing(http.client.HTTPConnection(HOST)) as other:
+                for connection in (one, other):
+                    connection.request("POST", "/v1/messages", "{}", bearer)
+                with closing(socket.create_connection((HOST, 80))) as idle:
+                    found = select.select([one.sock, idle, other.sock], [], [])[0]
+                assert found == [one.sock, other.sock]
+                with pytest.raises(TimeoutError):
+                    one.sock.recv(1)
+
+        workers(job)
+
+    tried(body, workers=1, allow=["co-schedule"])
+
+
+def test_two_threads_that_read_one_connection():
+    """Each gets what it takes first."""
+
+    def body(claude_tokens, workers):
+        with closing(socket.create_connection((HOST, 80))) as sock:
+            sock.sendall(HELLO)
+            assert sorted(map(len, workers(lambda: sock.recv(1)))) == [1, 1]
+
+    tried(body)
+
+
+def test_who_has_given_up_may_read_again():
+    """The reply comes in its own time."""
+
+    def job(sock):
+        sock.settimeout(1)
+        sock.sendall(HELLO)
+        with pytest.raises(TimeoutError):
+            sock.recv(1)
+        sock.settimeout(None)
+        assert sock.recv(4) == b"HTTP"
+        assert time.monotonic() == pytest.approx(3)
+
+    alone(job, latency={"other": 3})
+
+
+def test_a_request_in_absolute_form():
+    """As one sends it to a proxy: the host must be ours."""
+
+    def job(sock):
+        sock.sendall(HELLO.replace(b"GET ", b"GET http://api.anthropic.com"))
+        assert sock.recv(12) == b"HTTP/1.1 200"
+
+    alone(job)
+
+
+def test_a_connection_in_use_is_lost_with_its_run():
+    """One that is idle is not. Between two runs nothing is sent."""
+    kept = []
+
+    def body(claude_tokens, workers):
+        if kept:
+            assert kept[0].recv(10) == b""
+            with pytest.raises(BrokenPipeError):
+                kept[0].send(HELLO)
+            kept[1].sendall(HELLO)
+            assert kept[1].recv(4) == b"HTTP"
+            return
+        kept.extend(socket.create_connection((HOST, 80)) for _ in range(3))
+        kept[0].sendall(HELLO)
+
+    with explored(body) as run:
+        assert run(Schedule()).error is None
+        assert kept[2].send(HELLO) == len(HELLO)
+        assert kept[2].recv(1) == b""
+        kept[2].shutdown(socket.SHUT_RDWR)
+        assert run(Schedule()).error is None
+    for sock in kept:
+        sock.close()
 
 
 # Each method.

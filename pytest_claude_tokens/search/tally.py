@@ -47,7 +47,8 @@ class Tally:
     the service's network refused; ``missed``: requests that could not be judged, as long as nothing has raced;
     ``postponed``: the first mild finding, which the search raises if it finds nothing worse;
     ``unscheduled``: requests over real sockets, by client;
-    ``timed``: in at least one schedule, the body waited for time to pass.
+    ``timed``: in at least one schedule, the body waited for time to pass; ``progress`` is told the numbers of schedules
+    and of histories after each.
     """
 
     schedules: int = 0
@@ -58,6 +59,7 @@ class Tally:
     missed: Missed = field(default_factory=Counter)
     unscheduled: Counter[str] = field(default_factory=Counter)
     postponed: Failure | None = None
+    progress: Callable[[int, int], object] = lambda schedules, histories: None
     _postponed_at: int = 0
     _seen: Counter[int] = field(default_factory=Counter)
 
@@ -70,6 +72,7 @@ class Tally:
             return False
         self.schedules += 1
         self._seen[outcome.fingerprint()] += 1
+        self.progress(self.schedules, len(self._seen))
         self.raced = self.raced or outcome.raced
         self.timed = self.timed or outcome.timed
         self.unscheduled.update(outcome.unscheduled)

@@ -87,8 +87,8 @@ class Outcome:
     ``taken``: its deviations from default order, one for each decision; ``freezes``: the same in fewer words, under a
     random kind; ``slow``: the legs and steps that took a random time. ``decisions``, ``legs``: how many there were;
     ``first_leg``, ``last_leg``: the decisions at which these began; ``slept``: the seconds of its timers; ``held``:
-    whom the schedule held up. ``mild``: a violation that the test would raise, and that ends no search: see
-    :func:`conclude`.
+    whom the schedule held up; ``unscheduled``: how many requests each client sent that could not be scheduled.
+    ``mild``: a violation that the test would raise, and that ends no search: see :func:`conclude`.
     """
 
     schedule: Schedule
@@ -104,6 +104,7 @@ class Outcome:
     last_leg: int = 0
     slept: tuple[float, ...] = ()
     held: tuple[Delay, ...] = ()
+    unscheduled: Mapping[str, int] = field(default_factory=dict)
     options: tuple[tuple[tuple[DeviationKind, int], ...], ...] = ()
     suspendable: tuple[tuple[int, int], ...] = ()
     legs_begun: tuple[int, ...] = ()
@@ -168,6 +169,7 @@ def conclude(
     waiter: SimulatedWaiter | None = None,
     slept: Iterable[float] = (),
     held: Iterable[Delay] = (),
+    unscheduled: Mapping[str, int] | None = None,
 ) -> Outcome:
     """The outcome of a run that has ended. ``error``: the exception that ended the body.
 
@@ -198,6 +200,7 @@ def conclude(
         last_leg=0 if waiter is None else waiter.last_decision,
         slept=tuple(sorted(slept)),
         held=tuple(held),
+        unscheduled=dict(unscheduled or {}),
         options=tuple(chooser.options or ()),
         suspendable=tuple(chooser.suspendable),
         legs_begun=() if waiter is None else tuple(waiter.begun),

@@ -11,8 +11,10 @@ from fake_server.around import around
 from fake_server.transports.inprocess import Destination
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.handle.runtime import Runtime
+from pytest_claude_tokens.handle.search_listener import SearchListener
 from pytest_claude_tokens.runs.leftovers import end_threads
 from pytest_claude_tokens.runs.outcome import Body, Outcome, call, conclude, is_failure, plan_faults
+from pytest_claude_tokens.runs.unscheduled import Unscheduled
 from pytest_claude_tokens.runs.watchdog import Interrupted
 from pytest_claude_tokens.runs.workers import Workers
 from pytest_claude_tokens.simulation.active import ACTIVE
@@ -49,6 +51,11 @@ class Runner:
         self._record = record
         self._wanted = body.wanted()
         self.current: Destination | None = None
+        self._listener = SearchListener()
+
+    def close(self) -> None:
+        """The search is over: nothing listens for it any more."""
+        self._listener.close()
 
     def resolve(self) -> Destination | None:
         """The service of the present run, for an interceptor that is shared by all runs."""
@@ -67,7 +74,7 @@ class Runner:
 
     def _run(self, schedule: Schedule, arguments: Mapping[str, Any] | None) -> Outcome:
         INTERRUPT.check()
-        run = _Run(self.body, schedule, record=self._record)
+        run = _Run(self.body, schedule, self._listener, record=self._record)
         seed(schedule.seed)
         if (generator := trio_generator()) is not None:  # pragma: no branch - whether a test has imported trio
             generator.seed(schedule.seed)
@@ -95,6 +102,7 @@ class Runner:
             waiter=run.waiter,
             slept=run.world.slept,
             held=run.world.held,
+            unscheduled=run.unscheduled.clients,
         )
 
     def _simulated(
@@ -121,8 +129,9 @@ class Runner:
 class _Run:
     """The parts of one run: a world, the service in it, and its workers."""
 
-    def __init__(self, body: Body, schedule: Schedule, *, record: bool) -> None:
+    def __init__(self, body: Body, schedule: Schedule, listener: SearchListener, *, record: bool) -> None:
         self._body = body
+        self._listener = listener
         self.chooser = Chooser(schedule, body.workers, record=record)
         self.world = World(
             self.chooser,
@@ -133,8 +142,10 @@ class _Run:
             slow=body.slow,
         )
         self.waiter = SimulatedWaiter(self.world, schedule)
-        self.tokens = ClaudeTokens(**body.settings, runtime=Runtime.simulated(self.world, self.waiter))
-        server = self.tokens.server
+        self.unscheduled = Unscheduled(self.world)
+        runtime = Runtime.simulated(self.world, self.waiter, lender=listener, namer=self.unscheduled)
+        self.tokens = ClaudeTokens(**body.settings, runtime=runtime)
+        server = self.unscheduled.server = self.tokens.server
         self.world.last_resort = server.let_go
         self.world.wires = Wires(self.world, self._new_network())
         self.target = Destination(server, self.waiter, timeouts=False)
@@ -144,6 +155,7 @@ class _Run:
     def take_apart(self) -> None:
         """Break the references between the parts, so that they are freed without the collector."""
         self.tokens.server.authority.forget()
+        self.unscheduled.server = None
         self.world.release()
         self.workers.detach()
 
@@ -190,7 +202,7 @@ class _Run:
                     world.sleep(world.root, _POLL_INTERVAL_SECONDS)
 
     def _new_network(self) -> Network:
-        return Network(self.tokens.server, self.waiter, self.tokens.hosts)
+        return Network(self.tokens.server, self.waiter, self.tokens.hosts, own=self._listener.is_own)
 
     def _new_thread_loop(self, world: World) -> ThreadLoop:
         return ThreadLoop(world, self._new_network())

@@ -72,6 +72,7 @@ def stage(
         return
     runner = Runner(body, record=plan.exhaustive is not None)
     with ExitStack() as stack:
+        stack.callback(runner.close)
         guard.install()  # under the patches, which take its place where sockets connect
         stack.enter_context(shared_ssl_context())
         stack.enter_context(cached_client_setup())

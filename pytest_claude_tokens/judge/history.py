@@ -6,7 +6,7 @@ It judges nothing itself; :func:`pytest_claude_tokens.judge.judge` does. Its ord
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 

@@ -21,6 +21,6 @@ for _name in ("anthropic", "httpcore", "httpcore2", "httpx2"):
     with suppress(ImportError):
         importlib.import_module(_name)
 
-# Else Python 3.11 makes a loop for whoever asks for the current one, as pytest-asyncio does around each of its tests. The
-# next `asyncio.run` lets go of it unclosed, and some later test fails by its ResourceWarning.
+# Else Python 3.11 makes a loop for whoever asks for the current one, as older releases of pytest-asyncio do around each
+# test. The next `asyncio.run` lets go of it unclosed, and some later test fails by its ResourceWarning.
 asyncio.set_event_loop(None)

@@ -15,6 +15,7 @@ lists, whatever was entered before or after, and decides:
 
 from __future__ import annotations
 
+import functools
 import importlib
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
@@ -38,6 +39,7 @@ from fake_server.transports.inprocess.respx_internals import (
     others,
     passed_on,
     reader_patch,
+    start,
 )
 
 if TYPE_CHECKING:
@@ -109,7 +111,7 @@ class _FirstRouter(Router):
         if self._library is not None:
             self._reading = reader_patch(self._level, _reader)
             self._reading.start()
-            self._level.start()
+            start(self._level)
 
     def stop(self) -> None:
         self._level.unregister(self)
@@ -200,9 +202,15 @@ def _patch() -> None:
             _register_httpx2()
         levels["httpcore2"] = "httpcore2"
     for name, library in levels.items():
-        router = _FirstRouter(level(name), None if library is None else importlib.import_module(library))
+        router = _first_router(name, library)
         router.start()
         _routers.append(router)
+
+
+@functools.cache
+def _first_router(name: str, library: str | None) -> _FirstRouter:
+    """The router of a level. It keeps nothing of a test, so one serves all."""
+    return _FirstRouter(level(name), None if library is None else importlib.import_module(library))
 
 
 def _unpatch() -> None:

@@ -103,7 +103,7 @@ class Rabble:
 
 
 @st.composite
-def unruly(draw: st.DrawFn, steps: tuple[str, ...] = STEPS, longest: int = 25, **header: Any) -> History:
+def unruly(draw: st.DrawFn, /, steps: tuple[str, ...] = STEPS, longest: int = 25, **header: Any) -> History:
     """A history of up to ``longest`` of these steps."""
     rabble = Rabble(draw, **header)
     for step in draw(st.lists(st.sampled_from(steps), max_size=longest)):

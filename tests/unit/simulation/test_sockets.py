@@ -211,3 +211,23 @@ def test_a_port_that_is_not_served_is_refused():
                 sock.connect((address, 8443))
 
     tried(body, hosts=["mine.example.com:8443"])
+
+
+# Each run has a connection of its own, or the one from the run before.
+
+
+def test_a_session_that_outlives_its_run_goes_on():
+    """Its kept connection leads to the service of the next run, where urllib3 takes it for alive."""
+    requests = pytest.importorskip("requests", reason="needs requests")
+    http = requests.Session()
+
+    def body(claude_tokens, workers):
+        workers(lambda: http.get(HELLO_URL))
+
+    with http, explored(body) as run:
+        for _ in range(2):
+            assert [(event.actor, event.status) for event in ends(run(Schedule()))] == [("w0", 200), ("w1", 200)]
+        pools = http.get_adapter(HELLO_URL).poolmanager.pools
+        assert [pools[key].num_connections for key in pools.keys()] == [2]  # noqa: SIM118 - it is no mapping
+        with pytest.raises(RealServiceRefused):  # between two runs they are closed, and nothing in memory answers
+            http.get(HELLO_URL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pkgutil import resolve_name
 from threading import RLock
 
 import httpx
@@ -65,9 +66,42 @@ def test_a_level_still_reads_a_transports_request_by_that_method():
     mocker = respx_internals.level("httpcore")
     assert hasattr(mocker, "to_httpx_request"), f"find out how respx reads a request now: reader_patch() in {HERE}"
     before = mocker.to_httpx_request
-    with respx_internals.reader_patch(mocker, lambda original: lambda **_: (original, REQUEST)):
+    reading = respx_internals.reader_patch(mocker, lambda original: lambda **_: (original, REQUEST))
+    reading.start()
+    try:
         assert mocker.to_httpx_request() == (before, REQUEST)
+    finally:
+        reading.stop()
     assert mocker.to_httpx_request == before
+
+
+def methods():
+    """What stands in each class of a level, and what is only inherited there."""
+    mocker = respx_internals.level("httpcore")
+    classes = [resolve_name(":".join(target.rsplit(".", 1))) for target in mocker.targets]
+    return [(one, name, vars(one).get(name)) for one in classes for name in mocker.target_methods]
+
+
+def test_a_level_is_still_patched_in_the_way_that_is_done_here_with_less_work():
+    """What respx patches, and only that; what it undoes; and not a second time."""
+    mocker = respx_internals.level("httpcore")
+    hint = f"respx patches in another way: change start() in {HERE}"
+    before = methods()
+    mocker.start()
+    theirs = [(owner, name) for (owner, name, was), (_, _, now) in zip(before, methods(), strict=True) if now != was]
+    mocker.stop()
+    assert methods() == before
+
+    respx_internals.start(mocker)
+    during = methods()
+    respx_internals.start(mocker)
+    mocker.start()
+    assert methods() == during, hint
+    ours = [(owner, name) for (owner, name, was), (_, _, now) in zip(before, during, strict=True) if now != was]
+    mocker.stop()
+
+    assert ours == theirs, hint
+    assert methods() == before, hint
 
 
 @pytest.mark.parametrize("method", ["start", "stop", "register", "unregister"])

@@ -50,8 +50,8 @@ class ExplorationContext:
     """The running test's settings.
 
     ``handle``: keywords for each handle. ``full``: errors keep all their frames. ``command``: the shell command that
-    runs this test again. ``reported`` is called with the report, and ``failed`` with the evidence of a failure before
-    it is raised.
+    runs this test again. ``reported`` is called with the report, ``failed`` with the evidence of a failure before it is
+    raised, and ``progress`` after each schedule with the numbers of schedules and of distinct histories.
     """
 
     handle: Mapping[str, Any] = field(default_factory=dict)
@@ -62,6 +62,7 @@ class ExplorationContext:
     command: str = "pytest"
     reported: Callable[[Report], None] = lambda report: None
     failed: Callable[[Any], None] = lambda evidence: None
+    progress: Callable[[int, int], object] = lambda schedules, histories: None
 
 
 CONTEXT: ContextVar[ExplorationContext | None] = ContextVar("claude_tokens_exploration", default=None)

@@ -108,7 +108,7 @@ class Session:
         self._context = context if self._replay is None else _with_policy_of(self._replay, context)
         self._slow = plan.slow if self._replay is None else self._replay.slow
         self._settings = _settings(plan, context, decorations)
-        self._tally = Tally()
+        self._tally = Tally(progress=context.progress)
 
     def run(self) -> None:
         """Search, report, and raise the error of the shortest failing schedule, or that nothing raced."""

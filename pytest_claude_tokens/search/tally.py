@@ -46,7 +46,8 @@ class Tally:
     ``found_at``: the number of the first schedule that failed, 0 as long as none has; ``refused``: what the guard and
     the service's network refused; ``missed``: requests that could not be judged, as long as nothing has raced;
     ``postponed``: the first mild finding, which the search raises if it finds nothing worse;
-    ``timed``: in at least one schedule, the body waited for time to pass.
+    ``timed``: in at least one schedule, the body waited for time to pass; ``progress`` is told the numbers of schedules
+    and of histories after each.
     """
 
     schedules: int = 0
@@ -56,6 +57,7 @@ class Tally:
     refused: Refusals = field(default_factory=Counter)
     missed: Missed = field(default_factory=Counter)
     postponed: Failure | None = None
+    progress: Callable[[int, int], object] = lambda schedules, histories: None
     _postponed_at: int = 0
     _seen: Counter[int] = field(default_factory=Counter)
 
@@ -68,6 +70,7 @@ class Tally:
             return False
         self.schedules += 1
         self._seen[outcome.fingerprint()] += 1
+        self.progress(self.schedules, len(self._seen))
         self.raced = self.raced or outcome.raced
         self.timed = self.timed or outcome.timed
         if not self.raced:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_claude_tokens.judge.violations import RefreshStorm, TokenLeak, Unknown, Unserved, Violation
 from pytest_claude_tokens.report.evidence import notes_of, set_notes
+from pytest_claude_tokens.simulation.conflicts import classes
 from pytest_claude_tokens.simulation.interrupts import calls_foreign_code
 
 if TYPE_CHECKING:
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
     from pytest_claude_tokens.judge.history import History
     from pytest_claude_tokens.simulation.chooser import Chooser
+    from pytest_claude_tokens.simulation.instruments import Instruments
     from pytest_claude_tokens.simulation.schedule import Deviation, DeviationKind, Schedule
     from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
+    from pytest_claude_tokens.simulation.watch import Step
 
 __all__ = ["Body", "Outcome", "call", "conclude", "is_failure", "outranking", "plan_faults"]
 
@@ -58,11 +61,15 @@ def outranking(found: BaseException | None, error: BaseException | None) -> Base
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """The function that is explored, its number of workers, and how each handle is made."""
+    """The function that is explored, its number of workers, and how each handle is made.
+
+    ``instruments``: what its threads are preempted by, between two lines.
+    """
 
     function: Callable[..., Any]
     workers: int
     settings: Mapping[str, Any] = field(default_factory=dict)
+    instruments: Instruments | None = None
 
     @property
     def kind(self) -> Literal["tasks", "threads"]:
@@ -81,7 +88,8 @@ class Outcome:
     ``taken``: its deviations from default order, one for each decision; ``freezes``: the same in fewer words, under a
     random kind; ``slow``: the legs and steps that took a random time. ``decisions``, ``legs``: how many there were;
     ``first_leg``, ``last_leg``: the decisions at which these began; ``slept``: the seconds of its timers. ``mild``: a
-    violation that the test would raise, and that ends no search: see :func:`conclude`.
+    violation that the test would raise, and that ends no search: see :func:`conclude`. ``steps``: what its threads
+    accessed, where they may be preempted.
     """
 
     schedule: Schedule
@@ -98,6 +106,7 @@ class Outcome:
     slept: tuple[float, ...] = ()
     options: tuple[tuple[tuple[DeviationKind, int], ...], ...] = ()
     mild: Violation | None = None
+    steps: tuple[Step, ...] = ()
 
     def fingerprint(self) -> int:
         """A hash of the history, equal for two runs with the same events, whatever their times."""
@@ -112,8 +121,14 @@ class Outcome:
             for key in (event.actor, event.grant):
                 if key is not None:
                     sequences.setdefault(key, []).append(_facts(event))
-        after = max((deviation.position for deviation in self.schedule.deviations), default=-1)
-        return hash((tuple((key, tuple(sequences[key])) for key in sorted(sequences)), self.options[after + 1 :]))
+        order = [deviation.position for deviation in self.schedule.deviations if deviation.what != "preempt"]
+        after = max(order, default=-1)
+        histories = tuple((key, tuple(sequences[key])) for key in sorted(sequences))
+        if not self.steps:
+            return hash((histories, self.options[after + 1 :]))
+        last = max((number for number, step in enumerate(self.steps) if not step.touched), default=-1)
+        then = tuple((step.worker, step.access.place, step.times) for step in self.steps[last + 1 :])
+        return hash((histories, self.options[after + 1 :], classes(self.steps), then))
 
     def lines(self) -> list[str]:
         """The history as the lines of its file."""
@@ -136,6 +151,7 @@ def conclude(
     raced: bool,
     waiter: SimulatedWaiter | None = None,
     slept: Iterable[float] = (),
+    steps: Iterable[Step] = (),
 ) -> Outcome:
     """The outcome of a run that has ended. ``error``: the exception that ended the body.
 
@@ -166,6 +182,7 @@ def conclude(
         last_leg=0 if waiter is None else waiter.last_decision,
         slept=tuple(sorted(slept)),
         options=tuple(chooser.options or ()),
+        steps=tuple(steps),
     )
 
 

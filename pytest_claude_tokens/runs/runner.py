@@ -24,11 +24,13 @@ from pytest_claude_tokens.simulation.thread_loop import ThreadLoop
 from pytest_claude_tokens.simulation.thread_record import Stuck, worker_number
 from pytest_claude_tokens.simulation.trio_runs import trio_generator
 from pytest_claude_tokens.simulation.waiter import SimulatedWaiter, sleep
+from pytest_claude_tokens.simulation.watch import Watch
 from pytest_claude_tokens.simulation.world import World
 
 if TYPE_CHECKING:
     from pytest_claude_tokens.judge.history import History
     from pytest_claude_tokens.simulation.schedule import Schedule
+    from pytest_claude_tokens.simulation.watch import Step
 
 __all__ = ["Body", "Outcome", "Runner"]
 
@@ -90,6 +92,7 @@ class Runner:
             raced=run.workers.raced,
             waiter=run.waiter,
             slept=run.world.slept,
+            steps=run.steps(),
         )
 
     def _simulated(
@@ -122,6 +125,10 @@ class _Run:
         self.world = World(
             self.chooser, body.workers, schedule.seed, on_death=self._end_worker, new_loop=self._new_thread_loop
         )
+        self._watch: Watch | None = None
+        if body.instruments is not None and (record or body.instruments.wanted(schedule)):
+            self.world.watching = body.instruments.watching
+            self.world.watch = self._watch = Watch(self.world, schedule, body.instruments.is_tested)
         self.waiter = SimulatedWaiter(self.world, schedule)
         self.tokens = ClaudeTokens(**body.settings, runtime=Runtime.simulated(self.world, self.waiter))
         server = self.tokens.server
@@ -129,10 +136,17 @@ class _Run:
         self.target = Destination(server, self.waiter, timeouts=False)
         self.workers = Workers(self.world, body.workers, server, simulated_loop=body.kind == "tasks")
 
+    def steps(self) -> list[Step]:
+        """What the threads of the run accessed."""
+        return [] if self._watch is None else self._watch.steps
+
     def take_apart(self) -> None:
         """Break the references between the parts, so that they are freed without the collector."""
         self.tokens.server.authority.forget()
         self.world.release()
+        if self._watch is not None:
+            self._watch.take_apart()
+            self.world.watch = self.world.watching = None
         self.workers.detach()
 
     def run_body(self, arguments: dict[str, Any]) -> BaseException | None:

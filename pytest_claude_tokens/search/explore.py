@@ -32,6 +32,7 @@ def explore(
     kills: bool | Iterable[int] = False,
     processes: bool = False,
     exhaustive: int | None = None,
+    preempt: bool | Sequence[str] | None = None,
 ) -> Decorator: ...
 
 
@@ -44,6 +45,7 @@ def explore(
     kills: bool | Iterable[int] = False,
     processes: bool = False,
     exhaustive: int | None = None,
+    preempt: bool | Sequence[str] | None = None,
     **strategies: SearchStrategy[Any],
 ) -> Callable[[Callable[..., object]], Callable[..., None]]: ...
 
@@ -59,6 +61,7 @@ def explore(
     kills: bool | Iterable[int] = False,
     processes: bool = False,
     exhaustive: int | None = None,
+    preempt: bool | Sequence[str] | None = None,
     **strategies: SearchStrategy[Any],
 ) -> Any:
     """Search the interleavings of a test body until an invariant breaks, and report how much was searched.
@@ -71,6 +74,8 @@ def explore(
     ``faults``: a list of :class:`fake_server.Fault`, or a strategy of them, that may strike. ``cancel``: workers may
     be cancelled at an await. ``kills``: workers may be killed; for processes a list of signals, or SIGKILL.
     ``exhaustive``: run every schedule with at most that many deviations from default order, instead of drawing.
+    ``preempt``: whether the threads of a ``def`` may lose their turn between any two accesses of the author's own code
+    (by default they may), or a list of installed packages in which they may, too.
     Hypothesis drives the search: ``@settings``, ``@example``, ``@reproduce_failure`` and the example database work.
 
     Raises the first violation of the shortest failing schedule; ``NothingRaced`` where no two workers ever overlapped;
@@ -86,6 +91,7 @@ def explore(
             kills=kills,
             processes=processes,
             exhaustive=exhaustive,
+            preempt=preempt,
             strategies=strategies,
         )
     )

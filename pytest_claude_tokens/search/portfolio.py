@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from math import log2
 from typing import TYPE_CHECKING, Literal
 
+from pytest_claude_tokens.search.points import Points
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, LENGTHS, Deviation, Latency, Schedule
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ class Knowledge:
     """What runs in orders near the default have shown: how long a run is, and for how long it waits.
 
     ``decisions``: in all; ``first_leg``, ``last_leg``: up to its first request and its last reply. ``waits``: the
-    seconds of its timers, one of each order of magnitude, by their logarithm.
+    seconds of its timers, one of each order of magnitude, by their logarithm. ``points``: where its threads may be
+    preempted.
     """
 
     decisions: int = 0
@@ -76,10 +78,12 @@ class Knowledge:
     last_leg: int = 0
     legs: int = 0
     waits: dict[int, float] = field(default_factory=dict)
+    points: Points = field(default_factory=Points, compare=False)
 
     def learn(self, outcome: Outcome) -> None:
         """Take note of a run."""
         schedule = outcome.schedule
+        self.points.learn(outcome)
         if schedule.kind == "deviations":
             self.decisions = max(self.decisions, min(outcome.decisions, _MOST_DECISIONS))
             self.first_leg = max(self.first_leg, min(outcome.first_leg, _MOST_DECISIONS))
@@ -98,6 +102,7 @@ class Portfolio:
         self._workers = workers
         self._deaths = deaths
         self._drawn = 0
+        self._turn = False
         self.known: Knowledge = Knowledge()
 
     def next(self, random: Random) -> Schedule:
@@ -105,9 +110,22 @@ class Portfolio:
         self._drawn += 1
         if self._drawn <= len(OPENING):
             return OPENING[self._drawn - 1]
+        if self.known.points:
+            self._turn = not self._turn
+            if self._turn:
+                self._drawn -= 1
+                return self._preempting(random)
         if self._drawn <= len(OPENING) + len(EARLY):
             return self._made(random, *EARLY[self._drawn - len(OPENING) - 1])
         return self.draw(random)
+
+    def _preempting(self, random: Random) -> Schedule:
+        """One with preemptions: each point alone, and then some of them in any schedule."""
+        points = self.known.points
+        alone = points.alone(random)
+        if alone is not None:
+            return alone
+        return points.among(random, DEFAULT_ORDER if random.random() < 0.5 else self.draw(random))
 
     def draw(self, random: Random) -> Schedule:
         """Any schedule."""

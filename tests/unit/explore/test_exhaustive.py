@@ -126,7 +126,9 @@ def test_equivalent_schedules_are_not_taken_further():
     def run(schedule):
         run_so_far.append(schedule)
         options = ((("alone", 1), ("clock", 0)),) * 3
-        return SimpleNamespace(schedule=schedule, options=options, error=None, shape=lambda: len(schedule.deviations))
+        return SimpleNamespace(
+            schedule=schedule, options=options, error=None, steps=(), shape=lambda: len(schedule.deviations)
+        )
 
     enumerate_schedules(run, Kept(), 2)
     assert len(run_so_far) == 1 + 6 + 4  # of the six with one deviation only the first is taken further

@@ -20,8 +20,10 @@ from pytest_claude_tokens.plugin.fixtures import (  # noqa: E402 - after the lin
 )
 from pytest_claude_tokens.plugin.hooks import (  # noqa: E402
     pytest_addoption,
+    pytest_assertrepr_compare,
     pytest_collection_modifyitems,
     pytest_configure,
+    pytest_report_header,
     pytest_runtest_call,
     pytest_runtest_makereport,
     pytest_runtest_protocol,
@@ -37,8 +39,10 @@ __all__ = [
     "fake_claude",
     "make_claude_tokens",
     "pytest_addoption",
+    "pytest_assertrepr_compare",
     "pytest_collection_modifyitems",
     "pytest_configure",
+    "pytest_report_header",
     "pytest_runtest_call",
     "pytest_runtest_makereport",
     "pytest_runtest_protocol",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from asyncio import CancelledError
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -13,6 +14,7 @@ from pytest_claude_tokens.judge.violations import RefreshStorm, TokenLeak, Unkno
 from pytest_claude_tokens.report.evidence import notes_of, set_notes
 from pytest_claude_tokens.simulation.conflicts import classes
 from pytest_claude_tokens.simulation.interrupts import calls_foreign_code
+from pytest_claude_tokens.simulation.scheduler import SLOW_SECONDS
 
 if TYPE_CHECKING:
     from fake_server.server import Server
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.judge.history import History
     from pytest_claude_tokens.simulation.chooser import Chooser
     from pytest_claude_tokens.simulation.instruments import Instruments
-    from pytest_claude_tokens.simulation.schedule import Deviation, DeviationKind, Schedule
+    from pytest_claude_tokens.simulation.schedule import Delay, Deviation, DeviationKind, Schedule
     from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
     from pytest_claude_tokens.simulation.watch import Step
 
@@ -64,12 +66,14 @@ class Body:
     """The function that is explored, its number of workers, and how each handle is made.
 
     ``instruments``: what its threads are preempted by, between two lines.
+    ``slow``: by how many simulated seconds a schedule may hold up workers and replies.
     """
 
     function: Callable[..., Any]
     workers: int
     settings: Mapping[str, Any] = field(default_factory=dict)
     instruments: Instruments | None = None
+    slow: float = SLOW_SECONDS
 
     @property
     def kind(self) -> Literal["tasks", "threads"]:
@@ -87,9 +91,10 @@ class Outcome:
 
     ``taken``: its deviations from default order, one for each decision; ``freezes``: the same in fewer words, under a
     random kind; ``slow``: the legs and steps that took a random time. ``decisions``, ``legs``: how many there were;
-    ``first_leg``, ``last_leg``: the decisions at which these began; ``slept``: the seconds of its timers. ``mild``: a
-    violation that the test would raise, and that ends no search: see :func:`conclude`. ``steps``: what its threads
-    accessed, where they may be preempted.
+    ``first_leg``, ``last_leg``: the decisions at which these began; ``slept``: the seconds of its timers; ``held``:
+    whom the schedule held up; ``unscheduled``: how many requests each client sent that could not be scheduled.
+    ``mild``: a violation that the test would raise, and that ends no search: see :func:`conclude`.
+    ``steps``: what its threads accessed, where they may be preempted.
     """
 
     schedule: Schedule
@@ -104,9 +109,18 @@ class Outcome:
     first_leg: int = 0
     last_leg: int = 0
     slept: tuple[float, ...] = ()
+    held: tuple[Delay, ...] = ()
+    unscheduled: Mapping[str, int] = field(default_factory=dict)
     options: tuple[tuple[tuple[DeviationKind, int], ...], ...] = ()
+    suspendable: tuple[tuple[int, int], ...] = ()
+    legs_begun: tuple[int, ...] = ()
     mild: Violation | None = None
     steps: tuple[Step, ...] = ()
+
+    @property
+    def timed(self) -> bool:
+        """Whether the body waits for time to pass, as far as can be seen where no request takes time of its own."""
+        return bool(self.slept) and all(why == "slow" for _, why, _ in self.held)
 
     def fingerprint(self) -> int:
         """A hash of the history, equal for two runs with the same events, whatever their times."""
@@ -121,14 +135,31 @@ class Outcome:
             for key in (event.actor, event.grant):
                 if key is not None:
                     sequences.setdefault(key, []).append(_facts(event))
-        order = [deviation.position for deviation in self.schedule.deviations if deviation.what != "preempt"]
-        after = max(order, default=-1)
+        decision, leg = self.departed()
+        next_ones = (
+            self.options[decision:],
+            tuple((number - decision, who) for number, who in self.suspendable if number >= decision),
+            tuple(begun - decision for begun in self.legs_begun[leg:]),
+        )
         histories = tuple((key, tuple(sequences[key])) for key in sorted(sequences))
-        if not self.steps:
-            return hash((histories, self.options[after + 1 :]))
+        return hash((histories, next_ones, classes(self.steps), self._points_left()))
+
+    def _points_left(self) -> tuple[tuple[int, str, int], ...]:
+        """Where threads may still be preempted, after all deviations of the schedule."""
         last = max((number for number, step in enumerate(self.steps) if not step.touched), default=-1)
-        then = tuple((step.worker, step.access.place, step.times) for step in self.steps[last + 1 :])
-        return hash((histories, self.options[after + 1 :], classes(self.steps), then))
+        return tuple((step.worker, step.access.place, step.times) for step in self.steps[last + 1 :])
+
+    def departed(self) -> tuple[int, int]:
+        """The number of the first decision and that of the first leg after all deviations of the schedule."""
+        decision = leg = 0
+        for deviation in self.schedule.deviations:
+            if deviation.what == "slow":
+                decision, leg = max(decision, self.legs_begun[deviation.position]), deviation.position + 1
+            elif deviation.what != "preempt":
+                decision = deviation.position + 1
+        decision = max([decision, *(step.decision for step in self.steps if not step.touched)])
+        later = bisect_left(self.legs_begun, decision)
+        return decision, max(leg, later)
 
     def lines(self) -> list[str]:
         """The history as the lines of its file."""
@@ -152,6 +183,8 @@ def conclude(
     waiter: SimulatedWaiter | None = None,
     slept: Iterable[float] = (),
     steps: Iterable[Step] = (),
+    held: Iterable[Delay] = (),
+    unscheduled: Mapping[str, int] | None = None,
 ) -> Outcome:
     """The outcome of a run that has ended. ``error``: the exception that ended the body.
 
@@ -181,8 +214,12 @@ def conclude(
         first_leg=0 if waiter is None else waiter.first_decision,
         last_leg=0 if waiter is None else waiter.last_decision,
         slept=tuple(sorted(slept)),
+        held=tuple(held),
+        unscheduled=dict(unscheduled or {}),
         options=tuple(chooser.options or ()),
         steps=tuple(steps),
+        suspendable=tuple(chooser.suspendable),
+        legs_begun=() if waiter is None else tuple(waiter.begun),
     )
 
 

@@ -11,8 +11,10 @@ from fake_server.around import around
 from fake_server.transports.inprocess import Destination
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.handle.runtime import Runtime
+from pytest_claude_tokens.handle.search_listener import SearchListener
 from pytest_claude_tokens.runs.leftovers import end_threads
 from pytest_claude_tokens.runs.outcome import Body, Outcome, call, conclude, is_failure, plan_faults
+from pytest_claude_tokens.runs.unscheduled import Unscheduled
 from pytest_claude_tokens.runs.watchdog import Interrupted
 from pytest_claude_tokens.runs.workers import Workers
 from pytest_claude_tokens.simulation.active import ACTIVE
@@ -20,11 +22,13 @@ from pytest_claude_tokens.simulation.chooser import Chooser
 from pytest_claude_tokens.simulation.interrupts import INTERRUPT, calls_foreign_code
 from pytest_claude_tokens.simulation.loop import SimulatedLoop
 from pytest_claude_tokens.simulation.network import Network
+from pytest_claude_tokens.simulation.sockets import Wires
 from pytest_claude_tokens.simulation.thread_loop import ThreadLoop
 from pytest_claude_tokens.simulation.thread_record import Stuck, worker_number
 from pytest_claude_tokens.simulation.trio_runs import trio_generator
 from pytest_claude_tokens.simulation.waiter import SimulatedWaiter, sleep
 from pytest_claude_tokens.simulation.watch import Watch
+from pytest_claude_tokens.simulation.witness import attend
 from pytest_claude_tokens.simulation.world import World
 
 if TYPE_CHECKING:
@@ -35,7 +39,9 @@ if TYPE_CHECKING:
 __all__ = ["Body", "Outcome", "Runner"]
 
 GRACE_PERIOD_SECONDS = 60.0
-"""Simulated seconds that open operations have to end after the body has ended."""
+"""Simulated seconds that open operations have to end after the body has ended, and as many more as the schedule may
+hold them up.
+"""
 _POLL_INTERVAL_SECONDS = 0.5
 
 
@@ -47,6 +53,11 @@ class Runner:
         self._record = record
         self._wanted = body.wanted()
         self.current: Destination | None = None
+        self._listener = SearchListener()
+
+    def close(self) -> None:
+        """The search is over: nothing listens for it any more."""
+        self._listener.close()
 
     def resolve(self) -> Destination | None:
         """The service of the present run, for an interceptor that is shared by all runs."""
@@ -65,7 +76,7 @@ class Runner:
 
     def _run(self, schedule: Schedule, arguments: Mapping[str, Any] | None) -> Outcome:
         INTERRUPT.check()
-        run = _Run(self.body, schedule, record=self._record)
+        run = _Run(self.body, schedule, self._listener, record=self._record)
         seed(schedule.seed)
         if (generator := trio_generator()) is not None:  # pragma: no branch - whether a test has imported trio
             generator.seed(schedule.seed)
@@ -93,6 +104,8 @@ class Runner:
             waiter=run.waiter,
             slept=run.world.slept,
             steps=run.steps(),
+            held=run.world.held,
+            unscheduled=run.unscheduled.clients,
         )
 
     def _simulated(
@@ -119,22 +132,32 @@ class Runner:
 class _Run:
     """The parts of one run: a world, the service in it, and its workers."""
 
-    def __init__(self, body: Body, schedule: Schedule, *, record: bool) -> None:
+    def __init__(self, body: Body, schedule: Schedule, listener: SearchListener, *, record: bool) -> None:
         self._body = body
+        self._listener = listener
         self.chooser = Chooser(schedule, body.workers, record=record)
         self.world = World(
-            self.chooser, body.workers, schedule.seed, on_death=self._end_worker, new_loop=self._new_thread_loop
+            self.chooser,
+            body.workers,
+            schedule.seed,
+            on_death=self._end_worker,
+            new_loop=self._new_thread_loop,
+            slow=body.slow,
         )
         self._watch: Watch | None = None
         if body.instruments is not None and (record or body.instruments.wanted(schedule)):
             self.world.watching = body.instruments.watching
             self.world.watch = self._watch = Watch(self.world, schedule, body.instruments.is_tested)
         self.waiter = SimulatedWaiter(self.world, schedule)
-        self.tokens = ClaudeTokens(**body.settings, runtime=Runtime.simulated(self.world, self.waiter))
-        server = self.tokens.server
+        self.unscheduled = Unscheduled(self.world)
+        runtime = Runtime.simulated(self.world, self.waiter, lender=listener, namer=self.unscheduled)
+        self.tokens = ClaudeTokens(**body.settings, runtime=runtime)
+        server = self.unscheduled.server = self.tokens.server
         self.world.last_resort = server.let_go
+        self.world.wires = Wires(self.world, self._new_network())
         self.target = Destination(server, self.waiter, timeouts=False)
         self.workers = Workers(self.world, body.workers, server, simulated_loop=body.kind == "tasks")
+        attend(self.world, server.journal)
 
     def steps(self) -> list[Step]:
         """What the threads of the run accessed."""
@@ -143,6 +166,7 @@ class _Run:
     def take_apart(self) -> None:
         """Break the references between the parts, so that they are freed without the collector."""
         self.tokens.server.authority.forget()
+        self.unscheduled.server = None
         self.world.release()
         if self._watch is not None:
             self._watch.take_apart()
@@ -171,7 +195,7 @@ class _Run:
             try:
                 await self._body.function(**arguments)
             finally:
-                until = world.now + GRACE_PERIOD_SECONDS
+                until = world.now + GRACE_PERIOD_SECONDS + world.early
                 while tokens.server.open and world.now < until:
                     await sleep(loop, _POLL_INTERVAL_SECONDS)
 
@@ -187,12 +211,12 @@ class _Run:
             try:
                 call(self._body.function, arguments)
             finally:
-                until = world.now + GRACE_PERIOD_SECONDS
+                until = world.now + GRACE_PERIOD_SECONDS + world.early
                 while tokens.server.open and world.now < until and not world.stuck:
                     world.sleep(world.root, _POLL_INTERVAL_SECONDS)
 
     def _new_network(self) -> Network:
-        return Network(self.tokens.server, self.waiter, self.tokens.hosts)
+        return Network(self.tokens.server, self.waiter, self.tokens.hosts, own=self._listener.is_own)
 
     def _new_thread_loop(self, world: World) -> ThreadLoop:
         return ThreadLoop(world, self._new_network())

@@ -33,6 +33,7 @@ def explore(
     processes: bool = False,
     exhaustive: int | None = None,
     preempt: bool | Sequence[str] | None = None,
+    slow: float = 60,
 ) -> Decorator: ...
 
 
@@ -46,6 +47,7 @@ def explore(
     processes: bool = False,
     exhaustive: int | None = None,
     preempt: bool | Sequence[str] | None = None,
+    slow: float = 60,
     **strategies: SearchStrategy[Any],
 ) -> Callable[[Callable[..., object]], Callable[..., None]]: ...
 
@@ -62,6 +64,7 @@ def explore(
     processes: bool = False,
     exhaustive: int | None = None,
     preempt: bool | Sequence[str] | None = None,
+    slow: float = 60,
     **strategies: SearchStrategy[Any],
 ) -> Any:
     """Search the interleavings of a test body until an invariant breaks, and report how much was searched.
@@ -76,6 +79,8 @@ def explore(
     ``exhaustive``: run every schedule with at most that many deviations from default order, instead of drawing.
     ``preempt``: whether the threads of a ``def`` may lose their turn between any two accesses of the author's own code
     (by default they may), or a list of installed packages in which they may, too.
+    ``slow``: the most simulated seconds by which the search may hold up workers and replies together in one run: a
+    lease that is to survive a slower worker needs a larger number here. With 0 nothing is held up.
     Hypothesis drives the search: ``@settings``, ``@example``, ``@reproduce_failure`` and the example database work.
 
     Raises the first violation of the shortest failing schedule; ``NothingRaced`` where no two workers ever overlapped;
@@ -92,6 +97,7 @@ def explore(
             processes=processes,
             exhaustive=exhaustive,
             preempt=preempt,
+            slow=slow,
             strategies=strategies,
         )
     )

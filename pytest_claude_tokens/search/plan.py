@@ -18,6 +18,7 @@ from pytest_claude_tokens.search.strategy import (
     process_schedules,
     schedules,
 )
+from pytest_claude_tokens.simulation.scheduler import MAX_SECONDS, SLOW_SECONDS
 from pytest_claude_tokens.simulation.tested_code import NotInstalled, TestedCode, folders_of
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class Options:
     kills: bool | Iterable[int]
     processes: bool
     exhaustive: int | None
-    preempt: bool | Sequence[str] | None
+    preempt: bool | Sequence[str] | None = None
+    slow: float
     strategies: Mapping[str, SearchStrategy[Any]]
 
 
@@ -52,7 +54,8 @@ class Plan:
 
     ``schedules`` draws schedules, ``strategies`` the body's own arguments, in the order of its parameters.
     ``exhaustive``: the bound of a systematic search, which draws nothing. ``deaths``: whether workers are cancelled or
-    killed. ``preempt``: the code in which threads may lose their turn between two accesses.
+    killed. ``slow``: the simulated seconds by which a schedule may hold up workers and replies. ``preempt``: the code
+    in which threads may lose their turn between two accesses.
     """
 
     function: Callable[..., Any]
@@ -63,6 +66,7 @@ class Plan:
     exhaustive: int | None
     deaths: bool = False
     preempt: TestedCode | None = None
+    slow: float = SLOW_SECONDS
 
     @property
     def lone(self) -> ScheduleStrategy | None:
@@ -104,6 +108,7 @@ def checked(options: Options) -> Options:
             )
         if type(exhaustive) is not int or exhaustive < 0:
             raise ValueError(f"explore(exhaustive={shown(exhaustive)}): must be a number of deviations, 0 or more")
+    _check_slow(options)
     for name, strategy in options.strategies.items():
         if not isinstance(strategy, SearchStrategy):
             raise TypeError(
@@ -125,6 +130,16 @@ def checked(options: Options) -> Options:
     return replace(options, faults=fault_strategy(options.faults), kills=kills)
 
 
+def _check_slow(options: Options) -> None:
+    slow = options.slow
+    if type(slow) not in (int, float) or not 0 <= slow <= MAX_SECONDS:
+        raise ValueError(
+            f"explore(slow={shown(slow)}): must be the seconds by which a run may be held up, from 0 to {MAX_SECONDS:g}"
+        )
+    if options.processes and slow != SLOW_SECONDS:
+        raise TypeError("explore(slow=…) is about simulated time: with processes=True time is real")
+
+
 def planned(function: Callable[..., Any], options: Options) -> Plan:
     """The plan for ``function``. Raises ``TypeError`` if the options don't fit it."""
     _check_body(function, options)
@@ -137,7 +152,7 @@ def planned(function: Callable[..., Any], options: Options) -> Plan:
     if options.processes:
         drawn = process_schedules(options.workers, faults=options.faults, signals=default_signals(options.kills))
     else:
-        drawn = schedules(options.workers, faults=options.faults, deaths=deaths)
+        drawn = schedules(options.workers, faults=options.faults, deaths=deaths, slow=options.slow)
     strategies = _in_order(function, options.strategies)
     kind: WorkerKind = (
         "processes" if options.processes else "tasks" if inspect.iscoroutinefunction(function) else "threads"
@@ -151,6 +166,7 @@ def planned(function: Callable[..., Any], options: Options) -> Plan:
         exhaustive=options.exhaustive,
         deaths=bool(deaths),
         preempt=_tested_code(options, kind),
+        slow=options.slow,
     )
 
 

@@ -8,12 +8,13 @@ shown it. The first schedules are fixed: they are cheap and broad, and many sear
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from math import log2
+from dataclasses import dataclass, field, replace
+from math import log2, log10
 from typing import TYPE_CHECKING, Literal
 
 from pytest_claude_tokens.search.points import Points
-from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, LENGTHS, Deviation, Latency, Schedule
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, FOR_GOOD, LENGTHS, Deviation, Latency, Schedule
+from pytest_claude_tokens.simulation.scheduler import SLOW_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,27 +23,31 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.runs.outcome import Outcome
     from pytest_claude_tokens.simulation.schedule import DeviationKind, LatencyKind
 
-    OrderKind = Literal["default", "deviations", "pct", "walk", "paced"]
+    OrderKind = Literal["default", "deviations", "suspended", "pct", "walk", "paced"]
 
 __all__ = ["EARLY", "LATENCIES", "OPENING", "ORDERS", "Knowledge", "Portfolio"]
 
-OPENING = (Schedule(latency=Latency("same", 12_000)), DEFAULT_ORDER)
-"""The first schedules of a search. In the first one each request takes 24 s: all that come within that time overlap,
-and whoever is less patient loses its patience.
+OPENING = (Latency("same", 12_000), Latency())
+"""The latencies of the first schedules of a search, in default order. In the first one each request takes 24 s: all
+that come within that time overlap, and whoever is less patient loses its patience.
 """
 EARLY: tuple[tuple[OrderKind, Latency, int], ...] = (
     ("paced", Latency(), 20_000),
     ("walk", Latency(), 0),
     ("paced", Latency("uniform", 1_000), 1_000),
+    ("default", Latency("requests", 60_000), 0),
     ("paced", Latency(), 10),
     ("paced", Latency("same", 1_000), 20_000),
+    ("suspended", Latency(), 0),
     ("paced", Latency("uniform", 5_000), 5_000),
     ("pct", Latency(), 0),
+    ("suspended", Latency("same", 1_000), 0),
 )
 """The kinds of those that follow: an order, a latency, and milliseconds of a step. Together they find most of what the
-first ones leave, in few schedules.
+first ones leave, in few schedules. Times of more than a second are for searches that may hold up a run by a minute,
+and longer or shorter in others.
 """
-ORDERS: dict[OrderKind, int] = {"default": 1, "deviations": 4, "pct": 5, "walk": 4, "paced": 8}
+ORDERS: dict[OrderKind, int] = {"default": 1, "deviations": 4, "suspended": 2, "pct": 5, "walk": 4, "paced": 8}
 """How often each order is drawn."""
 LATENCIES: dict[LatencyKind, int] = {
     "none": 3,
@@ -60,8 +65,8 @@ _REACH = (15, 15, 40, 120)
 """The number of decisions before which deviations begin, where no run has been seen: most runs are short."""
 _MOST_DECISIONS = 400
 _MOST_LEGS = 16
-_LONGEST_MILLISECONDS = 50_000
-"""The longest time that is drawn; less than ``MAX_SECONDS_EARLY`` of the scheduler."""
+_LONGEST = 5 / 6
+"""The longest time that is drawn at random, as a share of what there is: a second delay may be a short one, too."""
 
 
 @dataclass(slots=True)
@@ -69,10 +74,11 @@ class Knowledge:
     """What runs in orders near the default have shown: how long a run is, and for how long it waits.
 
     ``decisions``: in all; ``first_leg``, ``last_leg``: up to its first request and its last reply. ``waits``: the
-    seconds of its timers, one of each order of magnitude, by their logarithm. ``points``: where its threads may be
-    preempted.
+    seconds of its timers, one of each order of magnitude, by their logarithm; up to twice the ``longest`` time drawn.
+    ``points``: where its threads may be preempted.
     """
 
+    longest: float = SLOW_SECONDS * _LONGEST
     decisions: int = 0
     first_leg: int = 0
     last_leg: int = 0
@@ -91,32 +97,37 @@ class Knowledge:
             self.legs = max(self.legs, min(outcome.legs, _MOST_LEGS))
         if schedule == DEFAULT_ORDER:  # elsewhere there are timers of the search's own
             for wait in outcome.slept:
-                if 0.001 <= wait < 2 * _LONGEST_MILLISECONDS / 1000:
+                if 0.001 <= wait < 2 * self.longest:
                     self.waits[round(log2(wait))] = wait
 
 
 class Portfolio:
-    """Draws the schedules of one search, for so many workers. ``deaths``: the ways in which workers may die."""
+    """Draws the schedules of one search, for so many workers. ``deaths``: the ways in which workers may die; ``slow``:
+    the seconds by which it may hold up workers and replies in one run.
+    """
 
-    def __init__(self, workers: int, deaths: Sequence[DeviationKind] = ()) -> None:
+    def __init__(self, workers: int, deaths: Sequence[DeviationKind] = (), slow: float = SLOW_SECONDS) -> None:
         self._workers = workers
         self._deaths = deaths
+        self._slow = slow
         self._drawn = 0
         self._turn = False
-        self.known: Knowledge = Knowledge()
+        self.known: Knowledge = Knowledge(slow * _LONGEST)
+        self._magnitudes = log10(max(1.0, self.known.longest))
 
     def next(self, random: Random) -> Schedule:
         """The next schedule of the search."""
         self._drawn += 1
         if self._drawn <= len(OPENING):
-            return OPENING[self._drawn - 1]
+            return Schedule(latency=self._stretched(OPENING[self._drawn - 1]))
         if self.known.points:
             self._turn = not self._turn
             if self._turn:
                 self._drawn -= 1
                 return self._preempting(random)
         if self._drawn <= len(OPENING) + len(EARLY):
-            return self._made(random, *EARLY[self._drawn - len(OPENING) - 1])
+            order, latency, scale = EARLY[self._drawn - len(OPENING) - 1]
+            return self._made(random, order, self._stretched(latency), self._in_proportion(scale))
         return self.draw(random)
 
     def _preempting(self, random: Random) -> Schedule:
@@ -126,6 +137,15 @@ class Portfolio:
         if alone is not None:
             return alone
         return points.among(random, DEFAULT_ORDER if random.random() < 0.5 else self.draw(random))
+
+    def _stretched(self, latency: Latency) -> Latency:
+        return replace(latency, milliseconds=self._in_proportion(latency.milliseconds))
+
+    def _in_proportion(self, milliseconds: int) -> int:
+        """A time of the tables, for this search."""
+        if milliseconds <= 1000:
+            return min(milliseconds, int(1000 * self._slow))
+        return int(milliseconds * self._slow / SLOW_SECONDS)
 
     def draw(self, random: Random) -> Schedule:
         """Any schedule."""
@@ -141,8 +161,10 @@ class Portfolio:
         deviations = [self._death(random, what) for what in self._deaths if random.random() < 2 / 3]
         if order == "deviations":
             deviations += [self._deviation(random) for _ in range(random.randint(1, _MOST_DEVIATIONS))]
+        if order == "suspended":
+            deviations.append(self._suspension(random))
         return Schedule(
-            kind="deviations" if order == "default" else order,
+            kind=order if order in ("pct", "walk", "paced") else "deviations",
             deviations=tuple(deviations),
             seed=random.randrange(0x10000),
             latency=latency,
@@ -153,9 +175,13 @@ class Portfolio:
     def _deviation(self, random: Random) -> Deviation:
         what = random.choice(_DEVIATIONS)
         if what == "slow":
-            return Deviation(random.randrange(max(4, self.known.legs)), what, 0, self._milliseconds(random))
+            return Deviation(random.randrange(max(4, self.known.legs)), what, 0, self._all_or_some(random))
         target = random.randrange(-1, self._workers) if what != "clock" else 0
         return Deviation(random.randrange(self._reach(random)), what, target, random.choice(LENGTHS))
+
+    def _suspension(self, random: Random) -> Deviation:
+        """One worker goes on no more: not before nothing else can happen within the time that there is."""
+        return Deviation(random.randrange(self._reach(random)), "freeze", random.randrange(self._workers), FOR_GOOD)
 
     def _death(self, random: Random, what: DeviationKind) -> Deviation:
         return Deviation(random.randrange(self._reach(random)), what, random.randrange(self._workers), 1)
@@ -166,22 +192,25 @@ class Portfolio:
             return random.choice(_REACH)
         return 5 + random.choice([self.known.first_leg, self.known.last_leg, self.known.decisions])
 
+    def _all_or_some(self, random: Random) -> int:
+        """All the time that there is: whoever says how much may pass has something in mind that lasts as long."""
+        return int(1000 * self._slow) if random.random() < 0.3 else self._milliseconds(random)
+
     def _milliseconds(self, random: Random) -> int:
         """A time: about one for which the body waits itself; or a short one, or a long one."""
         if self.known.waits and random.random() < 0.3:
             seconds = random.choice([*self.known.waits.values()]) * 4 ** random.uniform(-1, 1)
         else:
-            seconds = 10 ** (random.uniform(-3, 0) if random.random() < 0.4 else random.uniform(0, 1.7))
-        return _bounded(1000 * seconds)
+            seconds = 10 ** (random.uniform(-3, 0) if random.random() < 0.4 else random.uniform(0, self._magnitudes))
+        return self._bounded(1000 * seconds)
 
     def _near(self, random: Random, scale: int) -> int:
         if random.random() < 0.4:
             return self._milliseconds(random)
-        return _bounded(scale * 10 ** random.uniform(-1, 1))
+        return self._bounded(scale * 10 ** random.uniform(-1, 1))
 
-
-def _bounded(milliseconds: float) -> int:
-    return max(1, min(int(milliseconds), _LONGEST_MILLISECONDS))
+    def _bounded(self, milliseconds: float) -> int:
+        return max(1, min(int(milliseconds), int(1000 * self.known.longest)))
 
 
 _ORDERS = (list(ORDERS), list(ORDERS.values()))

@@ -17,6 +17,7 @@ from fake_server.genuine import json
 from fake_server.policy import Policy
 from fake_server.secrecy import discreet, shown
 from pytest_claude_tokens.simulation.schedule import Deviation, Latency, PlannedFault, Schedule
+from pytest_claude_tokens.simulation.scheduler import SLOW_SECONDS
 
 __all__ = ["PREFIX", "BadToken", "Replay"]
 
@@ -30,7 +31,8 @@ class BadToken(ValueError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
     """The content of a token. ``names``: the test's own strategies; ``choices``: Hypothesis's choices for their values;
-    ``example``: the number, from 1, of the explicit example that gave the values instead.
+    ``example``: the number, from 1, of the explicit example that gave the values instead. ``slow``: the seconds by
+    which the schedule could hold up workers and replies.
     """
 
     kind: str
@@ -40,6 +42,7 @@ class Replay:
     names: tuple[str, ...] = ()
     choices: bytes = b""
     example: int = 0
+    slow: float = SLOW_SECONDS
 
     def token(self) -> str:
         """The replay as text, of ``[A-Za-z0-9_-]``."""
@@ -67,6 +70,7 @@ class Replay:
             schedule.scale,
             schedule.reach,
             [schedule.latency.kind, schedule.latency.milliseconds] if schedule.latency.kind != "none" else [],
+            [self.slow] if self.slow != SLOW_SECONDS else [],
         ]
         while value and not value[-1]:
             value.pop()
@@ -89,9 +93,9 @@ class Replay:
             # zlib alone accepts a truncated stream and trailing data; base64 accepts any bits after the last byte.
             if not stream.eof or stream.unused_data or PREFIX + _encoded(data) != text:
                 raise ValueError("not one whole stream")
-            value += [0, [], [], {}, [], [], 0, 0, 0, []][len(value) - 3 :]  # the defaults that token() omitted
+            value += [0, [], [], {}, [], [], 0, 0, 0, [], []][len(value) - 3 :]  # the defaults that token() omitted
             kind, workers, order, seed, deviations, planned_faults, policy, names, choices, example, *drawn = value
-            scale, reach, latency = drawn
+            scale, reach, latency, slow = drawn
             schedule = Schedule(
                 kind=order,
                 seed=seed,
@@ -111,6 +115,7 @@ class Replay:
                 names=tuple(names),
                 choices=bytes([*choices]),
                 example=example,
+                slow=float(*(slow or [SLOW_SECONDS])),
             )
         except (ValueError, TypeError, zlib.error):
             raise BadToken(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import Phase, settings
 
 from fake_server.transports.inprocess import Interceptor, cached_client_setup, shared_ssl_context
+from pytest_claude_tokens.guard import guard
 from pytest_claude_tokens.handle.settings import answered_hosts
 from pytest_claude_tokens.judge.earning import told, told_missed
 from pytest_claude_tokens.judge.violations import NothingRaced
@@ -54,19 +55,29 @@ _DEFAULT_PROCESS_EXAMPLES = 20
 
 
 @contextmanager
-def stage(plan: Plan, context: ExplorationContext, args: tuple[Any, ...] = ()) -> Iterator[Execute]:
+def stage(
+    plan: Plan, context: ExplorationContext, args: tuple[Any, ...] = (), *, slow: float | None = None
+) -> Iterator[Execute]:
     """Enter the patches and servers that all runs of one search share; yields the function that makes one run.
 
-    ``args``: the instance, if the body is a method.
+    ``args``: the instance, if the body is a method. ``slow``: in place of the plan's.
     """
     function = types.MethodType(plan.function, *args) if args else plan.function
     instruments = None if plan.preempt is None else Instruments(plan.preempt)
-    body = Body(function=function, workers=plan.workers, settings=context.handle, instruments=instruments)
+    body = Body(
+        function=function,
+        workers=plan.workers,
+        settings=context.handle,
+        instruments=instruments,
+        slow=plan.slow if slow is None else slow,
+    )
     if plan.kind == "processes":
         yield ProcessRunner(body).run
         return
     runner = Runner(body, record=plan.exhaustive is not None)
     with ExitStack() as stack:
+        stack.callback(runner.close)
+        guard.install()  # under the patches, which take its place where sockets connect
         stack.enter_context(shared_ssl_context())
         stack.enter_context(cached_client_setup())
         hosts = answered_hosts(context.handle.get("service"), context.handle.get("hosts", ()))
@@ -102,8 +113,9 @@ class Session:
         self._fixtures = fixtures
         self._replay = None if context.replay is None else _read(context.replay, plan)
         self._context = context if self._replay is None else _with_policy_of(self._replay, context)
+        self._slow = plan.slow if self._replay is None else self._replay.slow
         self._settings = _settings(plan, context, decorations)
-        self._tally = Tally()
+        self._tally = Tally(progress=context.progress)
         if isinstance(plan.schedules, ScheduleStrategy):
             plan.schedules.forget()
 
@@ -112,7 +124,7 @@ class Session:
         __tracebackhide__ = True
         error: BaseException | None = None
         try:
-            with Interruptible(), stage(self._plan, self._context, self._args) as bare:
+            with Interruptible(), stage(self._plan, self._context, self._args, slow=self._slow) as bare:
                 error = self._run_on(lambda schedule, arguments: self._execute(bare, schedule, arguments))
         except BaseException:
             if self._tally.schedules:
@@ -151,7 +163,9 @@ class Session:
             return campaign.replay(self._replay.schedule, self._replay.choices, self._replay.example)
         if self._plan.exhaustive is None:
             return campaign.search()
-        outcome = enumerate_schedules(lambda schedule: execute(schedule, {}), self._tally, self._plan.exhaustive)
+        outcome = enumerate_schedules(
+            lambda schedule: execute(schedule, {}), self._tally, self._plan.exhaustive, self._slow
+        )
         return self._tally.best() if outcome is None else Failure(outcome=outcome)
 
     def _explain(self, first: Failure, campaign: Campaign) -> BaseException:
@@ -172,6 +186,7 @@ class Session:
             names=plan.names,
             choices=best.choices if plan.strategies else b"",
             example=best.example,
+            slow=self._slow,
         ).token()
         found = Counterexample(
             best=best,
@@ -181,14 +196,15 @@ class Session:
             token=token,
             replay=f"{context.command} --claude-tokens-replay={token}",
         )
-        error = shown(found, first.outcome.error)
         known = evidence(found)
+        error = shown(found, first.outcome.error, full=context.full)
         context.failed(known)
         attach(error, known)
         return error
 
     def _report(self) -> None:
-        self._context.reported(self._tally.report(self._plan.exhaustive))
+        slow = self._slow if self._plan.repeatable else None
+        self._context.reported(self._tally.report(self._plan.exhaustive, slow))
 
     def _check_races(self) -> None:
         """Raise ``NothingRaced`` if workers never overlapped, unless no schedule was to be drawn."""

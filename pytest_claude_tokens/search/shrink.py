@@ -249,4 +249,6 @@ def _simpler_lengths(deviation: Deviation) -> list[int]:
         return [shorter for shorter in sorted({1, length // 2, length - 1} - {0}) if shorter < length]
     shorter = [milliseconds for milliseconds in _ROUND_MILLISECONDS if milliseconds < length]
     rounder = [length // 1000 * 1000, -(-length // 1000) * 1000] if length > 1000 and length % 1000 else []
-    return shorter + rounder
+    # Then by halves, to the second: so the story tells which lease is just too short.
+    nearer = [(length - (length >> step)) // 1000 * 1000 for step in range(1, length.bit_length() - 9)]
+    return shorter + rounder + sorted({time for time in (*nearer, (length - 1) // 1000 * 1000) if 0 < time < length})

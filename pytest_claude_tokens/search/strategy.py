@@ -29,6 +29,7 @@ from pytest_claude_tokens.simulation.schedule import (
     Schedule,
     ScheduleKind,
 )
+from pytest_claude_tokens.simulation.scheduler import SLOW_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,14 +53,22 @@ _FAULTY_REQUESTS: tuple[RequestKind, ...] = ("token", "token", "token", "call")
 _MOST_DEVIATIONS = 40
 _LONGEST_PLACE = 200
 _MOST = 0xFFFF
-"""The largest number in a schedule."""
+"""The largest number in a schedule, but for the longest time."""
 
 
 class ScheduleStrategy(IntegerStrategy[Schedule]):
     """Schedules for so many workers: those of the portfolio, or any other that is written out."""
 
-    def __init__(self, workers: int, faults: SearchStrategy[Fault] | None, deaths: Sequence[DeviationKind]) -> None:
+    def __init__(
+        self,
+        workers: int,
+        faults: SearchStrategy[Fault] | None,
+        deaths: Sequence[DeviationKind],
+        slow: float = SLOW_SECONDS,
+    ) -> None:
         super().__init__()
+        self._slow = slow
+        self._longest = max(_MOST, int(1000 * slow))
         self._workers = workers
         self._faults = faults
         self._deaths = tuple(deaths)
@@ -79,7 +88,7 @@ class ScheduleStrategy(IntegerStrategy[Schedule]):
 
     def portfolio(self) -> Portfolio:
         """A new portfolio, which has seen nothing yet."""
-        return Portfolio(self._workers, self._deaths)
+        return Portfolio(self._workers, self._deaths, self._slow)
 
     def draw_from(self, integer: DrawInteger, value: DrawValue | None = None) -> Schedule:
         """A schedule. All zeros stand for default order."""
@@ -127,13 +136,13 @@ class ScheduleStrategy(IntegerStrategy[Schedule]):
         """Reads what :meth:`written` has written."""
         kind = _SCHEDULE_KINDS[integer(0, len(_SCHEDULE_KINDS) - 1)]
         seed = integer(0, _MOST)
-        latency = Latency(_LATENCY_KINDS[integer(0, len(_LATENCY_KINDS) - 1)], integer(0, _MOST))
-        scale, reach = integer(0, _MOST), integer(0, _MOST)
+        latency = Latency(_LATENCY_KINDS[integer(0, len(_LATENCY_KINDS) - 1)], integer(0, self._longest))
+        scale, reach = integer(0, self._longest), integer(0, _MOST)
         deviations = []
         for _ in range(integer(0, _MOST_DEVIATIONS)):
             what = self._deviation_kinds[integer(0, len(self._deviation_kinds) - 1)]
             position, target = integer(0, _MOST) - 1, integer(0, self._workers) - 1
-            length = integer(0, _MOST)
+            length = integer(0, self._longest)
             place = ""
             if what == "preempt":
                 letters = bytes(integer(0, 255) for _ in range(integer(0, _LONGEST_PLACE)))
@@ -198,9 +207,13 @@ def schedules(
     *,
     faults: Sequence[Fault] | SearchStrategy[Fault] | None = None,
     deaths: Sequence[DeviationKind] = (),
+    slow: float = SLOW_SECONDS,
 ) -> ScheduleStrategy:
-    """Schedules for so many workers, with faults, cancellations and kills only if requested."""
-    return ScheduleStrategy(workers, fault_strategy(faults), deaths)
+    """Schedules for so many workers, with faults, cancellations and kills only if requested.
+
+    ``slow``: the seconds by which they may hold up workers and replies.
+    """
+    return ScheduleStrategy(workers, fault_strategy(faults), deaths, slow)
 
 
 def process_schedules(

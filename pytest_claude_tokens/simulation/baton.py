@@ -70,7 +70,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_claude_tokens.simulation.interrupts import CLEAN_UP_SECONDS, INTERRUPT
 from pytest_claude_tokens.simulation.native import allocate_rlock, monotonic
-from pytest_claude_tokens.simulation.scheduler import Scheduler
+from pytest_claude_tokens.simulation.scheduler import SLOW_SECONDS, Scheduler
 from pytest_claude_tokens.simulation.takeover import END_TIMEOUT_SECONDS, LEAST_SECONDS, refuse, wait_for_baton
 from pytest_claude_tokens.simulation.thread_record import Stopped, Stuck, ThreadRecord, ThreadState, WouldWait
 
@@ -89,8 +89,10 @@ _RUNNING, _OUTSIDE = ThreadState.RUNNING, ThreadState.OUTSIDE
 class Baton(Scheduler):
     """Lets one thread run at a time, as the scheduler decides. The thread that creates it is the root."""
 
-    def __init__(self, chooser: Chooser, on_death: Callable[[str, int], None] | None = None) -> None:
-        super().__init__(chooser, on_death)
+    def __init__(
+        self, chooser: Chooser, on_death: Callable[[str, int], None] | None = None, *, slow: float = SLOW_SECONDS
+    ) -> None:
+        super().__init__(chooser, on_death, slow=slow)
         self.records: dict[int, ThreadRecord] = {}
         """The threads that have started and not ended, by the thread's identity."""
         self.all: list[ThreadRecord] = []

@@ -20,6 +20,10 @@ __all__ = ["CLOCK", "Chooser"]
 
 _ORDER = ("freeze", "alone", "clock")
 """The kinds of deviation that change the order in which workers go on."""
+_MOST_LOOKS = 40
+"""Decisions without progress, while time passes, up to which deviations are recorded as possible. Who only looks again
+and again can be interrupted at any of them, and it makes no difference.
+"""
 _NEVER = 1 << 60
 """A decision number that no run reaches."""
 
@@ -30,11 +34,13 @@ class Chooser:
     """Obeys one schedule during one run. ``taken`` records each deviation from default order, with length 1.
 
     No decision before number ``default_until`` deviates from default order. With ``record``, ``options`` collects the
-    deviations that were possible at each decision.
+    deviations that were possible at each decision, and ``suspendable``
+    those at which a worker could be suspended, and its number.
     """
 
     __slots__ = (
         "_begun",
+        "_happened",
         "_order",
         "_upcoming",
         "_waiting",
@@ -45,6 +51,7 @@ class Chooser:
         "late",
         "lates",
         "options",
+        "suspendable",
         "taken",
     )
 
@@ -52,6 +59,8 @@ class Chooser:
         self.decision: int = 0
         self.taken: list[Deviation] = []
         self.options: list[tuple[tuple[DeviationKind, int], ...]] | None = [] if record else None
+        self.suspendable: list[tuple[int, int]] = []
+        self._happened = 0, 0.0
         self.deaths: list[Deviation] = sorted(
             deviation for deviation in schedule.deviations if deviation.what in ("cancel", "kill")
         )
@@ -119,12 +128,10 @@ class Chooser:
 
     def choose(self, ready: Sequence[int], timer: bool, now: float = 0.0, when: float | None = None) -> int:
         """The index of the chosen one of ``ready``, or :data:`CLOCK`. ``ready``: worker numbers (-1: not a worker)."""
-        if self.options is not None:
-            others: list[tuple[DeviationKind, int]] = [
-                ("alone", target) for target in dict.fromkeys(ready) if target != ready[0]
-            ]
-            self.options.extend([()] * (self.decision - len(self.options)))  # default order was the only one
-            self.options.append((*others, ("clock", 0)) if timer else tuple(others))
+        if self.options is not None and not (
+            now > self._happened[1] and self.decision > self._happened[0] + _MOST_LOOKS
+        ):
+            self._record(self.options, ready, timer)
         if self._order is not None:
             index = self._order.pick(self.decision, ready, now, (when or now) if timer else None)
             self._note_waiting(ready, index)
@@ -135,6 +142,20 @@ class Chooser:
         elif ready[index] != ready[0]:
             self.taken.append(Deviation(self.decision, "alone", ready[index], 1))
         return index
+
+    def _record(self, options: list[tuple[tuple[DeviationKind, int], ...]], ready: Sequence[int], timer: bool) -> None:
+        """Note what else could go on here. Who is passed over here can as well be suspended later."""
+        options.extend([()] * (self.decision - len(options)))  # there default order was the only one
+        others: list[tuple[DeviationKind, int]] = [
+            ("alone", target) for target in dict.fromkeys(ready) if target != ready[0]
+        ]
+        options.append((*others, ("clock", 0)) if timer else tuple(others))
+        if ready[0] >= 0:
+            self.suspendable.append((self.decision, ready[0]))
+
+    def note_progress(self, now: float) -> None:
+        """Take note that something has happened."""
+        self._happened = self.decision, now
 
     def _choose_by_deviations(self, ready: Sequence[int], timer: bool) -> int:
         in_force = self._in_force()

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_ORDER",
     "EACH_LEG",
+    "FOR_GOOD",
     "LENGTHS",
+    "Delay",
+    "DelayWhy",
     "Deviation",
     "DeviationKind",
     "Latency",
@@ -33,9 +36,14 @@ __all__ = [
 DeviationKind = Literal["freeze", "alone", "clock", "slow", "late", "cancel", "kill", "preempt"]
 ScheduleKind = Literal["deviations", "pct", "walk", "paced"]
 LatencyKind = Literal["none", "same", "uniform", "heavy", "requests", "replies", "worker"]
+DelayWhy = Literal["slow", "request", "reply", "piece"]
+Delay = tuple[int, DelayWhy, float]
+"""Whom a run has held up (the number of a worker, negative for anything else), what took so long, and the seconds."""
 
 LENGTHS = (1, 2, 3, 5, 8, 13, 21, 34)
 """Numbers of decisions for which a deviation may hold."""
+FOR_GOOD = 50_000
+"""That of one which ends with the run, or as soon as nothing else can go on and the run may not be held up any more."""
 
 EACH_LEG = -1
 """The position of a ``slow`` deviation that holds for each leg of each request."""
@@ -65,6 +73,8 @@ class Deviation:
         """The deviation in words."""
         who = f"w{self.target}" if self.target >= 0 else "the body"
         if self.what == "freeze":
+            if self.length >= FOR_GOOD:
+                return f"{who} is suspended from decision {self.position} on"
             return f"{who} is frozen for {_decisions(self.length)} from decision {self.position}"
         if self.what == "alone":
             return f"{who} runs alone for {_decisions(self.length)} from decision {self.position}"

@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_claude_tokens.simulation.chooser import Chooser
+    from pytest_claude_tokens.simulation.schedule import Delay, DelayWhy
 
-__all__ = ["EPOCH", "MAX_DECISIONS", "MAX_SECONDS", "Scheduler"]
+__all__ = ["EPOCH", "MAX_DECISIONS", "MAX_SECONDS", "SLOW_SECONDS", "Scheduler"]
 
 EPOCH = 1767225600.0
 """The simulated time at which each run begins: 2026-01-01 in UTC, as POSIX seconds."""
-MAX_SECONDS_EARLY = 60.0
-"""Simulated seconds by which early timers and slow network legs may move time in one run, in total."""
+SLOW_SECONDS = 60.0
+"""Simulated seconds by which a search may hold up workers and replies in one run, together, by default."""
 MAX_DECISIONS = 100_000
 """Decisions without progress after which a run that does not end is cut short, and half of those after which it is in
 any case.
@@ -48,7 +49,9 @@ _SPIN_SHARE = 0.05
 _LONG_SECONDS = 10.0
 """Simulated seconds without progress after which looks take longer."""
 MAX_SECONDS = 86_400.0
-"""Simulated seconds after which a run that does not end is cut short."""
+"""Simulated seconds after which a run that does not end is cut short, not counting those by which it was held up."""
+_SHORT_OF_SECONDS = 0.001
+"""Simulated seconds by which a run is held up less than it may be: a lease of just that length is to survive it."""
 _RESOLUTION_SECONDS = 1e-9
 """Simulated seconds by which a timer may fire before its time, as in ``asyncio``."""
 _AT_LOOP, _WAITING = ThreadState.AT_LOOP, ThreadState.WAITING
@@ -57,18 +60,24 @@ _AT_LOOP, _WAITING = ThreadState.AT_LOOP, ThreadState.WAITING
 class Scheduler:
     """The queue of what can run (thread records, and handles of event loops), the timers, and the clock.
 
-    ``on_death`` is called when the schedule ends a worker, with "cancel" or "kill" and the worker's number.
+    ``on_death`` is called when the schedule ends a worker, with "cancel" or "kill" and the worker's number. ``slow``:
+    by how many seconds the schedule may hold up workers and replies, together.
     """
 
-    def __init__(self, chooser: Chooser, on_death: Callable[[str, int], None] | None = None) -> None:
+    def __init__(
+        self, chooser: Chooser, on_death: Callable[[str, int], None] | None = None, *, slow: float = SLOW_SECONDS
+    ) -> None:
         self.chooser = chooser
         self._on_death = on_death
         self.last_resort: Callable[[], bool] | None = None
         """Called when nothing can run and no timer is left; returns whether something can run now."""
         self.now: float = 0.0
         self.steps: int = 0
-        self.early: float = MAX_SECONDS_EARLY
+        self.early: float = max(0.0, slow - _SHORT_OF_SECONDS)
+        self._slow = slow
         self._disturbed = 0.0
+        self.held: list[Delay] = []
+        """Who was held up, and for how long."""
         self.slept: set[float] = set()
         """For how many seconds timers were set, for whoever draws the next schedule."""
         self.ready: deque[Any] = deque()
@@ -98,16 +107,19 @@ class Scheduler:
         """The simulated POSIX time."""
         return EPOCH + self.now
 
-    def spend(self, seconds: float) -> float:
+    def spend(self, seconds: float, why: DelayWhy, *workers: int) -> float:
         """Deduct up to ``seconds`` from now on from what the search may still move time by; returns what was granted.
 
-        Delays that overlap count once: together they make nobody later than the longest of them.
+        Delays that overlap count once: together they make nobody later than the longest of them. ``why`` and
+        ``workers``: what holds up whom.
         """
         begins = max(self.now, self._disturbed)
         given = min(max(0.0, self.now + seconds - begins), self.early)
         self.early -= given
         self._disturbed = begins + given
-        return min(seconds, self._disturbed - self.now)
+        granted = min(seconds, self._disturbed - self.now)
+        self.held += [(worker, why, granted) for worker in workers]
+        return granted
 
     def next_timer(self, *, purge: bool = True) -> float | None:
         """When the next timer is due. ``purge``: take cancelled timers off the top of the heap.
@@ -169,6 +181,7 @@ class Scheduler:
         self._limit = min(self.steps + MAX_DECISIONS, 2 * MAX_DECISIONS)
         self._patience = min(self.steps + PATIENCE, self._limit)
         self._progress_at = self.now
+        self.chooser.note_progress(self.now)
         self.happened += 1
 
     @property
@@ -249,7 +262,7 @@ class Scheduler:
                 chooser.decision += bool(chooser.deaths)
             if index == CLOCK:
                 assert when is not None
-                self.spend(max(0.0, when - self.now))
+                self.spend(max(0.0, when - self.now), "slow", *{self.worker_of(one) for one in candidates})
                 self.fire(when)
             else:
                 item = candidates[index]
@@ -273,8 +286,9 @@ class Scheduler:
 
     def _lateness(self, item: Any) -> float:
         """The seconds that pass before a step, as the one who takes it is slow."""
-        seconds = self.chooser.seconds_late(self.steps, self.worker_of(item), self.now)
-        return self.spend(seconds) if seconds else 0.0
+        worker = self.worker_of(item)
+        seconds = self.chooser.seconds_late(self.steps, worker, self.now)
+        return self.spend(seconds, "slow", worker) if seconds else 0.0
 
     def _next_round(self) -> float | None:
         """When the next timer is due. At the start of a round, those that are due by then are fired first."""
@@ -317,7 +331,7 @@ class Scheduler:
         if self.steps > self._limit:
             in_all = self.steps > 2 * MAX_DECISIONS
             why = f"no end after {MAX_DECISIONS * (1 + in_all):,} decisions{'' if in_all else ' without progress'}"
-        elif self.now > MAX_SECONDS and not self._ending:
+        elif self.now > MAX_SECONDS + self._slow - self.early and not self._ending:
             why = f"no end after {MAX_SECONDS:,.0f} s"
         else:
             return

@@ -40,6 +40,8 @@ class SimulatedWaiter:
         self.first_decision: int = 0
         self.last_decision: int = 0
         """The numbers of the decisions before which the first leg and the last one began."""
+        self.begun: list[int] = []
+        """That of each leg, if the chooser records what was possible."""
         self.taken: list[Deviation] = []
         """The legs that were slow although no deviation names them."""
 
@@ -51,6 +53,8 @@ class SimulatedWaiter:
         self.legs += 1
         chooser = self._world.chooser
         self.last_decision = chooser.decision
+        if chooser.options is not None:
+            self.begun.append(chooser.decision)
         if not leg:
             self.first_decision = chooser.decision
         chooser.note_leg(leg, worker_number(WORKER.get()))
@@ -59,7 +63,9 @@ class SimulatedWaiter:
             milliseconds = self._drawn(self._random, wait)
             if milliseconds:
                 self.taken.append(Deviation(leg, "slow", 0, milliseconds))
-        return self._world.spend(milliseconds / 1000) if milliseconds else 0.0
+        if not milliseconds:
+            return 0.0
+        return self._world.spend(milliseconds / 1000, wait.why, worker_number(WORKER.get()))
 
     def _drawn(self, random: Random, wait: Wait) -> int:
         kind, longest = self._latency.kind, self._latency.milliseconds

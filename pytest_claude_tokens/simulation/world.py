@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_claude_tokens.simulation.baton import Baton
 from pytest_claude_tokens.simulation.frames import thread_place
+from pytest_claude_tokens.simulation.scheduler import SLOW_SECONDS
 from pytest_claude_tokens.simulation.thread_record import ThreadState
 
 if TYPE_CHECKING:
@@ -69,13 +70,16 @@ class World(Baton):
         *,
         on_death: Callable[[str, int], None] | None = None,
         new_loop: Callable[[World], AbstractEventLoop] | None = None,
+        slow: float = SLOW_SECONDS,
     ) -> None:
-        super().__init__(chooser, on_death)
+        super().__init__(chooser, on_death, slow=slow)
         self.serial: int = next(_SERIALS)
         self.workers = workers
         self._seed = seed
         self._new_loop = new_loop
         self.loops: list[Guest] = []
+        self.wires: Any = None
+        """The connections in memory of clients that block; ``None``: there is no service to connect to."""
         self.doubles: dict[int, tuple[Any, Any]] = {}
         """For each executor from before the world, by identity: it, and the double that runs its jobs here."""
         self.watch: Watcher | None = None
@@ -145,6 +149,8 @@ class World(Baton):
         for loop in self.loops:
             loop.disconnect()
         self.loops.clear()
+        if self.wires is not None:
+            self.wires.close()
         self.all.clear()
         self.records.clear()
         self._new_loop = self._on_death = None

@@ -42,13 +42,14 @@ def test_twice(claude_tokens, workers):
     )
     result.stdout.fnmatch_lines(
         [
-            "httpx.HTTPStatusError: Client error '400 Bad Request' for url *",
-            "The above exception was the direct cause of the following exception:",
             "E   claude_tokens.DoubleSpend: rt#1 by w0 (#2) and w1 (#3)",
             "again   #3 *",
+            "error   httpx.HTTPStatusError: Client error '400 Bad Request' for url",
+            "        'https://*/token' (test_it.py:*, test_it.py:*); all: --tb=long",
         ]
     )
     result.stdout.no_fnmatch_line("*def raise_for_status*")
+    result.stdout.no_fnmatch_line("The above exception*")
     result.stdout.fnmatch_lines(["claude-tokens: 1 test, * schedules, 1 violation"])
 
 

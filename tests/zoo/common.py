@@ -86,16 +86,16 @@ def bearer_header(access: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {access}"}
 
 
-async def redeem(refresh: str) -> Login:
+async def redeem(refresh: str, *, timeout: float = 5) -> Login:
     """Spend a refresh token, with a client of its own, as most real code does."""
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=timeout) as client:
         response = await client.post(TOKEN_URL, json=token_request(refresh))
     return Login.from_reply(response.raise_for_status().json())
 
 
-def redeem_now(refresh: str) -> Login:
+def redeem_now(refresh: str, *, timeout: float = 5) -> Login:
     """:func:`redeem` in a thread."""
-    with httpx.Client() as client:
+    with httpx.Client(timeout=timeout) as client:
         response = client.post(TOKEN_URL, json=token_request(refresh))
     return Login.from_reply(response.raise_for_status().json())
 

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
+from pytest_claude_tokens.runs.outcome import Outcome
 from pytest_claude_tokens.search.exhaustive import _extensions, enumerate_schedules
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER
 from tests.unit.simulation.worlds import explored
@@ -126,8 +127,17 @@ def test_equivalent_schedules_are_not_taken_further():
     def run(schedule):
         run_so_far.append(schedule)
         options = ((("alone", 1), ("clock", 0)),) * 3
+        outcome = Outcome(
+            schedule=schedule, options=options, error=None, history=None, raced=False, taken=(), decisions=3
+        )
         return SimpleNamespace(
-            schedule=schedule, options=options, error=None, steps=(), shape=lambda: len(schedule.deviations)
+            schedule=schedule,
+            options=options,
+            error=None,
+            steps=(),
+            timed=False,
+            departed=outcome.departed,
+            shape=lambda: len(schedule.deviations),
         )
 
     enumerate_schedules(run, Kept(), 2)

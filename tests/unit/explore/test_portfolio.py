@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_claude_tokens.search.portfolio import EARLY, LATENCIES, OPENING, ORDERS, Knowledge, Portfolio
-from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Latency, Schedule
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, FOR_GOOD, Latency, Schedule
 
 
 def seen(schedule=DEFAULT_ORDER, *, decisions=30, first_leg=8, last_leg=12, legs=4, slept=()):
@@ -38,11 +38,22 @@ def test_it_opens_with_what_is_cheap_and_broad():
     """Requests that take long, and default order; then one of each kind that finds much; then it draws."""
     portfolio, random = Portfolio(2), Random(3)
     first = [portfolio.next(random) for _ in range(len(OPENING) + len(EARLY) + 1)]
-    assert tuple(first[: len(OPENING)]) == OPENING
-    assert DEFAULT_ORDER in OPENING
+    assert first[: len(OPENING)] == [Schedule(latency=latency) for latency in OPENING]
+    assert DEFAULT_ORDER in first[: len(OPENING)]
     early = [(one.kind, one.latency) for one in first[len(OPENING) : -1]]
-    assert early == [(order, latency) for order, latency, _ in EARLY]
+    kinds = {"default": "deviations", "suspended": "deviations"}
+    assert early == [(kinds.get(order, order), latency) for order, latency, _ in EARLY]
     assert len({one.seed for one in first[len(OPENING) :]}) == len(EARLY) + 1
+
+
+@pytest.mark.parametrize(("slow", "longest", "scales"), [(6, 1_200, {2_000, 500}), (600, 120_000, {200_000, 50_000})])
+def test_its_first_times_are_in_proportion_to_what_there_is(slow, longest, scales):
+    """But for those of a second and less: they are as long as what a program does."""
+    portfolio, random = Portfolio(2, slow=slow), Random(3)
+    first = [portfolio.next(random) for _ in range(len(OPENING) + len(EARLY))]
+    assert first[0].latency == Latency("same", longest)
+    assert {one.scale for one in first if one.scale} == {10, 1_000, *scales}
+    assert {one.latency.milliseconds for one in first} >= {0, 1_000, 1_000 * slow}
 
 
 def test_each_order_and_each_latency_comes_up_as_often_as_the_tables_say():
@@ -51,7 +62,7 @@ def test_each_order_and_each_latency_comes_up_as_often_as_the_tables_say():
     kinds = Counter(schedule.kind for schedule in schedules)
     latencies = Counter(schedule.latency.kind for schedule in schedules)
     for order, weight in ORDERS.items():
-        if order not in ("default", "deviations"):
+        if order not in ("default", "deviations", "suspended"):
             assert 0.8 < kinds[order] / 4000 / (weight / sum(ORDERS.values())) < 1.2
     for latency, weight in LATENCIES.items():
         assert 0.75 < latencies[latency] / 4000 / (weight / sum(LATENCIES.values())) < 1.25
@@ -68,8 +79,25 @@ def test_times_reach_from_a_millisecond_to_fifty_seconds():
     """More of them are long than short: what a dispatcher loses its patience with takes seconds."""
     times = list(times_of(drawn()))
     assert 1 <= min(times) < 5
-    assert 40_000 < max(times) <= 50_000
+    assert 40_000 < max(time for time in times if time != 60_000) <= 50_000
+    assert max(times) == 60_000  # all that there is, for one leg
     assert 0.4 < sum(time > 1000 for time in times) / len(times) < 0.8
+
+
+@pytest.mark.parametrize(("slow", "longest"), [(0.5, 416), (6, 5_000), (600, 500_000)])
+def test_times_reach_up_to_what_there_is(slow, longest):
+    """Five sixths of it, so that something is left for a second one; one leg may take all."""
+    schedules = drawn(slow=slow)
+    assert 0.8 * longest < max(one.latency.milliseconds for one in schedules) <= longest
+    assert max(times_of(schedules)) == 1_000 * slow
+
+
+def test_one_schedule_in_ten_suspends_a_worker():
+    """It goes on when nothing else can happen within the time that there is."""
+    suspended = [one for one in drawn(2000) if any(each.length == FOR_GOOD for each in one.deviations)]
+    assert 100 < len(suspended) < 250
+    assert {one.deviations[0].target for one in suspended} == {0, 1, 2}
+    assert suspended[0].text().split(" from ")[0].endswith(" is suspended")
 
 
 def test_times_are_drawn_near_those_of_the_body():

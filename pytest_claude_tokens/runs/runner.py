@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from random import seed
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from pytest_claude_tokens.runs.watchdog import Interrupted
 from pytest_claude_tokens.runs.workers import Workers
 from pytest_claude_tokens.simulation.active import ACTIVE
 from pytest_claude_tokens.simulation.chooser import Chooser
+from pytest_claude_tokens.simulation.internals import rlock_is_owned
 from pytest_claude_tokens.simulation.interrupts import INTERRUPT, calls_foreign_code
 from pytest_claude_tokens.simulation.loop import SimulatedLoop
 from pytest_claude_tokens.simulation.network import Network
@@ -153,6 +155,8 @@ class _Run:
         runtime = Runtime.simulated(self.world, self.waiter, lender=listener, namer=self.unscheduled)
         self.tokens = ClaudeTokens(**body.settings, runtime=runtime)
         server = self.unscheduled.server = self.tokens.server
+        if self._watch is not None:
+            self._watch.is_serving = partial(rlock_is_owned, server.lock)
         self.world.last_resort = server.let_go
         self.world.wires = Wires(self.world, self._new_network())
         self.target = Destination(server, self.waiter, timeouts=False)

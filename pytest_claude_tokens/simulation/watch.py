@@ -7,6 +7,7 @@ rounds, or nobody else would ever run.
 
 from __future__ import annotations
 
+import sys
 from _thread import get_ident
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -32,6 +33,10 @@ _FREE_ROUNDS, _FREE_ROUNDS_THAT_DO = 100, 1_000
 """Rounds in a circle without progress in which a thread keeps its turn; the second where a round changes something."""
 _ROUNDS_THAT_DO = 100
 """From then on, rounds of the second kind from one turn to the next."""
+
+
+_LOCKED = ("importlib._bootstrap", "_frozen_importlib", "logging", "functools")
+_CACHED_UNDER_LOCK = sys.version_info < (3, 12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +71,14 @@ class _Rounds:
 
 @dataclass(slots=True)
 class Watch:
-    """The accesses of one run under ``schedule``. ``is_tested``: whether code is under test."""
+    """The accesses of one run under ``schedule``. ``is_tested``: whether code is under test;
+    ``is_serving``: whether the calling thread is in the service, which others would have to wait for.
+    """
 
     world: World
     schedule: Schedule
     is_tested: Callable[[CodeType], bool]
+    is_serving: Callable[[], bool] = lambda: False
     steps: list[Step] = field(default_factory=list)
     _times: dict[tuple[int, str], int] = field(default_factory=dict)
     _due: dict[tuple[int, str], dict[int, int]] = field(default_factory=dict)
@@ -97,7 +105,7 @@ class Watch:
         times = self._times.get(where, 0)
         self._times[where] = times + 1
         due = self._due.get(where)
-        preempted = due is not None and times in due
+        preempted = due is not None and times in due and self._may_switch(frame)
         if due is not None and preempted:
             self._note(record, access, times, ())
             if due[times] > 1:
@@ -140,10 +148,28 @@ class Watch:
         does, rounds.values, rounds.does = rounds.does or values != rounds.values, values, False
         if does and (rounds.count < _FREE_ROUNDS_THAT_DO or rounds.count % _ROUNDS_THAT_DO):
             return False
+        if not self._may_switch(frame):
+            return False
         if self.world.is_idle and not does:  # it goes on as it is until somebody else does something
             self.world.sleep(record, self.world.spin_seconds)
         else:
             self.world.pause(record, rotate=True)
+        return True
+
+    def _may_switch(self, frame: FrameType) -> bool:
+        """Whether others could go on meanwhile: not while this thread has a lock that nobody can see.
+
+        The service has one, and so has the standard library where it imports, logs, or (before Python 3.12) computes a
+        cached property.
+        """
+        if self.is_serving():
+            return False
+        below: FrameType | None = frame
+        while below is not None:
+            name = below.f_globals.get("__name__")
+            if name in _LOCKED and (name != "functools" or _CACHED_UNDER_LOCK):
+                return False
+            below = below.f_back
         return True
 
     def take_apart(self) -> None:

@@ -329,6 +329,43 @@ def test_the_tool_number_is_free_again():
         taken.free_tool_id(4)
 
 
+@pytest.mark.parametrize("module", ["logging", "importlib._bootstrap", "another", "the service"])
+def test_who_has_a_lock_that_nobody_sees_keeps_its_turn(module):
+    """Others would block on it, outside of the simulation: on those of logging and of imports, and on the service's."""
+    box = Box()
+    namespace: dict[str, Any] = {"__name__": module}
+    exec("def calls(job):\n    job()\n", namespace)
+
+    def counts() -> None:
+        number = box.number
+        box.number = number + 1
+
+    def job() -> None:
+        namespace["calls"](counts)
+
+    steps = watched(job, job)
+    box.number = 0
+    schedule = before("box.number = number + 1", among=steps, kind="attribute")
+    watched(job, job, schedule=schedule, is_serving=lambda: module == "the service")
+    assert box.number == (1 if module == "another" else 2)
+
+
+def test_who_spins_under_such_a_lock_keeps_its_turn():
+    """It can't be helped: the watchdog sees to it."""
+    box = Box()
+    namespace: dict[str, Any] = {"__name__": "logging"}
+    exec("def calls(job):\n    job()\n", namespace)
+
+    def spins() -> None:
+        while box.list:
+            box.list.append(1)
+            if len(box.list) > 2000:
+                box.list = []
+
+    watched(lambda: namespace["calls"](spins), lambda: None)
+    assert box.list == []
+
+
 @dataclass
 class Point:
     x: int = 0

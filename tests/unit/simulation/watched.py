@@ -14,12 +14,15 @@ from tests.unit.simulation.worlds import workers_of, world
 
 
 def watched(
-    *jobs: Callable[[], Any], schedule: Schedule = DEFAULT_ORDER, instruments: Instruments | None = None
+    *jobs: Callable[[], Any],
+    schedule: Schedule = DEFAULT_ORDER,
+    instruments: Instruments | None = None,
+    is_serving: Callable[[], bool] = lambda: False,
 ) -> list[Step]:
     """What the jobs access, each in a thread w0, w1 …"""
     instruments = instruments or Instruments(TestedCode())
     with instruments.installed(), world(schedule, len(jobs)) as new:
-        watch = Watch(new, schedule, instruments.is_tested)
+        watch = Watch(new, schedule, instruments.is_tested, is_serving)
         new.watch, new.watching = watch, instruments.watching
         try:
             workers_of(new, len(jobs), simulated_loop=False)(*jobs)

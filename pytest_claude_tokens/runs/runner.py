@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from random import seed
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from pytest_claude_tokens.runs.watchdog import Interrupted
 from pytest_claude_tokens.runs.workers import Workers
 from pytest_claude_tokens.simulation.active import ACTIVE
 from pytest_claude_tokens.simulation.chooser import Chooser
+from pytest_claude_tokens.simulation.internals import rlock_is_owned
 from pytest_claude_tokens.simulation.interrupts import INTERRUPT, calls_foreign_code
 from pytest_claude_tokens.simulation.loop import SimulatedLoop
 from pytest_claude_tokens.simulation.network import Network
@@ -27,12 +29,14 @@ from pytest_claude_tokens.simulation.thread_loop import ThreadLoop
 from pytest_claude_tokens.simulation.thread_record import Stuck, worker_number
 from pytest_claude_tokens.simulation.trio_runs import trio_generator
 from pytest_claude_tokens.simulation.waiter import SimulatedWaiter, sleep
+from pytest_claude_tokens.simulation.watch import Watch
 from pytest_claude_tokens.simulation.witness import attend
 from pytest_claude_tokens.simulation.world import World
 
 if TYPE_CHECKING:
     from pytest_claude_tokens.judge.history import History
     from pytest_claude_tokens.simulation.schedule import Schedule
+    from pytest_claude_tokens.simulation.watch import Step
 
 __all__ = ["Body", "Outcome", "Runner"]
 
@@ -101,6 +105,7 @@ class Runner:
             raced=run.workers.raced,
             waiter=run.waiter,
             slept=run.world.slept,
+            steps=run.steps(),
             held=run.world.held,
             unscheduled=run.unscheduled.clients,
         )
@@ -141,22 +146,35 @@ class _Run:
             new_loop=self._new_thread_loop,
             slow=body.slow,
         )
+        self._watch: Watch | None = None
+        if body.instruments is not None and (record or body.instruments.wanted(schedule)):
+            self.world.watching = body.instruments.watching
+            self.world.watch = self._watch = Watch(self.world, schedule, body.instruments.is_tested)
         self.waiter = SimulatedWaiter(self.world, schedule)
         self.unscheduled = Unscheduled(self.world)
         runtime = Runtime.simulated(self.world, self.waiter, lender=listener, namer=self.unscheduled)
         self.tokens = ClaudeTokens(**body.settings, runtime=runtime)
         server = self.unscheduled.server = self.tokens.server
+        if self._watch is not None:
+            self._watch.is_serving = partial(rlock_is_owned, server.lock)
         self.world.last_resort = server.let_go
         self.world.wires = Wires(self.world, self._new_network())
         self.target = Destination(server, self.waiter, timeouts=False)
         self.workers = Workers(self.world, body.workers, server, simulated_loop=body.kind == "tasks")
         attend(self.world, server.journal)
 
+    def steps(self) -> list[Step]:
+        """What the threads of the run accessed."""
+        return [] if self._watch is None else self._watch.steps
+
     def take_apart(self) -> None:
         """Break the references between the parts, so that they are freed without the collector."""
         self.tokens.server.authority.forget()
         self.unscheduled.server = None
         self.world.release()
+        if self._watch is not None:
+            self._watch.take_apart()
+            self.world.watch = self.world.watching = None
         self.workers.detach()
 
     def run_body(self, arguments: dict[str, Any]) -> BaseException | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import sys
 import warnings
 from contextlib import closing
 
@@ -130,3 +131,29 @@ def authority():
     """A certificate of an authority."""
     trustme = pytest.importorskip("trustme", reason="needs trustme")
     return trustme.CA().cert_pem.bytes().decode()
+
+
+def test_connections_of_urllib3_share_a_context():
+    """One of each kind, whatever a connection has changed in it; outside of a world each makes its own."""
+    connection = pytest.importorskip("urllib3.connection", reason="needs urllib3")
+    real = connection.create_urllib3_context
+    with tls_simulated():
+        make = connection.create_urllib3_context
+        assert make(cert_reqs=ssl.CERT_REQUIRED) is not make(cert_reqs=ssl.CERT_REQUIRED)
+        with world():
+            first, careless = make(cert_reqs=ssl.CERT_REQUIRED), make(cert_reqs=ssl.CERT_NONE)
+            first.check_hostname = False
+            assert make(cert_reqs=ssl.CERT_REQUIRED) is first
+            assert first.check_hostname
+            assert make(cert_reqs=ssl.CERT_REQUIRED) is first
+            assert make(cert_reqs=ssl.CERT_NONE) is careless
+            assert not careless.check_hostname
+    assert connection.create_urllib3_context is real
+
+
+def test_without_urllib3_nothing_is_shared(monkeypatch):
+    """It is never imported here."""
+    monkeypatch.delitem(sys.modules, "urllib3.connection", raising=False)
+    before = set(sys.modules)
+    with tls_simulated():
+        assert set(sys.modules) == before

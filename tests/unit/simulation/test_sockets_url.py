@@ -199,6 +199,25 @@ def test_requests_over_real_sockets_are_their_threads():
     assert not WIRES
 
 
+def test_a_client_that_calls_itself_a_browser_is_told_by_its_package():
+    """By the code that its thread is in."""
+    source = "def ask(raw, data):\n raw.sendall(data)\n return raw.recv(1000)"
+    code = compile(source, "/lib/site-packages/curl_cffi/curl.py", "exec")
+    library: dict = {}
+    exec(code, library)
+
+    def job(url):
+        raw = socket.SocketType()
+        raw.connect(("127.0.0.1", int(url.rpartition(":")[2])))
+        assert library["ask"](raw, b"GET /api/hello HTTP/1.1\r\nhost: a\r\nuser-agent: Mozilla/5.0\r\n\r\n")
+        raw.close()
+
+    def body(claude_tokens, workers):
+        workers(lambda: job(claude_tokens.url))
+
+    assert tried(body).unscheduled == {"curl_cffi": 2}
+
+
 def test_a_thread_that_sleeps_in_its_own_call_is_the_sender():
     """Also while another has the turn; where nobody can be the sender, the connection has a name of its own."""
     with world() as new:

@@ -133,8 +133,9 @@ class _Run:
         self.waiter = SimulatedWaiter(self.world, schedule)
         self.tokens = ClaudeTokens(**body.settings, runtime=Runtime.simulated(self.world, self.waiter))
         server = self.tokens.server
+        server.crowd = body.workers
         self.world.last_resort = server.let_go
-        self.target = Destination(server, self.waiter, timeouts=False)
+        self.target = Destination(server, self.waiter)
         self.workers = Workers(self.world, body.workers, server, simulated_loop=body.kind == "tasks")
 
     def take_apart(self) -> None:

@@ -21,7 +21,7 @@ from pytest_claude_tokens.simulation.native import allocate_lock
 
 if TYPE_CHECKING:
     import _thread
-    from asyncio import Handle
+    from asyncio import Handle, Task
     from collections.abc import Callable
 
 __all__ = [
@@ -119,6 +119,7 @@ class ThreadRecord:
     ``why``: what it waits for, in words. ``leave``: takes it out of the queue in which it waits. ``timer``: the number
     of its timer while it waits with a time-out. A wake sets it to 0, so a timer that is still set at the end of the
     wait means that the time was up. ``looks``: how often it has read the clock since the progress number ``looked_at``.
+    ``asking``: the task for which it runs a job, if there is one.
 
     ``inside``: it is at a switch point, where the watchdog must not touch it. This is a flag and not a state, as it can
     be set in any state, and as two threads write at once: the thread sets ``inside``, the watchdog sets its suspect,
@@ -126,6 +127,7 @@ class ThreadRecord:
     """
 
     __slots__ = (
+        "asking",
         "ident",
         "inbox",
         "index",
@@ -159,6 +161,7 @@ class ThreadRecord:
         self.leave: Callable[[ThreadRecord], None] | None = None
         self.timer: int = 0
         self.why: Callable[[], str] | str = ""
+        self.asking: Task[object] | None = None
         self.looks: int = 0
         self.looked_at: int = 0
 

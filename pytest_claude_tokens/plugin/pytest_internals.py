@@ -6,14 +6,15 @@ name, and says what to do then.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import pytest
 
-__all__ = ["errors_of_unittest", "fixture_scopes", "fixture_value", "keep_last", "redescribe"]
+__all__ = ["Terminal", "errors_of_unittest", "fixture_scopes", "fixture_value", "keep_last", "redescribe", "terminal"]
 
 
 def fixture_scopes(item: pytest.Item) -> Iterator[tuple[str, str]]:
@@ -35,6 +36,34 @@ def errors_of_unittest(item: pytest.Item) -> list[pytest.ExceptionInfo[BaseExcep
     Returns the list itself: the report will show the errors that are put into it. Empty for any other test.
     """
     return getattr(item, "_excinfo", None) or []
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """The terminal that pytest writes to. ``write`` shows a text at once; ``room`` is what is left of the line."""
+
+    write: Callable[[str], object]
+    room: Callable[[], int]
+
+
+def terminal(config: pytest.Config) -> Terminal | None:
+    """The terminal, also while a test's output is captured; ``None`` if pytest doesn't write to one.
+
+    The plugins ``terminalreporter`` (``isatty``, ``_tw``) and ``capturemanager``, and the writer's ``_file``,
+    ``fullwidth`` and ``width_of_current_line``, are not in pytest's documentation.
+    """
+    reporter: Any = config.pluginmanager.getplugin("terminalreporter")
+    capture: Any = config.pluginmanager.getplugin("capturemanager")
+    if reporter is None or capture is None or not reporter.isatty:
+        return None
+    writer = reporter._tw  # noqa: SLF001
+
+    def write(text: str) -> None:
+        with capture.global_and_fixture_disabled():
+            writer._file.write(text)  # noqa: SLF001 - its own `write` would count the characters as part of the line
+            writer.flush()
+
+    return Terminal(write, lambda: int(writer.fullwidth - writer.width_of_current_line))
 
 
 def keep_last(longrepr: Any) -> None:

@@ -41,6 +41,10 @@ class Recorder:
     def on_open(self) -> None:
         """Register the handle with the call phase, which judges it whenever a test's body has ended."""
         self._config.stash.setdefault(_OPEN, []).append(self)
+        item = session.current(self._config)
+        item.stash.setdefault(reporting.FACTS, {})
+        if self.own:
+            item.stash.setdefault(reporting.HISTORIES, []).append(lambda: self.handle.history.taken())  # noqa: PLW0108 - there is no handle yet
         self.handle.server.journal.observers.append(self._lines.observe)
 
     def on_close(self) -> None:

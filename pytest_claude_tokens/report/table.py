@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fake_server.events import Event
     from pytest_claude_tokens.judge.history import History, Operation
 
-__all__ = ["bars", "outcome", "request", "table"]
+__all__ = ["bars", "describe", "outcome", "request", "table"]
 
 _ROWS = 60
 """Rows of a table; further ones are only counted. The history file has them all."""
@@ -70,14 +70,15 @@ def _issued(history: History, event: Event) -> str:
     return " ".join(history.label(event.grant, label) for label in labels if label)
 
 
-def _describe(history: History, event: Event) -> str:
+def describe(history: History, event: Event) -> str:
+    """An event in a few words: those of its row in the table."""
     if event.type == "invoke":
         return " ".join((request(history, event), "...", *filter(None, [str(event.get("at") or "")])))
     if event.type != "note":
         return f"... {outcome(history, event)}"
-    describe = _NOTES.get(event.f)
-    if describe is not None:
-        return describe(history, event)
+    tell = _NOTES.get(event.f)
+    if tell is not None:
+        return tell(history, event)
     facts = " ".join(f"{name}={value}" for name, value in event.data.items() if isinstance(value, str | int | float))
     return f"{event.f} {facts}"
 
@@ -154,7 +155,7 @@ def table(
         if event.seq in shown:
             lines += _gap(left_out, kept=kept)
             left_out = 0
-            place, text = _place(event, columns), _describe(history, event)
+            place, text = _place(event, columns), describe(history, event)
             if columns[place] == _OTHERS:
                 text = f"{event.actor}: {text}"
             star = "*" if event.seq in marked else " "

@@ -42,7 +42,8 @@ def test_each_rerun_has_a_service_of_its_own(pytester):
     )
     reports = [one for one in pytester.inline_run().getreports("pytest_runtest_logreport") if one.when == "call"]
 
-    assert [(one.outcome, one.user_properties) for one in reports] == [
+    told = [(one.outcome, [pair for pair in one.user_properties if pair[0] == "claude_tokens"]) for one in reports]
+    assert told == [
         ("rerun", [("claude_tokens", HEADLINE)]),
         ("passed", []),
         ("rerun", [("claude_tokens", HEADLINE)]),
@@ -140,7 +141,8 @@ def test_a_suite_gives_the_same_results_on_any_number_of_workers(pytester, alone
     assert text.count("again   #5 ") == 1
     assert re.findall(r"FAILED .*", text) == [f"FAILED test_it.py::test_broken - {HEADLINE}"]
     assert (pytester.path / "out.xml").read_text().count(f'<property name="claude_tokens" value="{HEADLINE}"') == 1
-    assert "\nclaude-tokens: 2 tests, 3 schedules, 0 violations\n" in text
+    assert "\nclaude-tokens: 2 tests, 3 schedules, 1 violation\n" in text
+    assert "\n  and 201 tests without a search\n" in text
     (history,) = pytester.path.glob(".claude-tokens/*/history.jsonl")
     assert history.parent.name in text
 

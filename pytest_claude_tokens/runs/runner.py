@@ -221,7 +221,8 @@ class _Run:
                     world.sleep(world.root, _POLL_INTERVAL_SECONDS)
 
     def _new_network(self) -> Network:
-        return Network(self.tokens.server, self.waiter, self.tokens.hosts, own=self._listener.is_own)
+        tokens = self.tokens
+        return Network(tokens.server, self.waiter, tokens.hosts, own=self._listener.is_own, proxy=tokens.is_proxy)
 
     def _new_thread_loop(self, world: World) -> ThreadLoop:
         return ThreadLoop(world, self._new_network())

@@ -88,7 +88,7 @@ class Outcome:
     random kind; ``slow``: the legs and steps that took a random time. ``decisions``, ``legs``: how many there were;
     ``first_leg``, ``last_leg``: the decisions at which these began; ``slept``: the seconds of its timers; ``held``:
     whom the schedule held up. ``mild``: a violation that the test would raise, and that ends no search: see
-    :func:`conclude`.
+    :func:`conclude`; ``words``: for some deviations, what they did, if there was a witness.
     """
 
     schedule: Schedule
@@ -108,6 +108,7 @@ class Outcome:
     suspendable: tuple[tuple[int, int], ...] = ()
     legs_begun: tuple[int, ...] = ()
     mild: Violation | None = None
+    words: Mapping[Deviation, str] = field(default_factory=dict)
 
     @property
     def timed(self) -> bool:

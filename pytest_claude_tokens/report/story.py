@@ -40,6 +40,9 @@ RULES: Mapping[str, str] = {
 """The rule of each invariant, in one sentence."""
 
 _MARGIN = " " * 8
+_LINES = 60
+"""Lines of a story: as many as a screen holds."""
+_FEWEST_ROWS = 12
 _LISTED_OTHERS = 10
 """Other violations that are named; further ones are only counted."""
 
@@ -72,11 +75,26 @@ def story(
         ],
         [*_rule(history, violation), *_remarks([*_refused(history), *remarks])],
         bars(history, violation.operations) if _overlap(violation) else [],
-        table(history, *_numbers(violation), kept=kept),
+        [],
         _list_others(violation.others),
         _where(violation, folder, files, in_test=in_test),
     ]
+    blocks[3] = _fitting(history, *_numbers(violation), room=_LINES - _length(blocks), kept=kept)
     return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _length(blocks: Sequence[Sequence[str]]) -> int:
+    """How many lines these blocks have, and the empty ones between them and one more."""
+    return sum(len(block) + 1 for block in blocks if block)
+
+
+def _fitting(history: History, marked: set[int], important: set[int], *, room: int, kept: bool) -> list[str]:
+    """The table, with so many rows as there are lines left for it, and a dozen at least."""
+    for rows in range(_LINES, _FEWEST_ROWS, -4):
+        lines = table(history, marked, important, kept=kept, rows=rows)
+        if len(lines) <= room:
+            return lines
+    return table(history, marked, important, kept=kept, rows=_FEWEST_ROWS)
 
 
 def plain_story(
@@ -221,7 +239,7 @@ def _idle(history: History, again: Operation) -> list[str]:
 def _after(history: History, violation: Violation) -> str:
     """The consequence for the user."""
     if violation.invariant == "co-schedule":
-        return _waits(history, violation.operations)
+        return _waits(history, violation.operations) or _TO_DO["co-schedule"]
     ids = {op.op for op in violation.operations}
     for event in reversed(history.noted("commit")):
         if event.op in ids and event.get("revoked"):
@@ -232,23 +250,40 @@ def _after(history: History, violation: Violation) -> str:
             return "the service tolerated it: no harm was done here"
         if event.op in ids and event.get("outcome") in ("reused", "refused"):
             return _left(history, event)
-    if violation.invariant in ("forced-login", "lost-rotation"):
-        return "a person has to log in again"
-    return ""
+    return _TO_DO.get(violation.invariant, "")
+
+
+_TO_DO: Mapping[str, str] = {
+    "co-schedule": "nobody has to log in; where a service serves one call per token at a time, the second one waits",
+    "forced-login": "a person has to log in again",
+    "lost-rotation": "a person has to log in again",
+    "stale-bearer": "nobody has to log in; the work of the refused call is not done",
+    "refresh-storm": "nobody has to log in; each needless refresh is one more chance to lose the login",
+    "missing-bearer": "nobody has to log in; the call can't succeed, and has to be made again",
+    "starvation": "the workers have to be stopped by hand; what they had begun is not done",
+    "store-regression": "whoever reads the store next has no login that works: unless a worker puts it right, a person"
+    " has to log in again",
+    "token-leak": "revoke the login and log in again: whoever can read there can use the token",
+}
+"""What there is to do for the person at the keyboard, where the history does not say more."""
 
 
 def _left(history: History, commit: Event) -> str:
     """What remains of the grant after a refused request."""
     live = {str(label): history.label(commit.grant, label) for label in commit.get("accepts") or ()}
     if not live:
-        return "refused; no refresh token of this grant works any more"
+        return "refused; no refresh token of this grant works any more: a person has to log in again"
     holders = {
         op.issued.get("refresh"): op.actor
         for op in history.operations
         if op.grant == commit.grant and op.outcome == "ok"
     }
     held = [f"{name} still works, for {holders[label]}" for label, name in live.items() if label in holders]
-    lost = [f"{name} never arrived anywhere" for label, name in live.items() if label not in holders]
+    lost = [
+        f"{name} never arrived anywhere: a person has to log in again"
+        for label, name in live.items()
+        if label not in holders
+    ]
     return "refused; " + "; ".join(held or lost)
 
 

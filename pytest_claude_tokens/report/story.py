@@ -13,7 +13,7 @@ from pytest_claude_tokens.judge.earning import refusals, told
 from pytest_claude_tokens.judge.wording import count
 from pytest_claude_tokens.report.causes import mistake
 from pytest_claude_tokens.report.table import bars, outcome, request, table
-from pytest_claude_tokens.report.wording import one_line, paragraph
+from pytest_claude_tokens.report.wording import WIDTH, one_line, paragraph
 
 if TYPE_CHECKING:
     from fake_server.events import Event
@@ -141,8 +141,10 @@ def _sides(history: History, violation: Violation) -> list[str]:
         sides.append((earlier, operations[0]))
     numbers = max(len(str(op.opened)) for _, op in sides)
     actors = max(len(op.actor) for _, op in sides)
-    places = _places([op for _, op in sides])
-    lines = []
+    lines: list[str] = []
+    ends = [_exchange(history, op) for _, op in sides]
+    room = WIDTH - 24 - numbers - actors - max(map(len, ends))
+    places = _places([op for _, op in sides], room)
     for (word, op), place in zip(sides, places, strict=True):
         number = f"#{op.opened}".ljust(numbers + 1)
         line = f"{word:<8}{number}  {op.invoke.t:+.3f}s  {op.actor:<{actors}}  {place}{_exchange(history, op)}"
@@ -157,7 +159,7 @@ def _known(history: History, operations: Sequence[Operation]) -> list[Operation]
     return [by_number.get(op.op, op) for op in operations]
 
 
-def _places(sides: Sequence[Operation]) -> list[str]:
+def _places(sides: Sequence[Operation], room: int) -> list[str]:
     """For each side the line of the user's code, in a column.
 
     Its caller's, too, if the line is in a helper: in another file, or shared by two sides that came from two lines.
@@ -168,6 +170,8 @@ def _places(sides: Sequence[Operation]) -> list[str]:
     for at, *via in lines:
         apart = via and (len(parting) > 1 or via[0].rpartition(":")[0] != at.rpartition(":")[0])
         texts.append(f"{at} from {via[0]}" if apart else at)
+    if max(map(len, texts)) > room:  # how a request ended is worth more
+        texts = [at for at, *_ in lines]
     width = max(map(len, texts))
     return [f"{one:<{width}}  " if width else "" for one in texts]
 

@@ -203,7 +203,9 @@ class History:
             replace(event, data={**event.data, **facts.get(event.op or 0, {})}) if event.type == "invoke" else event
             for event in self.events
         ]
-        return History(self.header, events, torn=self.torn, notes=self.notes)
+        more = History(self.header, events, torn=self.torn, notes=self.notes)
+        more.quiet = self.quiet
+        return more
 
     def noted(self, f: str) -> Sequence[Event]:
         """The notes of that kind, in order."""

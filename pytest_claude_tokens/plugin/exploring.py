@@ -116,12 +116,36 @@ def command(item: pytest.Item) -> str:
     start = item.config.invocation_params.dir
     name = xdist.plain_id(item).partition("::")[2]
     path = os.path.relpath(item.path, start)
-    ours = shutil.which("pytest")
-    called = ours is not None and os.path.dirname(os.path.realpath(ours)) == os.path.dirname(
-        os.path.realpath(sys.argv[0])
-    )
-    program = "pytest" if called else f"{shlex.quote(sys.executable)} -m pytest"
-    return f"{program} {_quoted(f'{path}::{name}' if name else path)}"
+    return f"{_program(_called_as(item.config))} {_quoted(f'{path}::{name}' if name else path)}"
+
+
+def _called_as(config: Any) -> str:
+    """The program that was started; a worker of pytest-xdist has it from the controller."""
+    argv = getattr(config, "workerinput", {}).get("mainargv") or sys.argv
+    return str(argv[0])
+
+
+def _program(called: str) -> str:
+    """What starts pytest in this interpreter's environment, in the shell of whoever reads the line.
+
+    Not ``pytest`` if it was started as ``python -m pytest``, which puts the current folder on the path for imports.
+    """
+    if os.path.basename(called) != "__main__.py" and _is_beside(shutil.which("pytest")):
+        return "pytest"
+    for name in ("python", "python3"):
+        found = shutil.which(name)
+        if found is not None and _is_beside(found) and os.path.samefile(found, sys.executable):
+            return f"{name} -m pytest"
+    return f"{shlex.quote(sys.executable)} -m pytest"
+
+
+def _is_beside(program: str | None) -> bool:
+    """Whether a program is in this interpreter's folder. All environments share what its links lead to."""
+    return program is not None and _folder(program) == _folder(sys.executable)
+
+
+def _folder(program: str) -> str:
+    return os.path.realpath(os.path.dirname(os.path.abspath(program)))
 
 
 def _quoted(text: str) -> str:

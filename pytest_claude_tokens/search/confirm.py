@@ -17,6 +17,7 @@ from pytest_claude_tokens.judge.violations import Nondeterministic, Unknown, Vio
 from pytest_claude_tokens.judge.wording import count
 from pytest_claude_tokens.report.body_error import unshown
 from pytest_claude_tokens.report.evidence import Evidence, notes_of, set_notes
+from pytest_claude_tokens.report.raced_lines import raced_lines
 from pytest_claude_tokens.search.delays import told_delays
 from pytest_claude_tokens.search.shrink import shrink
 from pytest_claude_tokens.simulation.frames import of_the_user
@@ -149,6 +150,11 @@ def shown(found: Counterexample, noted: BaseException | None, *, full: bool = Fa
     # Keep only the blob of Hypothesis's notes: the story shows the schedule better, and the arguments are added here.
     blobs = [note for note in notes_of(noted) if "reproduce_failure" in note]
     others = [note for note in notes_of(error) if _OURS.match(note)]
+    race = raced_lines(outcome.steps)
+    if isinstance(error, Violation):
+        error.cause = "; ".join(filter(None, [race, error.cause]))
+    elif race:
+        others.append(race)
     drawn = ", ".join(f"{name}={text}" for name, text in sorted(found.best.arguments.items()))
     set_notes(error, [*others, *([f"with {drawn}"] if drawn else []), *blobs])
     error.__dict__["claude_tokens_found"] = found

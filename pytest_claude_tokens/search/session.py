@@ -30,8 +30,10 @@ from pytest_claude_tokens.search.confirm import Counterexample, compare, confirm
 from pytest_claude_tokens.search.exhaustive import enumerate_schedules
 from pytest_claude_tokens.search.replay import Replay
 from pytest_claude_tokens.search.shrink import as_deviations
+from pytest_claude_tokens.search.strategy import ScheduleStrategy
 from pytest_claude_tokens.search.tally import Failure, Tally
 from pytest_claude_tokens.simulation.files import switching_at_files
+from pytest_claude_tokens.simulation.instruments import Instruments
 from pytest_claude_tokens.simulation.interrupts import Interruptible
 from pytest_claude_tokens.simulation.patches import patched
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Schedule
@@ -61,10 +63,12 @@ def stage(
     ``args``: the instance, if the body is a method. ``slow``: in place of the plan's.
     """
     function = types.MethodType(plan.function, *args) if args else plan.function
+    instruments = None if plan.preempt is None else Instruments(plan.preempt)
     body = Body(
         function=function,
         workers=plan.workers,
         settings=context.handle,
+        instruments=instruments,
         slow=plan.slow if slow is None else slow,
     )
     if plan.kind == "processes":
@@ -72,6 +76,7 @@ def stage(
         return
     runner = Runner(body, record=plan.exhaustive is not None)
     with ExitStack() as stack:
+        stack.callback(runner.close)
         guard.install()  # under the patches, which take its place where sockets connect
         stack.enter_context(shared_ssl_context())
         stack.enter_context(cached_client_setup())
@@ -82,6 +87,8 @@ def stage(
         stack.enter_context(patched())
         stack.enter_context(trio_simulated())
         stack.enter_context(switching_at_files())
+        if instruments is not None:
+            stack.enter_context(instruments.installed())
         yield runner.run
 
 
@@ -109,6 +116,8 @@ class Session:
         self._slow = plan.slow if self._replay is None else self._replay.slow
         self._settings = _settings(plan, context, decorations)
         self._tally = Tally(progress=context.progress)
+        if isinstance(plan.schedules, ScheduleStrategy):
+            plan.schedules.forget()
 
     def run(self) -> None:
         """Search, report, and raise the error of the shortest failing schedule, or that nothing raced."""
@@ -116,7 +125,7 @@ class Session:
         error: BaseException | None = None
         try:
             with Interruptible(), stage(self._plan, self._context, self._args, slow=self._slow) as bare:
-                error = self._run_on(lambda schedule, arguments: bare(schedule, {**self._fixtures, **arguments}))
+                error = self._run_on(lambda schedule, arguments: self._execute(bare, schedule, arguments))
         except BaseException:
             if self._tally.schedules:
                 self._report()
@@ -126,6 +135,13 @@ class Session:
             raise error
         if self._replay is None:
             self._check_races()
+
+    def _execute(self, bare: Execute, schedule: Schedule, arguments: Mapping[str, Any]) -> Outcome:
+        __tracebackhide__ = True
+        outcome = bare(schedule, {**self._fixtures, **arguments})
+        if self._plan.preempt is not None and isinstance(self._plan.schedules, ScheduleStrategy):
+            self._plan.schedules.learn(outcome)
+        return outcome
 
     def _run_on(self, execute: Execute) -> BaseException | None:
         __tracebackhide__ = True

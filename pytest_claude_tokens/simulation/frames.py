@@ -13,18 +13,18 @@ from pytest_claude_tokens.simulation.lines import is_users
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["coroutine_frames", "innermost_place", "is_ours", "of_the_user", "place", "thread_place"]
+__all__ = ["OURS", "coroutine_frames", "innermost_place", "is_ours", "of_the_user", "place", "thread_place"]
 
-_OURS = tuple(os.path.dirname(path) + os.sep for path in (os.path.dirname(__file__), fake_server.__file__))
+OURS = tuple(os.path.dirname(path) + os.sep for path in (os.path.dirname(__file__), fake_server.__file__))
 """Path prefixes of both packages."""
-_BETWEEN = (*_OURS, os.path.dirname(asyncio.__file__) + os.sep, threading.__file__)
+_BETWEEN = (*OURS, os.path.dirname(asyncio.__file__) + os.sep, threading.__file__)
 """Paths of the code that lies between a test, its workers and what they call."""
 _NOT_THE_TEST = (*_BETWEEN, os.path.dirname(os.__file__) + os.sep)
 
 
 def is_ours(frame: FrameType) -> bool:
     """Whether the frame runs code of this project."""
-    return frame.f_code.co_filename.startswith(_OURS)
+    return frame.f_code.co_filename.startswith(OURS)
 
 
 def place(frame: FrameType) -> str:

@@ -70,8 +70,17 @@ class SimulatedLock:
             blocking and self._queue(world, record, None if timeout == -1 else timeout)
         ):
             return False
-        self._owner = record
+        self._own(record)
         return True
+
+    def _own(self, record: ThreadRecord) -> None:
+        self._owner = record
+        record.locks |= {id(self)}
+
+    def _disown(self) -> None:
+        if self._owner is not None:
+            self._owner.locks -= {id(self)}
+            self._owner = None
 
     def _queue(self, world: World, record: ThreadRecord, timeout: float | None) -> bool:
         """Wait for the lock; returns whether it was taken."""
@@ -96,7 +105,7 @@ class SimulatedLock:
 
     def release(self) -> None:
         """As ``threading.Lock.release``."""
-        self._owner = None
+        self._disown()
         self._release()
         self._pass_on()
 
@@ -165,7 +174,7 @@ class SimulatedRLock(SimulatedLock):
         """As ``threading.RLock.release``."""
         self._release()
         if not rlock_is_owned(self._real):
-            self._owner = None
+            self._disown()
             self._pass_on()
 
     def locked(self) -> bool:
@@ -182,7 +191,7 @@ class SimulatedRLock(SimulatedLock):
 
     def _release_save(self) -> Any:
         state = rlock_release_save(self._real)
-        self._owner = None
+        self._disown()
         self._pass_on()
         return state
 

@@ -118,7 +118,8 @@ class ThreadRecord:
 
     ``why``: what it waits for, in words. ``leave``: takes it out of the queue in which it waits. ``timer``: the number
     of its timer while it waits with a time-out. A wake sets it to 0, so a timer that is still set at the end of the
-    wait means that the time was up. ``looks``: how often it has read the clock since the progress number ``looked_at``.
+    wait means that the time was up. ``locks``: the identities of the locks that it holds. ``looks``: how often it has
+    read the clock since the progress number ``looked_at``.
 
     ``inside``: it is at a switch point, where the watchdog must not touch it. This is a flag and not a state, as it can
     be set in any state, and as two threads write at once: the thread sets ``inside``, the watchdog sets its suspect,
@@ -132,6 +133,7 @@ class ThreadRecord:
         "inside",
         "joiners",
         "leave",
+        "locks",
         "looked_at",
         "looks",
         "name",
@@ -158,6 +160,7 @@ class ThreadRecord:
         self.inside: bool = True
         self.leave: Callable[[ThreadRecord], None] | None = None
         self.timer: int = 0
+        self.locks: frozenset[int] = frozenset()
         self.why: Callable[[], str] | str = ""
         self.looks: int = 0
         self.looked_at: int = 0

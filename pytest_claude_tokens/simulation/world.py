@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections import deque
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from types import FrameType
 
     from pytest_claude_tokens.simulation.chooser import Chooser
     from pytest_claude_tokens.simulation.thread_record import ThreadRecord
 
-__all__ = ["Guest", "World"]
+__all__ = ["Guest", "Watcher", "World"]
 
 _SERIALS = itertools.count(1)
 _ENDED = (ThreadState.DONE, ThreadState.KILLED, ThreadState.LOST)
@@ -48,6 +50,13 @@ class Guest(Protocol):
 
     def disconnect(self) -> None:
         """Let go of the network: no more connections are made."""
+
+
+class Watcher(Protocol):
+    """Who is told of a thread's accesses before they happen."""
+
+    def arrive(self, access: Any, frame: FrameType) -> bool:
+        """A thread is about to make an access in ``frame``. Returns whether it was preempted."""
 
 
 class World(Baton):
@@ -73,6 +82,10 @@ class World(Baton):
         """The connections in memory of clients that block; ``None``: there is no service to connect to."""
         self.doubles: dict[int, tuple[Any, Any]] = {}
         """For each executor from before the world, by identity: it, and the double that runs its jobs here."""
+        self.watch: Watcher | None = None
+        """Who is told what the threads are about to access, where they may be preempted."""
+        self.watching: Callable[[], AbstractContextManager[None]] | None = None
+        """In its block a thread tells the watch."""
         self.getters: dict[int, deque[ThreadRecord] | None] = {}
         """For each ``SimpleQueue``, by identity: the threads that wait for an item; ``None``: it is older than this."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from respx.mocks import Mocker
 from respx.models import AllMockedAssertionError, PassThrough, ResolvedRoute, Route
+from respx.patterns import parse_url
 from respx.router import Router
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ __all__ = [
     "explicit",
     "is_alone",
     "is_defined",
+    "joined",
     "level",
     "matches",
     "others",
@@ -94,12 +96,16 @@ class Replacement:
 _INHERITED = object()
 
 
-def reader_patch(
-    where: Level, reader: Callable[[Callable[..., httpx.Request]], Callable[..., httpx.Request]]
-) -> Replacement:
+def reader_patch(where: Level, read: Callable[..., httpx.Request]) -> Replacement:
     """Replace a level's conversion of a transport's request (``Mocker.to_httpx_request``)."""
     mocker: Any = where  # the subclass of each level has the method; Mocker itself does not
-    return Replacement(mocker, "to_httpx_request", reader(mocker.to_httpx_request))
+    return Replacement(mocker, "to_httpx_request", read)
+
+
+@functools.lru_cache(maxsize=256)
+def joined(url: tuple[bytes, bytes, int | None, bytes]) -> httpx.URL:
+    """The URL of a transport's request, from scheme, host, port and target (``patterns.parse_url``)."""
+    return parse_url(url)
 
 
 def start(where: Level) -> None:

@@ -34,6 +34,7 @@ from fake_server.transports.inprocess.respx_internals import (
     explicit,
     is_alone,
     is_defined,
+    joined,
     level,
     matches,
     others,
@@ -109,7 +110,7 @@ class _FirstRouter(Router):
     def start(self) -> None:
         ask_first(self._level, self)
         if self._library is not None:
-            self._reading = reader_patch(self._level, _reader)
+            self._reading = reader_patch(self._level, _read)
             self._reading.start()
             start(self._level)
 
@@ -166,20 +167,23 @@ class _Relayed(httpx.Request):
     """A request that a pool relays to a forward proxy. In respx's form its address is always the proxy's."""
 
 
-def _reader(original: Callable[..., httpx.Request]) -> Callable[..., httpx.Request]:
-    """A conversion of a transport's request like respx's ``original``, which also works for a forward proxy.
+def _read(*, request: Any, **_: Any) -> httpx.Request:
+    """A transport's request in the form that respx works with.
 
-    The original joins host and target to a URL. In a request to a proxy the target is a URL itself, so the result would
-    be invalid.
+    respx joins host and target to a URL. In a request to a proxy the target is a URL itself, so the result would be
+    invalid. And it parses the URL of each request anew, which takes as long as all the rest.
     """
-
-    def read(*, request: Any, **more: Any) -> httpx.Request:
-        if not _is_relayed(request):
-            return original(request=request, **more)
-        url = httpx.URL(scheme=request.url.scheme.decode("ascii"), host=request.url.host.decode("ascii"))
-        return _Relayed(request.method, url, headers=request.headers, stream=request.stream)
-
-    return read
+    url = request.url
+    if _is_relayed(request):
+        relayed = httpx.URL(scheme=url.scheme.decode("ascii"), host=url.host.decode("ascii"))
+        return _Relayed(request.method, relayed, headers=request.headers, stream=request.stream)
+    return httpx.Request(
+        request.method.decode("ascii"),
+        joined((url.scheme, url.host, url.port, url.target)),
+        headers=request.headers,
+        stream=request.stream,
+        extensions=request.extensions,
+    )
 
 
 def _is_relayed(request: Any) -> bool:

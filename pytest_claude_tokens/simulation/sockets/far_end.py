@@ -203,10 +203,6 @@ class FarEnd:
         """A client that shuts down its sending side still reads."""
         return True
 
-    def get_write_buffer_size(self) -> int:
-        """Nothing is buffered here."""
-        return 0
-
     def get_extra_info(self, name: str) -> Any:
         """The socket, on which a connection sets an option before it resets it."""
         del name

@@ -24,6 +24,8 @@ __all__ = ["POLLS", "selectors_simulated"]
 _LOOK_SECONDS = 0.01
 """Simulated seconds between two looks at sockets of the operating system."""
 
+_SELECTORS = ("SelectSelector", "PollSelector", "EpollSelector")  # Windows has only the first
+
 _select = select.select
 _poll = getattr(select, "poll", None)
 
@@ -176,8 +178,6 @@ def _selecting(real: Callable[..., Any]) -> Callable[..., Any]:
 def selectors_simulated() -> Iterator[None]:
     """In the block, the selectors of the standard library see connections in memory."""
     with ExitStack() as stack:
-        for name in ("SelectSelector", "PollSelector", "EpollSelector"):
-            cls = getattr(selectors, name, None)
-            if cls is not None:
-                stack.enter_context(attributes_set(cls, {"select": _selecting(cls.select)}))
+        for cls in filter(None, (getattr(selectors, name, None) for name in _SELECTORS)):
+            stack.enter_context(attributes_set(cls, {"select": _selecting(cls.select)}))
         yield

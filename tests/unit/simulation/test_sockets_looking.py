@@ -1,4 +1,4 @@
-"""Sockets in memory are sockets: ``select`` and its kin, what does not wait, each method, and TLS that is pretended."""
+"""Sockets in memory are sockets: ``select`` and its kin, what does not wait, and each method."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ import selectors
 import socket
 import ssl
 import time
-import warnings
 from contextlib import closing, suppress
 
 import pytest
 
 from fake_server.faults import Fault
 from pytest_claude_tokens.simulation.schedule import Deviation, Schedule
-from pytest_claude_tokens.simulation.sockets.tls import tls_simulated
 from pytest_claude_tokens.simulation.sockets.wire import WIRES
-from tests.unit.simulation.worlds import ends, outcome_of, tried, world
+from tests.unit.simulation.worlds import ends, explored, outcome_of, tried
 from tests.zoo.common import MESSAGE, bearer_header
 
 pytestmark = pytest.mark.usefixtures("staged")
@@ -250,6 +248,89 @@ def test_a_request_goes_on_when_its_client_has_given_up():
     assert [(event.actor, event.type) for event in ends(outcome)] == [("w0", "ok"), ("w1", "ok")]
 
 
+def test_two_hang_and_nobody_sets_a_time_out():
+    """Both are cut off, as one alone is."""
+
+    def body(claude_tokens, workers):
+        claude_tokens.fail_next("call", Fault.TIMEOUT, count=2)
+        bearer = bearer_header(claude_tokens.account().access_token)
+
+        def job():
+            with closing(http.client.HTTPConnection(HOST)) as one, closing(http.client.HTTPConnection(HOST)) as other:
+                for connection in (one, other):
+                    connection.request("POST", "/v1/messages", "{}", bearer)
+                with closing(socket.create_connection((HOST, 80))) as idle:
+                    found = select.select([one.sock, idle, other.sock], [], [])[0]
+                assert found == [one.sock, other.sock]
+                with pytest.raises(TimeoutError):
+                    one.sock.recv(1)
+
+        workers(job)
+
+    tried(body, workers=1, allow=["co-schedule"])
+
+
+def test_two_threads_that_read_one_connection():
+    """Each gets what it takes first."""
+
+    def body(claude_tokens, workers):
+        with closing(socket.create_connection((HOST, 80))) as sock:
+            sock.sendall(HELLO)
+            assert sorted(map(len, workers(lambda: sock.recv(1)))) == [1, 1]
+
+    tried(body)
+
+
+def test_who_has_given_up_may_read_again():
+    """The reply comes in its own time."""
+
+    def job(sock):
+        sock.settimeout(1)
+        sock.sendall(HELLO)
+        with pytest.raises(TimeoutError):
+            sock.recv(1)
+        sock.settimeout(None)
+        assert sock.recv(4) == b"HTTP"
+        assert time.monotonic() == pytest.approx(3)
+
+    alone(job, latency={"other": 3})
+
+
+def test_a_request_in_absolute_form():
+    """As one sends it to a proxy: the host must be ours."""
+
+    def job(sock):
+        sock.sendall(HELLO.replace(b"GET ", b"GET http://api.anthropic.com"))
+        assert sock.recv(12) == b"HTTP/1.1 200"
+
+    alone(job)
+
+
+def test_a_connection_in_use_is_lost_with_its_run():
+    """One that is idle is not. Between two runs nothing is sent."""
+    kept = []
+
+    def body(claude_tokens, workers):
+        if kept:
+            assert kept[0].recv(10) == b""
+            with pytest.raises(BrokenPipeError):
+                kept[0].send(HELLO)
+            kept[1].sendall(HELLO)
+            assert kept[1].recv(4) == b"HTTP"
+            return
+        kept.extend(socket.create_connection((HOST, 80)) for _ in range(3))
+        kept[0].sendall(HELLO)
+
+    with explored(body) as run:
+        assert run(Schedule()).error is None
+        assert kept[2].send(HELLO) == len(HELLO)
+        assert kept[2].recv(1) == b""
+        kept[2].shutdown(socket.SHUT_RDWR)
+        assert run(Schedule()).error is None
+    for sock in kept:
+        sock.close()
+
+
 # Each method.
 
 
@@ -327,108 +408,3 @@ def test_every_method_leaves_other_sockets_alone():
 
     with near, far:
         alone(job)
-
-
-# TLS.
-
-
-def test_tls_is_a_genuine_socket_of_a_genuine_context():
-    """With all that one asks of it."""
-
-    def job(plain):
-        context = ssl.create_default_context()
-        with pytest.raises(ValueError, match="server_hostname"):
-            context.wrap_socket(plain)
-        assert plain.fileno() in WIRES
-        with context.wrap_socket(plain, server_hostname=HOST) as sock:
-            assert type(sock) is ssl.SSLSocket
-            assert plain.fileno() == -1
-            sock.do_handshake()
-            assert sock.version() == "TLSv1.3"
-            assert sock.cipher()[1] == "TLSv1.3"
-            assert sock.getpeercert()["subjectAltName"] == (("DNS", HOST),)
-            assert sock.getpeercert(binary_form=True) == b""
-            assert sock.selected_alpn_protocol() is None
-            assert sock.compression() is None
-            assert sock.pending() == 0
-            assert not sock.session_reused
-            assert sock.context is context
-            assert sock.write(HELLO) == len(HELLO)
-            assert sock.read(4) == b"HTTP"
-            assert sock.read(1, bytearray(4)) == 1
-            buffer = memoryview(bytearray(4))
-            assert sock.recv_into(buffer) == 4
-            assert bytes(buffer) == b"1.1 "
-            assert sock.unwrap() is sock
-
-    alone(job)
-
-
-def test_a_client_that_verifies_nothing_sees_no_certificate():
-    """As ever."""
-
-    def job(plain):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        with context.wrap_socket(plain) as sock:
-            assert sock.getpeercert() == {}
-            session = sock._sslobj
-            assert session.get_unverified_chain() == []
-        assert session.read(1) == b""  # closed
-        with pytest.raises(ssl.SSLZeroReturnError):
-            session.write(b"x")
-
-    alone(job)
-
-
-def test_a_socket_that_is_lost_while_it_is_wrapped_is_no_connection_any_more():
-    """The context has its own idea of a socket, and fails when it has taken the number."""
-
-    class Mine(ssl.SSLSocket):
-        def settimeout(self, value):
-            super().settimeout(value)
-            raise RuntimeError("mine")
-
-    def job(plain):
-        number = plain.fileno()
-        context = ssl.create_default_context()
-        context.sslsocket_class = Mine
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python 3.11 leaves it unclosed
-            with pytest.raises(RuntimeError, match="mine"):
-                context.wrap_socket(plain, server_hostname=HOST)
-        assert number not in WIRES
-
-    alone(job)
-
-
-def test_contexts_read_their_files_when_they_are_needed(tmp_path):
-    """Each file once in a search; and all that outlive it have read theirs."""
-    made = [ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) for _ in range(4)]
-    file, pem = tmp_path / "ca.pem", authority()
-    file.write_text(pem)
-    with tls_simulated(), world():
-        with pytest.raises(FileNotFoundError):
-            made[0].load_verify_locations(tmp_path / "nowhere.pem")
-        for context in made:
-            context.load_verify_locations(file)
-        assert [loaded(context) for context in made[:2]] == [1, 1]
-        assert len(made[2].get_ca_certs()) == 1
-        made[2].load_verify_locations(cadata=pem)
-        first, second = (ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) for _ in range(2))
-        first.set_default_verify_paths()
-        second.set_default_verify_paths()
-        assert loaded(second) == loaded(first)
-        made[3].set_default_verify_paths()
-    assert [loaded(context) for context in made] == [1, 1, 1, 1 + loaded(first)]
-
-
-def loaded(context):
-    """How many certificates it knows."""
-    return context.cert_store_stats()["x509"]
-
-
-def authority():
-    """A certificate of an authority."""
-    trustme = pytest.importorskip("trustme", reason="needs trustme")
-    return trustme.CA().cert_pem.bytes().decode()

@@ -233,7 +233,9 @@ def test_a_client_that_shuts_both_sides_down_has_gone():
     def job(tokens):
         with closing(socket.create_connection((HOST, 80))) as sock:
             sock.sendall(HELLO)
+            sock.shutdown(socket.SHUT_RD)
             sock.shutdown(socket.SHUT_RDWR)
+            sock.shutdown(socket.SHUT_WR)
             assert sock.recv(10) == b""
 
     assert [event.error for event in ends(alone(job))] == ["client gone"]

@@ -6,6 +6,7 @@ import inspect
 from pkgutil import resolve_name
 from threading import RLock
 
+import httpcore
 import httpx
 import pytest
 import respx
@@ -66,13 +67,25 @@ def test_a_level_still_reads_a_transports_request_by_that_method():
     mocker = respx_internals.level("httpcore")
     assert hasattr(mocker, "to_httpx_request"), f"find out how respx reads a request now: reader_patch() in {HERE}"
     before = mocker.to_httpx_request
-    reading = respx_internals.reader_patch(mocker, lambda original: lambda **_: (original, REQUEST))
+    reading = respx_internals.reader_patch(mocker, staticmethod(lambda **given: (given, REQUEST)))
     reading.start()
     try:
-        assert mocker.to_httpx_request() == (before, REQUEST)
+        assert mocker.to_httpx_request(request=1) == ({"request": 1}, REQUEST)
     finally:
         reading.stop()
     assert mocker.to_httpx_request == before
+
+
+@pytest.mark.parametrize("port", [None, 8443])
+@pytest.mark.parametrize("target", [b"/v1/oauth/token?a=b%20c", b"/"])
+def test_a_url_is_still_joined_from_these_four(port, target):
+    """As respx itself does it for a route; once for each."""
+    theirs = respx_internals.level("httpcore").to_httpx_request(
+        request=httpcore.Request("GET", httpcore.URL(scheme="https", host="a.example", port=port, target=target))
+    )
+    ours = respx_internals.joined((b"https", b"a.example", port, target))
+    assert ours == theirs.url
+    assert respx_internals.joined((b"https", b"a.example", port, target)) is ours
 
 
 def methods():

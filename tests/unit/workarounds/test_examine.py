@@ -10,6 +10,7 @@ import pytest
 from fake_server import Fault
 from pytest_claude_tokens import layouts
 from pytest_claude_tokens.layouts import LAYOUTS
+from pytest_claude_tokens.search.alone import run_once
 from pytest_claude_tokens.search.replay import Replay
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER
 from pytest_claude_tokens.violations import CoSchedule, Unknown
@@ -104,7 +105,7 @@ def test_a_token_of_another_test_is_refused():
 def test_agents_that_share_a_lock_send_one_token_request():
     """The second finds what the first has stored."""
     body = explored._body(named("shared-config-dir"), Situation("expired", 1, expired=True))
-    outcome = explored.in_default_order(body, explored.WORKERS, allow=["co-schedule"])
+    outcome = run_once(body, explored.WORKERS, allow=["co-schedule"])
     assert outcome.error is None
     assert [one.refresh for one in outcome.history.operations if one.f == "token"] == ["rt#1"]
 

@@ -20,6 +20,8 @@ __all__ = ["facts", "shown_events"]
 
 _FORGOTTEN = 20
 """Tokens that came and went in a gap, of which the event after it still tells."""
+_LISTED = 500
+"""Violations that one can jump to."""
 _KINDS = ("worker", "service", "store", "lease")
 """The order of the lanes."""
 
@@ -75,8 +77,9 @@ def facts(
                 "ops": [index_of[op.op] for op in violation.operations if op.op in index_of],
                 "at": int(places.of(violation.seq)) if chosen else 0,
             }
-            for violation in violations
+            for violation in violations[:_LISTED]
         ],
+        "unlisted": max(0, len(violations) - _LISTED),
     }
 
 
@@ -154,10 +157,17 @@ def _told(history: History, chosen: Sequence[int]) -> Iterable[tuple[Event, str,
             known.update(changes)
             yield (
                 event,
-                describe(history, event),
+                _text(history, event),
                 [[name, *change] for name, change in changes.items() if name not in forgotten],
             )
             changes = {}
+
+
+def _text(history: History, event: Event) -> str:
+    try:
+        return describe(history, event)
+    except Exception:  # noqa: BLE001 - a file that we did not write may hold anything; the picture stands
+        return f"{event.type} {event.f}"
 
 
 def _mark(event: Event) -> str:

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 from fake_server.core.journal import SERVICE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from fake_server.events import Event
     from pytest_claude_tokens.judge.history import History
 
@@ -60,9 +58,8 @@ class States:
         changes: dict[str, list[Any]] = {}
         if event.f in ("login", "commit"):
             self._seen.add(event.grant)
-            accepts = event.get("accepts")
             if event.f == "commit" and event.get("outcome") in ("rotated", "replayed") and event.refresh:
-                kept = accepts is not None and event.refresh in accepts
+                kept = event.refresh in _labels(event.get("accepts"))
                 changes[self._name(event, event.refresh)] = ["spent, still accepted" if kept else "spent", None, None]
             changes |= self._issued(event)
         for member, state in _ENDS:
@@ -87,8 +84,8 @@ class States:
             changes[self._name(event, event.refresh)] = ["spent", None, None]
         return changes
 
-    def _all(self, event: Event, labels: Iterable[str] | None, state: str) -> dict[str, list[Any]]:
-        return {self._name(event, label): [state, None, None] for label in labels or ()}
+    def _all(self, event: Event, labels: object, state: str) -> dict[str, list[Any]]:
+        return {self._name(event, label): [state, None, None] for label in _labels(labels)}
 
     def _name(self, event: Event, label: str) -> str:
         return self._history.label(event.grant, label)
@@ -96,6 +93,11 @@ class States:
     def is_dead(self, name: str) -> bool:
         """Whether the token of that name was of no use any more after the last event observed."""
         return self._now.get(name) in DEAD
+
+
+def _labels(value: object) -> list[str]:
+    """The labels in a note's field; a file that we did not write may hold anything there."""
+    return [label for label in value if isinstance(label, str)] if isinstance(value, list | tuple) else []
 
 
 def lane_of(event: Event) -> tuple[str, str]:

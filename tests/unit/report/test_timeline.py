@@ -11,13 +11,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from hypothesis import given
 
 from pytest_claude_tokens.judge import History
 from pytest_claude_tokens.judge.judging import judge
+from pytest_claude_tokens.judge.verdict import State, Verdict
 from pytest_claude_tokens.report.timeline import embedded, timeline
+from pytest_claude_tokens.report.timeline import facts as facts_module
 from pytest_claude_tokens.report.timeline import page as page_module
 from pytest_claude_tokens.report.timeline.facts import facts, shown_events
 from tests.unit.judge.build import REFRESHED, history, store
+from tests.unit.judge.unruly import MORE_STEPS, unruly
 
 FOLDER = Path(__file__).parents[2] / "histories"
 NAMES = sorted(path.name for path in FOLDER.glob("*.jsonl"))
@@ -271,6 +275,44 @@ def test_each_event_changes_what_it_says(text, states):
     for event in Page(timeline(history(text))).data["events"]:
         now |= {name: state for name, state, *_ in event[6] if state}
     assert now == states
+
+
+@given(unruly(MORE_STEPS))
+def test_the_states_are_those_that_the_service_tells_of(drawn):
+    """Whatever workers do: at the end each refresh token that the service accepts is live, or said to be accepted."""
+    now = {}
+    for event in facts(drawn, judge(drawn).violations, most=10_000)["events"]:
+        now |= {name: state for name, state, *_ in event[6] if state}
+    for note in drawn.noted("end"):
+        for grant, told in note.get("grants").items():
+            accepted = {drawn.label(grant, label) for label in told["accepts"]}
+            live = {name for name, state in now.items() if state in ("live", "spent, still accepted")}
+            assert accepted <= live
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'note commit outcome=7 revoked=5 superseded="x" accepts={} grant=g#1',
+        'note login issued={"access":"at#1"} expires="soon" accepts=3 grant=g#1',
+        "note store store=7 state=[] grant=g#1",
+        "note queue waited=long op=1",
+        "note expire ended=[1,null] grant=g#1",
+    ],
+)
+def test_a_history_by_another_hand_is_drawn_as_far_as_it_goes(line):
+    """What a field holds that nobody expects doesn't matter to the rest."""
+    data = Page(timeline(history(f"a: w0 call at#1\n{line}\na ok"), verdict=Verdict(State.UNKNOWN))).data
+    assert [event[3] for event in data["events"]][::2] == ["invoke", "ok"]
+
+
+def test_of_very_many_violations_the_first_can_be_jumped_to(monkeypatch):
+    """And how many more there are is said."""
+    monkeypatch.setattr(facts_module, "_LISTED", 1)
+    text = timeline(history(REFRESHED + "b: w1 token rt#1\nb fail\nc: w2 token rt#1\nc fail\nd: w1 call\nd ok"))
+    page = Page(text)
+    assert len(page.data["violations"]) == 1
+    assert [one for one in page.texts["p"] if "more were found" in one]
 
 
 def test_a_lease_has_a_lane_of_its_own():

@@ -155,11 +155,12 @@ class _Run:
         runtime = Runtime.simulated(self.world, self.waiter, lender=listener, namer=self.unscheduled)
         self.tokens = ClaudeTokens(**body.settings, runtime=runtime)
         server = self.unscheduled.server = self.tokens.server
+        server.crowd = body.workers
         if self._watch is not None:
             self._watch.is_serving = partial(rlock_is_owned, server.lock)
         self.world.last_resort = server.let_go
         self.world.wires = Wires(self.world, self._new_network())
-        self.target = Destination(server, self.waiter, timeouts=False)
+        self.target = Destination(server, self.waiter)
         self.workers = Workers(self.world, body.workers, server, simulated_loop=body.kind == "tasks")
         attend(self.world, server.journal)
 

@@ -37,8 +37,17 @@ LINTERS = (
 )
 
 # Output is compared to the letter, and Hypothesis and pytest print more where CI is set. The other names would change
-# what is imported, measured or collected; the real CLI has 250 MB and is not ours to bring.
-for _name in ("CI", "CLAUDE_TOKENS_REAL_CLAUDE", "PYTEST_ADDOPTS", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV"):
+# what is imported, measured or collected; the real CLI has 250 MB and is not ours to bring. Without its cached bytecode
+# each of some hundred processes compiles all that it imports.
+for _name in (
+    "CI",
+    "CLAUDE_TOKENS_REAL_CLAUDE",
+    "PYTEST_ADDOPTS",
+    "PYTHONDONTWRITEBYTECODE",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "VIRTUAL_ENV",
+):
     os.environ.pop(_name, None)
 for _name in [name for name in os.environ if name.startswith("COVERAGE_")]:
     del os.environ[_name]
@@ -190,6 +199,28 @@ def npm(session: nox.Session) -> None:
     session.run("npm", "ls", "--prefix", str(place), "--depth=0")
 
 
+@nox.session(venv_backend="none", tags=["ci"])
+def chromium(session: nox.Session) -> None:
+    """Bring a browser for the tests that look at the timeline as a person does; without one they skip."""
+    names = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+    found = next((name for name in names if shutil.which(name)), None)
+    if found is None:
+        without = "NO BROWSER HERE: the timeline is not looked at with one. Install Chromium, and run this again"
+        if not shutil.which("apt-get") or os.geteuid():
+            session.skip(f"{without} (no apt-get here, or not root)")
+        patient = ("-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=2")
+        environment = {"DEBIAN_FRONTEND": "noninteractive"}
+        try:
+            session.run("apt-get", *patient, "update", silent=True, env=environment)
+            session.run(
+                "apt-get", *patient, "install", "-y", "--no-install-recommends", names[0], silent=True, env=environment
+            )
+        except CommandFailed:
+            session.skip(f"{without} ({names[0]} could not be installed)")
+        found = names[0]
+    session.run(found, "--version", "--no-sandbox")
+
+
 @nox.session(python=FOUND.get(OLDEST), tags=["ci"])
 def build(session: nox.Session) -> None:
     """Build the sdist, and from it the wheel that the other sessions install."""
@@ -199,7 +230,7 @@ def build(session: nox.Session) -> None:
     session.log(", ".join(sorted(path.name for path in (session.cache_dir / "dist").iterdir())))
 
 
-@nox.session(venv_backend="none", requires=["npm"], tags=["ci"])
+@nox.session(venv_backend="none", requires=["npm", "chromium"], tags=["ci"])
 def readme(session: nox.Session) -> None:
     """Run the README's test command as a newcomer types it, and measure the coverage of that very run."""
     with tempfile.TemporaryDirectory(prefix="newcomer.") as folder:
@@ -262,7 +293,7 @@ def tests_with(version: str) -> None:
     """Add the sessions `tests-VERSION`, the whole suite, and `inside-VERSION`, the tests in INSIDE."""
 
     def add(name: str, doc: str, tags: list[str], *parts: str) -> None:
-        @nox.session(name=name, python=FOUND.get(version, False), requires=["npm", "build"], tags=tags)
+        @nox.session(name=name, python=FOUND.get(version, False), requires=["npm", "chromium", "build"], tags=tags)
         def tests(session: nox.Session) -> None:
             have(session, version)
             install_wheel(session)

@@ -63,10 +63,13 @@ def now() -> float:
     not called: it returns the real time to modules on its ignore list, ``threading`` among them, so that a server's
     thread would see another time than the test; and with ``auto_tick_seconds`` each reading would advance its clock.
     """
-    factories: list[Any] = getattr(_freezegun(), "freeze_factories", [])
+    freezegun = sys.modules.get("freezegun.api")
+    factories: list[Any] | None = None if freezegun is None else getattr(freezegun, "freeze_factories", None)
     try:
-        factory = factories[-1]  # another thread may unfreeze at any moment
-    except IndexError:
+        factory = factories[-1] if factories else None
+    except IndexError:  # another thread may unfreeze at any moment
+        factory = None
+    if factory is None:
         told: object = time.time()
         return told if isinstance(told, int | float) else float(real_time("time")())  # a mock's answer is no time
     frozen: dt.datetime = factory.time_to_freeze if hasattr(factory, "step_width") else factory()

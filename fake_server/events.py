@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 from fake_server.genuine import json
 from fake_server.secrecy import clean, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["FORMAT", "Event", "EventType", "worker_of"]
 
@@ -65,12 +66,8 @@ class Event:
 
     def to_json(self) -> str:
         """The event as one line of JSON, without the newline."""
-        line: dict[str, Any] = {"v": FORMAT}
-        for name in _ORDER:
-            line[name] = getattr(self, name)
-        line.update(self.data)
         # ASCII only, so that no name sent by a client can split a line or fail to encode.
-        return json.dumps(line, separators=(",", ":"))
+        return _encode({"v": FORMAT, **dict(zip(_ORDER, _values_of(self), strict=True)), **self.data})
 
     @classmethod
     def from_json(cls, text: str) -> Event:
@@ -91,6 +88,8 @@ class Event:
 
 
 _ORDER = tuple(f.name for f in fields(Event) if f.name != "data")
+_values_of = attrgetter(*_ORDER)
+_encode: Callable[[object], str] = json.JSONEncoder(separators=(",", ":")).encode
 _TYPES = frozenset(("header", "invoke", "ok", "fail", "info", "note"))
 _REQUIRED = frozenset(("seq", "t", "actor", "type", "f"))
 

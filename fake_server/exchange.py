@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from fake_server.core.authority import Grant
+    from fake_server.core.call_limits import CallLimits
     from fake_server.core.gate import Ticket
     from fake_server.events import EventType
     from fake_server.faults import Fault
@@ -123,8 +124,22 @@ class Exchange:
             data["unjudged"] = why
             self.judged = False
         self._fault = server.faults.take(target, self._facts.get("account"), self.actor)
+        if server.call_limits is not None and intent.f == "call" and self._fault is None and "dead" not in data:
+            self._fault = self._limit(server.call_limits)
         server.journal.add("invoke", intent.f, actor=self.actor, op=self.op, data=data, **self._facts)
         return intent
+
+    def _limit(self, limits: CallLimits) -> Fault | None:
+        """The policy's refusal of a call for the number of its account's calls."""
+        account = self._facts.get("account")
+        if account is None:
+            return None
+        others = [one for one in self._server.open.values() if one.is_call_of(account) and one is not self]
+        return limits.refusal(account, self._server.clock.now(), len(others))
+
+    def is_call_of(self, account: str) -> bool:
+        """Whether it is a call of that account."""
+        return self.kind == "call" and self._facts.get("account") == account
 
     def _identify(self, intent: Intent | Asked) -> None:
         """Find the grant of the presented token. A token that was not minted here is never journalled."""

@@ -29,6 +29,7 @@ Reuse = Literal["refuse", "revoke-successor", "revoke-family"]
 Dialect = Literal["json", "gateway"]
 Key = Literal["bearer", "account"]
 AtOnce = Literal["reuse", "retry"]
+Window = Literal["five_hour", "seven_day"]
 
 
 @discreet_class
@@ -81,6 +82,17 @@ class Policy:
     the previous one was started."""
     queue_limit: float = 10.0
     """Seconds after which a waiting call is served in any case (the longest in anthropics/claude-code#54999)."""
+    burst: int | None = None
+    """Calls of one account that are let in within ``burst_seconds``: further ones are answered at once with a 429
+    without usage headers, and are not counted (anthropics/claude-code#53922). ``None``: any number."""
+    burst_seconds: float = 10.0
+    quota: int | None = None
+    """Calls of one account within the ``quota_window`` that its first one began: further ones are answered at once with
+    a 429 that says when it ends. ``None``: any number."""
+    quota_window: Window = "five_hour"
+    fan_out: int | None = None
+    """Calls of one account that may be open at once: further ones are answered at once with a 400 that speaks of the
+    credit balance, as a limit of concurrency was seen to be masked. ``None``: any number."""
     latency: float | Mapping[str, float] = field(default=0.0)
     """Seconds that a request takes, or ``{"token": …, "call": …}`` by kind."""
 
@@ -131,6 +143,11 @@ class Policy:
             grace_count=max_reuse,
             reuse="revoke-family",
         )
+
+    @property
+    def limits_calls(self) -> bool:
+        """Whether calls are refused for their number."""
+        return not (self.burst is None and self.quota is None and self.fan_out is None)
 
     def latency_of(self, kind: str) -> float:
         """Seconds that a request of ``kind`` takes."""
@@ -258,6 +275,11 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "slots": _count_from(1),
     "serialize": _serialize,
     "queue_limit": _seconds,
+    "burst": _count_from(0),
+    "burst_seconds": _seconds,
+    "quota": _count_from(0),
+    "quota_window": one_of("five_hour", "seven_day"),
+    "fan_out": _count_from(1),
     "latency": _latency,
 }
 

@@ -11,6 +11,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fake_server.core.authority import NOBODY, Authority, Grant, Origin
+from fake_server.core.call_limits import CallLimits
 from fake_server.core.clients import Clients
 from fake_server.core.fault_plan import FaultPlan
 from fake_server.core.gate import Gate
@@ -59,6 +60,10 @@ class Open(Protocol):
     actor: str
     judged: bool
 
+    def is_call_of(self, account: str) -> bool:
+        """Whether it is a call of that account."""
+        ...
+
     def abandon(self, error: str) -> None:
         """End it, as its client has disconnected or will never be answered; ``error`` is the journal's reason."""
         ...
@@ -92,6 +97,7 @@ class Server:
             policy, namespace, claims.signer(service, namespace) if service.access_token == "jwt" else None
         )
         self.gate: Gate = Gate(policy)
+        self.call_limits: CallLimits | None = CallLimits(policy) if policy.limits_calls else None
         self.faults: FaultPlan = FaultPlan(routes_of(service).targets) if service.standard else FaultPlan()
         self.holds: list[Hold] = []
         self.open: dict[int, Open] = {}

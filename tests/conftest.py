@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
 from contextlib import suppress
@@ -19,3 +20,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.enviro
 for _name in ("anthropic", "httpcore", "httpcore2", "httpx2"):
     with suppress(ImportError):
         importlib.import_module(_name)
+
+# Else Python 3.11 makes a loop for whoever asks for the current one, as older releases of pytest-asyncio do around each
+# test. The next `asyncio.run` lets go of it unclosed, and some later test fails by its ResourceWarning.
+asyncio.set_event_loop(None)

@@ -13,18 +13,24 @@ The words are RFC 6749 section 6 (refreshing), RFC 9700 section 4.14.2 (rotation
 from __future__ import annotations
 
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["TABLE", "Outcome", "RefreshEvent", "RefreshState", "diagram", "transition"]
 
 
 class RefreshState(Enum):
-    """The state of a refresh token."""
+    """The state of a refresh token. Compared and hashed by identity, for speed: each request looks states up."""
 
     UNKNOWN = "unknown"  # never minted here
     LIVE = "live"
     SPENT = "spent"  # exchanged; its successor is known ("information about the relationship is retained")
     REVOKED = "revoked"
     EXPIRED = "expired"
+
+    __hash__: Callable[[object], int] = object.__hash__  # type: ignore[assignment]  # mypy has the bound one in mind
 
 
 class RefreshEvent(Enum):
@@ -37,6 +43,8 @@ class RefreshEvent(Enum):
     COLLIDE = "collide"  # presented at once with the request that spent it, where the policy asks one of them to retry
     EXPIRE = "expire"  # its deadline has passed
     REVOKE = "revoke"
+
+    __hash__: Callable[[object], int] = object.__hash__  # type: ignore[assignment]  # mypy has the bound one in mind
 
 
 class Outcome(Enum):

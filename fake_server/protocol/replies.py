@@ -17,6 +17,8 @@ from fake_server.protocol.errors import error_envelope
 from fake_server.protocol.wire import Reply
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fake_server.core.authority import AccessToken, Grant
     from fake_server.faults import Fault
     from fake_server.protocol.wire import Call
@@ -59,9 +61,12 @@ _WINDOWS = {"five_hour": 18000, "seven_day": 604800}
 _HTML = b"<!DOCTYPE html><html><head><title>Just a moment...</title></head><body>Checking your browser</body></html>"
 
 
+_encode: Callable[[object], str] = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
 def _dump(value: object) -> bytes:
     # A lone surrogate, which JSON allows in a model's name, can't be encoded.
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
+    return _encode(value).encode(errors="replace")
 
 
 @functools.lru_cache(maxsize=256)  # each run of a search has the same accounts

@@ -69,7 +69,10 @@ class Request:
 
     def header(self, name: str) -> str | None:
         """The first value of the header ``name`` (lower case)."""
-        return next((value for key, value in self.headers if key == name), None)
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
 
 
 def split_prefix(path: str) -> tuple[str | None, str]:
@@ -245,7 +248,7 @@ def _fields(request: Request) -> tuple[dict[str, Any], Literal["json", "form"] |
         body = dict(pairs) if len(dict(pairs)) == len(pairs) else None
         encoding: Literal["json", "form"] = "form"
     else:
-        body, encoding = _object(request.body, _unique), "json"
+        body, encoding = _object(request.body, _decode_unique), "json"
     if body is None:
         return {}, None
     return {name: value for name, value in body.items() if value not in ("", None)}, encoding
@@ -258,10 +261,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _object(body: bytes, hook: Callable[[list[tuple[str, Any]]], dict[str, Any]] = dict) -> dict[str, Any] | None:
+_decode = json.JSONDecoder().decode
+_decode_unique = json.JSONDecoder(object_pairs_hook=_unique).decode
+
+
+def _object(body: bytes, decode: Callable[[str], Any] = _decode) -> dict[str, Any] | None:
     """The JSON object in ``body``, or ``None``."""
     try:
-        value = json.loads(body, object_pairs_hook=hook)
+        value = decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -10,7 +10,7 @@ from typing import Self
 
 from fake_server.genuine import os
 
-__all__ = ["HistoryFile"]
+__all__ = ["HistoryFile", "check_kind"]
 
 _KINDS = (
     (stat.S_ISFIFO, "a FIFO"),
@@ -40,7 +40,7 @@ class HistoryFile:
         Raises ``OSError`` whose ``strerror`` says why it can't be written: it is no regular file, another history is
         being written to it, the disk is full, … A history that another process writes there stays untouched.
         """
-        _check_kind(self.path)
+        check_kind(self.path)
         # Without O_NONBLOCK, opening a FIFO that took the file's place just now would wait for a reader.
         flags = os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         file = os.open(self.path, flags, 0o666)
@@ -81,7 +81,7 @@ class HistoryFile:
                 os.close(file)
 
 
-def _check_kind(path: str) -> None:
+def check_kind(path: str) -> None:
     """Refuse what is no regular file before it is opened: opening alone makes some devices act."""
     try:
         mode = os.stat(path).st_mode

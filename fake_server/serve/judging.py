@@ -66,3 +66,6 @@ class Unjudged:
     def finish(self, server: Server) -> Judged:
         server.abandon(None, "still open at the end")
         return self.look(server)
+
+    def page(self, server: Server) -> str | None:
+        return None

@@ -29,6 +29,7 @@ from fake_server.serve.admin import Admin
 from fake_server.serve.commandline import SERVICE_HELP, Parser, Usage, add_waits, path, with_waits
 from fake_server.serve.commandline import service as named_service
 from fake_server.serve.history_file import HistoryFile
+from fake_server.serve.page_file import check_page, page_path, write_page
 from fake_server.server import Server
 from fake_server.service import SERVICES, Service
 from fake_server.transports.loopback.listener import check_host
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from fake_server.core.authority import Grant
     from fake_server.transports.loopback.listener import Listener
 
-__all__ = ["Judge", "Judged", "build_parser", "serve"]
+__all__ = ["Judge", "Judged", "background", "build_parser", "serve"]
 
 _ENDINGS = (signal.SIGTERM, signal.SIGINT)
 _GRACE_PERIOD_SECONDS = 1.5
@@ -84,6 +85,10 @@ class Judge(Protocol):
         """End the history and judge it, when no request is open any more."""
         ...
 
+    def page(self, server: Server) -> str | None:
+        """The history drawn as a page of HTML, in plain ASCII; ``None`` from a judge that can't draw."""
+        ...
+
 
 def build_parser(prog: str = "claude-tokens serve") -> argparse.ArgumentParser:
     """The options of ``serve``."""
@@ -105,6 +110,7 @@ def build_parser(prog: str = "claude-tokens serve") -> argparse.ArgumentParser:
     parser.add_argument("--port", type=_port, default=0, metavar="N", help="the port of the service (default: any)")
     parser.add_argument("--proxy-port", type=_port, metavar="N", help="the port of the proxy (default: any)")
     parser.add_argument("--history", type=path, metavar="FILE", help="write the history there, each line at once")
+    parser.add_argument("--html", type=page_path, metavar="FILE", help="draw the history there when it has ended")
     parser.add_argument(
         "--account",
         action="extend",
@@ -128,6 +134,9 @@ def serve(argv: Sequence[str] | None, judge: Judge, *, prog: str = "claude-token
             options = build_parser(prog).parse_args(argv)
             if sys.stdout is None:
                 raise Usage("standard output can't be written: it is closed")
+            if options.html is not None:
+                with _telling(f"{options.html} can't be written"):
+                    check_page(options.html)
             history = None if options.history is None else HistoryFile(options.history)
             if history is not None:
                 undo.callback(history.close)  # undone after everything that may write to it
@@ -142,7 +151,39 @@ def serve(argv: Sequence[str] | None, judge: Judge, *, prog: str = "claude-token
         print(judged.text, file=sys.stderr)
         if history is not None and history.error:
             print(safe_text(f"{prog}: {options.history} is not whole: {history.error}"), file=sys.stderr)
+        if options.html is not None:
+            _draw(options.html, judge.page(service.server), prog)
         return judged.exit_status
+
+
+@contextmanager
+def background(argv: Sequence[str], judge: Judge) -> Iterator[tuple[dict[str, Any], Callable[[], Judged]]]:
+    """The service in threads of this process, for the block: its first line, and what ends it and returns the verdict.
+
+    Raises :class:`Usage`.
+    """
+    with ExitStack() as undo:
+        options = build_parser().parse_args(argv)
+        history = None if options.history is None else HistoryFile(options.history)
+        if history is not None:
+            undo.callback(history.close)
+        service, facts = _start_service(options, judge, history, undo)
+
+        def finish() -> Judged:
+            service.stop(_GRACE_PERIOD_SECONDS)
+            return judge.finish(service.server)
+
+        yield facts, finish
+
+
+def _draw(path: str, page: str | None, prog: str) -> None:
+    """Write the page. The verdict stands, whatever becomes of its picture."""
+    try:
+        if page is None:
+            raise OSError(errno.ENOSYS, "no installed package draws histories")
+        write_page(path, page)
+    except OSError as error:
+        print(safe_text(f"{prog}: {path} can't be written: {error.strerror}"), file=sys.stderr)
 
 
 def _announce(facts: Mapping[str, Any]) -> None:

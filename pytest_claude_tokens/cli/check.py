@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["main"]
+
+_LONG = 4 * 1024 * 1024
+"""Bytes of a file from which on it is a long history."""
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens check") -> int:
@@ -39,7 +43,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens check"
     options = parser.parse_args(argv)
     try:
         allowed = checked_allow(options.allow)
-        history = History.load(options.file)
+        history = _load(options.file)
     except OSError as error:
         return _refuse(prog, f"{options.file} can't be read: {error.strerror}")
     except ValueError as error:
@@ -51,6 +55,11 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "claude-tokens check"
     else:
         print(verdict_page(history, verdict))
     return verdict.exit_status
+
+
+def _load(path: str) -> History:
+    """The history; of a long one only what matters, as nobody reads more of it than that."""
+    return History.load_what_matters(path) if os.stat(path).st_size > _LONG else History.load(path)
 
 
 def _refuse(prog: str, why: str) -> int:

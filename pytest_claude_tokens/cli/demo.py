@@ -8,38 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
-import shlex
 import sys
-import tempfile
 import textwrap
 import time
-from contextlib import contextmanager, nullcontext
-from contextvars import copy_context
-from dataclasses import dataclass, field
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from hypothesis import Phase, settings
+from hypothesis import settings
 
 from fake_server.core.journal import lines
 from fake_server.secrecy import safe_text
 from fake_server.serve.commandline import PlainParser, path
 from fake_server.serve.history_file import HistoryFile
+from pytest_claude_tokens.cli.again import again
 from pytest_claude_tokens.judge.violations import DoubleSpend
 from pytest_claude_tokens.report.story import story
 from pytest_claude_tokens.report.verdict import qualified_name
 from pytest_claude_tokens.report.wording import WIDTH, ascii_only
-from pytest_claude_tokens.search.context import CONTEXT, ExplorationContext, Report
+from pytest_claude_tokens.search.alone import PHASES, Searched, run_alone
+from pytest_claude_tokens.search.context import ExplorationContext
 from pytest_claude_tokens.search.explore import explore
-from pytest_claude_tokens.search.hypothesis_engine import storing_in
 from pytest_claude_tokens.search.replay import Replay
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from pytest_claude_tokens.report.evidence import Evidence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["Dispatcher", "Repaired", "Searched", "main", "search", "show"]
 
@@ -91,21 +85,6 @@ class Repaired(Dispatcher):
 # One search.
 
 
-@dataclass(slots=True)
-class Searched:
-    """The result of a search. ``error``: the exception that a test would raise; ``evidence``: its evidence."""
-
-    report: Report = field(default_factory=Report)
-    error: Exception | None = None
-    evidence: Evidence | None = None
-    seconds: float = 0.0
-
-    @property
-    def found(self) -> Any:
-        """The counterexample: the schedule, its number, the replay token."""
-        return getattr(self.error, "claude_tokens_found", None)
-
-
 def search(
     dispatcher: type[Dispatcher], schedules: int, *, replay: str | None = None, seed: int | None = None
 ) -> Searched:
@@ -117,48 +96,16 @@ def search(
 
     # Hypothesis stores examples by the test's name. Here it stores none, but distinct names are clearer.
     test.__qualname__ = f"test_{dispatcher.__name__}"
-    explored = settings(max_examples=schedules, database=None, phases=_PHASES)(explore(workers=_WORKERS)(test))
-    result = Searched()
-    context = ExplorationContext(
-        seed=seed,
-        replay=replay,
-        command=_command(),
-        reported=lambda report: setattr(result, "report", report),
-        failed=lambda evidence: setattr(result, "evidence", evidence),
-    )
-    began = time.monotonic()
-    with _nothing_kept():
-        result.error = copy_context().run(_run, explored, context)
-    result.seconds = time.monotonic() - began
-    return result
+    explored = settings(max_examples=schedules, database=None, phases=PHASES)(explore(workers=_WORKERS)(test))
+    return run_alone(explored, ExplorationContext(seed=seed, replay=replay, command=_command()))
 
 
-_PHASES = (Phase.generate, Phase.shrink)
 _DEFAULT_ORDER = Replay(kind="tasks", workers=_WORKERS, schedule=DEFAULT_ORDER).token()
-
-
-def _run(explored: Callable[[], None], context: ExplorationContext) -> Exception | None:
-    CONTEXT.set(context)
-    try:
-        explored()
-    except Exception as error:  # noqa: BLE001 - any error is a result to print
-        return error
-    return None
-
-
-@contextmanager
-def _nothing_kept() -> Iterator[None]:
-    """In the block, Hypothesis writes into a temporary folder, not into one below the current folder."""
-    with tempfile.TemporaryDirectory(prefix="claude-tokens-") as folder, storing_in(folder):
-        yield
 
 
 def _command() -> str:
     """The shell command that runs this command again from the current folder."""
-    name = sys.argv[0]
-    if os.path.basename(name).startswith("claude-tokens") and os.access(name, os.X_OK):
-        return f"{shlex.quote(name)} demo"
-    return f"{shlex.quote(sys.executable)} -m pytest_claude_tokens demo"
+    return again("demo")
 
 
 # Output.

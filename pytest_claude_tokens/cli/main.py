@@ -39,6 +39,9 @@ COMMANDS: tuple[Command, ...] = (
     Command("serve", "pytest_claude_tokens.cli.serve", "the fake service as a process, for programs in any language"),
     Command("run", "pytest_claude_tokens.cli.run", "run a command against the fake service, then judge it", False),
     Command("check", "pytest_claude_tokens.cli.check", "judge a history file"),
+    Command("timeline", "pytest_claude_tokens.cli.timeline", "draw a history file as one HTML page"),
+    Command("workarounds", "pytest_claude_tokens.cli.workarounds", "which workaround holds, and at what price"),
+    Command("scenario", "pytest_claude_tokens.cli.scenario", "a known failure by its name, and a twin that survives"),
     Command("doctor", "pytest_claude_tokens.cli.doctor", "what this machine can run, and what it would skip"),
 )
 

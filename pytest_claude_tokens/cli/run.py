@@ -28,6 +28,7 @@ from fake_server.serve.commandline import (
     with_waits,
 )
 from fake_server.serve.history_file import HistoryFile
+from fake_server.serve.page_file import check_page, page_path, write_page
 from fake_server.server import GRACE_PERIOD_SECONDS
 from fake_server.service import SERVICES
 from pytest_claude_tokens import node
@@ -41,6 +42,7 @@ from pytest_claude_tokens.processes.peers import ProcessNames
 from pytest_claude_tokens.processes.reaper import Reaper
 from pytest_claude_tokens.report.contention import contention
 from pytest_claude_tokens.report.table import request
+from pytest_claude_tokens.report.timeline import timeline
 from pytest_claude_tokens.report.verdict import verdict_text
 
 if TYPE_CHECKING:
@@ -102,6 +104,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--history", type=path, metavar="FILE", help="write the history to FILE, line by line as it happens"
     )
+    parser.add_argument("--html", type=page_path, metavar="FILE", help="draw the history as a page, when it has ended")
     parser.add_argument("--timeout", type=_positive_seconds, metavar="SECONDS", help="end the command after that time")
     parser.add_argument("--expired", action="store_true", help="the account's access token has expired already")
     add_waits(parser)
@@ -160,6 +163,8 @@ def _run(command: Sequence[str], options: argparse.Namespace) -> int:
     program = command[0]
     if "/" not in program and program != "claude" and shutil.which(program) is None:  # before a history is overwritten
         raise Usage(f"{program} can't be started: No such file or directory")
+    if options.html is not None:
+        _check_page(options.html)
     with ExitStack() as stack:
         file = _open_history(options.history, stack)
         names = ProcessNames()
@@ -172,11 +177,28 @@ def _run(command: Sequence[str], options: argparse.Namespace) -> int:
         _print_verdict(tokens, verdict)
         if file is not None and file.error:
             _print(f"{options.history} is not whole: {file.error}")
+        if options.html is not None:
+            _draw(options.html, tokens, verdict)
         if status and not judged.exit_status:
             how = signal.Signals(-status).name if status < 0 else f"status {status}"
             _print(f"the command failed by itself, with {how}")
             return 3
         return verdict.exit_status
+
+
+def _check_page(path: str) -> None:
+    try:
+        check_page(path)
+    except OSError as error:
+        raise Usage(f"{path} can't be written: {error.strerror}") from None
+
+
+def _draw(path: str, tokens: ClaudeTokens, verdict: Verdict) -> None:
+    """Write the page. The verdict stands, whatever becomes of its picture."""
+    try:
+        write_page(path, timeline(tokens.history.taken(), verdict=verdict))
+    except OSError as error:
+        _print(f"{path} can't be written: {error.strerror}")
 
 
 def _open_history(path: str | None, stack: ExitStack) -> HistoryFile | None:

@@ -13,6 +13,7 @@ from pytest_claude_tokens.judge import History, judge
 from pytest_claude_tokens.judge.earning import earned
 from pytest_claude_tokens.judge.violations import DEFAULT
 from pytest_claude_tokens.processes import environment
+from pytest_claude_tokens.report.timeline import timeline
 from pytest_claude_tokens.report.verdict import verdict_data, verdict_text
 
 if TYPE_CHECKING:
@@ -45,8 +46,7 @@ class ServiceJudge:
         return environment.build({}, handle="serve", home=home, url=url, proxy=proxy, ca_file=ca_file, token=token)
 
     def look(self, server: Server) -> Judged:
-        with server.lock:
-            history = History(server.journal.header, server.journal.events)
+        history = self._history(server)
         verdict = earned(history, judge(history))
         text = verdict_text(history, verdict, kept=server.journal.kept)
         return Judged(verdict.exit_status, text, verdict_data(history, verdict))
@@ -54,3 +54,11 @@ class ServiceJudge:
     def finish(self, server: Server) -> Judged:
         end(server, Stores(server), Leaks(server), None)
         return self.look(server)
+
+    def page(self, server: Server) -> str:
+        history = self._history(server)
+        return timeline(history, verdict=earned(history, judge(history)))
+
+    def _history(self, server: Server) -> History:
+        with server.lock:
+            return History(server.journal.header, server.journal.events)

@@ -24,10 +24,13 @@ from pytest_claude_tokens.guard.refusal import refuse
 if TYPE_CHECKING:
     from pytest_claude_tokens.guard.audit import Args, Check
 
-__all__ = ["CHECKS", "HOSTS", "MARKER", "install", "uninstall"]
+__all__ = ["CHECKS", "GUARDED", "HOSTS", "MARKER", "install", "uninstall"]
 
 HOSTS = ("anthropic.com", "claude.com", "claude.ai")
 """The real hosts: these domains and all their subdomains."""
+
+GUARDED = "_claude_tokens_guarded"
+"""The attribute of a method that a search puts in the place of a guarded one, and that calls it where need be."""
 
 MARKER = "CLAUDE_TOKENS_HANDLE"
 """The variable that marks an environment built by a handle."""
@@ -158,7 +161,7 @@ def _wrap_sockets() -> None:
     owner = socket.socket
     for name, places in _ADDRESSES.items():
         before = getattr(owner, name)
-        if before not in _ours:
+        if before not in _ours and not hasattr(before, GUARDED):
             ours = _checked(before, places)
             _ours.add(ours)
             _wrapped.append((owner, name, owner.__dict__.get(name), ours))

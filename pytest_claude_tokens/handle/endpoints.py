@@ -35,6 +35,7 @@ class LocalEndpoints:
     def __init__(self, server: Server, hosts: Iterable[str], runtime: Runtime) -> None:
         self._server = server
         self._outside = runtime.outside
+        self._lender = runtime.lender
         namer = runtime.namer or WorkerProcesses()
         self._options: dict[str, Any] = {"hosts": tuple(hosts), "wait_hook": runtime.wait_hook, "namer": namer}
         self._lock = RLock()
@@ -57,8 +58,13 @@ class LocalEndpoints:
         with self._lock, audit.muted():
             undo = self._opened()
             if self._sockets is None:
-                self._sockets = self._outside(self._start_sockets)
-                undo.callback(self._sockets.stop)
+                if self._lender is None:
+                    self._sockets = self._outside(self._start_sockets)
+                    undo.callback(self._sockets.stop)
+                else:
+                    lend, namer = self._lender.lend, self._options["namer"]
+                    self._sockets = lend(self._server, namer, self._start_sockets, self._outside)
+                    undo.callback(self._lender.give_back, self._server)
             return self._sockets.url
 
     @property

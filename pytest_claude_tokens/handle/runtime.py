@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fake_server.server import Server
     from fake_server.transports.inprocess import Waiter
     from fake_server.transports.loopback.host import Namer, WaitHook
+    from fake_server.transports.sockets import SocketServer
     from pytest_claude_tokens.handle.store_reader import Ask
     from pytest_claude_tokens.judge.violations import Unknown, Unserved, Violation
     from pytest_claude_tokens.simulation.world import World
@@ -35,6 +36,16 @@ class Recorder(Protocol):
 
     def on_finding(self, found: Violation | Unserved | Unknown) -> None:
         """Called before ``found`` is raised or returned."""
+
+
+class Lender(Protocol):
+    """Lends a loopback server that outlives the handle."""
+
+    def lend(self, server: Server, namer: Namer, start: Callable[[], SocketServer], outside: Outside) -> SocketServer:
+        """The server, which serves ``server`` until that is given back."""
+
+    def give_back(self, server: Server) -> None:
+        """Nobody is connected to ``server`` any more."""
 
 
 class Outside(Protocol):
@@ -85,11 +96,16 @@ class Runtime:
     recorder: Recorder | None = None
     """Receives each finding."""
 
+    lender: Lender | None = None
+    """Lends its loopback server; ``None``: the handle starts one of its own."""
+
     outside: Outside = call_here
     """Calls what must not be simulated: starts servers, and makes their certificates."""
 
     @classmethod
-    def simulated(cls, world: World, waiter: Waiter) -> Runtime:
+    def simulated(
+        cls, world: World, waiter: Waiter, *, lender: Lender | None = None, namer: Namer | None = None
+    ) -> Runtime:
         """For a simulated world: the runner intercepts requests, and waits for open ones while the world still runs."""
         from pytest_claude_tokens.simulation.threads import outside
 
@@ -102,4 +118,6 @@ class Runtime:
             ask=world.ask,
             wait_for_open=lambda server: None,
             outside=partial(outside, world),
+            lender=lender,
+            namer=namer,
         )

@@ -49,7 +49,7 @@ class _Login:
 
     grant: str
     account: str
-    known: list[str] = field(default_factory=list)
+    known: dict[str, None] = field(default_factory=dict)
     used_by: Operation | None = None
     refreshing: dict[int | None, Operation] = field(default_factory=dict)
     _accepts: list[str] = field(default_factory=list)
@@ -75,7 +75,7 @@ class _Login:
         else:
             self.refreshing.pop(event.op, None)
         if event.issued and (event.type == "ok" or (event.f == "login" and event.op is None)):
-            self.known += [label for label in event.issued.values() if label and label not in self.known]
+            self.known |= {label: None for label in event.issued.values() if label}
             self.used_by = self.used_by or operation
 
     def _note(self, event: Event) -> None:

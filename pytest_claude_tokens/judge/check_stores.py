@@ -7,7 +7,7 @@ cancelled. Without the note ``end`` the history is incomplete, and nothing is ju
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from fake_server.events import worker_of
@@ -15,7 +15,7 @@ from pytest_claude_tokens.judge.violations import ForcedLogin, LostRotation, Sto
 from pytest_claude_tokens.judge.wording import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from fake_server.events import Event
     from pytest_claude_tokens.judge.history import History, Operation
@@ -69,7 +69,7 @@ def check_forced_login(history: History) -> Iterator[ForcedLogin]:
 
 
 def _died_by_reuse(history: History, grant: _Grant) -> ForcedLogin:
-    reuse = next((n for n in history.noted("commit") if n.grant == grant.name and n.get("outcome") == "reused"), None)
+    reuse = grant.trail.reuses.get(grant.name)
     name = history.label(grant.name, grant.name)
     if reuse is None:
         cause = "a person has to log in again: reuse detection revoked the grant"
@@ -156,16 +156,18 @@ class _Grant:
     death: str | None
     stores: list[Event]
     kept: bool
+    find_trail: Callable[[], _Trail] = field(repr=False)
+    """One for all grants: it is made of the whole history."""
 
     @cached_property
     def labels(self) -> list[str]:
         """The labels of the refresh tokens that the service accepts, as shown in reports."""
         return [self.history.label(self.name, token) for token in self.accepts]
 
-    @cached_property
+    @property
     def trail(self) -> _Trail:
         """The origin and the whereabouts of its tokens."""
-        return _Trail.of(self.history)
+        return self.find_trail()
 
     @property
     def usable(self) -> bool:
@@ -180,6 +182,7 @@ def _grants(history: History) -> Iterator[_Grant]:
     for end in history.noted("end")[:1]:
         grants: dict[str, dict[str, Any]] = end.get("grants") or {}
         looks = {note.get("store"): note for note in history.noted("store")}
+        find_trail = cache(partial(_Trail.of, history))
         for grant, facts in grants.items():
             if not facts.get("setup_token"):
                 stores = [looks[name] for name in facts.get("stores") or () if name in looks]
@@ -191,6 +194,7 @@ def _grants(history: History) -> Iterator[_Grant]:
                     death=facts.get("death"),
                     stores=stores,
                     kept=any(_is_accepted(look, grants) for look in stores),
+                    find_trail=find_trail,
                 )
 
 
@@ -236,6 +240,8 @@ class _Trail:
     from_login: set[tuple[str | None, str]] = field(default_factory=set)
     brought: dict[tuple[str | None, str], list[Operation]] = field(default_factory=dict)
     seen: dict[tuple[str | None, str], int] = field(default_factory=dict)
+    reuses: dict[str | None, Event] = field(default_factory=dict)
+    """The commit of each grant at which the service first detected a reuse."""
 
     @classmethod
     def of(cls, history: History) -> _Trail:
@@ -245,6 +251,8 @@ class _Trail:
             if refresh := (note.issued or {}).get("refresh"):
                 trail.from_login.add((note.grant, refresh))
         for note in history.noted("commit"):
+            if note.get("outcome") == "reused":
+                trail.reuses.setdefault(note.grant, note)
             if (refresh := (note.issued or {}).get("refresh")) and note.op in by_op:
                 trail.brought.setdefault((note.grant, refresh), []).append(by_op[note.op])
         for op in history.operations:

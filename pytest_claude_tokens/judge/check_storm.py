@@ -32,13 +32,6 @@ class _Refreshes:
     found: RefreshStorm | None = None
     """The first violation."""
 
-    def add(self, storm: RefreshStorm | None) -> None:
-        """Keep the first violation, which counts those after it."""
-        if self.found is None:
-            self.found = storm
-        elif storm is not None:
-            self.found.more += 1
-
 
 def check_refresh_storm(history: History) -> Iterator[RefreshStorm]:
     """For each grant, refresh requests ≤ access tokens that ended + 1, whenever a token request ends.
@@ -63,18 +56,22 @@ def check_refresh_storm(history: History) -> Iterator[RefreshStorm]:
             grant = operation.invoke.grant
             so_far = refreshes[grant]
             so_far.ended.append(operation)
-            too_many = _too_many(history, so_far.ended, lifetimes.ended(grant))
-            so_far.add(too_many or pairs.needless(operation))
+            tokens = lifetimes.ended(grant)
+            too_many = len(so_far.ended) > tokens + 1
+            if so_far.found is not None:
+                so_far.found.more += too_many or pairs.is_needless(operation)
+            elif too_many:
+                so_far.found = _too_many(history, so_far.ended, tokens)
+            elif pairs.is_needless(operation):
+                so_far.found = pairs.needless(operation)
     for so_far in refreshes.values():
         if so_far.found is not None:
             yield so_far.found
 
 
-def _too_many(history: History, ended: list[Operation], tokens: int) -> RefreshStorm | None:
-    """The first clause: the violation, if ``ended`` are more refreshes than ``tokens`` access tokens that ended + 1."""
+def _too_many(history: History, ended: list[Operation], tokens: int) -> RefreshStorm:
+    """The violation of the first clause: ``ended`` are more refreshes than ``tokens`` access tokens that ended + 1."""
     requests = len(ended)
-    if requests <= tokens + 1:
-        return None
     *_, last = ended
     grant = last.invoke.grant
     ops = sorted(ended, key=lambda op: op.opened)  # in the order in which they were sent
@@ -140,10 +137,12 @@ class _Pairs:
         if lifetimes.is_live(op.grant, pair.access) and age < life / 2:
             self._sent_too_early[op.opened] = pair, age, life
 
-    def needless(self, op: Operation) -> RefreshStorm | None:
-        """The violation, if this refresh was sent while its pair was good."""
-        if op.opened not in self._sent_too_early:
-            return None
+    def is_needless(self, op: Operation) -> bool:
+        """Whether this refresh was sent while its pair was good."""
+        return op.opened in self._sent_too_early
+
+    def needless(self, op: Operation) -> RefreshStorm:
+        """The violation of the second clause, by a refresh that was needless."""
         pair, age, life = self._sent_too_early[op.opened]
         history, grant, brought = self._history, op.grant, pair.brought
         refresh, access = history.label(grant, op.refresh), history.label(grant, pair.access)

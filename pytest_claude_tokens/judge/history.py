@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from fake_server.events import FORMAT, Event
-from fake_server.genuine import json
 from fake_server.policy import settings_of
-from fake_server.secrecy import printable
+from pytest_claude_tokens.judge.reading import Broken, Lines, read, unreadable
+from pytest_claude_tokens.judge.sieve import Quiet, QuietCalls
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from fake_server.events import Event
 
 __all__ = ["UNREAD", "History", "Operation", "Outcome"]
 
@@ -132,6 +133,8 @@ class History:
         self.events: tuple[Event, ...] = tuple(events)
         self.torn = torn
         self.notes: tuple[str, ...] = tuple(notes)
+        self.quiet: Quiet = Quiet()
+        """What :meth:`load_what_matters` left out."""
         self.operations: list[Operation] = []
         self.presentations: dict[tuple[str | None, str], list[Operation]] = {}
         """For each refresh token (by grant and label), the token requests that presented it, in order.
@@ -147,7 +150,7 @@ class History:
         last = 0
         for event in self.events:
             if event.seq <= last:
-                raise _Broken(event.seq, f"comes after #{last}: events are numbered upwards")
+                raise Broken(event.seq, f"comes after #{last}: events are numbered upwards")
             last = event.seq
             if event.type == "note":
                 if event.f in noted:
@@ -156,16 +159,16 @@ class History:
                     noted[event.f] = [event]
             elif event.type == "invoke":
                 if event.op is None or event.op in operations:
-                    raise _Broken(event.seq, f"begins operation {event.op}: each has a number of its own")
+                    raise Broken(event.seq, f"begins operation {event.op}: each has a number of its own")
                 operations[event.op] = begun = Operation(event.op, event)
                 if event.refresh is not None and event.f == "token" and event.refresh != "unknown":
                     self._presented(begun, event.refresh)
             elif event.type == "header":
-                raise _Broken(event.seq, "is a header: a history has one, its first line")
+                raise Broken(event.seq, "is a header: a history has one, its first line")
             else:
                 operation = operations.get(event.op)
                 if operation is None or operation.end is not None:
-                    raise _Broken(event.seq, f"ends operation {event.op}, which is not under way")
+                    raise Broken(event.seq, f"ends operation {event.op}, which is not under way")
                 operation.end = event
                 if event.error in UNREAD and event.f == "token" and event.type == "fail":
                     self._withdraw(operation)
@@ -193,6 +196,16 @@ class History:
 
     def __repr__(self) -> str:
         return f"<History {len(self.events)} events, {len(self.operations)} operations{', torn' * self.torn}>"
+
+    def with_facts(self, facts: Mapping[int, Mapping[str, Any]]) -> History:
+        """The same history, with these further fields in the first event of each request, by its number."""
+        events = [
+            replace(event, data={**event.data, **facts.get(event.op or 0, {})}) if event.type == "invoke" else event
+            for event in self.events
+        ]
+        more = History(self.header, events, torn=self.torn, notes=self.notes)
+        more.quiet = self.quiet
+        return more
 
     def noted(self, f: str) -> Sequence[Event]:
         """The notes of that kind, in order."""
@@ -226,69 +239,31 @@ class History:
         that. They also record that the end is missing which the header promises.
         Raises ``ValueError`` for any other unreadable line, and ``OSError`` for an unreadable file.
         """
-        with open(path, "rb") as file:
-            lines = [(number, line) for number, line in enumerate(file.read().split(b"\n"), 1) if line.strip()]
-        if not lines:
-            raise ValueError(f"{path} is empty: a history begins with a header; was its writer ever started?")
-        last = lines[-1][0]
-        events: list[Event] = []
-        numbers: dict[int, int] = {}
-        notes: list[str] = []
-        for number, line in lines:
-            event = _read_event(path, number, line, first=not events, last=number == last)
-            if event is None:
-                notes.append(f"line {number} is torn (its writer was killed) and was skipped")
-            else:
-                numbers[event.seq] = number
-                events.append(event)
-        if not events:
-            events.append(Event(seq=0, t=0.0, actor="service", type="header", f="header"))
-        if events[0].get("ends") and not notes and events[-1].f != "end":
-            notes.append(f"it is torn after line {last}: its writer was killed, or is still at work")
+        found = read(path)
         try:
-            return cls(events[0], events[1:], torn=bool(notes), notes=notes)
-        except _Broken as broken:
-            raise ValueError(
-                _unreadable(path, numbers[broken.seq], f"(#{broken.seq}) {broken.why}", begun=True)
-            ) from None
+            return cls._of(found)
+        except Broken as broken:
+            line = found.numbers[broken.seq]
+            raise ValueError(unreadable(path, line, f"(#{broken.seq}) {broken.why}", begun=True)) from None
 
+    @classmethod
+    def load_what_matters(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a history file, without the calls that no checker looks at: :attr:`quiet` has their number.
 
-def _read_event(path: str | os.PathLike[str], number: int, line: bytes, *, first: bool, last: bool) -> Event | None:
-    """The event of one line; ``None`` for an incomplete last line."""
-    try:
-        event = Event.from_json(line.decode("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        if last and (not first or _begins_header(line)):
-            return None
-        raise ValueError(_unreadable(path, number, "is not JSON", begun=not first)) from None
-    except ValueError as error:
-        raise ValueError(_unreadable(path, number, f"is not an event: {error}", begun=not first)) from None
-    if not event.actor.isprintable():
-        event = replace(event, actor=printable(event.actor))
-    if first and event.type != "header":
-        raise ValueError(_unreadable(path, number, "is not the header", begun=False))
-    return event
+        The verdict on it is the one on the whole. Raises what :meth:`load` does.
+        """
+        sieve = QuietCalls()
+        try:
+            found = read(path, sieve)
+            quiet = sieve.finish()
+            found.events += sieve.kept
+            found.events.sort(key=lambda event: event.seq)
+            history = cls._of(found)
+        except Exception:  # noqa: BLE001 - whatever is wrong with it, reading the whole tells
+            return cls.load(path)
+        history.quiet = quiet
+        return history
 
-
-def _begins_header(line: bytes) -> bool:
-    """Whether a line is the beginning of a header, whose writer was killed before it wrote the rest."""
-    begin = f'{{"v":{FORMAT},"seq":0,'.encode()
-    return line[: len(begin)] == begin[: len(line)]
-
-
-class _Broken(ValueError):
-    """An event that is impossible at its position."""
-
-    def __init__(self, seq: int, why: str) -> None:
-        super().__init__(f"event #{seq} {why}")
-        self.seq = seq
-        self.why = why
-
-
-def _unreadable(path: str | os.PathLike[str], number: int, what: str, *, begun: bool) -> str:
-    remedy = (
-        "only a last line may be torn; take the file as it was written, or cut it before this line"
-        if begun
-        else "a history file begins with a header line; is this one, and is it whole?"
-    )
-    return f"{path}: line {number} {what}: {remedy}"
+    @classmethod
+    def _of(cls, found: Lines) -> Self:
+        return cls(found.header, found.events, torn=bool(found.notes), notes=found.notes)

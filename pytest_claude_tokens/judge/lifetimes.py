@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,10 +25,12 @@ class Lifetimes:
         logins = {note.grant for note in history.noted("login")}
         self._seconds = float(history.policy.get("expires_in", 28800))
         self._now = -math.inf
-        self._elapsed = 0.0
+        self._put_back = 0.0
+        """Seconds by which the service's clock was put back so far."""
         self._superseded: set[tuple[str | None, str]] = set()
         self._lives: dict[tuple[str | None, str], tuple[float, float]] = {}
-        self._expiry: dict[str | None, dict[str, float]] = {}
+        self._to_expire: dict[str | None, list[tuple[float, str]]] = {}
+        """For each grant a heap of the access tokens that have not expired yet."""
         self._ended: dict[str | None, set[str]] = {
             grant: set() if grant in logins else {"at#1"} for grant, _ in history.presentations
         }
@@ -73,19 +76,23 @@ class Lifetimes:
         issued, life = self._lives.get((grant, label), (self._elapsed, 0.0))
         return self._elapsed - issued, life
 
+    @property
+    def _elapsed(self) -> float:
+        """The seconds that have passed, on a clock that nobody puts back."""
+        return self._now + self._put_back
+
     def _set_time(self, t: float) -> None:
         if t < self._now:  # tokens that had expired by the later time stay expired
-            for grant in self._expiry:
+            for grant in self._to_expire:
                 self._sweep(grant)
-        elif self._now > -math.inf:
-            self._elapsed += t - self._now
+            self._put_back += self._now - t
         self._now = t
 
     def _issue(self, event: Event, expires: float | None) -> None:
         label = (event.issued or {}).get("access")
-        expiry = self._expiry.setdefault(event.grant, {})
-        if label is not None and label not in expiry:
-            expiry[label] = until = event.t + self._seconds if expires is None else expires
+        if label is not None and (event.grant, label) not in self._lives:
+            until = event.t + self._seconds if expires is None else expires
+            heappush(self._to_expire.setdefault(event.grant, []), (until, label))
             self._lives[event.grant, label] = self._elapsed, until - event.t
 
     def _end(self, grant: str | None, label: str | None) -> None:
@@ -93,6 +100,6 @@ class Lifetimes:
             self._ended[grant].add(label)
 
     def _sweep(self, grant: str | None) -> None:
-        for label, expires in self._expiry.get(grant, {}).items():
-            if expires <= self._now:
-                self._end(grant, label)
+        heap = self._to_expire.get(grant)
+        while heap and heap[0][0] <= self._now:
+            self._end(grant, heappop(heap)[1])

@@ -12,6 +12,7 @@ pytest.register_assert_rewrite("fake_server")
 
 from pytest_claude_tokens.plugin.fixtures import (  # noqa: E402 - after the line above, or it has no effect
     claude_server,
+    claude_shared_server,
     claude_tokens,
     claude_tokens_policy,
     claude_tokens_service,
@@ -20,8 +21,10 @@ from pytest_claude_tokens.plugin.fixtures import (  # noqa: E402 - after the lin
 )
 from pytest_claude_tokens.plugin.hooks import (  # noqa: E402
     pytest_addoption,
+    pytest_assertrepr_compare,
     pytest_collection_modifyitems,
     pytest_configure,
+    pytest_report_header,
     pytest_runtest_call,
     pytest_runtest_makereport,
     pytest_runtest_protocol,
@@ -31,14 +34,17 @@ from pytest_claude_tokens.plugin.hooks import (  # noqa: E402
 
 __all__ = [
     "claude_server",
+    "claude_shared_server",
     "claude_tokens",
     "claude_tokens_policy",
     "claude_tokens_service",
     "fake_claude",
     "make_claude_tokens",
     "pytest_addoption",
+    "pytest_assertrepr_compare",
     "pytest_collection_modifyitems",
     "pytest_configure",
+    "pytest_report_header",
     "pytest_runtest_call",
     "pytest_runtest_makereport",
     "pytest_runtest_protocol",

@@ -6,12 +6,13 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_claude_tokens.plugin import marker, options, pytest_internals
+from pytest_claude_tokens.plugin import marker, options, pytest_internals, xdist
 from pytest_claude_tokens.search import context
 
 if TYPE_CHECKING:
@@ -38,11 +39,12 @@ class Search:
         __tracebackhide__ = True
         if not marker.is_explored(item):
             return (yield)
-        token = context.CONTEXT.set(_context(item))
-        try:
-            return (yield)
-        finally:
-            context.CONTEXT.reset(token)
+        with _progress(item.config) as progress:
+            token = context.CONTEXT.set(_context(item, progress))
+            try:
+                return (yield)
+            finally:
+                context.CONTEXT.reset(token)
 
 
 _MADE_ONCE = (
@@ -64,7 +66,24 @@ def _is_parameter(item: Any, name: str) -> bool:
     return name in getattr(getattr(item, "callspec", None), "params", {})
 
 
-def _context(item: Any) -> context.ExplorationContext:
+@contextmanager
+def _progress(config: pytest.Config) -> Iterator[Callable[[int, int], object]]:
+    """What is told of each schedule: with ``-v`` on a terminal it shows how far the search has come."""
+    terminal = pytest_internals.terminal(config) if config.get_verbosity() > 0 else None
+    if terminal is None:
+        yield lambda schedules, histories: None
+        return
+    from fake_server.clock import stopwatch
+    from pytest_claude_tokens.report.progress import Progress
+
+    progress = Progress(terminal.write, stopwatch(), terminal.room)
+    try:
+        yield progress
+    finally:
+        progress.close()
+
+
+def _context(item: Any, progress: Callable[[int, int], object]) -> context.ExplorationContext:
     from pytest_claude_tokens.plugin import call_phase, reporting
 
     config = item.config
@@ -73,7 +92,8 @@ def _context(item: Any) -> context.ExplorationContext:
 
     def reported(report: context.Report) -> None:
         facts = item.stash.setdefault(reporting.FACTS, {})
-        facts["explored"] = {"schedules": report.schedules, "summary": report.text()}
+        numbers = {"schedules": report.schedules, "histories": report.histories}
+        facts["explored"] = {**numbers, "summary": report.text()}
 
     def failed(known: Evidence) -> None:
         reporting.save(item, known)
@@ -83,23 +103,49 @@ def _context(item: Any) -> context.ExplorationContext:
         examples=options.option(config, "examples"),
         seed=options.option(config, "seed"),
         replay=options.option(config, "replay"),
+        full=options.is_in_full(config),
         command=command(item),
         reported=reported,
         failed=failed,
+        progress=progress,
     )
 
 
 def command(item: pytest.Item) -> str:
     """The shell command that runs this test again, from the folder in which pytest was called."""
     start = item.config.invocation_params.dir
-    name = item.nodeid.partition("::")[2]
+    name = xdist.plain_id(item).partition("::")[2]
     path = os.path.relpath(item.path, start)
-    ours = shutil.which("pytest")
-    called = ours is not None and os.path.dirname(os.path.realpath(ours)) == os.path.dirname(
-        os.path.realpath(sys.argv[0])
-    )
-    program = "pytest" if called else f"{shlex.quote(sys.executable)} -m pytest"
-    return f"{program} {_quoted(f'{path}::{name}' if name else path)}"
+    return f"{_program(_called_as(item.config))} {_quoted(f'{path}::{name}' if name else path)}"
+
+
+def _called_as(config: Any) -> str:
+    """The program that was started; a worker of pytest-xdist has it from the controller."""
+    argv = getattr(config, "workerinput", {}).get("mainargv") or sys.argv
+    return str(argv[0])
+
+
+def _program(called: str) -> str:
+    """What starts pytest in this interpreter's environment, in the shell of whoever reads the line.
+
+    Not ``pytest`` if it was started as ``python -m pytest``, which puts the current folder on the path for imports.
+    """
+    if os.path.basename(called) != "__main__.py" and _is_beside(shutil.which("pytest")):
+        return "pytest"
+    for name in ("python", "python3"):
+        found = shutil.which(name)
+        if found is not None and _is_beside(found) and os.path.samefile(found, sys.executable):
+            return f"{name} -m pytest"
+    return f"{shlex.quote(sys.executable)} -m pytest"
+
+
+def _is_beside(program: str | None) -> bool:
+    """Whether a program is in this interpreter's folder. All environments share what its links lead to."""
+    return program is not None and _folder(program) == _folder(sys.executable)
+
+
+def _folder(program: str) -> str:
+    return os.path.realpath(os.path.dirname(os.path.abspath(program)))
 
 
 def _quoted(text: str) -> str:

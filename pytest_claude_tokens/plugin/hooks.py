@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pytest_claude_tokens.plugin import exploring, marker, options, session, xdist
+from pytest_claude_tokens.plugin import exploring, marker, options, session, shared, xdist
 
 __all__ = ["GUARD"]  # the hooks are listed by the package, where pytest finds them
 
@@ -18,6 +18,9 @@ GUARD = "pytest_claude_tokens.guard.guard"
 
 A name, so that the plugin does not import it; a test checks that the module exists.
 """
+
+
+_VIOLATIONS = "pytest_claude_tokens.judge.violations"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,10 +32,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker, and refuse bad options before anything runs."""
     config.addinivalue_line("markers", marker.MARKER_HELP)
     options.check_options(config)
+    config.stash[session.COMMAND] = exploring.command
     config.stash[session.INSIDE] = "PYTEST_CURRENT_TEST" in os.environ
     config.pluginmanager.register(exploring.Search(), "claude_tokens_search")
     if xdist.is_worker(config):
         config.pluginmanager.register(xdist.Worker(), "claude_tokens_worker")
+    elif options.option(config, "shared-server") is not None:
+        shared.own(config)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -78,14 +84,38 @@ def pytest_runtest_makereport(
     return report
 
 
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Print the options that are not the default ones, as they can be typed again."""
+    given = options.given(config)
+    if given or config.get_verbosity() > 0:
+        return f"claude-tokens: {' '.join(given) or 'default options'}"
+    return None
+
+
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    """Explain a comparison of violations or of histories: neither exists unless a handle was made."""
+    if op != "==" or _VIOLATIONS not in sys.modules:
+        return None
+    from pytest_claude_tokens.plugin import assertions
+
+    return assertions.compare(left, right)
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print how many schedules each explored test ran."""
+    """Print what was tried, and for each violation how to see it again."""
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
     facts = [report.claude_tokens for report in reports if hasattr(report, "claude_tokens")]
-    if facts:
-        from pytest_claude_tokens.report.summary import summary
+    if not facts:
+        return
+    from pytest_claude_tokens.report import summary
 
-        for line in summary(facts, every=config.get_verbosity() > 0):
+    again = summary.broken(facts)
+    if again:
+        terminalreporter.write_sep("=", "claude-tokens")
+    for line in (*summary.summary(facts, every=config.get_verbosity() > 0), *again):
+        terminalreporter.write_line(line)
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in summary.marks(facts, os.environ.get("GITHUB_WORKSPACE", "")):
             terminalreporter.write_line(line)
 
 

@@ -6,6 +6,7 @@ A new option is one more row of :data:`OPTIONS`.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,14 @@ from pytest_claude_tokens.late_secrecy import safe_text
 from pytest_claude_tokens.plugin.usage import discreet_usage
 
 __all__ = [
+    "HTML",
     "OPTIONS",
     "Option",
     "add_options",
     "check_options",
     "first_given",
+    "given",
+    "is_in_full",
     "option",
     "real_hosts_allowed",
     "report_folder",
@@ -73,6 +77,19 @@ def _replay_token(text: str) -> str:
     return text
 
 
+def _preset(text: str) -> str:
+    from fake_server.policy import Policy
+
+    Policy.preset(text)
+    return text
+
+
+def _html(text: str) -> str:
+    if text not in HTML:
+        raise ValueError(f"must be one of {', '.join(HTML)}")
+    return text
+
+
 def _folder(text: str) -> str:
     from fake_server.secrecy import is_path
 
@@ -80,6 +97,9 @@ def _folder(text: str) -> str:
         raise ValueError("must be the name of a folder")
     return text
 
+
+HTML = ("always", "failed", "never")
+"""When a test leaves a timeline."""
 
 OPTIONS: tuple[Option, ...] = (
     Option(
@@ -102,6 +122,21 @@ OPTIONS: tuple[Option, ...] = (
         parse=_positive,
     ),
     Option(name="seed", metavar="N", help="seed of the schedules that explored tests try.", parse=_whole),
+    Option(
+        name="shared-server",
+        metavar="POLICY",
+        help="serve one service on loopback for the whole session, with the policy of that name, for the fixture "
+        "claude_shared_server; under xdist the controller owns it (default: none).",
+        parse=_preset,
+    ),
+    Option(
+        name="html",
+        metavar="WHEN",
+        help="which tests leave a timeline.html beside their history: always (those that passed, too), failed, never "
+        "(default: failed).",
+        parse=_html,
+        default="failed",
+    ),
 )
 _BY_NAME = {row.name: row for row in OPTIONS}
 _REAL_HOSTS = "claude_tokens_allow_real_hosts"
@@ -139,10 +174,21 @@ def option(config: pytest.Config, name: str, marker: Any = None) -> Any:
     return first_given(values[0], marker, values[1], row.default)
 
 
+def given(config: pytest.Config) -> list[str]:
+    """The options whose values are not the defaults, as they can be typed again."""
+    values = ((row.flag, row.default, option(config, row.name)) for row in OPTIONS)
+    return [shlex.quote(f"{flag}={value}") for flag, default, value in values if value != default]
+
+
 def check_options(config: pytest.Config) -> None:
     """Read every option once, so that a bad one is refused before any test runs."""
     for row in OPTIONS:
         option(config, row.name)
+
+
+def is_in_full(config: pytest.Config) -> bool:
+    """Whether all of each error is to be shown: ``--tb=long``, ``--tb=native`` or ``--full-trace``."""
+    return bool(config.getoption("fulltrace", False)) or config.getoption("tbstyle", "auto") in ("long", "native")
 
 
 def report_folder(config: pytest.Config) -> Path:

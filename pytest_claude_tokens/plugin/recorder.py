@@ -8,6 +8,7 @@ import pytest
 
 from pytest_claude_tokens.plugin import reporting, session
 from pytest_claude_tokens.report.evidence import Evidence, attach
+from pytest_claude_tokens.simulation.lines import Lines
 
 if TYPE_CHECKING:
     from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
@@ -35,10 +36,16 @@ class Recorder:
     def __init__(self, config: pytest.Config, *, own: bool) -> None:
         self.own = own
         self._config = config
+        self._lines = Lines()
 
     def on_open(self) -> None:
         """Register the handle with the call phase, which judges it whenever a test's body has ended."""
         self._config.stash.setdefault(_OPEN, []).append(self)
+        item = session.current(self._config)
+        item.stash.setdefault(reporting.FACTS, {})
+        if self.own:
+            item.stash.setdefault(reporting.HISTORIES, []).append(lambda: self.handle.history.taken())  # noqa: PLW0108 - there is no handle yet
+        self.handle.server.journal.observers.append(self._lines.observe)
 
     def on_close(self) -> None:
         """Unregister the handle: the call phase no longer judges it."""
@@ -48,7 +55,7 @@ class Recorder:
 
     def on_finding(self, found: Violation | Unserved | Unknown) -> None:
         """Save the history to disk before the finding is raised."""
-        known = Evidence(history=self.handle.history.taken())
+        known = Evidence(history=self.handle.history.taken().with_facts(self._lines.facts()))
         reporting.save(session.current(self._config), known)
         attach(found, known)
 

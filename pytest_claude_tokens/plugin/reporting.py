@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_claude_tokens.judge.violations import Violation
-from pytest_claude_tokens.plugin import marker, options, pytest_internals
+from pytest_claude_tokens.plugin import marker, options, pytest_internals, session, xdist
 from pytest_claude_tokens.report import folder as report_folder
+from pytest_claude_tokens.report.body_error import unshown
 from pytest_claude_tokens.report.evidence import HISTORY, Evidence, evidence_of, findings
 from pytest_claude_tokens.report.section import SECTION, section
+from pytest_claude_tokens.report.timeline import TIMELINE, embedded, timeline
 
-__all__ = ["FACTS", "SECONDARY", "save", "tell"]
+if TYPE_CHECKING:
+    from pytest_claude_tokens.judge.history import History
+
+__all__ = ["FACTS", "HISTORIES", "SECONDARY", "drawn", "save", "tell"]
 
 FACTS = pytest.StashKey[dict[str, Any]]()
 """In an item: facts that travel with its call's report as ``report.claude_tokens``, in a form that JSON can hold."""
@@ -20,13 +26,16 @@ FACTS = pytest.StashKey[dict[str, Any]]()
 SECONDARY = pytest.StashKey[list[Violation]]()
 """In an item: secondary findings, for the report of a call that failed by an error that they must not replace."""
 
+HISTORIES = pytest.StashKey[list[Callable[[], "History"]]]()
+"""In an item: what returns the history of the handle that is the test's own."""
+
 _PROPERTY = "claude_tokens"
 
 
 def save(item: pytest.Item, known: Evidence) -> None:
     """Write the folder of a failure of ``item``, and record its path in ``known``."""
     try:
-        folder = report_folder.save(options.report_folder(item.config), item.nodeid, known)
+        folder = report_folder.save(options.report_folder(item.config), xdist.plain_id(item), known)
     except OSError as error:
         known.folder, known.trouble = None, f"no history was written: {error.strerror or error}"
     else:
@@ -38,42 +47,109 @@ def tell(item: pytest.Item, error: BaseException | None, made: pytest.TestReport
     """Add the findings to the report of a phase of ``item``, which ended with ``error``."""
     called = made.when == "call"
     found = [*findings(error), *(item.stash.get(SECONDARY, ()) if called else ())]
-    for number, one in enumerate(found, 1):
-        _add_section(item, error, one, number, made)
-    facts = item.stash.get(FACTS, {}).copy() if called else {}
-    violations = [_headline(one) for one in found if _is_violation(one)]
-    if violations:
-        facts["violations"] = violations
-    if facts:
-        made.__dict__["claude_tokens"] = {"test": item.nodeid, **facts}
-    _add_properties(item, violations, made)
+    pages = [_add_section(item, error, one, number, made) for number, one in enumerate(found, 1)]
+    if called and not found and options.option(item.config, "html") == "always":
+        pages += _draw_passed(item)
+    facts = _facts(item, found, called=called)
+    if facts is not None:
+        made.__dict__["claude_tokens"] = facts
+    _add_properties(item, facts or {}, made)
+    _embed(item, [page for page in pages if page is not None], made)
     first = found[0] if found else error
     if first is not None and (found or (called and marker.is_explored(item))):
         _shorten(item, error, first, made.longrepr)
 
 
+def _facts(item: pytest.Item, found: Sequence[BaseException], *, called: bool) -> dict[str, Any] | None:
+    """What the summary tells of the test; ``None`` if it didn't use the plugin, or another phase tells it."""
+    facts = item.stash.get(FACTS, None) if called else None
+    broken = [one for one in found if _is_violation(one)]
+    if facts is None and not broken:
+        return None
+    facts = {"test": xdist.plain_id(item), **(facts or {})}
+    if broken:
+        known = [evidence for one in found if (evidence := evidence_of(one)) is not None]
+        again = item.config.stash[session.COMMAND](item)
+        facts |= {
+            "violations": [_headline(one) for one in broken],
+            "replay": [evidence.replay or again for evidence in known],
+            "folders": [evidence.folder for evidence in known if evidence.folder is not None],
+            "file": str(item.path),
+            "line": (item.location[1] or 0) + 1,
+        }
+    return facts
+
+
 def _add_section(
     item: pytest.Item, error: BaseException | None, finding: BaseException, number: int, made: pytest.TestReport
-) -> None:
-    """Write the history of finding ``number`` of this report, and add its story as a section."""
+) -> str | None:
+    """Write the history of finding ``number`` of this report, and add its story as a section; returns its timeline."""
     known = evidence_of(finding)
     assert known is not None
-    known.name = HISTORY if number == 1 else f"history-{number}.jsonl"
+    if not options.is_in_full(item.config) and finding is error:
+        known.error = known.error or unshown(finding)
+    else:
+        known.error = ""
+    known.name = _numbered(HISTORY, number)
+    page = None
+    if options.option(item.config, "html") != "never":
+        page = drawn(known, finding)
+        known.files = {**known.files, _numbered(TIMELINE, number): page}
     save(item, known)
     text = section(finding)
     text = text if finding is error else f"{_headline(finding)}\n{text}"
     # A section of the `longrepr` is shown even under --show-capture=no.
     add = getattr(made.longrepr, "addsection", lambda *new: made.sections.append(new))
     add(SECTION, text)
+    return page
 
 
-def _add_properties(item: pytest.Item, violations: list[str], made: pytest.TestReport) -> None:
+def _draw_passed(item: pytest.Item) -> list[str]:
+    """Write the history of a test without findings, if it made one, and its timeline, which is returned."""
+    pages = []
+    for history in item.stash.get(HISTORIES, ()):
+        known = Evidence(history=history())
+        pages.append(drawn(known))
+        known.files = {TIMELINE: pages[-1]}
+        save(item, known)
+    return pages
+
+
+def _numbered(name: str, number: int) -> str:
+    """The file's name for finding ``number`` of a report."""
+    stem, _, ending = name.partition(".")
+    return name if number == 1 else f"{stem}-{number}.{ending}"
+
+
+def drawn(known: Evidence, finding: BaseException | None = None) -> str:
+    """The timeline of that history; a history that can't be drawn must not hide the finding."""
+    try:
+        return timeline(known.history, headline=None if finding is None else _headline(finding))
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with the picture, the finding is told
+        return f"<!DOCTYPE html><title>No timeline</title>No timeline could be drawn: {type(error).__name__}\n"
+
+
+def _add_properties(item: pytest.Item, facts: Mapping[str, Any], made: pytest.TestReport) -> None:
     """Name the violations in the JUnit file, which takes the properties from the teardown's report."""
     if made.when == "setup":  # the item may run a second time (pytest-rerunfailures): drop the first run's
-        item.user_properties[:] = [pair for pair in item.user_properties if pair[0] != _PROPERTY]
-    properties = [(_PROPERTY, headline) for headline in violations]
+        item.user_properties[:] = [pair for pair in item.user_properties if not pair[0].startswith(_PROPERTY)]
+    properties = [(_PROPERTY, headline) for headline in facts.get("violations", ())]
+    if "explored" in facts:
+        numbers = ((name, facts["explored"].get(name)) for name in ("schedules", "histories"))
+        properties += [(f"{_PROPERTY}.{name}", str(number)) for name, number in numbers if number is not None]
+    for name in ("replay", "folders"):
+        properties += [(f"{_PROPERTY}.{name.rstrip('s')}", value) for value in dict.fromkeys(facts.get(name, ()))]
     item.user_properties += properties
     made.user_properties += properties
+
+
+def _embed(item: pytest.Item, pages: Sequence[str], made: pytest.TestReport) -> None:
+    """Put the timelines into the report of pytest-html, if there is to be one."""
+    # By its entry point, or named with `-p`.
+    if pages and any(map(item.config.pluginmanager.hasplugin, ("html", "pytest_html.plugin"))):
+        from pytest_html import extras  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+        made.__dict__["extras"] = [*getattr(made, "extras", ()), *(extras.html(embedded(page)) for page in pages)]
 
 
 def _is_violation(finding: BaseException) -> bool:
@@ -91,7 +167,12 @@ def _headline(finding: BaseException) -> str:
 
 def _shorten(item: pytest.Item, error: BaseException | None, first: BaseException, longrepr: Any) -> None:
     """Show the finding's headline at the test, without our own code; a group's message would hide the headline."""
-    group = isinstance(error, BaseExceptionGroup)
-    if group or error is first:
-        line = (item.location[1] or 0) + 1
-        pytest_internals.redescribe(longrepr, str(item.path), line, _headline(first), always=group)
+    group, full = isinstance(error, BaseExceptionGroup), options.is_in_full(item.config)
+    if not (group or error is first):
+        return
+    if not full:
+        pytest_internals.keep_last(longrepr)
+    line = (item.location[1] or 0) + 1
+    pytest_internals.redescribe(
+        longrepr, str(item.path), line, _headline(first), always=group, empty=group and not full
+    )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import pytest
 
-__all__ = ["CURRENT", "INSIDE", "JUDGE", "Judge", "current"]
+__all__ = ["COMMAND", "CURRENT", "INSIDE", "JUDGE", "Judge", "current"]
 
 CURRENT = pytest.StashKey[pytest.Item]()
 """In the config: the running test."""
+
+COMMAND = pytest.StashKey[Callable[[pytest.Item], str]]()
+"""In the config: what returns the shell command that runs a test again."""
 
 INSIDE = pytest.StashKey[bool]()
 """In the config: this session runs inside a test of another session."""

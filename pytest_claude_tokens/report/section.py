@@ -21,12 +21,13 @@ def section(finding: BaseException) -> str:
     assert evidence is not None
     context: dict[str, Any] = {
         "replay": evidence.replay,
+        "error": evidence.error,
         "remarks": evidence.remarks,
         "folder": evidence.folder,
         "files": (evidence.name, *evidence.files),
     }
     if isinstance(finding, Violation):
-        text = story(evidence.history, finding, sources=evidence.sources, in_test=True, **context)
+        text = story(evidence.history, finding, in_test=True, **context)
     else:
         text = plain_story(evidence.history, _headline(finding), **context)
     return f"{text}\n{evidence.trouble}" if evidence.trouble else text

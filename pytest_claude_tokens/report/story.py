@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pytest_claude_tokens.judge.earning import refusals, told
 from pytest_claude_tokens.judge.wording import count
+from pytest_claude_tokens.report.causes import mistake
 from pytest_claude_tokens.report.table import bars, outcome, request, table
 from pytest_claude_tokens.report.wording import one_line, paragraph
 
@@ -48,24 +49,25 @@ def story(
     violation: Violation,
     *,
     replay: str | None = None,
+    error: str = "",
     remarks: Sequence[str] = (),
     folder: str | None = None,
     files: Sequence[str] = ("history.jsonl",),
-    sources: Mapping[int, str] | None = None,
     in_test: bool = False,
     kept: bool = True,
 ) -> str:
     """The text of the section ``claude-tokens history``.
 
-    ``replay``: a shell command that shows the violation again. ``remarks``: how it was found. ``folder`` holds
-    ``files``. ``sources``: for an operation's number, the line of the user's code that sent it (``dispatch.py:88``).
-    ``in_test``: add how a test can allow the violation. ``kept``: the history is in a file.
+    ``replay``: a shell command that shows the violation again. ``error``: what the body ended with. ``remarks``: how it
+    was found. ``folder`` holds ``files``. ``in_test``: add how a test can allow the violation. ``kept``: the history is
+    in a file.
     """
     blocks = [
         [
-            *_sides(history, violation, sources or {}),
+            *_sides(history, violation),
             *_labelled("why", _why(history, violation)),
             *_labelled("after", _after(history, violation)),
+            *_labelled("error", f"{error}; all: --tb=long" if error else ""),
             *([f"replay  {replay}"] if replay else []),
         ],
         [*_rule(history, violation), *_remarks([*_refused(history), *remarks])],
@@ -82,13 +84,18 @@ def plain_story(
     headline: str,
     *,
     replay: str | None = None,
+    error: str = "",
     remarks: Sequence[str] = (),
     folder: str | None = None,
     files: Sequence[str] = (),
     kept: bool = True,
 ) -> str:
     """The section for a finding that is not a violation, such as the verdict UNKNOWN: its headline, and the history."""
-    first = [*_labelled("verdict", headline), *([f"replay  {replay}"] if replay else [])]
+    first = [
+        *_labelled("verdict", headline),
+        *_labelled("error", f"{error}; all: --tb=long" if error else ""),
+        *([f"replay  {replay}"] if replay else []),
+    ]
     refused = [text for text in _refused(history) if text not in headline]
     facts = [*_facts(history), *_remarks([*refused, *remarks])]
     blocks = [first, facts, table(history, (), kept=kept), [_kept(folder, files)] if folder else []]
@@ -103,9 +110,9 @@ def _labelled(word: str, text: str) -> list[str]:
 # The two sides.
 
 
-def _sides(history: History, violation: Violation, sources: Mapping[int, str]) -> list[str]:
+def _sides(history: History, violation: Violation) -> list[str]:
     """The two sides as a race detector shows them: the later request first, then the one that it collides with."""
-    operations = violation.operations
+    operations = _known(history, violation.operations)
     if not operations:
         event = next((event for event in history if event.seq == violation.seq), None)
         return [] if event is None else [one_line(f"at      #{event.seq}  {event.t:+.3f}s  {event.actor}  {event.f}")]
@@ -116,14 +123,35 @@ def _sides(history: History, violation: Violation, sources: Mapping[int, str]) -
         sides.append((earlier, operations[0]))
     numbers = max(len(str(op.opened)) for _, op in sides)
     actors = max(len(op.actor) for _, op in sides)
+    places = _places([op for _, op in sides])
     lines = []
-    for word, op in sides:
+    for (word, op), place in zip(sides, places, strict=True):
         number = f"#{op.opened}".ljust(numbers + 1)
-        source = f"{sources[op.op]}  " if op.op in sources else ""
-        line = f"{word:<8}{number}  {op.invoke.t:+.3f}s  {op.actor:<{actors}}  {source}{_exchange(history, op)}"
+        line = f"{word:<8}{number}  {op.invoke.t:+.3f}s  {op.actor:<{actors}}  {place}{_exchange(history, op)}"
         lines.append(one_line(line))
     between = len(operations) - len(sides)
     return [*lines, f"{_MARGIN}and {between} more between these two"] if between > 0 else lines
+
+
+def _known(history: History, operations: Sequence[Operation]) -> list[Operation]:
+    """These operations as the history has them, with all that is known of them."""
+    by_number = {op.op: op for op in history.operations}
+    return [by_number.get(op.op, op) for op in operations]
+
+
+def _places(sides: Sequence[Operation]) -> list[str]:
+    """For each side the line of the user's code, in a column.
+
+    Its caller's, too, if the line is in a helper: in another file, or shared by two sides that came from two lines.
+    """
+    lines = [[str(op.invoke.get("at") or ""), *map(str, op.invoke.get("via") or ())] for op in sides]
+    parting = {line[1] for line in lines if len(line) > 1} if len({line[0] for line in lines}) == 1 else ()
+    texts = []
+    for at, *via in lines:
+        apart = via and (len(parting) > 1 or via[0].rpartition(":")[0] != at.rpartition(":")[0])
+        texts.append(f"{at} from {via[0]}" if apart else at)
+    width = max(map(len, texts))
+    return [f"{one:<{width}}  " if width else "" for one in texts]
 
 
 def _exchange(history: History, op: Operation) -> str:
@@ -135,7 +163,11 @@ def _exchange(history: History, op: Operation) -> str:
 
 
 def _why(history: History, violation: Violation) -> str:
-    reasons = [violation.cause, _hint(history, violation)]
+    found = mistake(history, violation)
+    if violation.invariant == "double-spend" and found:  # it says all of the cause, and of the hint all but the store
+        kept = _store_that_had_it(history, violation.operations[0], violation.operations[-1])
+        return f"{found}; {kept}" if kept else found
+    reasons = [found, violation.cause, _hint(history, violation)]
     return "; ".join(reason for reason in reasons if reason) or "cause not recognised"
 
 
@@ -151,15 +183,20 @@ def _hint(history: History, violation: Violation) -> str:
     return ""
 
 
-def _where_the_new_one_was(history: History, first: Operation, again: Operation) -> str:
-    token = history.label(first.grant, first.refresh)
+def _store_that_had_it(history: History, first: Operation, again: Operation) -> str:
     fresh = history.label(first.grant, first.issued.get("refresh"))
     for event in history.noted("store"):
         seen = event.grant == first.grant and event.refresh == first.issued.get("refresh")
         if seen and event.seq < again.opened:
             return f"the store {event.get('store')} had held {fresh} since #{event.seq}"
-    if first.actor == again.actor:
-        return f"it had received {fresh} itself (#{first.closed})"
+    return ""
+
+
+def _where_the_new_one_was(history: History, first: Operation, again: Operation) -> str:
+    token = history.label(first.grant, first.refresh)
+    fresh = history.label(first.grant, first.issued.get("refresh"))
+    if kept := _store_that_had_it(history, first, again):
+        return kept
     return f"it kept using its copy of {token} after {first.actor} had received {fresh} (#{first.closed})"
 
 
@@ -231,7 +268,7 @@ def _rule(history: History, violation: Violation) -> list[str]:
 def _facts(history: History) -> list[str]:
     policy = _settings(history.header.get("policy"), "name")
     clock = _settings(history.header.get("clock"), "kind")
-    workers = len({op.actor for op in history.operations})
+    workers = len({*history.quiet.actors, *(op.actor for op in history.operations)})
     grants = len(history.noted("login"))
     settings = ", ".join(f"{name} {_plain(value)}" for name, value in policy.items() if name != "name")
     return paragraph(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fake_server.events import Event
     from pytest_claude_tokens.judge.history import History, Operation
 
-__all__ = ["bars", "outcome", "request", "table"]
+__all__ = ["bars", "describe", "outcome", "request", "table"]
 
 _ROWS = 60
 """Rows of a table; further ones are only counted. The history file has them all."""
@@ -70,14 +70,15 @@ def _issued(history: History, event: Event) -> str:
     return " ".join(history.label(event.grant, label) for label in labels if label)
 
 
-def _describe(history: History, event: Event) -> str:
+def describe(history: History, event: Event) -> str:
+    """An event in a few words: those of its row in the table."""
     if event.type == "invoke":
-        return f"{request(history, event)} ..."
+        return " ".join((request(history, event), "...", *filter(None, [str(event.get("at") or "")])))
     if event.type != "note":
         return f"... {outcome(history, event)}"
-    describe = _NOTES.get(event.f)
-    if describe is not None:
-        return describe(history, event)
+    tell = _NOTES.get(event.f)
+    if tell is not None:
+        return tell(history, event)
     facts = " ".join(f"{name}={value}" for name, value in event.data.items() if isinstance(value, str | int | float))
     return f"{event.f} {facts}"
 
@@ -154,7 +155,7 @@ def table(
         if event.seq in shown:
             lines += _gap(left_out, kept=kept)
             left_out = 0
-            place, text = _place(event, columns), _describe(history, event)
+            place, text = _place(event, columns), describe(history, event)
             if columns[place] == _OTHERS:
                 text = f"{event.actor}: {text}"
             star = "*" if event.seq in marked else " "
@@ -162,7 +163,7 @@ def table(
             lines.append(one_line(row))
         else:
             left_out += 1
-    return [*lines, *_gap(left_out, kept=kept), *_sum_up(aside.values())]
+    return [*lines, *_gap(left_out, kept=kept), *_sum_up(aside.values()), *_quiet(history.quiet.requests)]
 
 
 def _aside(history: History, needed: set[int]) -> dict[int, Operation]:
@@ -190,6 +191,11 @@ def _sum_up(operations: Collection[Operation]) -> list[str]:
     counts = Counter(f"{op.invoke.get('method', '?')} {op.invoke.get('path', '?')}" for op in operations)
     listed = ", ".join(what if n == 1 else f"{what} ({n} times)" for what, n in counts.most_common())
     return [one_line(f"    and {count(len(operations), 'request')} that touch no token: {listed}")]
+
+
+def _quiet(requests: int) -> list[str]:
+    """One line for the calls that were not even read."""
+    return [f"    and {count(requests, 'call')} of which there is nothing to tell"] if requests else []
 
 
 def _gap(left_out: int, *, kept: bool) -> list[str]:
@@ -232,7 +238,7 @@ _BAR_COLUMNS = 60
 def bars(history: History, operations: Sequence[Operation]) -> list[str]:
     """One line per operation. A bar's length follows the order of events, not time; the wait in the queue is dotted."""
     queued = {event.op: event.seq for event in history.noted("queue")}
-    ends = [op.closed or len(history) + 1 for op in operations]
+    ends = [op.closed or history.events[-1].seq + 1 for op in operations]
     points = sorted({*(op.opened for op in operations), *ends, *(queued[o.op] for o in operations if o.op in queued)})
     place = {seq: index * _BAR_COLUMNS // (len(points) - 1) for index, seq in enumerate(points)}
     indent = max(len(op.actor) for op in operations)

@@ -23,7 +23,7 @@ def verdict_text(history: History, verdict: Verdict, *, kept: bool = True) -> st
 
     ``kept``: the history is in a file.
     """
-    first = f"claude-tokens: {verdict.state}, {count(len(history.operations), 'request')}"
+    first = f"claude-tokens: {verdict.state}, {count(_requests(history), 'request')}"
     if verdict.violations:
         first = f"{first}: {_headline(verdict.violations[0])}"
     found = _story(history, verdict, kept=kept)
@@ -39,7 +39,7 @@ def verdict_page(history: History, verdict: Verdict) -> str:
     blocks += [found] if found else []
     broken = f", {count(len(verdict.violations), 'violation')}" if verdict.violations else ""
     torn = ", torn" if history.torn else ""
-    last = f"{verdict.state}: {count(len(history.operations), 'request')}{broken}{torn}"
+    last = f"{verdict.state}: {count(_requests(history), 'request')}{broken}{torn}"
     blocks.append("\n".join([*(f"note: {note}" for note in verdict.notes), *_refused(history, found), last]))
     return ascii_only("\n\n".join(blocks))
 
@@ -48,6 +48,10 @@ def qualified_name(error: BaseException) -> str:
     """The name of an exception's class as pytest prints it: ``claude_tokens.DoubleSpend``."""
     kind = type(error)
     return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+
+
+def _requests(history: History) -> int:
+    return len(history.operations) + history.quiet.requests
 
 
 def _headline(violation: Violation) -> str:
@@ -79,8 +83,8 @@ def verdict_data(history: History, verdict: Verdict) -> dict[str, Any]:
     return {
         "verdict": str(verdict.state),
         "torn": history.torn,
-        "events": len(history),
-        "requests": len(history.operations),
+        "events": len(history) + 2 * history.quiet.requests,
+        "requests": _requests(history),
         "violations": [_violation_data(violation) for violation in verdict.violations],
         "notes": [_note_data(note) for note in verdict.notes],
     }

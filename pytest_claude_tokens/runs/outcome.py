@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_claude_tokens.judge.violations import RefreshStorm, TokenLeak, Unknown, Unserved, Violation
 from pytest_claude_tokens.report.evidence import notes_of, set_notes
+from pytest_claude_tokens.simulation.conflicts import classes
 from pytest_claude_tokens.simulation.interrupts import calls_foreign_code
 from pytest_claude_tokens.simulation.scheduler import SLOW_SECONDS
 
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
     from pytest_claude_tokens.judge.history import History
     from pytest_claude_tokens.simulation.chooser import Chooser
+    from pytest_claude_tokens.simulation.instruments import Instruments
     from pytest_claude_tokens.simulation.schedule import Delay, Deviation, DeviationKind, Schedule
     from pytest_claude_tokens.simulation.waiter import SimulatedWaiter
+    from pytest_claude_tokens.simulation.watch import Step
 
 __all__ = ["Body", "Outcome", "call", "conclude", "is_failure", "outranking", "plan_faults"]
 
@@ -62,12 +65,14 @@ def outranking(found: BaseException | None, error: BaseException | None) -> Base
 class Body:
     """The function that is explored, its number of workers, and how each handle is made.
 
+    ``instruments``: what its threads are preempted by, between two lines.
     ``slow``: by how many simulated seconds a schedule may hold up workers and replies.
     """
 
     function: Callable[..., Any]
     workers: int
     settings: Mapping[str, Any] = field(default_factory=dict)
+    instruments: Instruments | None = None
     slow: float = SLOW_SECONDS
 
     @property
@@ -87,8 +92,9 @@ class Outcome:
     ``taken``: its deviations from default order, one for each decision; ``freezes``: the same in fewer words, under a
     random kind; ``slow``: the legs and steps that took a random time. ``decisions``, ``legs``: how many there were;
     ``first_leg``, ``last_leg``: the decisions at which these began; ``slept``: the seconds of its timers; ``held``:
-    whom the schedule held up. ``mild``: a violation that the test would raise, and that ends no search: see
-    :func:`conclude`.
+    whom the schedule held up; ``unscheduled``: how many requests each client sent that could not be scheduled.
+    ``mild``: a violation that the test would raise, and that ends no search: see :func:`conclude`.
+    ``steps``: what its threads accessed, where they may be preempted.
     """
 
     schedule: Schedule
@@ -104,10 +110,12 @@ class Outcome:
     last_leg: int = 0
     slept: tuple[float, ...] = ()
     held: tuple[Delay, ...] = ()
+    unscheduled: Mapping[str, int] = field(default_factory=dict)
     options: tuple[tuple[tuple[DeviationKind, int], ...], ...] = ()
     suspendable: tuple[tuple[int, int], ...] = ()
     legs_begun: tuple[int, ...] = ()
     mild: Violation | None = None
+    steps: tuple[Step, ...] = ()
 
     @property
     def timed(self) -> bool:
@@ -133,7 +141,13 @@ class Outcome:
             tuple((number - decision, who) for number, who in self.suspendable if number >= decision),
             tuple(begun - decision for begun in self.legs_begun[leg:]),
         )
-        return hash((tuple((key, tuple(sequences[key])) for key in sorted(sequences)), next_ones))
+        histories = tuple((key, tuple(sequences[key])) for key in sorted(sequences))
+        return hash((histories, next_ones, classes(self.steps), self._points_left()))
+
+    def _points_left(self) -> tuple[tuple[int, str, int], ...]:
+        """Where threads may still be preempted, after all deviations of the schedule."""
+        last = max((number for number, step in enumerate(self.steps) if not step.touched), default=-1)
+        return tuple((step.worker, step.access.place, step.times) for step in self.steps[last + 1 :])
 
     def departed(self) -> tuple[int, int]:
         """The number of the first decision and that of the first leg after all deviations of the schedule."""
@@ -141,8 +155,9 @@ class Outcome:
         for deviation in self.schedule.deviations:
             if deviation.what == "slow":
                 decision, leg = max(decision, self.legs_begun[deviation.position]), deviation.position + 1
-            else:
+            elif deviation.what != "preempt":
                 decision = deviation.position + 1
+        decision = max([decision, *(step.decision for step in self.steps if not step.touched)])
         later = bisect_left(self.legs_begun, decision)
         return decision, max(leg, later)
 
@@ -167,7 +182,9 @@ def conclude(
     raced: bool,
     waiter: SimulatedWaiter | None = None,
     slept: Iterable[float] = (),
+    steps: Iterable[Step] = (),
     held: Iterable[Delay] = (),
+    unscheduled: Mapping[str, int] | None = None,
 ) -> Outcome:
     """The outcome of a run that has ended. ``error``: the exception that ended the body.
 
@@ -198,7 +215,9 @@ def conclude(
         last_leg=0 if waiter is None else waiter.last_decision,
         slept=tuple(sorted(slept)),
         held=tuple(held),
+        unscheduled=dict(unscheduled or {}),
         options=tuple(chooser.options or ()),
+        steps=tuple(steps),
         suspendable=tuple(chooser.suspendable),
         legs_begun=() if waiter is None else tuple(waiter.begun),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from random import seed
 from typing import TYPE_CHECKING, Any
 
@@ -11,24 +12,31 @@ from fake_server.around import around
 from fake_server.transports.inprocess import Destination
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.handle.runtime import Runtime
+from pytest_claude_tokens.handle.search_listener import SearchListener
 from pytest_claude_tokens.runs.leftovers import end_threads
 from pytest_claude_tokens.runs.outcome import Body, Outcome, call, conclude, is_failure, plan_faults
+from pytest_claude_tokens.runs.unscheduled import Unscheduled
 from pytest_claude_tokens.runs.watchdog import Interrupted
 from pytest_claude_tokens.runs.workers import Workers
 from pytest_claude_tokens.simulation.active import ACTIVE
 from pytest_claude_tokens.simulation.chooser import Chooser
+from pytest_claude_tokens.simulation.internals import rlock_is_owned
 from pytest_claude_tokens.simulation.interrupts import INTERRUPT, calls_foreign_code
 from pytest_claude_tokens.simulation.loop import SimulatedLoop
 from pytest_claude_tokens.simulation.network import Network
+from pytest_claude_tokens.simulation.sockets import Wires
 from pytest_claude_tokens.simulation.thread_loop import ThreadLoop
 from pytest_claude_tokens.simulation.thread_record import Stuck, worker_number
 from pytest_claude_tokens.simulation.trio_runs import trio_generator
 from pytest_claude_tokens.simulation.waiter import SimulatedWaiter, sleep
+from pytest_claude_tokens.simulation.watch import Watch
+from pytest_claude_tokens.simulation.witness import attend
 from pytest_claude_tokens.simulation.world import World
 
 if TYPE_CHECKING:
     from pytest_claude_tokens.judge.history import History
     from pytest_claude_tokens.simulation.schedule import Schedule
+    from pytest_claude_tokens.simulation.watch import Step
 
 __all__ = ["Body", "Outcome", "Runner"]
 
@@ -47,6 +55,11 @@ class Runner:
         self._record = record
         self._wanted = body.wanted()
         self.current: Destination | None = None
+        self._listener = SearchListener()
+
+    def close(self) -> None:
+        """The search is over: nothing listens for it any more."""
+        self._listener.close()
 
     def resolve(self) -> Destination | None:
         """The service of the present run, for an interceptor that is shared by all runs."""
@@ -65,7 +78,7 @@ class Runner:
 
     def _run(self, schedule: Schedule, arguments: Mapping[str, Any] | None) -> Outcome:
         INTERRUPT.check()
-        run = _Run(self.body, schedule, record=self._record)
+        run = _Run(self.body, schedule, self._listener, record=self._record)
         seed(schedule.seed)
         if (generator := trio_generator()) is not None:  # pragma: no branch - whether a test has imported trio
             generator.seed(schedule.seed)
@@ -92,7 +105,9 @@ class Runner:
             raced=run.workers.raced,
             waiter=run.waiter,
             slept=run.world.slept,
+            steps=run.steps(),
             held=run.world.held,
+            unscheduled=run.unscheduled.clients,
         )
 
     def _simulated(
@@ -119,8 +134,9 @@ class Runner:
 class _Run:
     """The parts of one run: a world, the service in it, and its workers."""
 
-    def __init__(self, body: Body, schedule: Schedule, *, record: bool) -> None:
+    def __init__(self, body: Body, schedule: Schedule, listener: SearchListener, *, record: bool) -> None:
         self._body = body
+        self._listener = listener
         self.chooser = Chooser(schedule, body.workers, record=record)
         self.world = World(
             self.chooser,
@@ -130,18 +146,36 @@ class _Run:
             new_loop=self._new_thread_loop,
             slow=body.slow,
         )
+        self._watch: Watch | None = None
+        if body.instruments is not None and (record or body.instruments.wanted(schedule)):
+            self.world.watching = body.instruments.watching
+            self.world.watch = self._watch = Watch(self.world, schedule, body.instruments.is_tested)
         self.waiter = SimulatedWaiter(self.world, schedule)
-        self.tokens = ClaudeTokens(**body.settings, runtime=Runtime.simulated(self.world, self.waiter))
-        server = self.tokens.server
+        self.unscheduled = Unscheduled(self.world)
+        runtime = Runtime.simulated(self.world, self.waiter, lender=listener, namer=self.unscheduled)
+        self.tokens = ClaudeTokens(**body.settings, runtime=runtime)
+        server = self.unscheduled.server = self.tokens.server
+        if self._watch is not None:
+            self._watch.is_serving = partial(rlock_is_owned, server.lock)
         server.crowd = body.workers
         self.world.last_resort = server.let_go
+        self.world.wires = Wires(self.world, self._new_network())
         self.target = Destination(server, self.waiter)
         self.workers = Workers(self.world, body.workers, server, simulated_loop=body.kind == "tasks")
+        attend(self.world, server.journal)
+
+    def steps(self) -> list[Step]:
+        """What the threads of the run accessed."""
+        return [] if self._watch is None else self._watch.steps
 
     def take_apart(self) -> None:
         """Break the references between the parts, so that they are freed without the collector."""
         self.tokens.server.authority.forget()
+        self.unscheduled.server = None
         self.world.release()
+        if self._watch is not None:
+            self._watch.take_apart()
+            self.world.watch = self.world.watching = None
         self.workers.detach()
 
     def run_body(self, arguments: dict[str, Any]) -> BaseException | None:
@@ -187,7 +221,7 @@ class _Run:
                     world.sleep(world.root, _POLL_INTERVAL_SECONDS)
 
     def _new_network(self) -> Network:
-        return Network(self.tokens.server, self.waiter, self.tokens.hosts)
+        return Network(self.tokens.server, self.waiter, self.tokens.hosts, own=self._listener.is_own)
 
     def _new_thread_loop(self, world: World) -> ThreadLoop:
         return ThreadLoop(world, self._new_network())

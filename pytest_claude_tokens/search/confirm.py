@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING
 
 from pytest_claude_tokens.judge.violations import Nondeterministic, Unknown, Violation
 from pytest_claude_tokens.judge.wording import count
+from pytest_claude_tokens.report.body_error import unshown
 from pytest_claude_tokens.report.evidence import Evidence, notes_of, set_notes
+from pytest_claude_tokens.report.raced_lines import raced_lines
 from pytest_claude_tokens.search.delays import told_delays
 from pytest_claude_tokens.search.shrink import shrink
 from pytest_claude_tokens.simulation.frames import of_the_user
+from pytest_claude_tokens.simulation.witness import witnessed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,7 +113,16 @@ def _repeated_exactly(first: Failure, run: Run, *, shrinking: bool) -> tuple[Fai
     again = [run(best.schedule) for _ in range(_REPEATS)]
     for one in again:
         compare(best, one.outcome)
-    return replace(first, outcome=best), (_REPEATS, _REPEATS)
+    return replace(first, outcome=_watched(best, run)), (_REPEATS, _REPEATS)
+
+
+def _watched(best: Outcome, run: Run) -> Outcome:
+    """``best`` with what a witness has seen in one more run of it: lines of the user's code, and locks."""
+    with witnessed() as witness:
+        seen = run(best.schedule).outcome
+    if seen.lines() != best.lines():  # the witness has disturbed it
+        return best
+    return replace(best, history=best.history.with_facts(witness.facts()))
 
 
 def _repeated_roughly(first: Failure, run: Run, *, shrinking: bool) -> tuple[Failure, tuple[int, int]]:
@@ -130,27 +142,34 @@ def _repeated_roughly(first: Failure, run: Run, *, shrinking: bool) -> tuple[Fai
     return replace(first, outcome=best), (agreed, tried)
 
 
-def shown(found: Counterexample, noted: BaseException | None) -> BaseException:
-    """The error of the shortest run, with the evidence for its report. ``noted`` carries Hypothesis's notes."""
+def shown(found: Counterexample, noted: BaseException | None, *, full: bool = False) -> BaseException:
+    """The error of the shortest run, to be raised. ``noted`` carries Hypothesis's notes; ``full``: with all frames."""
     outcome = found.best.outcome
     error = outcome.error
     assert error is not None
     # Keep only the blob of Hypothesis's notes: the story shows the schedule better, and the arguments are added here.
     blobs = [note for note in notes_of(noted) if "reproduce_failure" in note]
     others = [note for note in notes_of(error) if _OURS.match(note)]
+    race = raced_lines(outcome.steps)
+    if isinstance(error, Violation):
+        error.cause = "; ".join(filter(None, [race, error.cause]))
+    elif race:
+        others.append(race)
     drawn = ", ".join(f"{name}={text}" for name, text in sorted(found.best.arguments.items()))
     set_notes(error, [*others, *([f"with {drawn}"] if drawn else []), *blobs])
     error.__dict__["claude_tokens_found"] = found
     if isinstance(error, Violation):  # its story says more than a traceback
-        if error.__cause__ is not None:  # the refused client's inner frames say nothing
+        if error.__cause__ is not None and not full:  # the refused client's inner frames say nothing
             error.__cause__ = error.__cause__.with_traceback(None)
         return error.with_traceback(None)
-    return error.with_traceback(of_the_user(error.__traceback__))
+    return error.with_traceback(of_the_user(error.__traceback__, libraries=full))
 
 
 def evidence(found: Counterexample) -> Evidence:
-    """The evidence for the report of ``found``."""
-    return Evidence(history=found.history, replay=found.replay, remarks=found.remarks())
+    """The evidence for the report of ``found``. To be asked for before :func:`shown`, which takes frames away."""
+    error = found.best.outcome.error
+    assert error is not None
+    return Evidence(history=found.history, replay=found.replay, remarks=found.remarks(), error=unshown(error))
 
 
 def compare(first: Outcome, second: Outcome) -> None:

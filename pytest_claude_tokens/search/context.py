@@ -18,7 +18,8 @@ class Report:
     """How much one explored test was searched. ``seen_once``: histories that came up under one schedule only.
 
     ``bound``: that of a systematic search. ``slow``: the seconds by which workers and replies were held up at most;
-    ``None`` where nothing in the body waited for time to pass.
+    ``None`` where nothing in the body waited for time to pass. ``unscheduled``: how many requests each client sent that
+    were answered and not scheduled.
     """
 
     schedules: int = 0
@@ -26,6 +27,7 @@ class Report:
     seen_once: int = 0
     bound: int | None = None
     slow: float | None = None
+    unscheduled: Mapping[str, int] = field(default_factory=dict)
 
     def text(self) -> str:
         """The report in words, for pytest's summary."""
@@ -34,10 +36,17 @@ class Report:
         schedules = count(self.schedules, "schedule")
         histories = count(self.histories, "distinct history", "distinct histories")
         if self.bound is not None:
-            return f"{schedules}, {histories}: all with at most {count(self.bound, 'deviation')}{self._delays()}"
+            bound = f"all with at most {count(self.bound, 'deviation')}"
+            return f"{schedules}, {histories}: {bound}{self._delays()}{self._left_out()}"
         # Good-Turing: the chance that the next schedule shows a history not yet seen.
         chance = self.seen_once / self.schedules if self.schedules else 1.0
-        return f"{schedules}, {histories}, next new {chance:.0%}{self._delays()}"
+        return f"{schedules}, {histories}, next new {chance:.0%}{self._delays()}{self._left_out()}"
+
+    def _left_out(self) -> str:
+        from pytest_claude_tokens.judge.wording import count
+
+        sent = (f"{count(number, 'request')} of {client}" for client, number in sorted(self.unscheduled.items()))
+        return f"\n    not scheduled: {', '.join(sent)}" if self.unscheduled else ""
 
     def _delays(self) -> str:
         if self.slow is None:
@@ -49,17 +58,20 @@ class Report:
 class ExplorationContext:
     """The running test's settings.
 
-    ``handle``: keywords for each handle. ``command``: the shell command that runs this test again. ``reported`` is
-    called with the report, and ``failed`` with the evidence of a failure before it is raised.
+    ``handle``: keywords for each handle. ``full``: errors keep all their frames. ``command``: the shell command that
+    runs this test again. ``reported`` is called with the report, ``failed`` with the evidence of a failure before it is
+    raised, and ``progress`` after each schedule with the numbers of schedules and of distinct histories.
     """
 
     handle: Mapping[str, Any] = field(default_factory=dict)
     examples: int | None = None
     seed: int | None = None
     replay: str | None = None
+    full: bool = False
     command: str = "pytest"
     reported: Callable[[Report], None] = lambda report: None
     failed: Callable[[Any], None] = lambda evidence: None
+    progress: Callable[[int, int], object] = lambda schedules, histories: None
 
 
 CONTEXT: ContextVar[ExplorationContext | None] = ContextVar("claude_tokens_exploration", default=None)

@@ -32,6 +32,7 @@ def explore(
     kills: bool | Iterable[int] = False,
     processes: bool = False,
     exhaustive: int | None = None,
+    preempt: bool | Sequence[str] | None = None,
     slow: float = 60,
 ) -> Decorator: ...
 
@@ -45,6 +46,7 @@ def explore(
     kills: bool | Iterable[int] = False,
     processes: bool = False,
     exhaustive: int | None = None,
+    preempt: bool | Sequence[str] | None = None,
     slow: float = 60,
     **strategies: SearchStrategy[Any],
 ) -> Callable[[Callable[..., object]], Callable[..., None]]: ...
@@ -61,6 +63,7 @@ def explore(
     kills: bool | Iterable[int] = False,
     processes: bool = False,
     exhaustive: int | None = None,
+    preempt: bool | Sequence[str] | None = None,
     slow: float = 60,
     **strategies: SearchStrategy[Any],
 ) -> Any:
@@ -74,6 +77,8 @@ def explore(
     ``faults``: a list of :class:`fake_server.Fault`, or a strategy of them, that may strike. ``cancel``: workers may
     be cancelled at an await. ``kills``: workers may be killed; for processes a list of signals, or SIGKILL.
     ``exhaustive``: run every schedule with at most that many deviations from default order, instead of drawing.
+    ``preempt``: whether the threads of a ``def`` may lose their turn between any two accesses of the author's own code
+    (by default they may), or a list of installed packages in which they may, too.
     ``slow``: the most simulated seconds by which the search may hold up workers and replies together in one run: a
     lease that is to survive a slower worker needs a larger number here. With 0 nothing is held up.
     Hypothesis drives the search: ``@settings``, ``@example``, ``@reproduce_failure`` and the example database work.
@@ -91,6 +96,7 @@ def explore(
             kills=kills,
             processes=processes,
             exhaustive=exhaustive,
+            preempt=preempt,
             slow=slow,
             strategies=strategies,
         )

@@ -19,6 +19,7 @@ from pytest_claude_tokens.search.strategy import (
     schedules,
 )
 from pytest_claude_tokens.simulation.scheduler import MAX_SECONDS, SLOW_SECONDS
+from pytest_claude_tokens.simulation.tested_code import NotInstalled, TestedCode, folders_of
 
 if TYPE_CHECKING:
     from fake_server.faults import Fault
@@ -42,6 +43,7 @@ class Options:
     kills: bool | Iterable[int]
     processes: bool
     exhaustive: int | None
+    preempt: bool | Sequence[str] | None = None
     slow: float
     strategies: Mapping[str, SearchStrategy[Any]]
 
@@ -52,7 +54,8 @@ class Plan:
 
     ``schedules`` draws schedules, ``strategies`` the body's own arguments, in the order of its parameters.
     ``exhaustive``: the bound of a systematic search, which draws nothing. ``deaths``: whether workers are cancelled or
-    killed. ``slow``: the simulated seconds by which a schedule may hold up workers and replies.
+    killed. ``slow``: the simulated seconds by which a schedule may hold up workers and replies. ``preempt``: the code
+    in which threads may lose their turn between two accesses.
     """
 
     function: Callable[..., Any]
@@ -62,6 +65,7 @@ class Plan:
     strategies: Mapping[str, SearchStrategy[Any]]
     exhaustive: int | None
     deaths: bool = False
+    preempt: TestedCode | None = None
     slow: float = SLOW_SECONDS
 
     @property
@@ -113,6 +117,7 @@ def checked(options: Options) -> Options:
             )
         if not is_name(name):
             raise TypeError(f"explore({safe_text(name)}=…): a further keyword is the name of an argument of the test")
+    _check_packages(options.preempt)
     for name, switch in (("cancel", options.cancel), ("processes", options.processes)):
         if not isinstance(switch, bool):
             raise TypeError(f"explore({name}={shown(switch)}): must be True or False")
@@ -160,6 +165,7 @@ def planned(function: Callable[..., Any], options: Options) -> Plan:
         strategies=strategies,
         exhaustive=options.exhaustive,
         deaths=bool(deaths),
+        preempt=_tested_code(options, kind),
         slow=options.slow,
     )
 
@@ -170,8 +176,36 @@ def _check_body(function: Callable[..., Any], options: Options) -> None:
         raise TypeError("explore() stands in for @given: give it the strategies, as in @explore(n=st.integers())")
     if options.cancel and not asynchronous:
         raise TypeError("explore(cancel=True) cancels tasks: it needs an async def")
+    if options.preempt not in (None, False) and (asynchronous or options.processes):
+        raise TypeError(
+            f"explore(preempt={shown(options.preempt)}) is for threads, which may lose their turn between two lines: "
+            "it needs a def without processes=True; there is nothing to preempt between two awaits"
+        )
     if options.processes and asynchronous:
         raise TypeError("explore(processes=True) needs a def: its workers are commands")
+
+
+def _tested_code(options: Options, kind: WorkerKind) -> TestedCode | None:
+    """The code under test, where threads are to be preempted."""
+    if kind != "threads" or options.preempt is False:
+        return None
+    packages = options.preempt if isinstance(options.preempt, Sequence) else ()
+    return TestedCode(folder for package in packages for folder in folders_of(package))
+
+
+def _check_packages(preempt: bool | Sequence[str] | None) -> None:
+    """Refuse what is neither a switch nor a list of packages that are there."""
+    if preempt is None or isinstance(preempt, bool):
+        return
+    if isinstance(preempt, str | bytes) or not isinstance(preempt, Sequence):
+        raise TypeError(f"explore(preempt={shown(preempt)}): must be True or False, or a list of packages")
+    for package in preempt:
+        if not isinstance(package, str):
+            raise TypeError(f'explore(preempt=[{shown(package)}]): a package is a name, such as "mypool"')
+        try:
+            folders_of(package)
+        except NotInstalled:
+            raise ValueError(f"explore(preempt=[{shown(package)}]): no package of that name is installed") from None
 
 
 def _in_order(

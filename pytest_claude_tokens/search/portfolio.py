@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from math import log2, log10
 from typing import TYPE_CHECKING, Literal
 
+from pytest_claude_tokens.search.points import Points
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, FOR_GOOD, LENGTHS, Deviation, Latency, Schedule
 from pytest_claude_tokens.simulation.scheduler import SLOW_SECONDS
 
@@ -74,6 +75,7 @@ class Knowledge:
 
     ``decisions``: in all; ``first_leg``, ``last_leg``: up to its first request and its last reply. ``waits``: the
     seconds of its timers, one of each order of magnitude, by their logarithm; up to twice the ``longest`` time drawn.
+    ``points``: where its threads may be preempted.
     """
 
     longest: float = SLOW_SECONDS * _LONGEST
@@ -82,10 +84,12 @@ class Knowledge:
     last_leg: int = 0
     legs: int = 0
     waits: dict[int, float] = field(default_factory=dict)
+    points: Points = field(default_factory=Points, compare=False)
 
     def learn(self, outcome: Outcome) -> None:
         """Take note of a run."""
         schedule = outcome.schedule
+        self.points.learn(outcome)
         if schedule.kind == "deviations":
             self.decisions = max(self.decisions, min(outcome.decisions, _MOST_DECISIONS))
             self.first_leg = max(self.first_leg, min(outcome.first_leg, _MOST_DECISIONS))
@@ -107,6 +111,7 @@ class Portfolio:
         self._deaths = deaths
         self._slow = slow
         self._drawn = 0
+        self._turn = False
         self.known: Knowledge = Knowledge(slow * _LONGEST)
         self._magnitudes = log10(max(1.0, self.known.longest))
 
@@ -115,10 +120,23 @@ class Portfolio:
         self._drawn += 1
         if self._drawn <= len(OPENING):
             return Schedule(latency=self._stretched(OPENING[self._drawn - 1]))
+        if self.known.points:
+            self._turn = not self._turn
+            if self._turn:
+                self._drawn -= 1
+                return self._preempting(random)
         if self._drawn <= len(OPENING) + len(EARLY):
             order, latency, scale = EARLY[self._drawn - len(OPENING) - 1]
             return self._made(random, order, self._stretched(latency), self._in_proportion(scale))
         return self.draw(random)
+
+    def _preempting(self, random: Random) -> Schedule:
+        """One with preemptions: each point alone, and then some of them in any schedule."""
+        points = self.known.points
+        alone = points.alone(random)
+        if alone is not None:
+            return alone
+        return points.among(random, DEFAULT_ORDER if random.random() < 0.5 else self.draw(random))
 
     def _stretched(self, latency: Latency) -> Latency:
         return replace(latency, milliseconds=self._in_proportion(latency.milliseconds))

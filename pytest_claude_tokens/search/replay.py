@@ -53,7 +53,13 @@ class Replay:
             schedule.kind,
             schedule.seed,
             [
-                [deviation.position, deviation.what, deviation.target, deviation.length]
+                [
+                    deviation.position,
+                    deviation.what,
+                    deviation.target,
+                    deviation.length,
+                    *filter(None, [deviation.place]),
+                ]
                 for deviation in schedule.deviations
             ],
             [[planned.position, planned.target, planned.fault.to_dict()] for planned in schedule.planned_faults],

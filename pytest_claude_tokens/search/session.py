@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import Phase, settings
 
 from fake_server.transports.inprocess import Interceptor, cached_client_setup, shared_ssl_context
+from pytest_claude_tokens.guard import guard
 from pytest_claude_tokens.handle.settings import answered_hosts
 from pytest_claude_tokens.judge.earning import told, told_missed
 from pytest_claude_tokens.judge.violations import NothingRaced
@@ -29,8 +30,10 @@ from pytest_claude_tokens.search.confirm import Counterexample, compare, confirm
 from pytest_claude_tokens.search.exhaustive import enumerate_schedules
 from pytest_claude_tokens.search.replay import Replay
 from pytest_claude_tokens.search.shrink import as_deviations
+from pytest_claude_tokens.search.strategy import ScheduleStrategy
 from pytest_claude_tokens.search.tally import Failure, Tally
 from pytest_claude_tokens.simulation.files import switching_at_files
+from pytest_claude_tokens.simulation.instruments import Instruments
 from pytest_claude_tokens.simulation.interrupts import Interruptible
 from pytest_claude_tokens.simulation.patches import patched
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Schedule
@@ -60,10 +63,12 @@ def stage(
     ``args``: the instance, if the body is a method. ``slow``: in place of the plan's.
     """
     function = types.MethodType(plan.function, *args) if args else plan.function
+    instruments = None if plan.preempt is None else Instruments(plan.preempt)
     body = Body(
         function=function,
         workers=plan.workers,
         settings=context.handle,
+        instruments=instruments,
         slow=plan.slow if slow is None else slow,
     )
     if plan.kind == "processes":
@@ -71,6 +76,8 @@ def stage(
         return
     runner = Runner(body, record=plan.exhaustive is not None)
     with ExitStack() as stack:
+        stack.callback(runner.close)
+        guard.install()  # under the patches, which take its place where sockets connect
         stack.enter_context(shared_ssl_context())
         stack.enter_context(cached_client_setup())
         hosts = answered_hosts(context.handle.get("service"), context.handle.get("hosts", ()))
@@ -80,6 +87,8 @@ def stage(
         stack.enter_context(patched())
         stack.enter_context(trio_simulated())
         stack.enter_context(switching_at_files())
+        if instruments is not None:
+            stack.enter_context(instruments.installed())
         yield runner.run
 
 
@@ -106,7 +115,9 @@ class Session:
         self._context = context if self._replay is None else _with_policy_of(self._replay, context)
         self._slow = plan.slow if self._replay is None else self._replay.slow
         self._settings = _settings(plan, context, decorations)
-        self._tally = Tally()
+        self._tally = Tally(progress=context.progress)
+        if isinstance(plan.schedules, ScheduleStrategy):
+            plan.schedules.forget()
 
     def run(self) -> None:
         """Search, report, and raise the error of the shortest failing schedule, or that nothing raced."""
@@ -114,7 +125,7 @@ class Session:
         error: BaseException | None = None
         try:
             with Interruptible(), stage(self._plan, self._context, self._args, slow=self._slow) as bare:
-                error = self._run_on(lambda schedule, arguments: bare(schedule, {**self._fixtures, **arguments}))
+                error = self._run_on(lambda schedule, arguments: self._execute(bare, schedule, arguments))
         except BaseException:
             if self._tally.schedules:
                 self._report()
@@ -124,6 +135,13 @@ class Session:
             raise error
         if self._replay is None:
             self._check_races()
+
+    def _execute(self, bare: Execute, schedule: Schedule, arguments: Mapping[str, Any]) -> Outcome:
+        __tracebackhide__ = True
+        outcome = bare(schedule, {**self._fixtures, **arguments})
+        if self._plan.preempt is not None and isinstance(self._plan.schedules, ScheduleStrategy):
+            self._plan.schedules.learn(outcome)
+        return outcome
 
     def _run_on(self, execute: Execute) -> BaseException | None:
         __tracebackhide__ = True
@@ -178,8 +196,8 @@ class Session:
             token=token,
             replay=f"{context.command} --claude-tokens-replay={token}",
         )
-        error = shown(found, first.outcome.error)
         known = evidence(found)
+        error = shown(found, first.outcome.error, full=context.full)
         context.failed(known)
         attach(error, known)
         return error

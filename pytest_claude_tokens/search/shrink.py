@@ -155,7 +155,10 @@ class _Search:
                     return True
         for index, shift in itertools.product(range(len(deviations)), (-2, -1, 1, 2)):
             later = [
-                replace(deviation, position=max(0, deviation.position + shift)) for deviation in deviations[index + 1 :]
+                deviation
+                if deviation.what == "preempt"
+                else replace(deviation, position=max(0, deviation.position + shift))
+                for deviation in deviations[index + 1 :]
             ]
             if later and self._attempt_deviations([*deviations[:index], *later]):
                 return True

@@ -16,8 +16,10 @@ from hypothesis.strategies import SearchStrategy
 from fake_server.faults import Fault
 from fake_server.secrecy import shown
 from pytest_claude_tokens.search.hypothesis_engine import IntegerStrategy
+from pytest_claude_tokens.search.points import Points
 from pytest_claude_tokens.search.portfolio import LATENCIES, Portfolio
 from pytest_claude_tokens.simulation.schedule import (
+    DEFAULT_ORDER,
     LENGTHS,
     Deviation,
     DeviationKind,
@@ -33,13 +35,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fake_server.faults import RequestKind
+    from pytest_claude_tokens.runs.outcome import Outcome
     from pytest_claude_tokens.search.hypothesis_engine import DrawInteger, DrawValue
 
 __all__ = ["ProcessScheduleStrategy", "ScheduleStrategy", "fault_strategy", "process_schedules", "schedules"]
 
 _SCHEDULE_KINDS: tuple[ScheduleKind, ...] = ("deviations", "pct", "walk", "paced")
 _LATENCY_KINDS: tuple[LatencyKind, ...] = tuple(LATENCIES)
-_DEVIATION_KINDS: tuple[DeviationKind, ...] = ("freeze", "alone", "clock", "slow", "late")
+_DEVIATION_KINDS: tuple[DeviationKind, ...] = ("freeze", "alone", "clock", "slow", "late", "preempt")
 _PROCESS_SCHEDULE_KINDS: tuple[ScheduleKind, ...] = ("deviations",) * 7 + ("pct",) * 2 + ("walk",)
 _PROCESS_DEVIATION_KINDS: tuple[DeviationKind, ...] = ("freeze",) * 2 + ("alone",)
 _PROCESS_REACH = (15, 15, 40, 120)
@@ -48,6 +51,7 @@ _PROCESS_DEATH_REACH = (2, 4, 8)
 """The decision numbers before which a process is killed: a run has two decisions per request, and few requests."""
 _FAULTY_REQUESTS: tuple[RequestKind, ...] = ("token", "token", "token", "call")
 _MOST_DEVIATIONS = 40
+_LONGEST_PLACE = 200
 _MOST = 0xFFFF
 """The largest number in a schedule, but for the longest time."""
 
@@ -70,6 +74,17 @@ class ScheduleStrategy(IntegerStrategy[Schedule]):
         self._deaths = tuple(deaths)
         self._deviation_kinds = (*_DEVIATION_KINDS, *self._deaths)
         self.integers_only: bool = faults is None
+        self._points = Points()
+        self._by_seed: dict[int, Schedule] = {}
+
+    def forget(self) -> None:
+        """A new search begins: what earlier ones have shown must not change what its seed stands for."""
+        self._points = Points()
+        self._by_seed.clear()
+
+    def learn(self, outcome: Outcome) -> None:
+        """Take note of where the threads of a run may be preempted."""
+        self._points.learn(outcome)
 
     def portfolio(self) -> Portfolio:
         """A new portfolio, which has seen nothing yet."""
@@ -78,8 +93,19 @@ class ScheduleStrategy(IntegerStrategy[Schedule]):
     def draw_from(self, integer: DrawInteger, value: DrawValue | None = None) -> Schedule:
         """A schedule. All zeros stand for default order."""
         seed = integer(0, 0xFFFFFFFF)
-        drawn = self.portfolio().draw(Random(seed)) if seed else self._written(integer)
+        drawn = self._drawn(seed) if seed else self._written(integer)
         return replace(drawn, planned_faults=planned(self._faults, integer, value))
+
+    def _drawn(self, seed: int) -> Schedule:
+        """The schedule that a seed stands for: the same throughout a search, whatever has been learnt since."""
+        drawn = self._by_seed.get(seed)
+        if drawn is None:
+            random = Random(seed)
+            drawn = self.portfolio().draw(random)
+            if self._points:
+                drawn = self._points.among(random, random.choice([drawn, DEFAULT_ORDER]))
+            self._by_seed[seed] = drawn
+        return drawn
 
     def written(self, schedule: Schedule) -> list[int]:
         """The integers for which :meth:`draw_from` gives ``schedule``, which meets no faults."""
@@ -101,6 +127,9 @@ class ScheduleStrategy(IntegerStrategy[Schedule]):
                 deviation.target + 1,
                 deviation.length,
             ]
+            if deviation.what == "preempt":
+                letters = deviation.place.encode()[:_LONGEST_PLACE]
+                integers += [len(letters), *letters]
         return integers
 
     def _written(self, integer: DrawInteger) -> Schedule:
@@ -113,7 +142,12 @@ class ScheduleStrategy(IntegerStrategy[Schedule]):
         for _ in range(integer(0, _MOST_DEVIATIONS)):
             what = self._deviation_kinds[integer(0, len(self._deviation_kinds) - 1)]
             position, target = integer(0, _MOST) - 1, integer(0, self._workers) - 1
-            deviations.append(Deviation(position, what, target, integer(0, self._longest)))
+            length = integer(0, self._longest)
+            place = ""
+            if what == "preempt":
+                letters = bytes(integer(0, 255) for _ in range(integer(0, _LONGEST_PLACE)))
+                place = letters.decode(errors="replace")
+            deviations.append(Deviation(position, what, target, length, place))
         return Schedule(kind, tuple(deviations), seed, latency=latency, scale=scale, reach=reach)
 
 

@@ -46,7 +46,9 @@ class Tally:
     ``found_at``: the number of the first schedule that failed, 0 as long as none has; ``refused``: what the guard and
     the service's network refused; ``missed``: requests that could not be judged, as long as nothing has raced;
     ``postponed``: the first mild finding, which the search raises if it finds nothing worse;
-    ``timed``: in at least one schedule, the body waited for time to pass.
+    ``unscheduled``: requests over real sockets, by client;
+    ``timed``: in at least one schedule, the body waited for time to pass; ``progress`` is told the numbers of schedules
+    and of histories after each.
     """
 
     schedules: int = 0
@@ -55,7 +57,9 @@ class Tally:
     found_at: int = 0
     refused: Refusals = field(default_factory=Counter)
     missed: Missed = field(default_factory=Counter)
+    unscheduled: Counter[str] = field(default_factory=Counter)
     postponed: Failure | None = None
+    progress: Callable[[int, int], object] = lambda schedules, histories: None
     _postponed_at: int = 0
     _seen: Counter[int] = field(default_factory=Counter)
 
@@ -68,8 +72,10 @@ class Tally:
             return False
         self.schedules += 1
         self._seen[outcome.fingerprint()] += 1
+        self.progress(self.schedules, len(self._seen))
         self.raced = self.raced or outcome.raced
         self.timed = self.timed or outcome.timed
+        self.unscheduled.update(outcome.unscheduled)
         if not self.raced:
             self.missed.update(missed(outcome.history))
         if refused := outcome.history.noted("refused"):
@@ -104,4 +110,5 @@ class Tally:
             seen_once=sum(1 for number in self._seen.values() if number == 1),
             bound=bound,
             slow=slow if self.timed else None,
+            unscheduled=dict(self.unscheduled),
         )

@@ -94,6 +94,12 @@ class Chooser:
         if self._order is not None:
             self._order.note_leg(leg, worker)
 
+    def hold(self, worker: int, length: int) -> None:
+        """A worker was preempted: it is frozen for so many decisions, unless the order is drawn at random."""
+        if self._order is None:
+            self._upcoming.append(Deviation(self.decision, "freeze", worker, length))
+            self.default_until = min(self.default_until, self.decision)
+
     def end(self) -> None:
         """Follow default order from now on."""
         self.default_until = _NEVER

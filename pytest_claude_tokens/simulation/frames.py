@@ -8,22 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import fake_server
 from fake_server.genuine import asyncio, os, threading
+from pytest_claude_tokens.simulation.lines import is_users
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["coroutine_frames", "innermost_place", "is_ours", "of_the_user", "place", "thread_place"]
+__all__ = ["OURS", "coroutine_frames", "innermost_place", "is_ours", "of_the_user", "place", "thread_place"]
 
-_OURS = tuple(os.path.dirname(path) + os.sep for path in (os.path.dirname(__file__), fake_server.__file__))
+OURS = tuple(os.path.dirname(path) + os.sep for path in (os.path.dirname(__file__), fake_server.__file__))
 """Path prefixes of both packages."""
-_BETWEEN = (*_OURS, os.path.dirname(asyncio.__file__) + os.sep, threading.__file__)
+_BETWEEN = (*OURS, os.path.dirname(asyncio.__file__) + os.sep, threading.__file__)
 """Paths of the code that lies between a test, its workers and what they call."""
 _NOT_THE_TEST = (*_BETWEEN, os.path.dirname(os.__file__) + os.sep)
 
 
 def is_ours(frame: FrameType) -> bool:
     """Whether the frame runs code of this project."""
-    return frame.f_code.co_filename.startswith(_OURS)
+    return frame.f_code.co_filename.startswith(OURS)
 
 
 def place(frame: FrameType) -> str:
@@ -32,9 +33,9 @@ def place(frame: FrameType) -> str:
     return f"{code.co_filename.rpartition('/')[2]}:{frame.f_lineno} in {code.co_name}"
 
 
-def of_the_user(traceback: TracebackType | None) -> TracebackType | None:
+def of_the_user(traceback: TracebackType | None, *, libraries: bool = True) -> TracebackType | None:
     """``traceback`` without the frames of this project, Hypothesis, asyncio and threading: what lies between a test and
-    what it calls.
+    what it calls. Without ``libraries``, only the frames of the user's own files, if there are any.
     """
     kept = []
     while traceback is not None:
@@ -42,6 +43,8 @@ def of_the_user(traceback: TracebackType | None) -> TracebackType | None:
         if not frame.f_code.co_filename.startswith(_BETWEEN) and not _is_hypothesis(frame):
             kept.append(traceback)
         traceback = traceback.tb_next
+    if not libraries:
+        kept = [one for one in kept if is_users(one.tb_frame.f_code.co_filename)] or kept
     shown = None
     for one in reversed(kept):
         shown = TracebackType(shown, one.tb_frame, one.tb_lasti, one.tb_lineno)

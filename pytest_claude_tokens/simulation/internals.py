@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from types import FrameType
 
 __all__ = [
+    "CLOSE_SOCKET",
     "CONDITION_WAIT",
     "FUTURES_LOGGER",
     "BareLoop",
+    "attributes_set",
     "callback_of",
     "context_of",
     "exception_of",
@@ -51,6 +53,7 @@ __all__ = [
     "rlock_recursion_count",
     "rlock_release_save",
     "run_handle",
+    "secure",
     "shutdown_lock_replaced",
     "started_as_daemon",
     "unreported",
@@ -295,6 +298,35 @@ def shutdown_lock_replaced(lock: Any) -> Iterator[None]:
         yield
     finally:
         module._global_shutdown_lock = before
+
+
+# Sockets.
+
+CLOSE_SOCKET = "_real_close"
+"""The method of ``socket.socket`` that closes it when the last file made of it is closed, too."""
+
+
+def secure(sock: Any, session: Any) -> None:
+    """Make ``session`` the TLS session of ``sock``, an ``SSLSocket`` that is not connected."""
+    sock._sslobj = session
+    sock._connected = True
+
+
+@contextmanager
+def attributes_set(cls: type, values: Mapping[str, Any]) -> Iterator[None]:
+    """In the block, ``cls``, a class that is written in Python, has these attributes."""
+    missing = object()
+    before = {name: vars(cls).get(name, missing) for name in values}
+    for name, value in values.items():
+        setattr(cls, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is missing:
+                delattr(cls, name)
+            else:
+                setattr(cls, name, value)
 
 
 # Classes that are written in C.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.simulation.thread_record import ThreadRecord
     from pytest_claude_tokens.simulation.world import World
 
-__all__ = ["SimulatedLock", "SimulatedRLock"]
+__all__ = ["QuietLock", "QuietRLock", "SimulatedLock", "SimulatedRLock"]
 
 
 class SimulatedLock:
@@ -70,8 +70,17 @@ class SimulatedLock:
             blocking and self._queue(world, record, None if timeout == -1 else timeout)
         ):
             return False
-        self._owner = record
+        self._own(record)
         return True
+
+    def _own(self, record: ThreadRecord) -> None:
+        self._owner = record
+        record.locks |= {id(self)}
+
+    def _disown(self) -> None:
+        if self._owner is not None:
+            self._owner.locks -= {id(self)}
+            self._owner = None
 
     def _queue(self, world: World, record: ThreadRecord, timeout: float | None) -> bool:
         """Wait for the lock; returns whether it was taken."""
@@ -96,7 +105,7 @@ class SimulatedLock:
 
     def release(self) -> None:
         """As ``threading.Lock.release``."""
-        self._owner = None
+        self._disown()
         self._release()
         self._pass_on()
 
@@ -165,7 +174,7 @@ class SimulatedRLock(SimulatedLock):
         """As ``threading.RLock.release``."""
         self._release()
         if not rlock_is_owned(self._real):
-            self._owner = None
+            self._disown()
             self._pass_on()
 
     def locked(self) -> bool:
@@ -182,7 +191,7 @@ class SimulatedRLock(SimulatedLock):
 
     def _release_save(self) -> Any:
         state = rlock_release_save(self._real)
-        self._owner = None
+        self._disown()
         self._pass_on()
         return state
 
@@ -194,3 +203,38 @@ class SimulatedRLock(SimulatedLock):
     def _recursion_count(self) -> int:
         """For ``multiprocessing``'s resource tracker: if a body is the first to import it, its lock is simulated."""
         return int(rlock_recursion_count(self._real))
+
+
+class _Quiet(SimulatedLock):
+    """A lock around the inner workings of a transport library: to take it is a switch point only where it is held.
+
+    urllib3 fills the queue of each new pool, which alone would be forty places to switch at, none of which matters.
+    """
+
+    __slots__ = ()
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """As ``threading.Lock.acquire``."""
+        place = here()
+        if place is None:
+            return super().acquire(blocking, timeout)
+        if self._real.acquire(blocking=False):
+            self._owner = place[1]
+            return True
+        return blocking and super().acquire(blocking, timeout)
+
+    def _pass_on(self) -> None:
+        if ACTIVE.world is not None:
+            self._wake_next(ACTIVE.world)
+
+
+class QuietLock(_Quiet):
+    """A quiet ``threading.Lock``."""
+
+    __slots__ = ()
+
+
+class QuietRLock(_Quiet, SimulatedRLock):
+    """A quiet ``threading.RLock``."""
+
+    __slots__ = ()

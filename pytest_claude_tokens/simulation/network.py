@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextvars
 from collections import deque
-from errno import ECONNRESET
+from errno import ECONNREFUSED, ECONNRESET
 from os import strerror
 from typing import TYPE_CHECKING, Any
 
@@ -40,10 +40,19 @@ class Network:
     draining = False
     remedy = NAME_IT
 
-    def __init__(self, server: Server, waiter: SimulatedWaiter, hosts: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        server: Server,
+        waiter: SimulatedWaiter,
+        hosts: Iterable[str] = (),
+        *,
+        own: Callable[[int], bool] = lambda port: False,
+    ) -> None:
         self.server = server
         self.connections: set[Accepted] = set()
         self._waiter = waiter
+        self._own = own
+        """Whether the service of the run listens at that port of loopback."""
         self._hosts = hosts_of((*KNOWN_HOSTS, *hosts))
         self._addresses: dict[str, str] = {}
         self._names: dict[str, str] = {}  # the other way round
@@ -89,6 +98,26 @@ class Network:
         context = contextvars.copy_context()
         context.run(WORKER.set, getattr(getattr(function, "__self__", None), "worker", None))
         self.loop.call_soon_threadsafe(function, *args, context=context)
+
+    # Called by clients that block: what is not ours is left to the real network, and to the guard.
+
+    def address_of(self, host: str | bytes, port: int | None) -> str | None:
+        """The simulated address of ``host`` where the service answers for it, at ``port``."""
+        return self.look_up(host) if self._hosts.match(host, port) else None
+
+    def host_at(self, host: str | bytes, port: int) -> str | None:
+        """The name of ``host``, a name or an address, where the service answers at ``port``; ``None``: it is not ours.
+
+        Raises ``ConnectionRefusedError`` where the host is ours, and the port is not.
+        """
+        text = host.decode("ascii", "replace") if isinstance(host, bytes) else host
+        name = self._names.get(text, text)
+        if self._hosts.match(name, port) or (self._own(port) and is_loopback(name)):
+            return name
+        if name != text:
+            self.server.refused(sender(), self.remedy, host=name, port=port)
+            raise ConnectionRefusedError(ECONNREFUSED, strerror(ECONNREFUSED))
+        return None
 
     # Called by the loop.
 

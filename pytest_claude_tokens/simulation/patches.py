@@ -30,7 +30,7 @@ from pytest_claude_tokens.simulation.internals import (
     shutdown_lock_replaced,
     was_shut_down,
 )
-from pytest_claude_tokens.simulation.locks import SimulatedLock, SimulatedRLock
+from pytest_claude_tokens.simulation.locks import QuietLock, QuietRLock, SimulatedLock, SimulatedRLock
 from pytest_claude_tokens.simulation.native import (
     NATIVE,
     REAL_IS_ALIVE,
@@ -41,11 +41,13 @@ from pytest_claude_tokens.simulation.native import (
 )
 from pytest_claude_tokens.simulation.preexisting_locks import preexisting_locks, real_again
 from pytest_claude_tokens.simulation.queues import QUEUE_METHODS
+from pytest_claude_tokens.simulation.sockets import FUNCTIONS, sockets_simulated
 from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
 from pytest_claude_tokens.simulation.threads import join_thread, start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from types import FrameType
 
     from pytest_claude_tokens.simulation.world import World
 
@@ -58,18 +60,34 @@ _REAL_SUBMIT = ThreadPoolExecutor.submit
 
 
 def _lock(module: object = None) -> Any:
-    return SimulatedLock() if here() is not None and not NATIVE.depth else allocate_lock()
+    return _lock_for(sys._getframe(1))
+
+
+def _lock_for(maker: FrameType) -> Any:
+    if here() is None or NATIVE.depth:
+        return allocate_lock()
+    return QuietLock() if _is_for_a_transport(maker) else SimulatedLock()
 
 
 def _rlock(module: object = None) -> Any:
-    return SimulatedRLock() if here() is not None and not NATIVE.depth else allocate_rlock()
+    if here() is None or NATIVE.depth:
+        return allocate_rlock()
+    return QuietRLock() if _is_for_a_transport(sys._getframe(1)) else SimulatedRLock()
+
+
+def _is_for_a_transport(frame: FrameType | None) -> bool:
+    """Whether ``frame``, which makes a lock, belongs to a library's connections or cookies, or makes their queue."""
+    name = "" if frame is None else frame.f_globals.get("__name__") or ""
+    if name == "queue" and frame is not None:
+        return _is_for_a_transport(frame.f_back)
+    return name == "http.cookiejar" or "urllib3" in name.split(".")
 
 
 class _MeansTheReal(type):
     """From Python 3.13 on ``threading.Lock`` is a class: its stand-in means the real one wherever a class is asked."""
 
     def __call__(cls) -> Any:
-        return _lock()
+        return _lock_for(sys._getframe(1))
 
     def __instancecheck__(cls, instance: object) -> bool:
         return isinstance(instance, type(allocate_lock()))
@@ -148,6 +166,7 @@ def _replacements() -> list[tuple[Any, Any]]:
         (allocate_lock, lock),
         (REAL_LOCK, _LockClass if isinstance(REAL_LOCK, type) else lock),
         (allocate_rlock, stand_in(allocate_rlock, _rlock)),
+        *((real, stand_in(real, fake)) for real, fake in FUNCTIONS),
     ]
 
 
@@ -208,6 +227,7 @@ def patched() -> Iterator[None]:
         for cls, methods in (*DATE_METHODS.items(), (SimpleQueue, QUEUE_METHODS)):
             stack.enter_context(methods_replaced(cls, methods))
         stack.enter_context(shutdown_lock_replaced(SimulatedLock()))
+        stack.enter_context(sockets_simulated())
         FUTURES_LOGGER.addFilter(_is_not_about_the_end)
         stack.callback(FUTURES_LOGGER.removeFilter, _is_not_about_the_end)
         yield

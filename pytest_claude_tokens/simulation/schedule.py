@@ -33,7 +33,7 @@ __all__ = [
     "ScheduleKind",
 ]
 
-DeviationKind = Literal["freeze", "alone", "clock", "slow", "late", "cancel", "kill"]
+DeviationKind = Literal["freeze", "alone", "clock", "slow", "late", "cancel", "kill", "preempt"]
 ScheduleKind = Literal["deviations", "pct", "walk", "paced"]
 LatencyKind = Literal["none", "same", "uniform", "heavy", "requests", "replies", "worker"]
 DelayWhy = Literal["slow", "request", "reply", "piece"]
@@ -58,13 +58,16 @@ class Deviation:
     something could run. ``slow``: network leg number ``position`` takes ``length`` milliseconds. ``late``: ``target``
     needs ``length`` milliseconds for step number ``position`` of the run, and nothing else goes on meanwhile (a step
     follows each decision, and is taken where there is nothing to decide). ``cancel`` and ``kill``: ``target`` is
-    cancelled or killed at decision ``position``; a process by signal number ``length``.
+    cancelled or killed at decision ``position``; a process by signal number ``length``. ``preempt``: ``target``, a
+    thread, loses its turn before the access at ``place`` in the source, when it has been there ``position`` times, and
+    is frozen for ``length`` decisions.
     """
 
     position: int
     what: DeviationKind
     target: int
     length: int
+    place: str = ""
 
     def text(self) -> str:
         """The deviation in words."""
@@ -77,6 +80,8 @@ class Deviation:
             return f"{who} runs alone for {_decisions(self.length)} from decision {self.position}"
         if self.what == "clock":
             return f"timers fire early for {_decisions(self.length)} from decision {self.position}"
+        if self.what == "preempt":
+            return f"{who} is preempted before {self._place_in_words()}"
         if self.what == "slow":
             which = "each network leg" if self.position == EACH_LEG else f"network leg {self.position}"
             return f"{which} takes {self.length / 1000:g} s"
@@ -85,6 +90,20 @@ class Deviation:
         if self.what == "kill" and self.length > 1:
             return f"{who} gets {Signals(self.length).name} at decision {self.position}"
         return f"{who} is {'cancelled' if self.what == 'cancel' else 'killed'} at decision {self.position}"
+
+    def _place_in_words(self) -> str:
+        from pytest_claude_tokens.simulation.accesses import PLACES
+
+        known = PLACES.get(self.place)
+        words = ":".join(self.place.split(":")[:2]) if known is None else known.words
+        times = f", {_ordinal(self.position + 1)} time there" if self.position else ""
+        frozen = f", for {_decisions(self.length)}" if self.length > 1 else ""
+        return words + times + frozen
+
+
+def _ordinal(number: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10 if number % 100 not in (11, 12, 13) else 0, "th")
+    return f"{number}{ending}"
 
 
 def _decisions(number: int) -> str:

@@ -46,6 +46,7 @@ which is renewed in time is not lost by it; the last value is reached when nothi
 """
 _FREE_LOOKS = 10
 """Decisions that take no time all the same after each sleep, beside two of each that can run."""
+_SPIN_SHARE = 0.05
 _LONG_SECONDS = 10.0
 """Simulated seconds without progress after which looks take longer."""
 MAX_SECONDS = 86_400.0
@@ -212,6 +213,13 @@ class Scheduler:
         if idle < _LOOK_SECONDS:
             return max(_FIRST_LOOK_SECONDS, idle)
         return min(_LAST_LOOK_SECONDS, _LOOK_SECONDS * max(1.0, idle / _LONG_SECONDS))
+
+    @property
+    def spin_seconds(self) -> float:
+        """How long the rounds of one who spins in vain take together, from one time at which it is looked after to the
+        next: short beside the time for which nothing has happened, so that it is hardly late when something does.
+        """
+        return max(self.look_seconds, _SPIN_SHARE * (self.now - self._progress_at))
 
     def _be_impatient(self) -> bool:
         """Let time pass; ``False`` if a timer was due or the run was cut short, so that others can run now."""

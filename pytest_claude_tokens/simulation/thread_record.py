@@ -118,8 +118,8 @@ class ThreadRecord:
 
     ``why``: what it waits for, in words. ``leave``: takes it out of the queue in which it waits. ``timer``: the number
     of its timer while it waits with a time-out. A wake sets it to 0, so a timer that is still set at the end of the
-    wait means that the time was up. ``looks``: how often it has read the clock since the progress number ``looked_at``.
-    ``asking``: the task for which it runs a job, if there is one.
+    wait means that the time was up. ``locks``: the identities of the locks that it holds. ``looks``: how often it has
+    read the clock since the progress number ``looked_at``. ``asking``: the task for which it does a job, if any.
 
     ``inside``: it is at a switch point, where the watchdog must not touch it. This is a flag and not a state, as it can
     be set in any state, and as two threads write at once: the thread sets ``inside``, the watchdog sets its suspect,
@@ -134,6 +134,7 @@ class ThreadRecord:
         "inside",
         "joiners",
         "leave",
+        "locks",
         "looked_at",
         "looks",
         "name",
@@ -160,6 +161,7 @@ class ThreadRecord:
         self.inside: bool = True
         self.leave: Callable[[ThreadRecord], None] | None = None
         self.timer: int = 0
+        self.locks: frozenset[int] = frozenset()
         self.why: Callable[[], str] | str = ""
         self.asking: Task[object] | None = None
         self.looks: int = 0

@@ -86,7 +86,11 @@ def bind_thread(world: World, thread: Thread, name: str, worker: str | None) -> 
         try:
             world.start(record)
             WORKER.set(worker)
-            run()
+            if world.watching is None:
+                run()
+            else:
+                with world.watching():
+                    run()
         except Stopped:
             pass
         except BaseException:

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections import deque
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from types import FrameType
 
     from pytest_claude_tokens.simulation.chooser import Chooser
     from pytest_claude_tokens.simulation.thread_record import ThreadRecord
 
-__all__ = ["Guest", "World"]
+__all__ = ["Guest", "Watcher", "World"]
 
 _SERIALS = itertools.count(1)
 _ENDED = (ThreadState.DONE, ThreadState.KILLED, ThreadState.LOST)
@@ -54,6 +56,13 @@ class Guest(Protocol):
         """Let go of the network: no more connections are made."""
 
 
+class Watcher(Protocol):
+    """Who is told of a thread's accesses before they happen."""
+
+    def arrive(self, access: Any, frame: FrameType) -> bool:
+        """A thread is about to make an access in ``frame``. Returns whether it was preempted."""
+
+
 class World(Baton):
     """One world. ``new_loop`` makes an event loop in it, for a thread that runs its own."""
 
@@ -73,8 +82,14 @@ class World(Baton):
         self._seed = seed
         self._new_loop = new_loop
         self.loops: list[Guest] = []
+        self.wires: Any = None
+        """The connections in memory of clients that block; ``None``: there is no service to connect to."""
         self.doubles: dict[int, tuple[Any, Any]] = {}
         """For each executor from before the world, by identity: it, and the double that runs its jobs here."""
+        self.watch: Watcher | None = None
+        """Who is told what the threads are about to access, where they may be preempted."""
+        self.watching: Callable[[], AbstractContextManager[None]] | None = None
+        """In its block a thread tells the watch."""
         self.getters: dict[int, deque[ThreadRecord] | None] = {}
         """For each ``SimpleQueue``, by identity: the threads that wait for an item; ``None``: it is older than this."""
 
@@ -143,6 +158,8 @@ class World(Baton):
         for loop in self.loops:
             loop.disconnect()
         self.loops.clear()
+        if self.wires is not None:
+            self.wires.close()
         self.all.clear()
         self.records.clear()
         self.patience.forget()

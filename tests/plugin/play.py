@@ -70,9 +70,9 @@ def found(play: Play, cls: type[Violation], *exchanges: Exchange, **facts: Any) 
     return cls("headline", operations=operations, **facts)
 
 
-def told(play: Play, cls: type[Violation], *exchanges: Exchange, **options: Any) -> str:
-    """The story of such a violation, in a test."""
-    return story(play.history, found(play, cls, *exchanges), in_test=True, **options)
+def told(play: Play, cls: type[Violation], *exchanges: Exchange, facts: Any = None, **options: Any) -> str:
+    """The story of such a violation, in a test. ``facts``: what is known of each request, by its number."""
+    return story(play.history.with_facts(facts or {}), found(play, cls, *exchanges), in_test=True, **options)
 
 
 def expect(text: str) -> str:

@@ -96,7 +96,12 @@ def test_it(make_claude_tokens, n):
         result.stdout.fnmatch_lines(["*- claude-tokens history -*", f"claude_tokens.{headline}", "again *"])
     result.stdout.fnmatch_lines("FAILED *::test_it - claude_tokens.[DR]*")
     (folder,) = (path for path in pytester.path.joinpath(".claude-tokens").iterdir() if path.is_dir())
-    assert sorted(path.name for path in folder.iterdir()) == ["history-2.jsonl", "history.jsonl"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "history-2.jsonl",
+        "history.jsonl",
+        "timeline-2.html",
+        "timeline.html",
+    ]
     assert str(result.stdout).count(f".claude-tokens/{folder.name}/  history.jsonl") == 1
     assert str(result.stdout).count(f".claude-tokens/{folder.name}/  history-2.jsonl") == 1
 

@@ -5,6 +5,7 @@ Where one fails with a new version, its message says what the name was used for 
 
 from __future__ import annotations
 
+import io
 import re
 import unittest
 from pathlib import Path
@@ -70,7 +71,9 @@ def test_the_error_of_a_unittest_method_is_kept_in_the_item(pytester):
 
 def test_no_other_module_uses_a_private_name_of_pytest():
     """Nor imports a private module of it: one place to look at when a new pytest comes."""
-    private = re.compile(r"(import|from) _pytest|\._(fixtureinfo|request|excinfo)\b|\"_excinfo\"|reprcrash|extraline")
+    private = re.compile(
+        r"(import|from) _pytest|\._(fixtureinfo|request|excinfo)\b|\"_excinfo\"|reprcrash|extraline|\\._tw\\b"
+    )
     package = Path(pytest_claude_tokens.__file__).parent
     users = [path for path in package.rglob("*.py") if private.search(path.read_text("utf-8"))]
 
@@ -107,8 +110,26 @@ def test_a_report_can_be_told_where_and_what(pytester, hidden, always):
     assert ("All traceback entries are hidden" in shown) == (hidden and not instead)
 
 
+def test_a_report_can_be_cut_to_what_was_raised_last():
+    """`ExceptionChainRepr.chain` and `ReprTraceback.reprentries`, `ReprEntry`: with a message in place of the code."""
+    try:
+        try:
+            raise KeyError("first")
+        except KeyError as error:
+            raise ValueError("last") from error
+    except ValueError:
+        shown = pytest.ExceptionInfo.from_current().getrepr()
+    assert "KeyError: " in str(shown)
+    pytest_internals.keep_last(shown)
+    assert "KeyError: " not in str(shown)
+    assert "last" in str(shown), f"see ExceptionChainRepr in _pytest/_code/code.py, for keep_last() in {HOME}"
+    pytest_internals.redescribe(shown, "test_it.py", 7, "said\ninstead", always=True, empty=True)
+    assert str(shown) == "E   said\nE   instead", f"see ReprEntry in _pytest/_code/code.py, for redescribe() in {HOME}"
+
+
 def test_a_native_report_stays_as_it_is():
     """With `--tb=native` it is a text without parts."""
+    pytest_internals.keep_last("a text")
     pytest_internals.redescribe("a text", "test_it.py", 7, "said instead", always=True)
 
 
@@ -154,3 +175,22 @@ def test_a_method_that_is_expected_to_fail_says_so():
     assert getattr(Case.test_it, "__unittest_expecting_failure__", False), (
         "see expectedFailure() in unittest/case.py, for _is_unexpected_success() of plugin/call_phase.py"
     )
+
+
+def test_the_terminal_is_written_to_while_output_is_captured(pytester, monkeypatch):
+    """`TerminalReporter.isatty` and `._tw`, `TerminalWriter._file`, `.fullwidth`: a text is shown, and not counted."""
+    config = pytester.parseconfigure("-v")
+    assert pytest_internals.terminal(config) is None, "that is no terminal"
+    writer = config.pluginmanager.getplugin("terminalreporter")._tw
+    shown = io.StringIO()
+    monkeypatch.setattr(config.pluginmanager.getplugin("terminalreporter"), "isatty", True)
+    monkeypatch.setattr(writer, "_file", shown)
+    terminal = pytest_internals.terminal(config)
+    assert terminal is not None, f"see terminal() in {HOME}"
+
+    writer.write("test_it ")
+    room = terminal.room()
+    terminal.write("far")
+
+    assert shown.getvalue() == "test_it far"
+    assert terminal.room() == room == writer.fullwidth - len("test_it ")

@@ -10,9 +10,10 @@ import pytest
 
 from pytest_claude_tokens.judge.history import History
 from pytest_claude_tokens.judge.judging import judge
+from pytest_claude_tokens.plugin import reporting
 from pytest_claude_tokens.report.evidence import Evidence, attach, findings
 from pytest_claude_tokens.report.folder import save
-from pytest_claude_tokens.report.summary import summary
+from pytest_claude_tokens.report.summary import broken, marks, summary
 from tests.plugin.play import Play
 
 HEADLINE = "claude_tokens.DoubleSpend: rt#1 by w0 (#2) and w1 (#5)"
@@ -32,8 +33,11 @@ def test_a_violation_is_one_line_and_its_section(pytester):
 
     assert lines[start + 1 : start + 3] == ["", f"E   {HEADLINE}"]
     assert lines[start + 3].strip("-") == " claude-tokens history "
-    assert lines[start + 4].startswith("again   #5 ")
-    assert lines[-4:-1][0] == 'If this is what you are studying: @pytest.mark.claude_tokens(allow=["double-spend"])'
+    assert re.fullmatch(
+        r"again   #5  \+\S+s  w1  pool.py:\d+ from pool.py:18  refresh rt#1 -> 400 .*", lines[start + 4]
+    )
+    end = next(index for index, line in enumerate(lines) if line.startswith("=") and " claude-tokens " in line)
+    assert lines[end - 1] == 'If this is what you are studying: @pytest.mark.claude_tokens(allow=["double-spend"])'
     assert lines[-2] == f"FAILED test_it.py::test_it - {HEADLINE}"
 
 
@@ -47,6 +51,52 @@ def test_every_style_of_traceback_has_the_headline(pytester, style):
     assert "claude-tokens history" in text or style in ("line", "no")
     assert "All traceback entries are hidden" not in text
     assert (f"{pytester.path / 'test_it.py'}:3: {HEADLINE}" in text) is (style == "line")
+
+
+GROUP = SPEND.replace(
+    "    spend_twice(claude_tokens)",
+    """
+    spend_twice(claude_tokens)
+    try:
+        raise ExceptionGroup("of tasks", [OSError("one"), OSError("two")])
+    except ExceptionGroup as error:
+        raise KeyError("of the body") from error
+""",
+)
+
+
+@pytest.mark.parametrize("options", [[], ["--tb=short"], ["--tb=long"], ["--tb=native"], ["--full-trace"]])
+def test_the_story_comes_before_what_the_body_ended_with(pytester, options):
+    """Its chain of exceptions is one line, which says how to see all of it."""
+    pytester.makepyfile(test_it=GROUP)
+    lines = pytester.runpytest(*options).stdout.lines
+    told = "error   KeyError: 'of the body' (test_it.py:9); all: --tb=long"
+
+    cut = options in ([], ["--tb=short"])
+    assert (told in lines) is cut
+    start = next(index for index, line in enumerate(lines) if "_ test_it _" in line)
+    assert (f"E   {HEADLINE}" in lines[start + 1 : start + 3]) is cut
+    assert ("ExceptionGroup" in "".join(lines)) is not cut
+
+
+def test_a_group_that_a_finding_is_in_is_told_by_its_headline(pytester):
+    """Its own message says nothing, and its tracebacks are ours."""
+    pytester.makepyfile(
+        test_it=SPEND
+        + """
+    try:
+        claude_tokens.check()
+    except AssertionError as error:
+        raise ExceptionGroup("of tasks", [error, OSError()])
+"""
+    )
+    lines = pytester.runpytest().stdout.lines
+    start = next(index for index, line in enumerate(lines) if "_ test_it _" in line)
+
+    assert lines[start + 1 : start + 3] == ["", f"E   {HEADLINE}"]
+    assert "claude-tokens history" in lines[start + 3]
+    assert "ExceptionGroup: of tasks" not in "\n".join(lines)
+    assert "ExceptionGroup: of tasks" in str(pytester.runpytest("--tb=long").stdout)
 
 
 def test_a_full_trace_hides_nothing(pytester):
@@ -145,7 +195,7 @@ def test_each_failure_leaves_its_history_in_a_folder_of_its_own(pytester):
     assert len({folder.name.lower() for folder in found}) == 7
     for folder in found:
         assert re.fullmatch(r"[A-Za-z0-9_.-]{1,80}", folder.name)
-        assert f"\n.claude-tokens/{folder.name}/  history.jsonl\n" in str(result.stdout)
+        assert f"\n.claude-tokens/{folder.name}/  history.jsonl  timeline.html\n" in str(result.stdout)
         (violation, *_) = judge(History.load(folder / "history.jsonl")).violations
         assert str(violation) == "rt#1 by w0 (#2) and w1 (#5)"
     assert (pytester.path / ".claude-tokens" / ".gitignore").read_text().splitlines()[-1] == "*"
@@ -185,7 +235,48 @@ def test_a_folder_elsewhere_is_told_in_full(pytester, tmp_path_factory):
     pytester.makepyfile(test_it=SPEND)
     result = pytester.runpytest(f"--claude-tokens-report-dir={elsewhere}")
 
-    result.stdout.fnmatch_lines(f"{elsewhere}/test_it-*/  history.jsonl")
+    result.stdout.fnmatch_lines(f"{elsewhere}/test_it-*/  history.jsonl  timeline.html")
+
+
+@pytest.mark.parametrize(
+    ("option", "files"),
+    [
+        ("never", {"test_bad": ["history.jsonl"]}),
+        (
+            "always",
+            {"test_bad": ["history.jsonl", "timeline.html"], "test_good": ["history.jsonl", "timeline.html"]},
+        ),
+    ],
+)
+def test_the_timeline_is_drawn_when_it_is_wanted(pytester, option, files):
+    """`always`: of tests that passed, too, if they made a history. The page tells what was found."""
+    pytester.makepyfile(
+        test_it="""
+        from pool import *
+        def test_bad(claude_tokens): spend_twice(claude_tokens)
+        def test_good(claude_tokens): spend_once(claude_tokens)
+        def test_other(): pass
+        """
+    )
+    pytester.runpytest(f"--claude-tokens-html={option}").assert_outcomes(failed=1, passed=2)
+
+    found = {folder.name.rpartition("-")[0]: folder for folder in folders(pytester.path)}
+    assert {name: sorted(path.name for path in folder.iterdir()) for name, folder in found.items()} == files
+    if option == "always":
+        assert f"<h1>{HEADLINE}</h1>" in (found["test_bad"] / "timeline.html").read_text()
+        assert '"VALID">VALID<' in (found["test_good"] / "timeline.html").read_text()
+
+
+def test_a_history_that_can_not_be_drawn_hides_no_violation(pytester, monkeypatch):
+    """The page says so, and everything else is told."""
+    monkeypatch.setattr(reporting, "timeline", lambda *args, **more: 1 / 0)
+    pytester.makepyfile(test_it=SPEND)
+    result = pytester.runpytest()
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["again *", f"FAILED *{HEADLINE}"])
+    (folder,) = folders(pytester.path)
+    assert "No timeline could be drawn: ZeroDivisionError" in (folder / "timeline.html").read_text()
 
 
 def test_a_folder_that_cannot_be_written_does_not_hide_the_violation(pytester):
@@ -242,12 +333,17 @@ def test_what_was_found_rides_on_the_report_as_json(pytester):
     reports = pytester.inline_run().getreports("pytest_runtest_logreport")
     told = [report.claude_tokens for report in reports if hasattr(report, "claude_tokens")]
 
-    assert json.loads(json.dumps(told)) == [{"test": "test_it.py::test_it", "violations": [HEADLINE]}]
+    bad, good = json.loads(json.dumps(told))
+    assert (bad["test"], bad["violations"]) == ("test_it.py::test_it", [HEADLINE])
+    assert (bad["file"], bad["line"]) == (str(pytester.path / "test_it.py"), 3)
+    assert bad["replay"][0].endswith('pytest "test_it.py::test_it"')
+    assert re.fullmatch(r"\.claude-tokens/test_it-\w+", bad["folders"][0])
+    assert good == {"test": "test_it.py::test_passes"}
 
 
-def test_nothing_is_said_in_the_summary_unless_something_was_explored():
-    """A plain fixture test has nothing to say there."""
-    assert summary([{"test": "t", "violations": ["x"]}]) == []
+def test_nothing_is_said_in_the_summary_unless_a_test_used_the_plugin():
+    """A suite that only has it installed doesn't hear of it."""
+    assert summary([]) == []
 
 
 def test_the_summary_says_how_hard_was_looked():
@@ -257,6 +353,7 @@ def test_the_summary_says_how_hard_was_looked():
         for n in range(12, 0, -1)
     ]
     facts[0]["violations"] = ["x"]
+    facts += [{"test": "t.py::test_plain"}, {"test": "t.py::test_again"}, {"test": "t.py::test_again"}]
 
     lines = summary(facts)
 
@@ -265,8 +362,80 @@ def test_the_summary_says_how_hard_was_looked():
         "  t.py::test_1: 100 schedules",
         "  t.py::test_2: 200 schedules",
     ]
-    assert len(lines) == 11
-    assert len(summary(facts, every=True)) == 13
+    assert len(lines) == 12
+    assert lines[-1] == "  and 2 tests without a search"
+    assert len(summary(facts, every=True)) == 14
+    assert summary(facts[12:]) == ["claude-tokens: 2 tests, 0 violations"]
+
+
+def test_what_was_broken_is_told_with_the_way_to_see_it_again():
+    """Of tests that broke nothing there is no word."""
+    facts = [
+        {"test": "t.py::test_good"},
+        {
+            "test": "t.py::test_bad",
+            "violations": ["claude_tokens.A: x", "claude_tokens.B: y"],
+            "replay": ["pytest t.py"] * 2,
+            "folders": ["f"] * 2,
+        },
+    ]
+    assert broken(facts) == [
+        "  t.py::test_bad",
+        "    claude_tokens.A: x",
+        "    claude_tokens.B: y",
+        "    replay  pytest t.py",
+        "    see     f/",
+    ]
+    assert broken(facts[:1]) == []
+
+
+@pytest.mark.parametrize(
+    ("root", "file"),
+    [("/repo", "t%25,1.py"), ("/repo/", "t%25,1.py"), ("", "/repo/t%25,1.py"), ("/re", "/repo/t%25,1.py")],
+)
+def test_a_violation_is_a_mark_in_github_s_log(root, file):
+    """By the rules of its workflow commands: one line, with the characters escaped that end a field."""
+    facts = [
+        {"test": "t.py::test_good"},
+        {
+            "test": "t.py::test_bad[a:b]",
+            "violations": ["claude_tokens.A: 100%\r\nx"],
+            "replay": ["pytest t.py"],
+            "file": "/repo/t%,1.py",
+            "line": 7,
+        },
+    ]
+    place = f"file={file.replace(',', '%2C')},line=7,title=claude_tokens.A"
+    assert marks(facts, root) == [f"::error {place}::t.py::test_bad[a:b]: 100%25%0D%0Ax%0Areplay  pytest t.py"]
+
+
+def test_the_end_of_a_run_tells_what_was_broken(pytester, monkeypatch):
+    """A section where something was, one line where all is fine; marks where GitHub reads them; nothing else."""
+    pytester.makepyfile(
+        test_it="from pool import *\ndef test_bad(claude_tokens): spend_twice(claude_tokens)",
+        test_fine="from pool import *\ndef test_good(claude_tokens): spend_once(claude_tokens)",
+        test_other="def test_other(): pass",
+    )
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(pytester.path))
+    result = pytester.runpytest("-p", "no:logging")
+    result.stdout.fnmatch_lines(
+        [
+            "=* claude-tokens =*",
+            "claude-tokens: 2 tests, 1 violation",
+            "  test_it.py::test_bad",
+            f"    {HEADLINE}",
+            '    replay  *pytest "test_it.py::test_bad"',
+            "    see     .claude-tokens/test_bad-*/",
+            "::error file=test_it.py,line=2,title=claude_tokens.DoubleSpend::test_it.py::test_bad: rt#1 by w0 *",
+        ],
+        consecutive=True,
+    )
+    fine = pytester.runpytest("test_fine.py", "--claude-tokens-seed=7")
+    fine.stdout.fnmatch_lines(["claude-tokens: --claude-tokens-seed=7", "claude-tokens: 1 test, 0 violations"])
+    fine.stdout.no_fnmatch_line("=* claude-tokens =*")
+    pytester.runpytest("test_other.py").stdout.no_fnmatch_line("claude-tokens:*")
+    pytester.runpytest("test_other.py", "-v").stdout.fnmatch_lines("claude-tokens: default options")
 
 
 def test_the_summary_of_a_run_is_made_of_what_rides_on_its_reports(pytester):

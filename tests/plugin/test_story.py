@@ -44,7 +44,7 @@ def test_a_double_spend_is_told_from_both_sides():
         replay='pytest "test_pool.py::test_it" --claude-tokens-replay=ct1-AAEBAA',
         folder=".claude-tokens/test_it",
         files=["history.jsonl", "timeline.html"],
-        sources={1: "pool.py:88", 2: "pool.py:91"},
+        facts={1: {"at": "pool.py:88"}, 2: {"at": "pool.py:91"}},
     )
 
     assert text == expect(
@@ -61,10 +61,10 @@ succeeded (RFC 9700 s4.14.2)
 
     #       time    w0                     w1                     service
     1       +0.000                                                issued g#1: at#1 rt#1
-  * 2       +0.000  refresh rt#1 ...
+  * 2       +0.000  refresh rt#1 ... pool.py:88
     3       +0.001                                                rt#1 spent; at#2 rt#2
     4       +0.001  ... 200 at#2 rt#2
-  * 5       +0.002                         refresh rt#1 ...
+  * 5       +0.002                         refresh rt#1 ... pool.py:91
     6       +0.003                                                rt#1 again: reuse; g#1 revoked
     7       +0.003                         ... 400 invalid_grant
 
@@ -72,6 +72,37 @@ succeeded (RFC 9700 s4.14.2)
 If this is what you are studying: @pytest.mark.claude_tokens(allow=["double-spend"])
 """
     )
+
+
+@pytest.mark.parametrize(
+    ("first", "again", "told_first", "told_again"),
+    [
+        (["pool.py:8"], ["pool.py:8"], "pool.py:8  refresh", "pool.py:8  refresh"),
+        (["pool.py:8", "pool.py:3"], ["pool.py:8", "pool.py:3"], "pool.py:8  refresh", "pool.py:8  refresh"),
+        (
+            ["pool.py:8", "pool.py:3"],
+            ["pool.py:8", "pool.py:31"],
+            "pool.py:8 from pool.py:3   refresh",
+            "pool.py:8 from pool.py:31  refresh",
+        ),
+        (["pool.py:8", "pool.py:3"], ["pool.py:9", "pool.py:31"], "pool.py:8  refresh", "pool.py:9  refresh"),
+        (
+            ["http.py:8", "pool.py:3"],
+            ["pool.py:9"],
+            "http.py:8 from pool.py:3  refresh",
+            "pool.py:9                 refresh",
+        ),
+        ([], ["pool.py:9"], "           refresh", "pool.py:9  refresh"),
+    ],
+    ids=["one line", "one way", "two ways", "two lines", "a helper", "unknown"],
+)
+def test_each_side_names_the_line_of_the_users_that_sent_it(first, again, told_first, told_again):
+    """In a column. Its caller's beside it, if the line is in another file, or if both sides came to it by two ways."""
+    facts = {op: {"at": at[0], "via": at[1:]} for op, at in ((1, first), (2, again)) if at}
+    play = Play()
+    lines = told(play, DoubleSpend, *spend_twice(play), facts=facts).splitlines()
+
+    assert [line.partition("s  w")[2][3:].partition(" rt#1")[0] for line in lines[:2]] == [told_again, told_first]
 
 
 def test_calls_together_on_one_bearer_are_drawn_as_bars():
@@ -127,7 +158,9 @@ def test_a_worker_that_forgot_its_own_new_token_is_told_as_such():
     play = Play()
     text = told(play, DoubleSpend, *spend_twice(play, actor="w0"))
 
-    assert line(text, "why") == "as the checker says; it had received rt#2 itself (#4)"
+    assert line(text, "why") == (
+        "a stale copy: w0 went back to rt#1, as after a restart, although it had rt#2; w0 had received rt#2 (#4)"
+    )
     assert line(text, "after") == "refused; rt#2 still works, for w0"
 
 

@@ -14,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fake_server.tokens import TOKEN
+from pytest_claude_tokens.cli import check as check_command
 from pytest_claude_tokens.cli import main
 from pytest_claude_tokens.judge.history import History
 from pytest_claude_tokens.judge.judging import judge
@@ -70,6 +71,20 @@ def test_json_says_the_same(name, capsys):
     assert said["torn"] is history.torn
     assert (said["events"], said["requests"]) == (len(history), len(history.operations))
     assert {found["seq"] for found in said["violations"]} <= {event.seq for event in history}
+
+
+@pytest.mark.parametrize("name", ["double-spend-overlap.jsonl", "co-schedule.jsonl"])
+def test_a_long_history_is_told_in_the_same_words(name, capsys, monkeypatch):
+    """Of a file that is long, what is told, and the numbers, are those of the whole."""
+    check(FOLDER / name, "--json")
+    short = capsys.readouterr().out
+    loads = []
+    monkeypatch.setattr(check_command, "_LONG", 100)
+    monkeypatch.setattr(History, "load", loads.append)
+    check(FOLDER / name, "--json")
+
+    assert capsys.readouterr().out == short
+    assert loads == []
 
 
 def test_a_violation_as_json_carries_what_a_program_needs(capsys):

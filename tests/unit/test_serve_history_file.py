@@ -99,7 +99,7 @@ def test_a_fifo_that_takes_the_place_of_the_file_is_not_waited_for(
 ) -> None:
     """Even if it came between the look and the opening."""
     os.mkfifo(tmp_path / "h")
-    monkeypatch.setattr(history_file, "_check_kind", lambda path: None)
+    monkeypatch.setattr(history_file, "check_kind", lambda path: None)
     with pytest.raises(OSError, match="No such device"):
         HistoryFile(tmp_path / "h").open()
 

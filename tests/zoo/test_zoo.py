@@ -9,6 +9,8 @@ from functools import cache
 import pytest
 from hypothesis import settings
 
+from pytest_claude_tokens.report.causes import mistake
+from pytest_claude_tokens.report.story import story
 from tests.zoo.replaying import in_processes, replayed
 from tests.zoo.searching import Search, search
 from tests.zoo.table import ZOO
@@ -26,6 +28,46 @@ TWINS = {
     for name, pair in ZOO.items()
 }
 """One pair for each sound twin: some bugs have the same."""
+
+MISTAKES = {
+    "no lock": "no lease: neither",
+    "lock without re-read": "read before acquire, or released before rt#2 was kept",
+    "lock time-out, then proceed": "gave up waiting",
+    "two pools over one store": "different leases",
+    "refresh in a thread under a lock of its own": "different leases",
+    "single flight cleared early": "stored too late",
+    "bearer picked before an await": "chosen while in use",
+    "notified once, not looked again": "chosen while in use",
+    "permit given back before the streamed body ends": "released before the body ended",
+    "two names for one token": "different leases: w0 held Lock 1 ",
+    "round robin": "chosen while in use",
+    "bearer reclaimed from a slow call": "chosen while in use",
+    "bearer given back twice": "chosen while in use",
+    "blind retry after a lost reply": "retry after an unknown outcome: w0 sent rt#1 again itself",
+    "retry after a time-out": "retry after an unknown outcome: w0 sent rt#1 again itself",
+    "cancelled leader": "retry after an unknown outcome: w1 was cancelled",
+    "shielded request, reply dropped": "reply dropped: w0 was cancelled",
+    "slow refresh abandoned": "reply dropped: w0 gave up its request #2",
+    "401 storm": "refreshed for an old refusal",
+    "refresh token not stored": "not stored",
+    "save skipped while another is under way": "not stored",
+    "A, B, A on a generation counter": "no lease: neither",
+    "three preemptions in order": "no lease: neither",
+    "double takeover of a dead lease": "a fresh lease was taken for a stale one",
+    "stale takeover of a live holder": "lease expired while held",
+    "threads: double takeover of a dead lock": "a fresh lease was taken for a stale one",
+    "threads: stale takeover of a live holder": "lease expired while held",
+    "threads: lock in a private home": "different leases: w0 held home-0/lock",
+    "threads: no lock": "no lease: neither",
+    "threads: lock without re-read": "read before acquire: w",
+    "threads: lock given up before the store is written": "released before the store was written",
+    "threads: two pools over one store": "different leases",
+    "threads: lock time-out, then proceed": "gave up waiting",
+    "threads: bearer looked up, then marked": "chosen while in use",
+    "threads: notified once, not looked again": "chosen while in use",
+    "threads: 401 storm": "refreshed for an old refusal",
+}
+"""How the story of a planted bug begins to say why. Of those that are not here, the checker itself says it."""
 
 pytestmark = pytest.mark.timeout(600)  # for the nightly profile; otherwise each takes a second or two
 every_pair = pytest.mark.parametrize("name", ZOO)
@@ -50,6 +92,8 @@ def test_planted_bug_is_found_told_shortly_and_replayed(name):
     schedule = result.found.schedule
     assert len(schedule.deviations) + len(schedule.planned_faults) <= FACTS, schedule.text()
     assert result.found.replayed == (3, 3)
+    assert mistake(result.found.history, result.error).startswith(MISTAKES.get(name, ""))
+    assert "cause not recognised" not in story(result.found.history, result.error)
     again = search(pair, pair.planted, replay=result.found.token)
     assert type(again.error) is pair.invariant
     assert [event.to_json() for event in again.found.history] == [event.to_json() for event in result.found.history]

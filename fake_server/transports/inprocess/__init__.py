@@ -8,13 +8,14 @@ through its exchange, and a :class:`~fake_server.transports.inprocess.waiting.Wa
 from __future__ import annotations
 
 from fake_server.transports.inprocess.cached_clients import cached_client_setup
-from fake_server.transports.inprocess.driving import Destination
+from fake_server.transports.inprocess.driving import HANG_TIMEOUT_SECONDS, Destination
 from fake_server.transports.inprocess.routing import Interceptor, MissingExtra
 from fake_server.transports.inprocess.shared_tls import shared_ssl_context
 from fake_server.transports.inprocess.waiting import RealWaiter, Waiter
 from fake_server.transports.trio_tasks import running_trio, wait_in_trio
 
 __all__ = [
+    "HANG_TIMEOUT_SECONDS",
     "Destination",
     "Interceptor",
     "MissingExtra",

@@ -15,6 +15,7 @@ lists, whatever was entered before or after, and decides:
 
 from __future__ import annotations
 
+import functools
 import importlib
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
@@ -33,11 +34,13 @@ from fake_server.transports.inprocess.respx_internals import (
     explicit,
     is_alone,
     is_defined,
+    joined,
     level,
     matches,
     others,
     passed_on,
     reader_patch,
+    start,
 )
 
 if TYPE_CHECKING:
@@ -107,9 +110,9 @@ class _FirstRouter(Router):
     def start(self) -> None:
         ask_first(self._level, self)
         if self._library is not None:
-            self._reading = reader_patch(self._level, _reader)
+            self._reading = reader_patch(self._level, _read)
             self._reading.start()
-            self._level.start()
+            start(self._level)
 
     def stop(self) -> None:
         self._level.unregister(self)
@@ -164,20 +167,23 @@ class _Relayed(httpx.Request):
     """A request that a pool relays to a forward proxy. In respx's form its address is always the proxy's."""
 
 
-def _reader(original: Callable[..., httpx.Request]) -> Callable[..., httpx.Request]:
-    """A conversion of a transport's request like respx's ``original``, which also works for a forward proxy.
+def _read(*, request: Any, **_: Any) -> httpx.Request:
+    """A transport's request in the form that respx works with.
 
-    The original joins host and target to a URL. In a request to a proxy the target is a URL itself, so the result would
-    be invalid.
+    respx joins host and target to a URL. In a request to a proxy the target is a URL itself, so the result would be
+    invalid. And it parses the URL of each request anew, which takes as long as all the rest.
     """
-
-    def read(*, request: Any, **more: Any) -> httpx.Request:
-        if not _is_relayed(request):
-            return original(request=request, **more)
-        url = httpx.URL(scheme=request.url.scheme.decode("ascii"), host=request.url.host.decode("ascii"))
-        return _Relayed(request.method, url, headers=request.headers, stream=request.stream)
-
-    return read
+    url = request.url
+    if _is_relayed(request):
+        relayed = httpx.URL(scheme=url.scheme.decode("ascii"), host=url.host.decode("ascii"))
+        return _Relayed(request.method, relayed, headers=request.headers, stream=request.stream)
+    return httpx.Request(
+        request.method.decode("ascii"),
+        joined((url.scheme, url.host, url.port, url.target)),
+        headers=request.headers,
+        stream=request.stream,
+        extensions=request.extensions,
+    )
 
 
 def _is_relayed(request: Any) -> bool:
@@ -200,9 +206,15 @@ def _patch() -> None:
             _register_httpx2()
         levels["httpcore2"] = "httpcore2"
     for name, library in levels.items():
-        router = _FirstRouter(level(name), None if library is None else importlib.import_module(library))
+        router = _first_router(name, library)
         router.start()
         _routers.append(router)
+
+
+@functools.cache
+def _first_router(name: str, library: str | None) -> _FirstRouter:
+    """The router of a level. It keeps nothing of a test, so one serves all."""
+    return _FirstRouter(level(name), None if library is None else importlib.import_module(library))
 
 
 def _unpatch() -> None:

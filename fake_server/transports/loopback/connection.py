@@ -282,18 +282,18 @@ class Connection(asyncio.Protocol):
             except BaseException:  # a bug of ours, or of a journal's observer: the client must not hang
                 self.transport.abort()
                 raise
-            if isinstance(effect, Wait):
+            if effect is None:
+                self._end()
+            elif isinstance(effect, Wait):
                 self._wait(self.listener.wait_hook(self._exchange, effect))
                 return
-            if isinstance(effect, Break):
-                self._break(effect)
-                return
-            if isinstance(effect, Start):
+            elif isinstance(effect, Start):
                 self._start = effect
-            elif effect is not None:
+            elif isinstance(effect, Piece):
                 self._send(effect)
             else:
-                self._end()
+                self._break(effect)
+                return
 
     def _wait(self, wait: Wait) -> None:
         """Arrange to be woken once, by the signal or by the timer, whichever comes first."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -57,7 +58,10 @@ class Message:
 
     def header(self, name: str) -> str:
         """The first value of the header ``name`` (lower case), or ``""``."""
-        return next((value for key, value in self.headers if key == name), "")
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +178,7 @@ _PORTS = {"http": 80, "https": 443}
 """The ports of the schemes that are served."""
 
 
+@functools.lru_cache(maxsize=256)  # a client names one host in all its requests
 def hostname_of(authority: str) -> tuple[str, int | None]:
     """``api.anthropic.com:443`` -> ``("api.anthropic.com", 443)``. Raises ``ValueError`` for an invalid authority."""
     parts = urlsplit(f"//{authority}")
@@ -209,7 +214,8 @@ def request_of(message: Message, answers: Callable[[str, int | None], bool]) -> 
     except ValueError:
         return Refusal(400, "this is not a host")
     request = Request.parse(message.method, target, message.headers, message.body, host)
-    return request if request.worker else replace(request, worker=proxy_user(message))
+    user = None if request.worker else proxy_user(message)
+    return request if user is None else replace(request, worker=user)
 
 
 # Replies.
@@ -219,7 +225,7 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 def reply_head(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
     """The status line and the headers, with the empty line that ends them."""
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
     return f"HTTP/1.1 {status} {_PHRASES.get(status, 'Status')}\r\n{lines}\r\n".encode("latin-1")
 
 

@@ -134,6 +134,7 @@ def test_equivalent_schedules_are_not_taken_further():
             schedule=schedule,
             options=options,
             error=None,
+            steps=(),
             timed=False,
             departed=outcome.departed,
             shape=lambda: len(schedule.deviations),

@@ -15,7 +15,7 @@ from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, FOR_GOOD, La
 def seen(schedule=DEFAULT_ORDER, *, decisions=30, first_leg=8, last_leg=12, legs=4, slept=()):
     """What a run shows of itself."""
     return SimpleNamespace(
-        schedule=schedule, decisions=decisions, first_leg=first_leg, last_leg=last_leg, legs=legs, slept=slept
+        schedule=schedule, decisions=decisions, first_leg=first_leg, last_leg=last_leg, legs=legs, slept=slept, steps=()
     )
 
 

@@ -44,6 +44,10 @@ class Service:
         body = json.dumps({"stream": stream}).encode()
         return self._arrived(Request("POST", "/v1/messages", (("authorization", f"Bearer {secret}"),), body), actor)
 
+    def bare(self, actor: str) -> Exchange:
+        """A call without any credential that has arrived."""
+        return self._arrived(Request("POST", "/v1/messages", (), b"{}"), actor)
+
     def other(self, actor: str, secret: str, path: str = "/api/oauth/profile") -> Exchange:
         """A request to a small endpoint that has arrived."""
         return self._arrived(Request("GET", path, (("authorization", f"Bearer {secret}"),)), actor)

@@ -9,53 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fake_server.events import Event
-from fake_server.faults import Fault
-from fake_server.policy import PRESETS
 from pytest_claude_tokens.judge.history import History
 from pytest_claude_tokens.judge.judging import judge
-from tests.unit.judge.drive import Service
-
-ACTORS = ("w0", "w1", "w2")
-FAULTS = (Fault.LOST_REPLY, Fault.RESET, Fault.TRUNCATED, Fault.status(503), Fault.status(401), Fault.delay(5))
-
-
-@st.composite
-def unruly(draw) -> History:
-    """What workers without any manners do to the service: any token at any time, half of it abandoned."""
-    service = Service(PRESETS[draw(st.sampled_from(list(PRESETS)))])
-    grants = [service.login(name, expires_in=draw(st.sampled_from([0, 600]))) for name in draw(NAMES)]
-    under_way = []
-    for step in draw(st.lists(st.sampled_from(STEPS), max_size=25)):
-        grant = draw(st.sampled_from(grants))
-        actor = draw(st.sampled_from(ACTORS))
-        if step == "token":
-            under_way.append(service.token(actor, draw(st.sampled_from(grant.refresh)).secret))
-        elif step == "call":
-            under_way.append(service.call(actor, draw(st.sampled_from(grant.access)).secret))
-        elif step == "other":
-            under_way.append(service.other(actor, draw(st.sampled_from(grant.access)).secret))
-        elif step == "fault":
-            service.server.faults.add(draw(st.sampled_from(["token", "call"])), draw(st.sampled_from(FAULTS)))
-        elif step == "advance":
-            service.server.advance(draw(st.sampled_from([1, 700, 30_000])))
-        elif step == "expire":
-            service.server.expire(grant.account)
-        elif under_way:
-            exchange = under_way.pop(draw(st.integers(0, len(under_way) - 1)))
-            if step == "finish":
-                service.finish(exchange)
-            elif step == "decide":
-                exchange.step()
-                under_way.append(exchange)
-            else:
-                exchange.abandon("client disconnected")
-    if draw(st.booleans()):
-        service.end()
-    return service.history
-
-
-NAMES = st.sampled_from([["work"], ["work", "home"], ["work", "work"]])
-STEPS = ("token", "token", "call", "call", "other", "fault", "advance", "expire", "finish", "finish", "decide", "leave")
+from tests.unit.judge.unruly import ACTORS, unruly
 
 
 def essence(history: History) -> list[tuple]:

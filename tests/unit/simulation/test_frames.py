@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 import pytest
@@ -64,3 +65,47 @@ def test_task_waits_at_the_innermost_line_of_the_test(path: Path) -> None:
     assert frames.innermost_place(alone) == ""
     alone.close()
     loop.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "libraries", "kept"),
+    [
+        ("0", True, ["raising", "loads", "decode", "raw_decode", "<lambda>"]),
+        ("0", False, ["raising", "<lambda>"]),
+        ("", False, ["raising"]),
+    ],
+)
+def test_a_traceback_is_cut_to_the_users_frames(text, libraries, kept):
+    """Those of a library tell how it does what was called, and there are many."""
+
+    def raising() -> None:
+        json.loads(text, parse_int=lambda _: 1 // 0)
+
+    assert names(frames.of_the_user(cut(raising), libraries=libraries)) == kept
+
+
+def test_a_traceback_without_a_frame_of_the_users_stays():
+    """There is nothing else to show."""
+    assert names(frames.of_the_user(cut(json.loads), libraries=False)) == []
+    assert names(frames.of_the_user(cut(lambda: json.loads("")).tb_next, libraries=False)) == [
+        "loads",
+        "decode",
+        "raw_decode",
+    ]
+
+
+def cut(function: Any) -> Any:
+    """The traceback of what ``function`` raises, from itself on."""
+    try:
+        function()
+    except (TypeError, ValueError, ArithmeticError) as error:
+        return error.__traceback__ and error.__traceback__.tb_next
+    return None
+
+
+def names(traceback: TracebackType | None) -> list[str]:
+    found = []
+    while traceback is not None:
+        found.append(traceback.tb_frame.f_code.co_name)
+        traceback = traceback.tb_next
+    return found

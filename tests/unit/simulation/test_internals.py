@@ -10,6 +10,8 @@ import concurrent.futures.thread
 import inspect
 import logging
 import re
+import socket
+import ssl
 import threading
 from asyncio import base_events, events
 from concurrent.futures import ThreadPoolExecutor
@@ -53,6 +55,7 @@ ON_CLASSES: list[tuple[Any, str, str]] = [
     (type(threading.RLock()), "_acquire_restore", "find what a Condition asks of an RLock"),
     (type(threading.RLock()), "_recursion_count", "find what multiprocessing's resource tracker asks of an RLock"),
     (concurrent.futures.thread, "_threads_queues", "find which threads the interpreter joins at exit"),
+    (socket.socket, "_real_close", "find what closes a socket when the last file made of it is closed, too"),
     (concurrent.futures.thread, "_global_shutdown_lock", "find what submit() locks, and have a simulated lock there"),
 ]
 
@@ -93,6 +96,10 @@ ON_EXECUTORS = {
     "_initializer": "find what each thread of a pool begins with, for like()",
     "_initargs": "find what each thread of a pool begins with, for like()",
 }
+ON_SSL_SOCKETS = {
+    "_sslobj": "find what an SSLSocket reads from and writes to",
+    "_connected": "find what an SSLSocket knows by that it is connected",
+}
 ON_LOCKS = {"_waiters": "find the queue of an asyncio.Lock", "_locked": "ask locked()"}
 
 
@@ -106,7 +113,12 @@ def made() -> list[tuple[Any, dict[str, str]]]:
     coroutine: Any = task.get_coro()
     coroutine.close()
     loop.close()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    with socket.socket() as plain:
+        secure = context.wrap_socket(plain, server_hostname="localhost")
+    secure.close()
     return [
+        (secure, ON_SSL_SOCKETS),
         (loop, ON_LOOPS),
         (timer, ON_HANDLES),
         (task, ON_TASKS),
@@ -163,7 +175,7 @@ def test_method_of_a_class_in_c_can_be_replaced_in_place(cls: Any, name: str) ->
 PRIVATE = re.compile(r"""[.\s"'](_[a-z]\w*)\b""", re.IGNORECASE)
 WATCHED = {
     *(name for _, name, _ in ON_CLASSES),
-    *ON_LOOPS, *ON_HANDLES, *ON_TASKS, *ON_THREADS, *ON_EXECUTORS, *ON_LOCKS,
+    *ON_LOOPS, *ON_HANDLES, *ON_TASKS, *ON_THREADS, *ON_EXECUTORS, *ON_SSL_SOCKETS, *ON_LOCKS,
 }  # fmt: skip
 OURS = {
     "_base",

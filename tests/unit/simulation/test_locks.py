@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 
 from fake_server.protocol.actors import WORKER
-from pytest_claude_tokens.simulation.locks import SimulatedLock
+from pytest_claude_tokens.simulation.locks import QuietLock, SimulatedLock
 from pytest_claude_tokens.simulation.schedule import Deviation, Schedule
 from tests.unit.simulation.worlds import put_in, run_threads, schedules, workers_of, world
 
@@ -331,3 +331,41 @@ def test_lock_is_free_again_when_its_holder_was_ended():
             return True
 
     assert run_threads(use) == [True]
+
+
+def test_the_queue_of_a_connection_pool_is_quiet():
+    """urllib3 takes its lock for each of its places: no switch there matters, and it excludes all the same."""
+    urllib3 = pytest.importorskip("urllib3", reason="needs urllib3")
+    cookies = pytest.importorskip("http.cookiejar")
+
+    def job():
+        pool = urllib3.HTTPConnectionPool("localhost", maxsize=1, block=True)
+        assert pool.pool.mutex.acquire()
+        assert not pool.pool.mutex.acquire(blocking=False)
+        pool.pool.mutex.release()
+        jar = cookies.CookieJar()
+        with jar._cookies_lock, jar._cookies_lock:
+            assert jar._cookies_lock.locked()
+        waiting = threading.Thread(target=lambda: pool.pool.put(None))
+        pool.pool.get()
+        waiting.start()
+        before = new.steps
+        assert pool.pool.get() is None
+        waiting.join()
+        assert new.steps > before  # it is waited for, in this world
+        before = new.steps
+        urllib3.HTTPConnectionPool("localhost", maxsize=50)
+        assert new.steps == before
+
+    with world(Schedule(), 1) as new:
+        workers_of(new, 1, simulated_loop=False)(job)
+
+
+def test_a_quiet_lock_excludes_threads_outside_the_world():
+    """As any simulated one does, over a real lock."""
+    with world(Schedule(), 1):
+        lock = QuietLock()
+    assert lock.acquire()
+    assert not lock.acquire(blocking=False)
+    lock.release()
+    assert not lock.locked()

@@ -11,6 +11,9 @@ import os
 import pickle
 import queue
 import random
+import selectors
+import socket
+import ssl
 import sys
 import threading
 import time
@@ -26,7 +29,10 @@ from pytest_claude_tokens.simulation.scheduler import EPOCH
 from tests.unit.simulation.worlds import run_threads, stage
 
 REAL = {name: getattr(time, name) for name in ("time", "monotonic", "sleep", "time_ns", "gmtime", "localtime")}
-CLASSES = (datetime, date, queue.SimpleQueue, threading.Thread, ThreadPoolExecutor, random.Random)
+CLASSES = (
+    *(datetime, date, queue.SimpleQueue, threading.Thread, ThreadPoolExecutor, random.Random),
+    *(socket.socket, ssl.SSLContext, selectors.SelectSelector, selectors.PollSelector, selectors.EpollSelector),
+)
 
 
 def inside(job):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -105,7 +105,7 @@ def workers_of(new: World, size: int, *, simulated_loop: bool) -> Workers:
 def explored(function: Callable[..., Any], workers: int = 2, *, record: bool = False, **settings: Any) -> Iterator[Any]:
     """Gives a function from schedules to outcomes of the body, with the service."""
     runner = Runner(Body(function=function, workers=workers, settings=settings), record=record)
-    with Interceptor(runner.resolve, hosts=settings.get("hosts", ())):
+    with closing(runner), Interceptor(runner.resolve, hosts=settings.get("hosts", ())):
         yield runner.run
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from pkgutil import resolve_name
 from threading import RLock
 
+import httpcore
 import httpx
 import pytest
 import respx
@@ -65,9 +67,54 @@ def test_a_level_still_reads_a_transports_request_by_that_method():
     mocker = respx_internals.level("httpcore")
     assert hasattr(mocker, "to_httpx_request"), f"find out how respx reads a request now: reader_patch() in {HERE}"
     before = mocker.to_httpx_request
-    with respx_internals.reader_patch(mocker, lambda original: lambda **_: (original, REQUEST)):
-        assert mocker.to_httpx_request() == (before, REQUEST)
+    reading = respx_internals.reader_patch(mocker, staticmethod(lambda **given: (given, REQUEST)))
+    reading.start()
+    try:
+        assert mocker.to_httpx_request(request=1) == ({"request": 1}, REQUEST)
+    finally:
+        reading.stop()
     assert mocker.to_httpx_request == before
+
+
+@pytest.mark.parametrize("port", [None, 8443])
+@pytest.mark.parametrize("target", [b"/v1/oauth/token?a=b%20c", b"/"])
+def test_a_url_is_still_joined_from_these_four(port, target):
+    """As respx itself does it for a route; once for each."""
+    theirs = respx_internals.level("httpcore").to_httpx_request(
+        request=httpcore.Request("GET", httpcore.URL(scheme="https", host="a.example", port=port, target=target))
+    )
+    ours = respx_internals.joined((b"https", b"a.example", port, target))
+    assert ours == theirs.url
+    assert respx_internals.joined((b"https", b"a.example", port, target)) is ours
+
+
+def methods():
+    """What stands in each class of a level, and what is only inherited there."""
+    mocker = respx_internals.level("httpcore")
+    classes = [resolve_name(":".join(target.rsplit(".", 1))) for target in mocker.targets]
+    return [(one, name, vars(one).get(name)) for one in classes for name in mocker.target_methods]
+
+
+def test_a_level_is_still_patched_in_the_way_that_is_done_here_with_less_work():
+    """What respx patches, and only that; what it undoes; and not a second time."""
+    mocker = respx_internals.level("httpcore")
+    hint = f"respx patches in another way: change start() in {HERE}"
+    before = methods()
+    mocker.start()
+    theirs = [(owner, name) for (owner, name, was), (_, _, now) in zip(before, methods(), strict=True) if now != was]
+    mocker.stop()
+    assert methods() == before
+
+    respx_internals.start(mocker)
+    during = methods()
+    respx_internals.start(mocker)
+    mocker.start()
+    assert methods() == during, hint
+    ours = [(owner, name) for (owner, name, was), (_, _, now) in zip(before, during, strict=True) if now != was]
+    mocker.stop()
+
+    assert ours == theirs, hint
+    assert methods() == before, hint
 
 
 @pytest.mark.parametrize("method", ["start", "stop", "register", "unregister"])

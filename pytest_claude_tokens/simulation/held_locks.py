@@ -1,0 +1,376 @@
+"""Which locks each worker holds in one run that is watched, and when it last read the file with the login.
+
+A lock is an object of ``asyncio`` or ``threading`` that the user's own code acquires, or a path that a worker makes
+with ``mkdir`` or ``O_EXCL``, or locks with ``flock``. The functions are replaced for this run only.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from fake_server.genuine import asyncio
+from fake_server.protocol.actors import WORKER
+from fake_server.secrecy import redact
+from pytest_claude_tokens.guard import audit
+from pytest_claude_tokens.simulation.frames import is_ours
+from pytest_claude_tokens.simulation.internals import CONDITION_WAIT
+from pytest_claude_tokens.simulation.lines import Line, is_standard, is_users, lines_up_from, text
+from pytest_claude_tokens.simulation.locks import SimulatedLock, SimulatedRLock
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows has no flock
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+__all__ = ["HeldLocks", "Hold"]
+
+_OBJECTS = ((asyncio.Lock, asyncio.Semaphore), (SimulatedLock, SimulatedRLock))
+"""Classes of locks: those whose ``acquire`` is awaited, and those whose is not."""
+_READS_AND_WRITES = ("open", "os.rename")
+
+
+_NEVER = 1 << 60
+
+
+@dataclass(slots=True, eq=False)
+class Hold:
+    """A lock that a worker has, had or wants. ``tick``: when it got it, by number; ``since``: in seconds.
+
+    ``released``: the tick at which it gave it back; ``taken_by``: who took it away, and after how many seconds.
+    """
+
+    key: Any
+    line: Line
+    tick: int
+    since: float
+    waited: bool = False
+    released: int | None = None
+    taken_by: tuple[str, float, Line] | None = None
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is known of one worker. ``read``: for each file, the tick of its last reading."""
+
+    holds: list[Hold] = field(default_factory=list)
+    gave_up: list[Hold] = field(default_factory=list)
+    read: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Sent:
+    """A request: who sent it, what its worker had read by then, and the ticks of its two ends."""
+
+    worker: str
+    tick: int
+    read: dict[str, int]
+    ended: int = _NEVER
+
+
+class HeldLocks:
+    """The locks of one run. ``now`` reads the run's time, in seconds."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._tick = 0
+        self._workers: dict[str, _Known] = {}
+        self._names: dict[Any, str] = {}
+        self._kept: list[Any] = []
+        self._contended: set[str] = set()
+        self._requests: dict[int, _Sent] = {}
+        self.wrote: list[tuple[int, str, str]] = []
+        """Tick, worker and path of each writing of a file."""
+
+    def tick(self) -> int:
+        """A number that rises with each call: the order of what is noted."""
+        self._tick += 1
+        return self._tick
+
+    def of(self, worker: str) -> _Known:
+        """What is known of a worker."""
+        return self._workers.setdefault(worker, _Known())
+
+    def name(self, key: Any) -> str:
+        """A lock's name in reports: its path from the last folder on, or its class and a number."""
+        return self._names[key]
+
+    def is_lock(self, key: Any) -> bool:
+        """Whether a path was used as one: a second worker wanted it, or its name says so."""
+        return (
+            not isinstance(key, str)
+            or key in self._contended
+            or any(word in os.path.basename(key).lower() for word in ("lock", "lease"))
+        )
+
+    # What happens.
+
+    def got(self, key: Any, line: Line, *, waited: bool) -> None:
+        """The calling worker has got a lock."""
+        if (worker := WORKER.get()) is not None:
+            self.of(worker).holds.append(Hold(key, line, self.tick(), self._now(), waited=waited))
+
+    def missed(self, key: Any, line: Line) -> None:
+        """The calling worker has waited for a lock in vain."""
+        if isinstance(key, str):
+            self._contended.add(key)
+        elif (worker := WORKER.get()) is not None:
+            self.of(worker).gave_up.append(Hold(key, line, self.tick(), self._now()))
+
+    def let_go(self, key: Any, line: Line) -> None:
+        """The calling worker gives a lock back, or takes it from another."""
+        mine = WORKER.get()
+        for worker, known in sorted(self._workers.items(), key=lambda pair: pair[0] != mine):
+            for hold in known.holds[::-1]:
+                if hold.key == key and hold.released is None:
+                    hold.released = self.tick()
+                    if worker != mine and mine is not None and isinstance(key, str):
+                        hold.taken_by = mine, self._now() - hold.since, line
+                    return
+
+    def object(self, lock: Any, kind: str) -> int:
+        """The key of a lock that is an object."""
+        key = id(lock)
+        if key not in self._names:
+            self._kept.append(lock)  # so that no other object gets its identity
+            number = 1 + sum(name.startswith(f"{kind} ") for name in self._names.values())
+            self._names[key] = f"{kind} {number}"
+        return key
+
+    def path(self, path: Any) -> str:
+        """The key of a lock that is a path."""
+        key = os.path.abspath(os.fsdecode(path))
+        self._names.setdefault(key, redact("/".join(key.split(os.sep)[-2:])))
+        return key
+
+    def file(self, event: str, args: tuple[Any, ...]) -> None:
+        """An audit event: a file is opened, or renamed."""
+        worker = WORKER.get()
+        path = args[1] if event == "os.rename" else args[0]
+        if worker is None or not isinstance(path, str) or not lines_up_from(sys._getframe()):
+            return
+        writes = event == "os.rename" or (isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR))
+        if writes:
+            self.wrote.append((self.tick(), worker, os.path.abspath(path)))
+        else:
+            self.of(worker).read[os.path.abspath(path)] = self.tick()
+
+    def sent(self, op: int, worker: str) -> None:
+        """A request begins."""
+        self._requests[op] = _Sent(worker, self.tick(), dict(self.of(worker).read))
+
+    def ended(self, op: int) -> None:
+        """A request has ended."""
+        self._requests[op].ended = self.tick()
+
+    # What came of it.
+
+    def seen(self) -> dict[int, dict[str, Any]]:
+        """For each request's number: the locks that its worker ``held``, had ``lost`` or ``gave_up`` waiting for.
+
+        ``read`` and ``wrote``: when its worker had last read the login's file, and when it wrote it after the reply.
+        Times are numbers that rise in the order of events, as are those of the request itself, ``sent`` and ``ended``.
+        """
+        return {op: self._seen(one) for op, one in self._requests.items()}
+
+    def _seen(self, one: _Sent) -> dict[str, Any]:
+        known = self.of(one.worker)
+        before = [hold for hold in known.holds if hold.tick < one.tick and self.is_lock(hold.key)]
+        stores = {path for _, _, path in self.wrote}
+        read = max(((tick, path) for path, tick in one.read.items() if path in stores), default=None)
+        wrote = [tick for tick, worker, path in self.wrote if worker == one.worker and read and path == read[1]]
+        last = max(
+            (other.tick for other in self._requests.values() if other.worker == one.worker and other.tick < one.tick),
+            default=0,
+        )
+        seen: dict[str, Any] = {
+            "sent": one.tick,
+            "ended": None if one.ended == _NEVER else one.ended,
+            "held": [self._told(hold) for hold in before if (hold.released or _NEVER) > one.tick],
+            "lost": [self._told(hold) for hold in before if hold.taken_by and (hold.released or 0) < one.ended],
+            "gave_up": [self._told(hold) for hold in known.gave_up if last < hold.tick < one.tick],
+        }
+        if read is not None:
+            seen["read"] = {"file": os.path.basename(read[1]), "tick": read[0]}
+            seen["wrote"] = min((tick for tick in wrote if tick > one.ended), default=None)
+        return seen
+
+    def _told(self, hold: Hold) -> dict[str, Any]:
+        told: dict[str, Any] = {
+            "lock": self.name(hold.key),
+            "at": text(hold.line) if hold.line[1] else "",
+            "tick": hold.tick,
+            "released": hold.released,
+            "waited": hold.waited,
+        }
+        if hold.taken_by is not None:
+            worker, seconds, line = hold.taken_by
+            told |= {"taken_by": worker, "after": round(seconds, 6), "taken_at": text(line)}
+        return told
+
+    # Where it is noticed.
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """In the block, it is."""
+        with ExitStack() as stack:
+            for awaited, classes in zip((True, False), _OBJECTS, strict=True):
+                for cls in classes:
+                    acquire = self._awaited(cls) if awaited else self._called(cls)
+                    for name, function in (
+                        ("acquire", acquire),
+                        ("release", self._released(cls, "release")),
+                        ("_release_save", self._released(cls, "_release_save")),
+                    ):
+                        if name in vars(cls):
+                            stack.callback(setattr, cls, name, vars(cls)[name])
+                            setattr(cls, name, function)
+            for owner, name, function in self._functions():
+                stack.callback(setattr, owner, name, getattr(owner, name))
+                setattr(owner, name, function)
+            audit.subscribe(_READS_AND_WRITES, self.file)
+            stack.callback(audit.unsubscribe, _READS_AND_WRITES, self.file)
+            yield
+
+    def _awaited(self, cls: Any) -> Any:
+        real = cls.acquire
+
+        @wraps(real)
+        async def acquire(lock: Any) -> Any:
+            line = _users_line(sys._getframe(1))
+            if line is None:
+                return await real(lock)
+            key, waits = self.object(lock, cls.__name__), lock.locked()
+            try:
+                result = await real(lock)
+            except BaseException:
+                self.missed(key, line)
+                raise
+            self.got(key, line, waited=waits)
+            return result
+
+        return acquire
+
+    def _called(self, cls: Any) -> Any:
+        real = cls.acquire
+
+        @wraps(real)
+        def acquire(lock: Any, blocking: bool = True, timeout: float = -1) -> Any:
+            line = _users_line(sys._getframe(1))
+            if line is None:
+                return real(lock, blocking, timeout)
+            key, waits = self.object(lock, "Lock"), lock.locked()
+            got = real(lock, blocking, timeout)
+            if got:
+                self.got(key, line, waited=waits)
+            elif blocking:
+                self.missed(key, line)
+            return got
+
+        return acquire
+
+    def _released(self, cls: Any, name: str) -> Any:
+        real = getattr(cls, name, cls.release)
+
+        @wraps(real)
+        def release(lock: Any) -> Any:
+            if (line := _users_line(sys._getframe(1))) is not None:
+                self.let_go(self.object(lock, "Lock" if cls in _OBJECTS[1] else cls.__name__), line)
+            return real(lock)
+
+        return release
+
+    def _functions(self) -> Iterator[tuple[Any, str, Any]]:
+        yield os, "mkdir", self._made(os.mkdir)
+        yield os, "open", self._opened(os.open)
+        for name in ("rmdir", "remove", "unlink"):
+            yield os, name, self._removed(getattr(os, name))
+        if fcntl is not None:  # pragma: no branch - as above
+            yield fcntl, "flock", self._locked(fcntl.flock)
+
+    def _made(self, real: Any) -> Any:
+        @wraps(real)
+        def mkdir(path: Any, *args: Any, **options: Any) -> Any:
+            return self._trying(lambda: real(path, *args, **options), path)
+
+        return mkdir
+
+    def _opened(self, real: Any) -> Any:
+        @wraps(real)
+        def opened(path: Any, flags: int, *args: Any, **options: Any) -> Any:
+            if not flags & os.O_EXCL:
+                return real(path, flags, *args, **options)
+            return self._trying(lambda: real(path, flags, *args, **options), path)
+
+        return opened
+
+    def _trying(self, make: Callable[[], Any], path: Any) -> Any:
+        line = next(iter(lines_up_from(sys._getframe(2))), None)
+        if line is None:
+            return make()
+        try:
+            result = make()
+        except FileExistsError:
+            self.missed(self.path(path), line)
+            raise
+        self.got(self.path(path), line, waited=False)
+        return result
+
+    def _removed(self, real: Any) -> Any:
+        @wraps(real)
+        def remove(path: Any, *args: Any, **options: Any) -> Any:
+            result = real(path, *args, **options)
+            if line := lines_up_from(sys._getframe(1)):
+                self.let_go(self.path(path), line[0])
+            return result
+
+        return remove
+
+    def _locked(self, real: Any) -> Any:
+        @wraps(real)
+        def flock(fd: Any, operation: int) -> Any:
+            caller = sys._getframe(1)
+            line = None if is_ours(caller) else next(iter(lines_up_from(caller)), None)
+            result = real(fd, operation)
+            if line is not None:
+                number = fd if isinstance(fd, int) else fd.fileno()
+                key = self.path(_path_of(number))
+                if operation & fcntl.LOCK_UN:
+                    self.let_go(key, line)
+                else:
+                    self._contended.add(key)
+                    self.got(key, line, waited=False)
+            return result
+
+        return flock
+
+
+def _path_of(number: int) -> str:
+    """The path of an open file, or a name for it where the system has none."""
+    try:
+        return os.readlink(f"/proc/self/fd/{number}")
+    except OSError:
+        return f"/flock/{os.fstat(number).st_ino}"
+
+
+_NOWHERE: Line = compile("", "", "exec"), 0
+"""The line of a lock that was asked for in a task of its own, as ``asyncio.wait_for`` does."""
+
+
+def _users_line(frame: FrameType | None) -> Line | None:
+    """The line of the user's that asks for a lock; ``None`` where a library does, for its own purposes."""
+    while frame is not None and frame.f_code is not CONDITION_WAIT and is_standard(frame.f_code.co_filename):
+        if frame.f_code.co_filename == asyncio.events.__file__:
+            return _NOWHERE
+        frame = frame.f_back
+    if frame is None or not is_users(frame.f_code.co_filename):
+        return None
+    return frame.f_code, frame.f_lineno or 0

@@ -1,0 +1,113 @@
+"""Histories of the real service, and of workers without any manners: any token at any time, half of it abandoned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import strategies as st
+
+from fake_server.faults import Fault
+from fake_server.policy import PRESETS
+from tests.unit.judge.drive import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fake_server.core.authority import Grant
+    from fake_server.exchange import Exchange
+    from pytest_claude_tokens.judge.history import History
+
+ACTORS = ("w0", "w1", "w2")
+FAULTS = (Fault.LOST_REPLY, Fault.RESET, Fault.TRUNCATED, Fault.status(503), Fault.status(401), Fault.delay(5))
+NAMES = st.sampled_from([["work"], ["work", "home"], ["work", "work"]])
+STEPS = ("token", "token", "call", "call", "other", "fault", "advance", "expire", "finish", "finish", "decide", "leave")
+MORE_STEPS = (*STEPS, "whole call", "whole call", "whole token", "bare", "kill", "store", "revoke", "leak")
+"""With requests that nothing interrupts, and with what only a handle notes: stores, leaks, workers that we killed."""
+
+
+class Rabble:
+    """One service, and those who misuse it."""
+
+    def __init__(self, draw: Callable[..., Any], **header: Any) -> None:
+        self.draw = draw
+        self.service = Service(PRESETS[draw(st.sampled_from(list(PRESETS)))], **header)
+        self.grants = [
+            self.service.login(name, expires_in=draw(st.sampled_from([0, 600, 28_800]))) for name in draw(NAMES)
+        ]
+        self.under_way: list[Exchange] = []
+        self.stores: dict[str, list[str]] = {}
+        self.in_store: dict[str, tuple[Grant, str]] = {}
+
+    def step(self, step: str) -> None:
+        """One thing that happens."""
+        draw, service = self.draw, self.service
+        grant, actor = draw(st.sampled_from(self.grants)), draw(st.sampled_from(ACTORS))
+        if step.endswith(("token", "call", "other")):
+            self.send(step, grant, actor)
+        elif step == "bare":
+            self.under_way.append(service.bare(actor))
+        elif step == "fault":
+            service.server.faults.add(draw(st.sampled_from(["token", "call"])), draw(st.sampled_from(FAULTS)))
+        elif step == "advance":
+            service.server.advance(draw(st.sampled_from([1, 700, 30_000])))
+        elif step in ("expire", "revoke"):
+            getattr(service.server, step)(grant.account)
+        elif step == "store":
+            self.store(grant)
+        elif step == "kill":
+            service.server.journal.note(draw(st.sampled_from(["kill", "cancel"])), actor=actor)
+        elif step == "leak":
+            facts = {"token": draw(st.sampled_from(["rt#1", "at#1"])), "where": draw(st.sampled_from(["argv", "log"]))}
+            service.server.journal.note("leak", grant=grant.name, account=grant.account, **facts)
+        elif self.under_way:
+            self.go_on(step, self.under_way.pop(draw(st.integers(0, len(self.under_way) - 1))))
+
+    def send(self, step: str, grant: Grant, actor: str) -> None:
+        """A request; a whole one with the newest token, or any other."""
+        kind = step.rsplit(maxsplit=1)[-1]
+        tokens: list[Any] = list(grant.refresh if kind == "token" else grant.access)
+        secret = tokens[-1].secret if "whole" in step else self.draw(st.sampled_from(tokens)).secret
+        exchange = getattr(self.service, kind)(actor, secret)
+        if "whole" in step:
+            self.service.finish(exchange)
+        else:
+            self.under_way.append(exchange)
+
+    def go_on(self, step: str, exchange: Exchange) -> None:
+        """What becomes of a request that is under way."""
+        if step == "finish":
+            self.service.finish(exchange)
+        elif step == "decide":
+            exchange.step()
+            self.under_way.append(exchange)
+        else:
+            exchange.abandon("client disconnected")
+
+    def store(self, grant: Grant) -> None:
+        """A look at a store: a token, or nothing, and what was in it before."""
+        server, now = self.service.server, self.service.server.clock.now()
+        name = self.draw(st.sampled_from(["s", "t"]))
+        stores = self.stores.setdefault(grant.name, [])
+        stores += [name] * (name not in stores)
+        facts: dict[str, Any] = {"store": name, "state": "absent", "accepted": False}
+        if name in self.in_store:
+            before, label = self.in_store.pop(name)
+            was_accepted = label in server.authority.accepted(before, now)
+            facts |= {"previous": label, "previous_grant": before.name, "previous_accepted": was_accepted}
+        state = self.draw(st.sampled_from(["token", "token", "blank", "absent"]))
+        if state == "token":
+            token = self.draw(st.sampled_from(grant.refresh))
+            self.in_store[name] = grant, token.label
+            facts |= {"refresh": token.label, "accepted": server.authority.accepts(token, now)}
+        server.journal.note("store", grant=grant.name, account=grant.account, **{**facts, "state": state})
+
+
+@st.composite
+def unruly(draw: st.DrawFn, /, steps: tuple[str, ...] = STEPS, longest: int = 25, **header: Any) -> History:
+    """A history of up to ``longest`` of these steps."""
+    rabble = Rabble(draw, **header)
+    for step in draw(st.lists(st.sampled_from(steps), max_size=longest)):
+        rabble.step(step)
+    if draw(st.booleans()):
+        rabble.service.end(rabble.stores)
+    return rabble.service.history

@@ -1,0 +1,62 @@
+"""Which accesses of a run conflict, and how promising it is to preempt a thread before them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pytest_claude_tokens.simulation.accesses import Access
+from pytest_claude_tokens.simulation.conflicts import BETWEEN, CONFLICT, UNNAMED, classes, points
+from pytest_claude_tokens.simulation.watch import Step
+
+BOX, OTHER = (1, "Box"), (2, "Box")
+
+
+def steps(*told, locks=()):
+    """Steps in words: ``0r`` is thread 0 that reads the box, ``1w:a`` thread 1 that writes its item a."""
+    made = []
+    for number, one in enumerate(told):
+        what, _, key = one.partition(":")
+        owner = None if "?" in what else OTHER if "o" in what else BOX
+        access = Access(place=f"x.py:{number}", kind="attribute", write=False, name="n", line="x.py:1", words="x.py:1")
+        thread = int(what[0])
+        touched = ((owner, "n", key or "*", "w" in what),)
+        held = frozenset({1}) if "l" in what else frozenset()
+        made.append(Step(thread, thread, access, 0, touched, held, number, True))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [
+        (["0r", "1r"], {}),  # nobody writes
+        (["0w", "0w"], {}),  # nobody else
+        (["0w", "1wo"], {}),  # another object
+        (["0w:a", "1w:b"], {}),  # another item
+        (["0wl", "1wl"], {}),  # one lock
+        (["0w", "1w"], {0: CONFLICT, 1: CONFLICT}),
+        (["0w:a", "1r"], {0: CONFLICT, 1: CONFLICT}),
+        (["0wl", "1w"], {0: CONFLICT, 1: CONFLICT}),
+        (["0r", "0w", "1w"], {0: CONFLICT, 1: BETWEEN, 2: CONFLICT}),
+        (["0r", "0r", "1w"], {0: CONFLICT, 1: BETWEEN, 2: CONFLICT}),
+        (["0w", "0w", "1w"], {0: CONFLICT, 1: CONFLICT, 2: CONFLICT}),  # the others come before or after both
+        (["0rl", "0wl", "1w"], {0: CONFLICT, 1: CONFLICT, 2: CONFLICT}),  # in one section, it seems
+        (["0w?", "1r"], {0: UNNAMED, 1: CONFLICT}),
+        (["0r?", "1r?"], {}),
+    ],
+)
+def test_before_which_accesses_it_matters_who_goes_on(told, wanted):
+    assert {int(place.partition(":")[2]): rank for (_, place, _), rank in points(steps(*told)).items()} == wanted
+
+
+def test_where_nobody_else_can_run_nobody_is_preempted():
+    made = [replace(step, others=False) for step in steps("0w", "1w")]
+    assert points(made) == {}
+
+
+def test_runs_are_told_apart_by_the_order_of_conflicting_accesses():
+    """The order of reads among one another says nothing."""
+    write, one, two, away = steps("0w", "1r", "2r", "1ro")
+    assert classes([write, one, two, away]) == classes([away, write, two, one])
+    assert classes([write, one, two]) != classes([one, write, two])

@@ -1,0 +1,123 @@
+"""What a witness of one run sees: whose line is behind each request, whatever has sent it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from functools import partial
+from types import SimpleNamespace
+
+import httpx
+import pytest
+
+from fake_server.events import Event
+from pytest_claude_tokens.runs import outcome
+from pytest_claude_tokens.simulation.witness import Witness, witnessed
+from tests.unit.simulation.worlds import outcome_of
+from tests.zoo.common import HELLO_URL
+
+aiohttp = pytest.importorskip("aiohttp")
+
+pytestmark = pytest.mark.usefixtures("staged")
+
+
+def watched(body):
+    """What is known of each request of a run of ``body``, in order."""
+    with witnessed() as witness:
+        outcome_of(body)
+    return [{"at": facts["at"], "via": facts["via"]} for _, facts in sorted(witness.facts().items())]
+
+
+def line(function, after=1):
+    """The line so many lines after the beginning of a function, as it is shown."""
+    return f"test_witness.py:{function.__code__.co_firstlineno + after}"
+
+
+def test_a_request_through_a_client_has_the_line_that_called_it():
+    """And the lines that called this one, up to the worker's job."""
+
+    async def fetch():
+        async with httpx.AsyncClient() as client:
+            await client.get(HELLO_URL)
+
+    async def job():
+        await fetch()
+
+    async def body(workers):
+        await workers(job)
+
+    assert watched(body) == [{"at": line(fetch, 2), "via": [line(job)]}] * 2
+
+
+def test_a_request_that_is_read_from_a_connection_has_the_line_at_which_its_worker_waits():
+    """The client wrote it from a task of its own. Another task of the worker, that waits for no client, isn't it."""
+
+    async def fetch():
+        async with aiohttp.ClientSession() as session, session.get(HELLO_URL) as response:
+            return response.status
+
+    async def job():
+        return await asyncio.create_task(fetch())
+
+    async def body(workers):
+        await workers(job)
+
+    assert watched(body) == [{"at": line(fetch), "via": []}] * 2
+
+
+def test_a_thread_has_its_own_line():
+    """Its client may be a blocking one."""
+
+    def fetch():
+        with httpx.Client() as client:
+            client.get(HELLO_URL)
+
+    def job():
+        fetch()
+
+    def body(workers):
+        workers(job)
+
+    assert watched(body) == [{"at": line(fetch, 2), "via": [line(job)]}] * 2
+
+
+def test_a_loop_of_a_threads_own_is_no_caller():
+    """What runs it is not what has sent the request, and neither is another task that waits for none."""
+
+    async def fetch():
+        async with aiohttp.ClientSession() as session, session.get(HELLO_URL) as response:
+            return response.status
+
+    async def both():
+        await asyncio.gather(asyncio.sleep(9), fetch())
+
+    def job():
+        asyncio.run(both())
+
+    def body(workers):
+        workers(job)
+
+    assert watched(body) == [{"at": line(fetch), "via": []}] * 2
+
+
+@pytest.mark.parametrize("worker", [0, 1, -1])
+def test_a_thread_is_looked_up_where_no_task_is(worker):
+    """The service may have read its request in another thread. Of no worker, nothing is known."""
+    waiting, over = threading.Event(), threading.Event()
+
+    def job():
+        waiting.set()
+        over.wait()
+
+    thread = threading.Thread(target=job)
+    thread.start()
+    waiting.wait()
+    witness = Witness()
+    record = SimpleNamespace(worker=0, ident=thread.ident)
+    witness.attend(SimpleNamespace(loops=[SimpleNamespace()], all=[record]), SimpleNamespace(observers=[]))
+    event = Event(seq=1, t=0.0, actor=f"w{worker}" if worker >= 0 else "c1", type="invoke", f="call", op=1)
+    outcome.call(partial(witness.observe, event), {})
+    over.set()
+    thread.join()
+
+    assert [facts.get("at") in (line(job, 1), line(job, 2)) for facts in witness.facts().values()] == [worker == 0]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TABLE",
+    "LockWait",
     "Stopped",
     "Stuck",
     "ThreadEvent",
@@ -111,6 +112,23 @@ TABLE: dict[tuple[ThreadState, ThreadEvent], ThreadState] = {
     (_S.LOST, _E.COME_BACK): _S.KILLED,
     (_S.LOST, _E.END): _S.DONE,
 }
+
+
+class LockWait:
+    """Why a thread waits: ``waiter`` tells who it is, and where; ``holder`` who has the lock that it waits for."""
+
+    __slots__ = ("_holder", "_waiter")
+
+    def __init__(self, waiter: Callable[[], str], holder: Callable[[], str]) -> None:
+        self._waiter = waiter
+        self._holder = holder
+
+    def __call__(self) -> str:
+        return f"the lock that {self._holder()} holds"
+
+    def sentence(self) -> str:
+        """All of it."""
+        return f"{self._waiter()} waits for {self()}"
 
 
 class ThreadRecord:

@@ -82,3 +82,22 @@ def test_holder_waiter_and_lines_are_named(kind):
     result = search(settings(quick, max_examples=50)(test), handle={"allow": ["double-spend"]})
     assert type(result.error) is Deadlock
     assert re.search(says, result.error.cause), result.error.cause
+
+
+@pytest.mark.parametrize("name", ["add_reader", "add_writer", "start_tls", "sock_recv", "create_server"])
+def test_what_the_loop_lacks_is_one_sentence(name):
+    """It names the worker, the call, and the ways that work."""
+
+    @settings(quick, max_examples=5)
+    @explore(workers=2)
+    async def test(claude_tokens, workers):
+        async def ask():
+            await getattr(asyncio.get_running_loop(), name)(None, None, None)
+
+        await workers(ask)
+
+    error = search(test).error
+    assert type(error) is NotImplementedError
+    assert str(error).startswith(
+        f"w0 calls {name}() of its event loop, which is not simulated: explore such a client in "
+    )

@@ -197,3 +197,19 @@ def test_the_replay_of_a_mended_bug_passes(explored):
     """And is not told that nothing raced."""
     token = replay_line(explored(BAD)).rpartition("=")[2]
     explored(BAD.replace("locked=False", "locked=True"), f"--claude-tokens-replay={token}").assert_outcomes(passed=1)
+
+
+def test_given_above_explore_is_told_in_our_words(explored):
+    """Hypothesis would speak of two decorators of its own."""
+    result = explored(
+        """
+from hypothesis import given
+
+@given(st.integers())
+@explore()
+async def test_it(n, claude_tokens, workers):
+    pass
+"""
+    )
+    result.stdout.fnmatch_lines(["*: @given stands above @explore, which stands in for it: give the strategies to *"])
+    result.stdout.no_fnmatch_line("*more than once*")

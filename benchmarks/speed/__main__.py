@@ -17,9 +17,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed import handles, inprocess, sockets
+from benchmarks.speed import handles, inprocess, plugin, sockets
 
-PARTS = ("sockets", "in-process", "handles")
+PARTS = ("sockets", "in-process", "handles", "plugin")
 
 
 def main() -> int:
@@ -38,6 +38,8 @@ def main() -> int:
         )
     if "handles" in options.only:
         found["handles"] = in_turn(handles.WAYS, options.repeats, "ms of processor")
+    if "plugin" in options.only:
+        found["plugin"] = in_turn(plugin.WAYS, 6 * options.repeats, "s of processor")
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     return 0

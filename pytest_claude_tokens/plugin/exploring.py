@@ -35,6 +35,14 @@ class Search:
             if name is not None:
                 pytest.fail(_MADE_ONCE.format(item.nodeid, name), pytrace=False)
 
+    def pytest_enter_pdb(self) -> None:
+        """Simulated time stands still, as long as somebody looks around."""
+        _note_debugger(stopped=True)
+
+    def pytest_leave_pdb(self) -> None:
+        """It goes on."""
+        _note_debugger(stopped=False)
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         """Set the context in which the search finds this test's settings."""
@@ -53,6 +61,18 @@ _GIVEN = (
     "{}: @given stands above @explore, which stands in for it: give the strategies to explore(), as in "
     "@explore(n=st.integers()), and leave @given out."
 )
+
+
+_WATCHDOG = "pytest_claude_tokens.runs.watchdog"
+"""The module that takes a thread for stuck which sleeps outside the simulation; a test checks that it exists."""
+
+
+def _note_debugger(*, stopped: bool) -> None:
+    watchdog: Any = sys.modules.get(_WATCHDOG)
+    if watchdog is not None:
+        watchdog.DEBUGGER.stopped = stopped
+
+
 _MADE_ONCE = (
     "{}: the fixture {} is made once for a test, and @explore runs the body many times: give it module or session "
     "scope, or make what it gives inside the body (tokens.tmp_path is fresh for each schedule)."

@@ -10,6 +10,8 @@ import sys
 import pytest
 from hypothesis import core
 
+from pytest_claude_tokens.plugin import exploring
+from pytest_claude_tokens.runs import watchdog
 from tests.plugin.logins import BAD, HEAD, SOUND, replay_line, told
 
 
@@ -213,3 +215,16 @@ async def test_it(n, claude_tokens, workers):
     )
     result.stdout.fnmatch_lines(["*: @given stands above @explore, which stands in for it: give the strategies to *"])
     result.stdout.no_fnmatch_line("*more than once*")
+
+
+def test_a_debugger_stops_the_watchdog_too(monkeypatch):
+    """pytest says when it enters ``pdb`` and when it leaves it. Without a search there is nothing to stop."""
+    search = exploring.Search()
+    assert watchdog.__name__ == exploring._WATCHDOG
+    search.pytest_enter_pdb()
+    assert watchdog.DEBUGGER.at_work
+    search.pytest_leave_pdb()
+    assert not watchdog.DEBUGGER.at_work
+    monkeypatch.delitem(sys.modules, watchdog.__name__)
+    search.pytest_enter_pdb()
+    assert not watchdog.DEBUGGER.at_work

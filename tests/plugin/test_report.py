@@ -323,6 +323,7 @@ def test_what_was_found_is_in_the_junit_file(pytester):
     """As a property of the test."""
     pytester.makepyfile(test_it=SPEND)
     pytester.runpytest("--junitxml=out.xml")
+    assert "why     reuse: w1 sent rt#1 after" in (pytester.path / "out.xml").read_text()
 
     assert f'<property name="claude_tokens" value="{HEADLINE}"' in (pytester.path / "out.xml").read_text()
 

@@ -13,7 +13,7 @@ from pytest_claude_tokens.judge.earning import refusals, told
 from pytest_claude_tokens.judge.wording import count
 from pytest_claude_tokens.report.causes import mistake
 from pytest_claude_tokens.report.table import bars, outcome, request, table
-from pytest_claude_tokens.report.wording import one_line, paragraph
+from pytest_claude_tokens.report.wording import WIDTH, one_line, paragraph
 
 if TYPE_CHECKING:
     from fake_server.events import Event
@@ -328,4 +328,6 @@ def _where(violation: Violation, folder: str | None, files: Sequence[str], *, in
 
 
 def _kept(folder: str, files: Sequence[str]) -> str:
-    return one_line(f"{folder}/  {'  '.join(files)}")
+    where, what = f"{folder}/", "  ".join(files)
+    line = f"{where}  {what}"
+    return one_line(line) if len(line) <= WIDTH else f"{one_line(where)}\n{one_line(f'    {what}')}"

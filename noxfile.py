@@ -271,7 +271,7 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session(python=FOUND.get(NEWEST), requires=["npm", "build"], tags=["ci"])
 def newest(session: nox.Session) -> None:
-    """Run searches and published clients with the newest release of each, on the newest Python that this machine has."""
+    """Run searches and published clients with the newest release of each, on the newest Python found."""
     have(session, NEWEST)
     install_wheel(session, "--upgrade", "--upgrade-strategy", "eager", extras="all,test,clients")
     run_suite(session, *INSIDE, "tests/unit/explore", "tests/interop", "examples")

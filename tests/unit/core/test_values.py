@@ -80,7 +80,7 @@ def test_a_clock_without_a_reader_follows_whoever_replaces_time(monkeypatch: pyt
 
 
 def test_the_stopwatch_runs_while_time_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It reads the machine's clock whatever ``time.monotonic`` has become; of what freezegun froze it keeps the real."""
+    """It reads the machine's clock whatever ``time.monotonic`` has become; freezegun keeps the real ones."""
 
     def real() -> float:
         return 5.0

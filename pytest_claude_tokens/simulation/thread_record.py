@@ -21,7 +21,7 @@ from pytest_claude_tokens.simulation.native import allocate_lock
 
 if TYPE_CHECKING:
     import _thread
-    from asyncio import Handle
+    from asyncio import Handle, Task
     from collections.abc import Callable
 
 __all__ = [
@@ -120,6 +120,7 @@ class ThreadRecord:
     of its timer while it waits with a time-out. A wake sets it to 0, so a timer that is still set at the end of the
     wait means that the time was up. ``locks``: the identities of the locks that it holds. ``looks``: how often it has
     read the clock since the progress number ``looked_at``.
+    ``asking``: the task for which it runs a job, if there is one.
 
     ``inside``: it is at a switch point, where the watchdog must not touch it. This is a flag and not a state, as it can
     be set in any state, and as two threads write at once: the thread sets ``inside``, the watchdog sets its suspect,
@@ -127,6 +128,7 @@ class ThreadRecord:
     """
 
     __slots__ = (
+        "asking",
         "ident",
         "inbox",
         "index",
@@ -162,6 +164,7 @@ class ThreadRecord:
         self.timer: int = 0
         self.locks: frozenset[int] = frozenset()
         self.why: Callable[[], str] | str = ""
+        self.asking: Task[object] | None = None
         self.looks: int = 0
         self.looked_at: int = 0
 

@@ -24,7 +24,7 @@ def shared_examples(environment: dict[str, str]) -> ExampleDatabase:
     return MultiplexedDatabase(local, ReadOnlyDatabase(GitHubArtifactDatabase(owner, repository)))
 
 
-if "POLICY" in os.environ:  # in the workflow
+if "SUITE_POLICY" in os.environ:  # in the workflow
     settings.register_profile("claude-tokens", database=shared_examples(dict(os.environ)))
     settings.load_profile("claude-tokens")
 
@@ -32,4 +32,4 @@ if "POLICY" in os.environ:  # in the workflow
 @pytest.fixture
 def claude_tokens_policy() -> str:
     """Each job of the workflow has another policy."""
-    return os.environ.get("POLICY", "anthropic")
+    return os.environ.get("SUITE_POLICY", "anthropic")

@@ -19,7 +19,7 @@ from pytest_claude_tokens.simulation.internals import (
     rlock_release_save,
 )
 from pytest_claude_tokens.simulation.native import allocate_lock, allocate_rlock
-from pytest_claude_tokens.simulation.thread_record import Stopped
+from pytest_claude_tokens.simulation.thread_record import Stopped, Stuck
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -96,6 +96,9 @@ class SimulatedLock:
             record.leave = self._leave
             try:
                 world.block(record, why, left)
+            except Stuck:
+                world.note_blocked(record)
+                raise
             finally:
                 record.leave = None
                 if record in self._waiters:

@@ -29,6 +29,8 @@ class Search:
         """Refuse a fixture of function scope: it would be set up once for all schedules."""
         __tracebackhide__ = True
         if marker.is_explored(item):
+            if hasattr(getattr(item, "obj", None), "__wrapped_target"):  # the mark of Hypothesis
+                pytest.fail(_GIVEN.format(item.nodeid), pytrace=False)
             name = _made_once(item)
             if name is not None:
                 pytest.fail(_MADE_ONCE.format(item.nodeid, name), pytrace=False)
@@ -65,6 +67,10 @@ def _note_debugger(*, stopped: bool) -> None:
         watchdog.DEBUGGER.stopped = stopped
 
 
+_GIVEN = (
+    "{}: @given stands above @explore, which stands in for it: give the strategies to explore(), as in "
+    "@explore(n=st.integers()), and leave @given out."
+)
 _MADE_ONCE = (
     "{}: the fixture {} is made once for a test, and @explore runs the body many times: give it module or session "
     "scope, or make what it gives inside the body (tokens.tmp_path is fresh for each schedule)."

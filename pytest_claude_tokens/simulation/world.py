@@ -14,11 +14,10 @@ from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation.baton import Baton
 from pytest_claude_tokens.simulation.frames import thread_place
 from pytest_claude_tokens.simulation.scheduler import SLOW_SECONDS
-from pytest_claude_tokens.simulation.thread_record import ThreadState
+from pytest_claude_tokens.simulation.thread_record import LockWait, ThreadState
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -81,7 +80,6 @@ class World(Baton):
         self.serial: int = next(_SERIALS)
         self.workers = workers
         self._seed = seed
-        self._blocked: list[str] = []
         self._new_loop = new_loop
         self.loops: list[Guest] = []
         self.wires: Any = None
@@ -145,24 +143,14 @@ class World(Baton):
         ]
 
     def waits(self) -> list[str]:
-        """What each thread waits for, for the report of a deadlock."""
+        """What each thread waits for, for the report of a deadlock. The root, which tells it, has waited for a lock."""
         return [
-            f"{record.name} waits for {record.why() if callable(record.why) else record.why}"
+            record.why.sentence()
+            if isinstance(record.why, LockWait)
+            else f"{record.name} waits for {record.why() if callable(record.why) else record.why}"
             for record in self.all
-            if record.state is ThreadState.WAITING and record is not self.root
-        ] + self._blocked
-
-    def note_blocked(self, record: ThreadRecord) -> None:
-        """The root waits for a lock, and nothing can go on: note it while its stack is still there.
-
-        If its own thread holds the lock and runs an event loop, a task may have kept it across an await: the loop is
-        blocked by the next task that wants it.
-        """
-        why = str(record.why() if callable(record.why) else record.why)
-        if why == f"a lock that {record.name} holds":
-            how = ", or kept across an await by a task" if record is self.loop_record else ""
-            why = f"a lock that its own thread holds: taken twice{how}"
-        self._blocked.append(f"{WORKER.get() or record.name} is at {thread_place(record.ident)} and waits for {why}")
+            if (isinstance(record.why, LockWait) if record is self.root else record.state is ThreadState.WAITING)
+        ]
 
     def release(self) -> None:
         """Break the references between the world's parts, so that they are freed without the collector.

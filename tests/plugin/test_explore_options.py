@@ -212,3 +212,19 @@ def test_a_debugger_stops_the_watchdog_too(monkeypatch):
     monkeypatch.delitem(sys.modules, watchdog.__name__)
     search.pytest_enter_pdb()
     assert not watchdog.DEBUGGER.at_work
+
+
+def test_given_above_explore_is_told_in_our_words(explored):
+    """Hypothesis would speak of two decorators of its own."""
+    result = explored(
+        """
+from hypothesis import given
+
+@given(st.integers())
+@explore()
+async def test_it(n, claude_tokens, workers):
+    pass
+"""
+    )
+    result.stdout.fnmatch_lines(["*: @given stands above @explore, which stands in for it: give the strategies to *"])
+    result.stdout.no_fnmatch_line("*more than once*")

@@ -125,39 +125,3 @@ def test_a_thread_is_looked_up_where_no_task_is(worker):
     thread.join()
 
     assert [facts.get("at") in (line(job, 1), line(job, 2)) for facts in witness.facts().values()] == [worker == 0]
-
-
-def test_a_lock_across_an_await_is_told_where_it_blocks_the_loop():
-    """The next task that wants it stops the whole thread, and with it the task that has it."""
-
-    async def body(workers):
-        lock = threading.Lock()
-
-        async def job():
-            with lock:
-                await asyncio.sleep(1)
-
-        await workers(job)
-
-    error = outcome_of(body).error
-    place = f"w1 is at {line(body, 4)} in job"
-    assert error.cause == (
-        f"{place} and waits for a lock that its own thread holds: taken twice, or kept across an await by a task"
-    )
-
-
-@pytest.mark.parametrize("own", [True, False])
-def test_a_lock_that_nobody_gives_back_is_told_by_who_has_it(own):
-    """The body's own, taken twice; or a worker's, which has ended."""
-
-    def body(workers):
-        lock = threading.Lock()
-        if own:
-            lock.acquire()
-        else:
-            workers(lock.acquire, int)
-        lock.acquire()
-
-    cause = outcome_of(body).error.cause
-    what = "a lock that its own thread holds: taken twice" if own else "a lock that w0 holds"
-    assert cause == f"main is at {line(body, 6)} in body and waits for {what}"

@@ -23,7 +23,7 @@ def check_starvation(history: History) -> Iterator[Starvation | Deadlock]:
         yield Deadlock(
             "; ".join(waits) or "nothing can happen any more",
             seq=note.seq,
-            cause="each waits for another: " + "; ".join(waits) if waits else "",
+            cause="each waits for another: " * (len(waits) > 1) + "; ".join(waits),
         )
     for note in history.noted("starved"):
         why = note.get("why") or "no end"

@@ -97,8 +97,14 @@ If this is what you are studying: @pytest.mark.claude_tokens(allow=["double-spen
             "pool.py:9                 refresh",
         ),
         ([], ["pool.py:9"], "           refresh", "pool.py:9  refresh"),
+        (
+            [f"{'h' * 30}.py:8", f"{'p' * 30}.py:3"],
+            ["pool.py:9"],
+            f"{'h' * 30}.py:8  refresh",
+            f"pool.py:9{' ' * 28}refresh",
+        ),
     ],
-    ids=["one line", "one way", "two ways", "two lines", "a helper", "unknown"],
+    ids=["one line", "one way", "two ways", "two lines", "a helper", "unknown", "no room"],
 )
 def test_each_side_names_the_line_of_the_users_that_sent_it(first, again, told_first, told_again):
     """In a column. Its caller's beside it, if the line is in another file, or if both sides came to it by two ways."""

@@ -31,7 +31,7 @@ TWINS = {
 """One pair for each sound twin: some bugs have the same."""
 
 MISTAKES = {
-    "no lock": "no lease: neither",
+    "no lock": "no lease seen: neither",
     "lock without re-read": "read before acquire, or released before rt#2 was kept",
     "lock time-out, then proceed": "gave up waiting",
     "two pools over one store": "different leases",
@@ -52,14 +52,14 @@ MISTAKES = {
     "401 storm": "refreshed for an old refusal",
     "refresh token not stored": "not stored",
     "save skipped while another is under way": "not stored",
-    "A, B, A on a generation counter": "no lease: neither",
-    "three preemptions in order": "no lease: neither",
+    "A, B, A on a generation counter": "no lease seen: neither",
+    "three preemptions in order": "no lease seen: neither",
     "double takeover of a dead lease": "a fresh lease was taken for a stale one",
     "stale takeover of a live holder": "lease expired while held",
     "threads: double takeover of a dead lock": "a fresh lease was taken for a stale one",
     "threads: stale takeover of a live holder": "lease expired while held",
     "threads: lock in a private home": "different leases: w0 held home-0/lock",
-    "threads: no lock": "no lease: neither",
+    "threads: no lock": "no lease seen: neither",
     "threads: lock without re-read": "read before acquire: w",
     "threads: lock given up before the store is written": "released before the store was written",
     "threads: two pools over one store": "different leases",

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pytest_claude_tokens.search.confirm import Counterexample
+from pytest_claude_tokens.search.confirm import Counterexample, _watched
 from pytest_claude_tokens.search.shrink import as_deviations
 from pytest_claude_tokens.search.tally import Failure
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, Schedule
@@ -54,3 +54,11 @@ def test_a_walk_counts_the_deviations_that_its_run_recorded():
     assert as_deviations(outcome, frozen=True) == Schedule(seed=5, deviations=(FROZEN, late, SLOW))
     facts = Schedule(deviations=(FROZEN,))
     assert as_deviations(SimpleNamespace(schedule=facts)) is facts
+
+
+def test_a_witness_that_disturbs_a_run_is_not_heard():
+    """What it has seen is of another run; the failure is told without it."""
+    best = SimpleNamespace(lines=lambda: ["one"], schedule=DEFAULT_ORDER)
+    other = SimpleNamespace(outcome=SimpleNamespace(lines=lambda: ["another"]))
+
+    assert _watched(best, lambda schedule: other) is best

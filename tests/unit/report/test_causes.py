@@ -46,7 +46,7 @@ def double_spend(*seen_of, overlap, actor="w1"):
 
 A, B = "A", "B"
 TOGETHER = [
-    ("no lease: neither w0 nor w1 held a lock", seen(1, 9), seen(2, 8)),
+    ("no lease seen: neither w0 nor w1 held a lock", seen(1, 9), seen(2, 8)),
     (
         "different leases: w0 held A (A.py:1) and w1 held B (B.py:3)",
         seen(2, 9, [hold(A, 1, 10)]),
@@ -95,7 +95,7 @@ TOGETHER = [
     ("", seen(2, 9), {}),
 ]
 AFTER = [
-    ("no lease: neither w0 nor w1 held a lock", seen(1, 2), seen(3, 4)),
+    ("no lease seen: neither w0 nor w1 held a lock", seen(1, 2), seen(3, 4)),
     (
         "read before acquire: w1 had read login.json before it got A (A.py:7), and did not look again",
         seen(2, 3, [hold(A, 1, 6)], **read(1, 4)),
@@ -152,11 +152,24 @@ def test_a_second_request_is_told_by_when_its_worker_had_read(expected, first, a
     assert told.endswith("; w0 had received rt#2 (#4)")
 
 
+@pytest.mark.parametrize(("seconds", "told"), [(0.5, False), (9.999, True)])
+def test_a_lease_that_no_witness_sees_may_have_expired(seconds, told):
+    """One in a database, say: time has passed between the two."""
+    play = Play()
+    token = play.login().refresh[0].secret
+    first = play.refresh("w0", token)
+    play.now += seconds
+    again = play.refresh("w1", token)
+    why_so = why(play, found(play, DoubleSpend, first, again), seen(1, 9), seen(2, 8))
+
+    assert (", and 10 s lay between: a lease of another kind may have expired;" in why_so) is told
+
+
 @pytest.mark.parametrize(
     ("actor", "overlap", "expected"),
     [
         ("w0", False, "a stale copy: w0 went back to rt#1, as after a restart, although it had rt#2"),
-        ("w0", True, "no lease: w0 sent rt#1 twice at once, and held no lock"),
+        ("w0", True, "no lease seen: w0 sent rt#1 twice at once, and held no lock"),
         ("w0.2", False, "a copy in two processes (a fork, or a second start): w0 and w0.2 are of one worker"),
     ],
 )

@@ -35,7 +35,8 @@ class SocketServer(Listener):
             dropped = threading.Event()
             self.call(self._drop, dropped)
             dropped.wait()
-        self.server, self._namer = server, namer
+        self.server: Server = server
+        self._namer = namer
 
     def _drop(self, dropped: threading.Event) -> None:
         for connection in list(self.connections):

@@ -25,8 +25,12 @@ __all__ = ["BLANK", "Agent", "Lock", "Refused", "ask", "exclusive", "lease", "po
 
 TOKEN_URL = "https://platform.claude.com/v1/oauth/token"
 MESSAGES_URL = "https://api.anthropic.com/v1/messages"
-PROMPT = {"model": "claude-fake", "max_tokens": 64, "messages": [{"role": "user", "content": "Reply: done"}]}
-BLANK = {"accessToken": "", "refreshToken": "", "expiresAt": 0}
+PROMPT: dict[str, object] = {
+    "model": "claude-fake",
+    "max_tokens": 64,
+    "messages": [{"role": "user", "content": "Reply: done"}],
+}
+BLANK: dict[str, object] = {"accessToken": "", "refreshToken": "", "expiresAt": 0}
 """The login that a client leaves behind when it takes a login for dead."""
 
 Lock = Callable[[], AbstractAsyncContextManager[None]]

@@ -44,8 +44,8 @@ class Witness(Lines):
         super().__init__()
         self._world: World | None = None
         self._calls: dict[int, tuple[int, str]] = {}
-        self.moments = Moments(self._place)
-        self.locks = HeldLocks(lambda: 0.0 if self._world is None else self._world.now)
+        self.moments: Moments = Moments(self._place)
+        self.locks: HeldLocks = HeldLocks(lambda: 0.0 if self._world is None else self._world.now)
 
     def attend(self, world: World, journal: Journal) -> None:
         """Watch the run that is about to begin."""

@@ -35,12 +35,12 @@ _PAUSE_SECONDS = 1.5
 class Agents:
     """What ``claude -p`` does with a login in a folder: re-read it under a lock beside it, refresh, store, ask."""
 
-    takes_tokens = True
+    takes_tokens: bool = True
 
     def __init__(self, accounts: Sequence[Account], tokens: ClaudeTokens) -> None:
-        self.account = accounts[0]
+        self.account: Account = accounts[0]
         self.tokens = tokens
-        self.shared = tokens.config_dir(self.account)
+        self.shared: Path = tokens.config_dir(self.account)
         self.places: dict[int, Path] = {}
 
     def make_place(self, number: int) -> Path:
@@ -112,7 +112,7 @@ class FlockWrapper(Agents):
     def __init__(self, accounts: Sequence[Account], tokens: ClaudeTokens) -> None:
         super().__init__(accounts, tokens)
         self.line: list[object] = []
-        self.moved = threading.Condition()
+        self.moved: threading.Condition = threading.Condition()
 
     @contextmanager
     def around(self) -> Iterator[None]:

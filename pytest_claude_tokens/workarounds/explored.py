@@ -66,8 +66,8 @@ class Run:
         takes_tokens = getattr(workaround.dispatcher, "takes_tokens", False)
         self.tokens = tokens
         self.situation = situation
-        self.dispatcher = workaround.dispatcher(accounts, *([tokens] if takes_tokens else []))
-        self.faulty = bool(workaround.faults) or workaround.cancel
+        self.dispatcher: Any = workaround.dispatcher(accounts, *([tokens] if takes_tokens else []))
+        self.faulty: bool = bool(workaround.faults) or workaround.cancel
         self.errors: list[Exception] = []
 
     async def job(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import httpx
@@ -19,16 +19,20 @@ __all__ = ["CheckoutPool", "DispatchQueue", "Login", "Nothing", "RoundRobin", "T
 
 TOKEN_URL = "https://platform.claude.com/v1/oauth/token"
 MESSAGES_URL = "https://api.anthropic.com/v1/messages"
-PROMPT = {"model": "claude-fake", "max_tokens": 64, "messages": [{"role": "user", "content": "Reply: done"}]}
+PROMPT: dict[str, object] = {
+    "model": "claude-fake",
+    "max_tokens": 64,
+    "messages": [{"role": "user", "content": "Reply: done"}],
+}
 
 
 class Login:
     """The tokens of one account. Whoever finds the access token expired refreshes it; nothing is locked here."""
 
     def __init__(self, account: Account) -> None:
-        self.access = account.access_token
-        self.refresh = account.refresh_token
-        self.expires = account.expires_at
+        self.access: str = account.access_token
+        self.refresh: str | None = account.refresh_token
+        self.expires: float = account.expires_at
 
     async def bearer(self) -> str:
         """A bearer that has not expired."""
@@ -53,7 +57,7 @@ class Nothing:
     """One login, and nobody looks out for anybody."""
 
     def __init__(self, accounts: Sequence[Account]) -> None:
-        self.login = Login(accounts[0])
+        self.login: Login = Login(accounts[0])
 
     async def call(self) -> None:
         await ask(await self.login.bearer())
@@ -64,7 +68,7 @@ class RoundRobin:
     """Each job takes the next token in turn, such as those of `claude setup-token`, whoever may be using it still."""
 
     def __init__(self, accounts: Sequence[Account]) -> None:
-        self.turn = itertools.cycle([account.access_token for account in accounts])
+        self.turn: Iterator[str] = itertools.cycle([account.access_token for account in accounts])
 
     async def call(self) -> None:
         await ask(next(self.turn))
@@ -75,7 +79,7 @@ class TokenPerWorker:
     """Each worker takes a login of its own when it first needs one, and keeps it."""
 
     def __init__(self, accounts: Sequence[Account]) -> None:
-        self.unused = [Login(account) for account in accounts]
+        self.unused: list[Login] = [Login(account) for account in accounts]
         self.mine: dict[asyncio.Task[object] | None, Login] = {}
 
     async def call(self) -> None:
@@ -107,8 +111,8 @@ class DispatchQueue:
     """One login, and one job at a time: the others wait in line."""
 
     def __init__(self, accounts: Sequence[Account]) -> None:
-        self.login = Login(accounts[0])
-        self.turn = asyncio.Lock()
+        self.login: Login = Login(accounts[0])
+        self.turn: asyncio.Lock = asyncio.Lock()
 
     async def call(self) -> None:
         async with self.turn:

@@ -142,7 +142,7 @@ def test_a_suite_gives_the_same_results_on_any_number_of_workers(pytester, alone
     assert re.findall(r"FAILED .*", text) == [f"FAILED test_it.py::test_broken - {HEADLINE}"]
     assert (pytester.path / "out.xml").read_text().count(f'<property name="claude_tokens" value="{HEADLINE}"') == 1
     assert "\nclaude-tokens: 2 tests, 3 schedules, 1 violation\n" in text
-    assert "\n  and 201 tests without a search\n" in text
+    assert "\n  and 51 tests without a search\n" in text
     (history,) = pytester.path.glob(".claude-tokens/*/history.jsonl")
     assert history.parent.name in text
 

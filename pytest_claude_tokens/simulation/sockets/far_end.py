@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fake_server.effects import Wait
     from fake_server.exchange import Exchange
     from fake_server.protocol.wire import Request
+    from fake_server.server import Server
     from fake_server.transports.loopback.host import Accepted
     from fake_server.transports.loopback.http1 import Message
     from pytest_claude_tokens.simulation.network import Network
@@ -70,9 +71,9 @@ class _Timer:
     __slots__ = ("args", "cancelled", "function")
 
     def __init__(self, function: Callable[..., object], args: tuple[object, ...]) -> None:
-        self.function = function
-        self.args = args
-        self.cancelled = False
+        self.function: Callable[..., object] = function
+        self.args: tuple[object, ...] = args
+        self.cancelled: bool = False
 
     def cancel(self) -> None:
         """Never call it."""
@@ -102,8 +103,8 @@ class FarEnd:
     draining = False
 
     def __init__(self, wire: NearEnd, network: Network) -> None:
-        self.wire = wire
-        self.server = network.server
+        self.wire: NearEnd = wire
+        self.server: Server = network.server
         self.remedy: str = network.remedy
         self.connections: set[Accepted] = network.connections
         self.loop: Any = self

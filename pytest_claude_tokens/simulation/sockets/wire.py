@@ -86,7 +86,7 @@ class Wire:
     """One connection, to ``host``, which is at ``address``."""
 
     def __init__(self, wires: Run, sock: Any, host: str, address: tuple[Any, int]) -> None:
-        self.wires = wires
+        self.wires: Run = wires
         self.host = host
         self.address = address
         self.number: int = sock.fileno()

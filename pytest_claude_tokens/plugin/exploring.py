@@ -57,6 +57,12 @@ class Search:
                 context.CONTEXT.reset(token)
 
 
+_GIVEN = (
+    "{}: @given stands above @explore, which stands in for it: give the strategies to explore(), as in "
+    "@explore(n=st.integers()), and leave @given out."
+)
+
+
 _WATCHDOG = "pytest_claude_tokens.runs.watchdog"
 """The module that takes a thread for stuck which sleeps outside the simulation; a test checks that it exists."""
 
@@ -67,10 +73,6 @@ def _note_debugger(*, stopped: bool) -> None:
         watchdog.DEBUGGER.stopped = stopped
 
 
-_GIVEN = (
-    "{}: @given stands above @explore, which stands in for it: give the strategies to explore(), as in "
-    "@explore(n=st.integers()), and leave @given out."
-)
 _MADE_ONCE = (
     "{}: the fixture {} is made once for a test, and @explore runs the body many times: give it module or session "
     "scope, or make what it gives inside the body (tokens.tmp_path is fresh for each schedule)."

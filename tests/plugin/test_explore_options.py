@@ -201,19 +201,6 @@ def test_the_replay_of_a_mended_bug_passes(explored):
     explored(BAD.replace("locked=False", "locked=True"), f"--claude-tokens-replay={token}").assert_outcomes(passed=1)
 
 
-def test_a_debugger_stops_the_watchdog_too(monkeypatch):
-    """pytest says when it enters ``pdb`` and when it leaves it. Without a search there is nothing to stop."""
-    search = exploring.Search()
-    assert watchdog.__name__ == exploring._WATCHDOG
-    search.pytest_enter_pdb()
-    assert watchdog.DEBUGGER.at_work
-    search.pytest_leave_pdb()
-    assert not watchdog.DEBUGGER.at_work
-    monkeypatch.delitem(sys.modules, watchdog.__name__)
-    search.pytest_enter_pdb()
-    assert not watchdog.DEBUGGER.at_work
-
-
 def test_given_above_explore_is_told_in_our_words(explored):
     """Hypothesis would speak of two decorators of its own."""
     result = explored(
@@ -228,3 +215,16 @@ async def test_it(n, claude_tokens, workers):
     )
     result.stdout.fnmatch_lines(["*: @given stands above @explore, which stands in for it: give the strategies to *"])
     result.stdout.no_fnmatch_line("*more than once*")
+
+
+def test_a_debugger_stops_the_watchdog_too(monkeypatch):
+    """pytest says when it enters ``pdb`` and when it leaves it. Without a search there is nothing to stop."""
+    search = exploring.Search()
+    assert watchdog.__name__ == exploring._WATCHDOG
+    search.pytest_enter_pdb()
+    assert watchdog.DEBUGGER.at_work
+    search.pytest_leave_pdb()
+    assert not watchdog.DEBUGGER.at_work
+    monkeypatch.delitem(sys.modules, watchdog.__name__)
+    search.pytest_enter_pdb()
+    assert not watchdog.DEBUGGER.at_work

@@ -7,7 +7,6 @@ line of the history with it: each is on disk before its reply leaves.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +36,7 @@ def server_of(config: pytest.Config) -> SharedServer:
     """The session's service, as this process sees it. Fails the test if none was asked for."""
     __tracebackhide__ = True
     owner = config.pluginmanager.getplugin(_NAME)
-    url = owner.url if owner is not None else getattr(config, "workerinput", {}).get(_NAME)
+    url = owner.url() if owner is not None else getattr(config, "workerinput", {}).get(_NAME)
     if url is None:
         pytest.fail(
             "the fixture claude_shared_server needs --claude-tokens-shared-server=POLICY (or the ini option "
@@ -92,10 +91,15 @@ class Owner:
         self._finish: Callable[[], Judged] | None = None
         self._judged: Judged | None = None
         self._folder = Path()
+        self._url: str | None = None
 
-    @cached_property
     def url(self) -> str:
-        """The address of the service, which is started."""
+        """The address of the service, which is started if it isn't yet.
+
+        No property: pluggy looks at all attributes of a plugin, and would start it.
+        """
+        if self._url is not None:
+            return self._url
         from fake_server.serve.commandline import Usage
         from fake_server.serve.judging import find_judge
         from fake_server.serve.service import background
@@ -108,12 +112,13 @@ class Owner:
             facts, self._finish = self._stack.enter_context(background(arguments, find_judge()))
         except (OSError, Usage) as error:
             raise pytest.UsageError(f"--claude-tokens-shared-server: {error}") from None
-        return str(facts["url"])
+        self._url = str(facts["url"])
+        return self._url
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker of xdist the address."""
-        node.workerinput[_NAME] = self.url
+        node.workerinput[_NAME] = self.url()
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

@@ -367,4 +367,6 @@ def _where(violation: Violation, folder: str | None, files: Sequence[str], *, in
 
 
 def _kept(folder: str, files: Sequence[str]) -> str:
-    return one_line(f"{folder}/  {'  '.join(files)}")
+    where, what = f"{folder}/", "  ".join(files)
+    line = f"{where}  {what}"
+    return one_line(line) if len(line) <= WIDTH else f"{one_line(where)}\n{one_line(f'    {what}')}"

@@ -265,6 +265,6 @@ def _noting_why(world: World, tokens: ClaudeTokens, pending: Callable[[], list[s
                 places = [", ".join(workers)] if workers else []
                 journal.note("starved", why=": ".join((*places, world.starved)))
             elif not world.stuck_at:
-                journal.note("deadlock", waits=pending() + world.waits())
+                journal.note("deadlock", waits=world.waits() + pending())
         for name, place in world.stuck_at:
             journal.note("stuck", actor=name, why=f"it waits outside the simulation: {place}")

@@ -49,8 +49,10 @@ class Unscheduled:
         holder = self._world.holder
         asking = set() if self.server is None else {exchange.actor for exchange in list(self.server.open.values())}
         # Who has slept for longest sent first. The holder may also wait for the interpreter, which looks the same.
-        found = [record for record in self._world.outsiders() if _sleeps(record)]
+        outside = self._world.outsiders()
+        found = [record for record in outside if _sleeps(record)]
         found += [] if holder is None or holder.inside else [holder]
+        found += outside
         return next((record for record in found if _name(record) not in asking), None)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_claude_tokens.simulation.accesses import accesses_of
 from pytest_claude_tokens.simulation.active import ACTIVE
+from pytest_claude_tokens.simulation.native import allocate_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,8 @@ __all__ = ["Instruments"]
 _TOOL_NAME = "claude-tokens"
 _TOOLS = (4, 3, 5)
 """Tool numbers that no debugger, coverage or profiler takes by convention; the last one is an optimizer's."""
+_SETTING = allocate_lock()
+"""Held while a trace function is set: the interpreter refuses to set two at once, and runs audit hooks meanwhile."""
 _FIRST_RUNS, _SOME_RUNS = 16, 8
 _MONITORING: Any = getattr(sys, "monitoring", None)
 
@@ -57,8 +60,13 @@ class Instruments:
         if self._tool is None:
             yield
             return
+        with self._monitoring(self._tool):  # pragma: no cover - from Python 3.12 on, as is what it calls
+            yield
+
+    @contextmanager
+    def _monitoring(self, tool: int) -> Iterator[None]:  # pragma: no cover - from Python 3.12 on
         events = _MONITORING.events
-        _MONITORING.use_tool_id(self._tool, _TOOL_NAME)
+        _MONITORING.use_tool_id(tool, _TOOL_NAME)
         try:
             _MONITORING.register_callback(self._tool, events.PY_START, self._on_start)
             _MONITORING.register_callback(self._tool, events.INSTRUCTION, self._on_instruction)
@@ -93,7 +101,7 @@ class Instruments:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """In the block, the calling thread's accesses are told of."""
-        if self._tool is not None:
+        if self._tool is not None:  # pragma: no cover - from Python 3.12 on
             yield
             return
         before: Any = sys.gettrace()
@@ -102,11 +110,13 @@ class Instruments:
         while frame is not None and before is not None:  # what goes on in these is told only to a tracer of their own
             frame.f_trace = frame.f_trace or before
             frame = frame.f_back
-        sys.settrace(tracer)
+        with _SETTING:
+            sys.settrace(tracer)
         try:
             yield
         finally:
-            sys.settrace(before)
+            with _SETTING:
+                sys.settrace(before)
 
     def accesses(self, frame: FrameType) -> Mapping[int, Access] | None:
         """The accesses in the code of a frame, by offset; ``None`` for code that is not under test."""
@@ -120,12 +130,12 @@ class Instruments:
 
     # From Python 3.12 on.
 
-    def _on_start(self, code: CodeType, offset: int) -> Any:
+    def _on_start(self, code: CodeType, offset: int) -> Any:  # pragma: no cover - from Python 3.12 on
         if self.accesses(sys._getframe(1)) is not None:
             _MONITORING.set_local_events(self._tool, code, _MONITORING.events.INSTRUCTION)
         return _MONITORING.DISABLE
 
-    def _on_instruction(self, code: CodeType, offset: int) -> Any:
+    def _on_instruction(self, code: CodeType, offset: int) -> Any:  # pragma: no cover - from Python 3.12 on
         known = self._known.get(id(code))
         access = None if known is None or known[1] is None else known[1].get(offset)
         if access is None:
@@ -153,9 +163,10 @@ def _tracer(instruments: Instruments, before: Callable[..., Any] | None) -> Call
 
     def in_front(frame: FrameType, event: str, arg: Any) -> Any:
         assert before is not None
-        theirs = before(frame, event, arg)
-        if sys.gettrace() is not in_front:  # coverage's puts itself in the first place at each call
-            sys.settrace(in_front)
+        with _SETTING:
+            theirs = before(frame, event, arg)
+            if sys.gettrace() is not in_front:  # coverage's puts itself in the first place at each call
+                sys.settrace(in_front)
         accesses = instruments.accesses(frame)
         if accesses is None:
             return theirs
@@ -189,4 +200,6 @@ def _in_frame(accesses: Mapping[int, Access], theirs: Callable[..., Any] | None)
 def _free_tool() -> int | None:
     if _MONITORING is None:
         return None
-    return next((number for number in _TOOLS if _MONITORING.get_tool(number) is None), None)
+    return next(  # pragma: no cover - from Python 3.12 on
+        (number for number in _TOOLS if _MONITORING.get_tool(number) is None), None
+    )

@@ -235,6 +235,42 @@ class NumberedLoop(BareLoop):
         return self._network
 
 
+def _lacking(name: str) -> Callable[..., Any]:
+    """The method of that name, which a simulated loop has not, as it watches nothing outside of the process."""
+
+    def lacking(self: NumberedLoop, *args: Any, **options: Any) -> Any:
+        who = getattr(asyncio.current_task(self), "get_name", lambda: "somebody")()
+        raise NotImplementedError(
+            f"{who} calls {name}() of its event loop, which is not simulated: explore such a client in "
+            "threads (a def), in processes (processes=True), or let it reach tokens.url outside of a search"
+        )
+
+    lacking.__name__ = name
+    return lacking
+
+
+for _name in (
+    "add_reader",
+    "add_writer",
+    "start_tls",
+    "sock_recv",
+    "sock_recv_into",
+    "sock_recvfrom",
+    "sock_recvfrom_into",
+    "sock_sendall",
+    "sock_sendto",
+    "sock_accept",
+    "create_server",
+    "create_datagram_endpoint",
+    "connect_accepted_socket",
+    "connect_read_pipe",
+    "connect_write_pipe",
+    "create_unix_connection",
+    "create_unix_server",
+):
+    setattr(NumberedLoop, _name, _lacking(_name))
+
+
 class SimulatedLoop(NumberedLoop):
     """The loop of one run; its handles share one ready queue with the threads. Call :meth:`run`, then :meth:`shut`."""
 

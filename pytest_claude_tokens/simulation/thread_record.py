@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TABLE",
+    "LockWait",
     "Stopped",
     "Stuck",
     "ThreadEvent",
@@ -113,14 +114,30 @@ TABLE: dict[tuple[ThreadState, ThreadEvent], ThreadState] = {
 }
 
 
+class LockWait:
+    """Why a thread waits: ``waiter`` tells who it is, and where; ``holder`` who has the lock that it waits for."""
+
+    __slots__ = ("_holder", "_waiter")
+
+    def __init__(self, waiter: Callable[[], str], holder: Callable[[], str]) -> None:
+        self._waiter = waiter
+        self._holder = holder
+
+    def __call__(self) -> str:
+        return f"the lock that {self._holder()} holds"
+
+    def sentence(self) -> str:
+        """All of it."""
+        return f"{self._waiter()} waits for {self()}"
+
+
 class ThreadRecord:
     """A real thread that runs under the baton.
 
     ``why``: what it waits for, in words. ``leave``: takes it out of the queue in which it waits. ``timer``: the number
     of its timer while it waits with a time-out. A wake sets it to 0, so a timer that is still set at the end of the
     wait means that the time was up. ``locks``: the identities of the locks that it holds. ``looks``: how often it has
-    read the clock since the progress number ``looked_at``.
-    ``asking``: the task for which it runs a job, if there is one.
+    read the clock since the progress number ``looked_at``. ``asking``: the task for which it does a job, if any.
 
     ``inside``: it is at a switch point, where the watchdog must not touch it. This is a flag and not a state, as it can
     be set in any state, and as two threads write at once: the thread sets ``inside``, the watchdog sets its suspect,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pytest_claude_tokens.simulation.baton import Baton
 from pytest_claude_tokens.simulation.frames import thread_place
 from pytest_claude_tokens.simulation.scheduler import SLOW_SECONDS
-from pytest_claude_tokens.simulation.thread_record import ThreadState
+from pytest_claude_tokens.simulation.thread_record import LockWait, ThreadState
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -143,11 +143,13 @@ class World(Baton):
         ]
 
     def waits(self) -> list[str]:
-        """What each thread waits for, for the report of a deadlock."""
+        """What each thread waits for, for the report of a deadlock. The root, which tells it, has waited for a lock."""
         return [
-            f"{record.name} waits for {record.why() if callable(record.why) else record.why}"
+            record.why.sentence()
+            if isinstance(record.why, LockWait)
+            else f"{record.name} waits for {record.why() if callable(record.why) else record.why}"
             for record in self.all
-            if record.state is ThreadState.WAITING and record is not self.root
+            if (isinstance(record.why, LockWait) if record is self.root else record.state is ThreadState.WAITING)
         ]
 
     def release(self) -> None:

@@ -90,7 +90,7 @@ def test_a_history_that_can_not_be_written_is_a_usage_error(pytester):
     pytester.makefile("", **{".claude-tokens": "in the way"})
     owner = shared.Owner(pytester.parseconfig(ASKED))
     with pytest.raises(pytest.UsageError, match="--claude-tokens-shared-server: "):
-        assert owner.url
+        assert owner.url()
     owner.pytest_unconfigure()
 
 
@@ -101,6 +101,6 @@ def test_a_worker_is_told_the_address(pytester):
     owner.pytest_configure_node(node)
     manager = SimpleNamespace(getplugin=lambda name: None)
     server = shared.server_of(SimpleNamespace(pluginmanager=manager, workerinput=node.workerinput))
-    assert repr(server) == f"<SharedServer {owner.url}>"
+    assert repr(server) == f"<SharedServer {owner.url()}>"
     assert server.login()["name"] == "a1"
     owner.pytest_unconfigure()

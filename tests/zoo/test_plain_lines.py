@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 from hypothesis import seed, settings
-from hypothesis import strategies as st
 
 from pytest_claude_tokens import explore
 from pytest_claude_tokens.report.evidence import notes_of
-from pytest_claude_tokens.search.context import ExplorationContext, Report
-from pytest_claude_tokens.violations import CoSchedule, Starvation
+from pytest_claude_tokens.search.context import ExplorationContext
+from pytest_claude_tokens.violations import CoSchedule
 from tests.zoo.outside import error_of
-from tests.zoo.plain_lines import RACES, Client, Race, calling, locked
+from tests.zoo.plain_lines import RACES, Race
 
 SCHEDULES = 100
 TWIN = 16
@@ -55,55 +54,3 @@ def test_race_is_found_from_each_seed_and_its_twin_never_blamed(race: Race):
     for start in range(20):
         assert searched(race.planted, start=start).claude_tokens_found.example <= SCHEDULES
     assert searched(race.sound, number=1000) is None
-
-
-def test_it_can_be_switched_off():
-    """Then lines are one step, as they were."""
-    assert searched(RACES[0].planted, preempt=False) is None
-
-
-def test_arguments_are_drawn_beside():
-    """A search that draws arguments learns, too."""
-
-    def body(claude_tokens: Any, workers: Any, accounts: int) -> None:
-        calling(RACES[1].planted.maker, accounts=accounts)(claude_tokens, workers)  # type: ignore[attr-defined]
-
-    error = searched(body, accounts=st.just(4))
-    assert isinstance(error, CoSchedule)
-    assert "preempted" in error.claude_tokens_found.schedule.text()
-
-
-@pytest.mark.parametrize(("race", "sound"), [(RACES[0], False), (RACES[0], True)], ids=["planted", "sound"])
-def test_a_preemption_is_one_deviation_of_an_exhaustive_search(race: Race, sound: bool):
-    reports: list[Report] = []
-    context = ExplorationContext(reported=reports.append)
-    error = searched(race.sound if sound else race.planted, exhaustive=1, context=context)
-    assert (error is None) is sound
-    assert reports[0].schedules > 5
-
-
-class Spins(Client):
-    """Waits for a flag that the other takes back, or forgets to."""
-
-    forgets = False
-
-    def prepare(self) -> None:
-        self.flag = False
-
-    def call(self) -> None:
-        while self.flag:
-            pass
-        self.flag = True
-        self.send(self.accounts[0])
-        self.flag = self.forgets
-
-
-class Forgets(Spins):
-    forgets = True
-
-
-def test_a_spin_that_nobody_ends_is_starvation():
-    """And one that somebody ends is not: it finds the race in it, though."""
-    assert isinstance(searched(calling(Forgets), number=3), Starvation)
-    assert isinstance(searched(calling(Spins)), CoSchedule)
-    assert searched(calling(locked(RACES[0].planted.maker)), number=3) is None

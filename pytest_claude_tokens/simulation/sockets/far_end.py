@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from fake_server.protocol.actors import WORKER
@@ -173,8 +174,10 @@ class FarEnd:
     def wait_hook(self, exchange: Exchange, wait: Wait) -> Wait:
         """The wait, with the duration that the schedule gives it: a leg never outlasts its client's time-out."""
         self.why = wait.why
-        drawn = self._network.wait_hook(exchange, wait)
         patience = self.wire.patience
+        if patience is not None:
+            wait = replace(wait, until=self.wire.now() + patience)
+        drawn = self._network.wait_hook(exchange, wait)
         if patience is None or drawn.seconds is None or wait.why not in _UNHURRIED[:3]:
             return drawn
         return type(wait)(wait.why, min(drawn.seconds, patience) or None)

@@ -217,7 +217,7 @@ def test_threads_have_patience_too():
 
     def leased_now(lease, slow=60):
         @settings(quick, max_examples=SCHEDULES)
-        @explore(workers=2, slow=slow)
+        @explore(workers=2, slow=slow, preempt=False)
         def test(claude_tokens, workers):
             login = Leased(claude_tokens.account(expired=True), lease)
 

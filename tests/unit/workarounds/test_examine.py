@@ -15,6 +15,7 @@ from pytest_claude_tokens.search.replay import Replay
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER
 from pytest_claude_tokens.violations import CoSchedule, Unknown
 from pytest_claude_tokens.workarounds import explored, processes, table, workaround
+from pytest_claude_tokens.workarounds.agents import SetupToken
 from pytest_claude_tokens.workarounds.cost import cost_of
 from pytest_claude_tokens.workarounds.examine import examine, replay
 from pytest_claude_tokens.workarounds.explored import Situation
@@ -148,17 +149,12 @@ def test_cancelled_jobs_are_in_play_if_a_workaround_asks_for_them():
 def test_a_plain_call_makes_threads_and_what_they_break_is_found():
     """The same body, with threads for workers."""
 
-    class InThreads:
-        def __init__(self, accounts):
-            self.accounts = accounts
+    class InThreads(SetupToken):
+        """All use one token."""
 
-        def call(self):
-            headers = {"Authorization": f"Bearer {self.accounts[0].access_token}"}
-            httpx.Client(timeout=600).post(URL, headers=headers, json=PROMPT)
-
-    workaround("in-threads", accounts=2)(InThreads)
+    workaround("in-threads", accounts=1)(InThreads)
     with pytest.raises(CoSchedule):
-        explored.as_test(InThreads)(situation=Situation("live", 2, expired=False))
+        explored.as_test(InThreads)(situation=Situation("live", 1, expired=False))
     found = examine(named("in-threads"), schedules=2, seed=1)
     assert found.invariants["co-schedule"] == "breaks"
     assert found.invariants["double-spend"] == "n/a"  # it refreshes nothing

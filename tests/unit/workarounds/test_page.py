@@ -36,9 +36,9 @@ def test_the_page_has_each_row_with_its_price_and_says_when_it_was_run(text: str
     )
 
 
-@pytest.mark.parametrize("name", [name for name in BUILT_IN if named(name).layout is None])
+@pytest.mark.parametrize("name", ["none", "checkout-pool", "dispatch-queue"])
 def test_a_small_run_gives_the_verdicts_of_the_page(text: str, name: str) -> None:
-    """Of those in one program: what breaks is found within a few schedules."""
+    """What breaks is found within a few schedules; those of processes are looked at in the soak."""
     cells = page.cells(table.made(named(name), schedules=4, seed=1))
     assert cells[:2] == page.rows_of(text)[name][:2], AGAIN
 

@@ -142,24 +142,18 @@ def test_colours_are_for_terminals(run, monkeypatch):
 
 # What it costs.
 
-FREE, SHARED, QUEUED = (
-    Cost(p50=6, p100=6, throughput=30),
-    Cost(p50=12, p100=14, throughput=14.21),
-    Cost(p50=18, p100=18, throughput=10),
+
+@pytest.mark.parametrize(
+    ("name", "cost"),
+    [
+        ("checkout-pool", Cost(p50=6, p100=6, throughput=30)),
+        ("none", Cost(p50=12, p100=14, throughput=14.21)),
+        ("flock-wrapper", Cost(p50=18, p100=18, throughput=10)),
+    ],
 )
-COSTS = dict.fromkeys(BUILT_IN, SHARED) | {
-    "round-robin-tokens": FREE,
-    "token-per-worker": FREE,
-    "checkout-pool": FREE,
-    "dispatch-queue": QUEUED,
-    "flock-wrapper": QUEUED,
-}
-
-
-@pytest.mark.parametrize("name", BUILT_IN)
-def test_what_each_costs(name):
+def test_what_each_costs(name, cost):
     """A token for each is free; sharing one bearer is cheaper than a queue, since calls overlap by 2 of 6 s."""
-    assert cost_of(named(name)) == COSTS[name]
+    assert cost_of(named(name)) == cost
 
 
 def test_the_two_tables_of_the_issue(run):

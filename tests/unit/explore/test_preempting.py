@@ -1,0 +1,160 @@
+"""A search that preempts threads between two lines: what it finds, tells, counts and refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+
+from pytest_claude_tokens import explore
+from pytest_claude_tokens.report.evidence import notes_of
+from pytest_claude_tokens.report.raced_lines import raced_lines
+from pytest_claude_tokens.search.context import ExplorationContext, Report
+from pytest_claude_tokens.search.replay import Replay
+from pytest_claude_tokens.search.strategy import schedules
+from pytest_claude_tokens.simulation.schedule import Deviation, Schedule
+from pytest_claude_tokens.violations import CoSchedule, Starvation
+from tests.zoo.plain_lines import RACES, Client, Race, calling, locked
+from tests.zoo.test_plain_lines import searched
+
+BY_NAME = {race.name: race for race in RACES}
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("check, then act on a set", "check, then act: w1 added to CheckThenAct.busy (plain_lines.py:"),
+        ("lost update of a counter", "lost update: w1 wrote LostUpdate.i (plain_lines.py:"),
+        ("double-checked locking", "torn read: w1 read DoubleChecked.queue (plain_lines.py:"),
+        ("torn pair of fields", "torn read: w1 wrote TornPair.name (plain_lines.py:"),
+        ("published half-built object", "published too early: w1 read Session.account (plain_lines.py:"),
+        ("generator shared by threads", "check, then act: w1 went on with a generator (plain_lines.py:"),
+        ("module global", "check, then act: w1 wrote plain_lines.TURN (plain_lines.py:"),
+    ],
+)
+def test_the_cause_names_the_kind_of_race_and_both_lines(name, told):
+    error = searched(BY_NAME[name].planted)
+    cause = error.cause if isinstance(error, CoSchedule) else notes_of(error)[0]
+    assert cause.startswith(told)
+    assert error.claude_tokens_found.schedule.text().startswith("w0 is preempted before plain_lines.py:")
+
+
+def test_without_a_preemption_no_lines_have_raced():
+    assert raced_lines(()) == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"preempt": "mypool"}, TypeError, "must be True or False, or a list of packages"),
+        ({"preempt": [1]}, TypeError, "a package is a name"),
+        ({"preempt": ["no_such_package_here"]}, ValueError, "no package of that name is installed"),
+        ({"preempt": ["no.such.package"]}, ValueError, "no package of that name is installed"),
+        ({"preempt": True, "processes": True}, TypeError, "it needs a def without processes=True"),
+    ],
+)
+def test_what_can_not_be_preempted_is_refused(options, error, says):
+    with pytest.raises(error, match=says):
+        explore(**options)(lambda claude_tokens, workers: None)
+
+
+def test_tasks_are_not_preempted():
+    """To say so is fine, to ask for it is not."""
+
+    async def body(claude_tokens, workers):
+        """Nothing."""
+
+    explore(preempt=False)(body)
+    for preempt in (True, ["json"]):
+        with pytest.raises(TypeError, match="nothing to preempt between two awaits"):
+            explore(preempt=preempt)(body)
+
+
+def test_installed_packages_are_looked_into_where_they_are_named():
+    """A module of one file as well."""
+    code: Any = explore(preempt=["json", "queue"])
+    assert code is not None
+    from pytest_claude_tokens.simulation.tested_code import TestedCode, folders_of
+
+    covered = TestedCode([*folders_of("json"), *folders_of("queue")])
+    import json.decoder
+    import queue
+
+    assert covered.covers(json.decoder.__file__)
+    assert covered.covers(queue.__file__)
+    assert not TestedCode().covers(queue.__file__)
+
+
+@pytest.mark.parametrize(
+    ("deviation", "words"),
+    [
+        (Deviation(0, "preempt", 0, 1, "pool.py:32:9:call"), "w0 is preempted before pool.py:32"),
+        (Deviation(1, "preempt", 1, 1, "pool.py:32:9:call"), "w1 is preempted before pool.py:32, 2nd time there"),
+        (
+            Deviation(10, "preempt", 1, 3, "a.py:1:9:x"),
+            "w1 is preempted before a.py:1, 11th time there, for 3 decisions",
+        ),
+    ],
+)
+def test_a_preemption_is_told_replayed_and_drawn_again(deviation, words):
+    """In words, as a token, and as integers of Hypothesis's."""
+    schedule = Schedule(deviations=(deviation,))
+    assert schedule.text() == words
+    replay = Replay(kind="threads", workers=2, schedule=schedule)
+    assert Replay.read(replay.token()).schedule == schedule
+    strategy = schedules(2)
+    integers = iter(strategy.written(schedule))
+    assert strategy.draw_from(lambda low, high: next(integers)) == schedule
+
+
+def test_it_can_be_switched_off():
+    """Then lines are one step, as they were."""
+    assert searched(RACES[0].planted, preempt=False) is None
+
+
+def test_arguments_are_drawn_beside():
+    """A search that draws arguments learns, too."""
+
+    def body(claude_tokens: Any, workers: Any, accounts: int) -> None:
+        calling(RACES[1].planted.maker, accounts=accounts)(claude_tokens, workers)  # type: ignore[attr-defined]
+
+    error = searched(body, accounts=st.just(4))
+    assert isinstance(error, CoSchedule)
+    assert "preempted" in error.claude_tokens_found.schedule.text()
+
+
+@pytest.mark.parametrize(("race", "sound"), [(RACES[0], False), (RACES[0], True)], ids=["planted", "sound"])
+def test_a_preemption_is_one_deviation_of_an_exhaustive_search(race: Race, sound: bool):
+    reports: list[Report] = []
+    context = ExplorationContext(reported=reports.append)
+    error = searched(race.sound if sound else race.planted, exhaustive=1, context=context)
+    assert (error is None) is sound
+    assert reports[0].schedules > 5
+
+
+class Spins(Client):
+    """Waits for a flag that the other takes back, or forgets to."""
+
+    forgets = False
+
+    def prepare(self) -> None:
+        self.flag = False
+
+    def call(self) -> None:
+        while self.flag:
+            pass
+        self.flag = True
+        self.send(self.accounts[0])
+        self.flag = self.forgets
+
+
+class Forgets(Spins):
+    forgets = True
+
+
+def test_a_spin_that_nobody_ends_is_starvation():
+    """And one that somebody ends is not: it finds the race in it, though."""
+    assert isinstance(searched(calling(Forgets), number=3), Starvation)
+    assert isinstance(searched(calling(Spins)), CoSchedule)
+    assert searched(calling(locked(RACES[0].planted.maker)), number=3) is None

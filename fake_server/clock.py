@@ -65,14 +65,11 @@ def now() -> float:
     thread would see another time than the test; and with ``auto_tick_seconds`` each reading would advance its clock.
     """
     freezegun = sys.modules.get("freezegun.api")
-    factories: list[Any] | None = None if freezegun is None else getattr(freezegun, "freeze_factories", None)
-    try:
-        factory = factories[-1] if factories else None
-    except IndexError:  # another thread may unfreeze at any moment
-        factory = None
-    if factory is None:
+    last: list[Any] = [] if freezegun is None else getattr(freezegun, "freeze_factories", [])[-1:]
+    if not last:  # not asked of the list itself: another thread may unfreeze at any moment
         told: object = time.time()
         return told if isinstance(told, int | float) else float(real_time("time")())  # a mock's answer is no time
+    factory = last[0]
     frozen: dt.datetime = factory.time_to_freeze if hasattr(factory, "step_width") else factory()
     return calendar.timegm(frozen.timetuple()) + frozen.microsecond / 1e6
 

@@ -65,6 +65,56 @@ def test_each_access_of_the_probes_can_be_named(test, monkeypatch):
     assert kinds
 
 
+class Row:
+    """A field in a slot, one that nobody has set, and what may be anything."""
+
+    __slots__ = ("items", "unset")
+
+    def __init__(self) -> None:
+        self.items = {"a": [1], "b": probes.Box()}
+
+
+def test_what_lies_behind_slots_items_and_modules_is_found():
+    """By reading; what would have to be called is any."""
+    row, tags, frame = Row(), object(), sys._getframe()
+
+    def job(call: Any) -> None:
+        row.items["a"].append(1)
+        row.items["z"].append(1)
+        row.unset.append(1)
+        probes.SHARED.append(1)
+        probes.SHARED.sort()
+        sys.modules.get("x")
+        call().add(1)
+        call()[0] = 1
+        "a".join([])
+        sys.intern("a")
+        [one for one in row.items if one in row.items]
+        [str(one) for one in call().values()]
+        [str(one) for one in row.items.values()]
+        sys.maxsize  # noqa: B018
+        row.items["b"].names.clear()
+        tags.anything()
+        print(*row.items)
+
+    told = set()
+    names = Names(lambda code: False)
+    looked = SimpleNamespace(
+        f_code=job.__code__,
+        f_locals={"row": row, "tags": tags},
+        f_globals=globals(),
+        f_builtins=frame.f_builtins,
+        f_back=None,
+    )
+    for access in accesses_of(job.__code__).values():
+        for owner, what, key, write in names.touched(access, looked):
+            told.add((owner[1] if isinstance(owner, tuple) else owner, what, key, write))
+    for one in (("list", "[]", "*", True), (None, "[]", "*", True), ("dict", "[]", "x", False)):
+        assert one in told, told
+    assert ("object", "()", "*", True) in told
+    assert module.Instruments(TestedCode()).is_tested(job.__code__)
+
+
 def cycle() -> Iterator[int]:
     while True:
         yield 1

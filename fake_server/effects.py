@@ -51,6 +51,9 @@ WaitWhy = Literal["request", "reply", "piece", "hold", "gate", "latency", "delay
 class Wait:
     """Wait until ``signal`` fires or ``seconds`` have passed, whichever comes first.
 
+    ``until``: when the client gives up, on the server's stopwatch, if it is known; ``needs``: how many seconds the
+    service will take for the request after this wait.
+
     ``request``, ``reply`` and ``piece`` mark the moments in which a real network would take time: they have no
     duration, and a transport without a schedule goes on at once.
     """
@@ -58,6 +61,8 @@ class Wait:
     why: WaitWhy
     seconds: float | None = None
     signal: Signal | None = None
+    until: float | None = None
+    needs: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

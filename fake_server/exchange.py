@@ -9,6 +9,7 @@ transition, or the bearer's check in the call's turn at the gate. *Deliver*: the
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fake_server import answers
@@ -183,7 +184,7 @@ class Exchange:
     def _commit(self, intent: Intent | Asked) -> Generator[Effect, None, Reply | None]:
         """The reply, or ``None`` if a fault has ended the exchange before the commit."""
         server, fault = self._server, self._fault
-        yield Wait("request")
+        yield Wait("request", needs=self._needs())
         yield from self._held()
         if fault is not None and fault.kind == "reset":
             yield self._break("reset", "connection reset")
@@ -249,7 +250,7 @@ class Exchange:
             hold.join(self.actor, server.stopwatch())
             try:
                 while (wait := hold.poll(server.stopwatch())) is not None:
-                    yield wait
+                    yield replace(wait, needs=self._needs())
             except _Gone:
                 hold.leave(self.actor)
                 raise
@@ -267,7 +268,7 @@ class Exchange:
         now = server.stopwatch()
         self._ticket = ticket = server.gate.arrive(key, now)
         while (wait := server.gate.poll(ticket, now)) is not None:
-            yield wait
+            yield replace(wait, needs=self._needs())
             now = server.stopwatch()
         waited = (ticket.started or 0.0) - ticket.arrived
         if waited > 0:
@@ -277,6 +278,11 @@ class Exchange:
     def _key(self) -> str | None:
         grant, bearer = self._facts.get("grant"), self._facts.get("bearer")
         return None if grant is None else f"{grant} {bearer}"
+
+    def _needs(self) -> float:
+        """The seconds that the service will take for this request; for a call, after all that may be before it."""
+        seconds = self._server.policy.latency_of(self.kind)
+        return seconds * max(1, self._server.crowd) if self.kind == "call" else seconds
 
     def _pass(self, seconds: float, why: WaitWhy) -> Generator[Effect, None, None]:
         """Wait until ``seconds`` have passed on the stopwatch, however often the transport wakes up before."""

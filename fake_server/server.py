@@ -101,6 +101,8 @@ class Server:
         self.faults: FaultPlan = FaultPlan(routes_of(service).targets) if service.standard else FaultPlan()
         self.holds: list[Hold] = []
         self.open: dict[int, Open] = {}
+        self.crowd: int = 1
+        """How many clients may come at once; a search knows, and leaves each of them time for its turn."""
         self.replies: Replies = Replies(namespace)
         self.codes: set[str] = set()
         self._numbers = count(1)

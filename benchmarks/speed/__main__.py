@@ -17,9 +17,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed import handles, inprocess, sockets
+from benchmarks.speed import handles, inprocess, plugin, sockets
 
-PARTS = ("sockets", "in-process", "handles")
+PARTS = ("sockets", "in-process", "handles", "plugin")
 
 
 def main() -> int:
@@ -33,27 +33,47 @@ def main() -> int:
     if "sockets" in options.only:
         found["sockets"] = over_sockets(options.repeats, options.seconds)
     if "in-process" in options.only:
-        found["in-process"] = in_turn(inprocess.WAYS, options.repeats, "µs a token request in process, through httpx")
+        found["in-process"] = in_turn(
+            inprocess.WAYS, options.repeats, "µs of processor for a token request in process, through httpx"
+        )
     if "handles" in options.only:
-        found["handles"] = in_turn(handles.WAYS, options.repeats, "ms")
+        found["handles"] = in_turn(handles.WAYS, options.repeats, "ms of processor")
+    if "plugin" in options.only:
+        found["plugin"] = in_turn(plugin.WAYS, 6 * options.repeats, "s of processor")
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     return 0
 
 
 def over_sockets(repeats: int, seconds: float) -> list[dict[str, Any]]:
-    """Token requests a second, for each server and each number of clients."""
+    """Token requests a second, and a second of the server's processor time, for each server and number of clients."""
     servers = list(sockets.present())
-    rates: dict[tuple[str, int], list[float]] = defaultdict(list)
+    found: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
     for _ in range(repeats):
         for name, _ in servers:
             for clients in sockets.CLIENTS:
-                rates[name, clients].append(sockets.measure(name, clients, seconds))
+                found[name, clients].append(sockets.measure(name, clients, seconds))
     rows = [
-        {"server": name, "version": version, **{str(n): statistics.median(rates[name, n]) for n in sockets.CLIENTS}}
+        {
+            "server": name,
+            "version": version,
+            "by": by,
+            **{str(n): _median(found[name, n], which) for n in sockets.CLIENTS},
+        }
+        for which, by in enumerate(("clock", "processor"))
         for name, version in servers
     ]
-    print("| token requests a second, kept alive | " + " | ".join(f"{n} clients" for n in sockets.CLIENTS) + " |")
+    for by in ("clock", "processor"):
+        _print_rates(by, [row for row in rows if row["by"] == by])
+    return rows
+
+
+def _median(pairs: list[tuple[float, float]], which: int) -> float:
+    return statistics.median(pair[which] for pair in pairs)
+
+
+def _print_rates(by: str, rows: list[dict[str, Any]]) -> None:
+    print(f"| token requests a second, by the {by} | " + " | ".join(f"{n} clients" for n in sockets.CLIENTS) + " |")
     print("|---|" + "--:|" * len(sockets.CLIENTS))
     for row in rows:
         figures = " | ".join(f"{row[str(n)]:,.0f}" for n in sockets.CLIENTS)
@@ -63,7 +83,6 @@ def over_sockets(repeats: int, seconds: float) -> list[dict[str, Any]]:
         ratios = [rows[0][str(n)] / max(row[str(n)] for row in peers) for n in sockets.CLIENTS]
         print("| ours / fastest peer | " + " | ".join(f"{ratio:.2f} ×" for ratio in ratios) + " |")
     print(flush=True)
-    return rows
 
 
 def in_turn(ways: dict[str, Any], repeats: int, unit: str) -> dict[str, float]:

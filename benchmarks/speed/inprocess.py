@@ -33,18 +33,18 @@ CONSTANT = json.dumps(_constant()).encode()
 
 def _sync(token: str) -> float:
     with httpx.Client() as client:
-        started = time.perf_counter()
+        started = time.process_time()
         for _ in range(REQUESTS):
             token = client.post(URL, json=_body(token)).json()["refresh_token"]
-        return (time.perf_counter() - started) / REQUESTS * 1e6
+        return (time.process_time() - started) / REQUESTS * 1e6
 
 
 async def _async(token: str) -> float:
     async with httpx.AsyncClient() as client:
-        started = time.perf_counter()
+        started = time.process_time()
         for _ in range(REQUESTS):
             token = (await client.post(URL, json=_body(token))).json()["refresh_token"]
-        return (time.perf_counter() - started) / REQUESTS * 1e6
+        return (time.process_time() - started) / REQUESTS * 1e6
 
 
 def _route(measure: Callable[[str], float]) -> Callable[[], float]:

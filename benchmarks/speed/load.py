@@ -75,8 +75,8 @@ def _is_whole(data: bytes) -> bool:
     return bool(end and length) and len(body) >= int(length)
 
 
-def rate(port: int, path: str, tokens: list[str], *, seconds: float) -> float:
-    """Token requests a second, by as many clients as there are tokens."""
+def rate(port: int, path: str, tokens: list[str], *, seconds: float) -> tuple[float, int]:
+    """Token requests a second, by as many clients as there are tokens; and how many were answered."""
     with selectors.DefaultSelector() as selector:
         clients = [_Client(port, path, token, selector) for token in tokens]
         for client in clients:
@@ -89,4 +89,4 @@ def rate(port: int, path: str, tokens: list[str], *, seconds: float) -> float:
                 answered += 1
         for client in clients:
             client.close()
-    return answered / (now - started)
+    return answered / (now - started), answered

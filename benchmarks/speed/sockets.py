@@ -45,8 +45,8 @@ def _node_version(package: str) -> str:
     return str(json.loads(path.read_bytes())["version"]) if path.exists() else ""
 
 
-def measure(name: str, clients: int, seconds: float) -> float:
-    """Requests a second of the server of that name, which is started for it."""
+def measure(name: str, clients: int, seconds: float) -> tuple[float, float]:
+    """Requests a second of the server of that name, which is started for it, and a second of its processor's time."""
     program = (
         ["node", str(Path(__file__).with_name("servers.mjs")), name, str(clients)]
         if name in NODE
@@ -58,6 +58,14 @@ def measure(name: str, clients: int, seconds: float) -> float:
         assert server.stdout is not None
         told = json.loads(server.stdout.readline())
         try:
-            return rate(told["port"], told["path"], told["tokens"], seconds=seconds)
+            before = _processor_seconds(server.pid)
+            by_clock, answered = rate(told["port"], told["path"], told["tokens"], seconds=seconds)
+            return by_clock, answered / (_processor_seconds(server.pid) - before)
         finally:
             server.stdin.close()
+
+
+def _processor_seconds(pid: int) -> float:
+    """What a process has used so far (``/proc/PID/stat``, proc(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

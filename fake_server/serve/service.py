@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from fake_server.core.authority import Grant
     from fake_server.transports.loopback.listener import Listener
 
-__all__ = ["Judge", "Judged", "build_parser", "serve"]
+__all__ = ["Judge", "Judged", "background", "build_parser", "serve"]
 
 _ENDINGS = (signal.SIGTERM, signal.SIGINT)
 _GRACE_PERIOD_SECONDS = 1.5
@@ -137,9 +137,7 @@ def serve(argv: Sequence[str] | None, judge: Judge, *, prog: str = "claude-token
             if options.html is not None:
                 with _telling(f"{options.html} can't be written"):
                     check_page(options.html)
-            history = None if options.history is None else HistoryFile(options.history)
-            if history is not None:
-                undo.callback(history.close)  # undone after everything that may write to it
+            history = _history_file(options.history, undo)
             service, facts = _start_service(options, judge, history, undo)
             _announce(facts)
         except Usage as usage:
@@ -154,6 +152,32 @@ def serve(argv: Sequence[str] | None, judge: Judge, *, prog: str = "claude-token
         if options.html is not None:
             _draw(options.html, judge.page(service.server), prog)
         return judged.exit_status
+
+
+@contextmanager
+def background(argv: Sequence[str], judge: Judge) -> Iterator[tuple[dict[str, Any], Callable[[], Judged]]]:
+    """The service in threads of this process, for the block: its first line, and what ends it and returns the verdict.
+
+    Raises :class:`Usage`.
+    """
+    with ExitStack() as undo:
+        options = build_parser().parse_args(argv)
+        service, facts = _start_service(options, judge, _history_file(options.history, undo), undo)
+
+        def finish() -> Judged:
+            service.stop(_GRACE_PERIOD_SECONDS)
+            return judge.finish(service.server)
+
+        yield facts, finish
+
+
+def _history_file(path: str | None, undo: ExitStack) -> HistoryFile | None:
+    """The file for the history, not open yet. It is closed after everything that may write to it has ended."""
+    if path is None:
+        return None
+    history = HistoryFile(path)
+    undo.callback(history.close)
+    return history
 
 
 def _draw(path: str, page: str | None, prog: str) -> None:

@@ -41,6 +41,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("check", "pytest_claude_tokens.cli.check", "judge a history file"),
     Command("timeline", "pytest_claude_tokens.cli.timeline", "draw a history file as one HTML page"),
     Command("workarounds", "pytest_claude_tokens.cli.workarounds", "which workaround holds, and at what price"),
+    Command("scenario", "pytest_claude_tokens.cli.scenario", "a known failure by its name, and a twin that survives"),
     Command("doctor", "pytest_claude_tokens.cli.doctor", "what this machine can run, and what it would skip"),
 )
 

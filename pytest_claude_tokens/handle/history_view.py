@@ -80,3 +80,8 @@ class HistoryView:
 
     def __repr__(self) -> str:
         return repr(self.taken())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy is what there is now, as a value: the service can't be copied."""
+        taken = self.taken()
+        return History, (taken.header, taken.events)

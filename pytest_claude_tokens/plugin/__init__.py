@@ -12,6 +12,7 @@ pytest.register_assert_rewrite("fake_server")
 
 from pytest_claude_tokens.plugin.fixtures import (  # noqa: E402 - after the line above, or it has no effect
     claude_server,
+    claude_shared_server,
     claude_tokens,
     claude_tokens_policy,
     claude_tokens_service,
@@ -33,6 +34,7 @@ from pytest_claude_tokens.plugin.hooks import (  # noqa: E402
 
 __all__ = [
     "claude_server",
+    "claude_shared_server",
     "claude_tokens",
     "claude_tokens_policy",
     "claude_tokens_service",

@@ -29,9 +29,19 @@ class Search:
         """Refuse a fixture of function scope: it would be set up once for all schedules."""
         __tracebackhide__ = True
         if marker.is_explored(item):
+            if hasattr(getattr(item, "obj", None), "__wrapped_target"):  # the mark of Hypothesis
+                pytest.fail(_GIVEN.format(item.nodeid), pytrace=False)
             name = _made_once(item)
             if name is not None:
                 pytest.fail(_MADE_ONCE.format(item.nodeid, name), pytrace=False)
+
+    def pytest_enter_pdb(self) -> None:
+        """Simulated time stands still, as long as somebody looks around."""
+        _note_debugger(stopped=True)
+
+    def pytest_leave_pdb(self) -> None:
+        """It goes on."""
+        _note_debugger(stopped=False)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -45,6 +55,22 @@ class Search:
                 return (yield)
             finally:
                 context.CONTEXT.reset(token)
+
+
+_GIVEN = (
+    "{}: @given stands above @explore, which stands in for it: give the strategies to explore(), as in "
+    "@explore(n=st.integers()), and leave @given out."
+)
+
+
+_WATCHDOG = "pytest_claude_tokens.runs.watchdog"
+"""The module that takes a thread for stuck which sleeps outside the simulation; a test checks that it exists."""
+
+
+def _note_debugger(*, stopped: bool) -> None:
+    watchdog: Any = sys.modules.get(_WATCHDOG)
+    if watchdog is not None:
+        watchdog.DEBUGGER.stopped = stopped
 
 
 _MADE_ONCE = (

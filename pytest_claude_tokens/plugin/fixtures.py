@@ -12,9 +12,11 @@ from pytest_claude_tokens.plugin.usage import discreet_usage
 if TYPE_CHECKING:
     from fake_server import Policy, Service
     from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
+    from pytest_claude_tokens.plugin.shared import SharedServer
 
 __all__ = [
     "claude_server",
+    "claude_shared_server",
     "claude_tokens",
     "claude_tokens_policy",
     "claude_tokens_service",
@@ -54,6 +56,18 @@ def claude_server(claude_tokens: ClaudeTokens) -> ClaudeTokens:
     """The same as `claude_tokens`, and its server on loopback is running: `claude_server.url`."""
     assert claude_tokens.url
     return claude_tokens
+
+
+@pytest.fixture(scope="session")
+def claude_shared_server(request: pytest.FixtureRequest) -> SharedServer:
+    """One service on loopback for the whole session, if ``--claude-tokens-shared-server`` asks for it.
+
+    Its tests share a history, which is judged when the session ends.
+    """
+    __tracebackhide__ = True
+    from pytest_claude_tokens.plugin import shared
+
+    return shared.server_of(request.config)
 
 
 @pytest.fixture

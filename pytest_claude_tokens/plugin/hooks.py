@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pytest_claude_tokens.plugin import exploring, marker, options, session, xdist
+from pytest_claude_tokens.plugin import exploring, marker, options, session, shared, xdist
 
 __all__ = ["GUARD"]  # the hooks are listed by the package, where pytest finds them
 
@@ -37,6 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(exploring.Search(), "claude_tokens_search")
     if xdist.is_worker(config):
         config.pluginmanager.register(xdist.Worker(), "claude_tokens_worker")
+    elif options.option(config, "shared-server") is not None:
+        shared.own(config)
 
 
 @pytest.hookimpl(tryfirst=True)

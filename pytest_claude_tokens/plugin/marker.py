@@ -50,11 +50,19 @@ def merge(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(outer)
     for name, value in inner.items():
         if name not in KEYWORDS:
-            raise ValueError(f"has no argument {shown(name)}; {_TAKES}")
+            raise ValueError(f"has no argument {shown(name)}{_nearest(name)}; {_TAKES}")
         merged[name] = _read(name, value)
         if name in _JOINED:
             merged[name] = list(dict.fromkeys([*outer.get(name, ()), *value]))
     return merged
+
+
+def _nearest(name: str) -> str:
+    """The argument that was probably meant, as a question; ``""`` where none is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name.lower(), KEYWORDS, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def completed(settings: Mapping[str, Any], fixture: Callable[[str], Any]) -> dict[str, Any]:

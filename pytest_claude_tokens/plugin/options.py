@@ -77,6 +77,13 @@ def _replay_token(text: str) -> str:
     return text
 
 
+def _preset(text: str) -> str:
+    from fake_server.policy import Policy
+
+    Policy.preset(text)
+    return text
+
+
 def _html(text: str) -> str:
     if text not in HTML:
         raise ValueError(f"must be one of {', '.join(HTML)}")
@@ -115,6 +122,13 @@ OPTIONS: tuple[Option, ...] = (
         parse=_positive,
     ),
     Option(name="seed", metavar="N", help="seed of the schedules that explored tests try.", parse=_whole),
+    Option(
+        name="shared-server",
+        metavar="POLICY",
+        help="serve one service on loopback for the whole session, with the policy of that name, for the fixture "
+        "claude_shared_server; under xdist the controller owns it (default: none).",
+        parse=_preset,
+    ),
     Option(
         name="html",
         metavar="WHEN",

@@ -13,7 +13,7 @@ from fake_server.genuine import os
 if TYPE_CHECKING:
     from pytest_claude_tokens.report.evidence import Evidence
 
-__all__ = ["folder_name", "save"]
+__all__ = ["folder_name", "open_folder", "save"]
 
 
 def folder_name(nodeid: str) -> str:
@@ -22,14 +22,20 @@ def folder_name(nodeid: str) -> str:
     return f"{readable}-{hashlib.sha256(nodeid.encode()).hexdigest()[:8]}"
 
 
+def open_folder(root: Path, name: str) -> Path:
+    """The folder of that name below ``root``, which tells git to leave it alone. Raises ``OSError``."""
+    folder = root / name
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(root / ".gitignore", "# Written by pytest-claude-tokens.\n*\n")
+    return folder
+
+
 def save(root: Path, nodeid: str, evidence: Evidence) -> Path:
     """Write the files of a failure into its folder below ``root``, each of them atomically.
 
     Files of an earlier failure of that test are replaced. Raises ``OSError``.
     """
-    folder = root / folder_name(nodeid)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(root / ".gitignore", "# Written by pytest-claude-tokens.\n*\n")
+    folder = open_folder(root, folder_name(nodeid))
     _write(folder / evidence.name, "".join(lines(evidence.history.header, evidence.history.events)))
     for name, text in evidence.files.items():
         _write(folder / name, text)

@@ -155,11 +155,12 @@ class _Run:
         runtime = Runtime.simulated(self.world, self.waiter, lender=listener, namer=self.unscheduled)
         self.tokens = ClaudeTokens(**body.settings, runtime=runtime)
         server = self.unscheduled.server = self.tokens.server
+        server.crowd = body.workers
         if self._watch is not None:
             self._watch.is_serving = partial(rlock_is_owned, server.lock)
         self.world.last_resort = server.let_go
         self.world.wires = Wires(self.world, self._new_network())
-        self.target = Destination(server, self.waiter, timeouts=False)
+        self.target = Destination(server, self.waiter)
         self.workers = Workers(self.world, body.workers, server, simulated_loop=body.kind == "tasks")
         attend(self.world, server.journal)
 
@@ -220,7 +221,8 @@ class _Run:
                     world.sleep(world.root, _POLL_INTERVAL_SECONDS)
 
     def _new_network(self) -> Network:
-        return Network(self.tokens.server, self.waiter, self.tokens.hosts, own=self._listener.is_own)
+        tokens = self.tokens
+        return Network(tokens.server, self.waiter, tokens.hosts, own=self._listener.is_own, proxy=tokens.is_proxy)
 
     def _new_thread_loop(self, world: World) -> ThreadLoop:
         return ThreadLoop(world, self._new_network())
@@ -263,6 +265,6 @@ def _noting_why(world: World, tokens: ClaudeTokens, pending: Callable[[], list[s
                 places = [", ".join(workers)] if workers else []
                 journal.note("starved", why=": ".join((*places, world.starved)))
             elif not world.stuck_at:
-                journal.note("deadlock", waits=pending() + world.waits())
+                journal.note("deadlock", waits=world.waits() + pending())
         for name, place in world.stuck_at:
             journal.note("stuck", actor=name, why=f"it waits outside the simulation: {place}")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.simulation.thread_record import ThreadRecord
     from pytest_claude_tokens.simulation.world import World
 
-__all__ = ["COMPUTING_SECONDS", "STUCK_TIMEOUT_SECONDS", "Interrupted", "Watchdog", "wants_to_run", "where"]
+__all__ = ["COMPUTING_SECONDS", "DEBUGGER", "STUCK_TIMEOUT_SECONDS", "Interrupted", "Watchdog", "wants_to_run", "where"]
 
 STUCK_TIMEOUT_SECONDS = 5.0
 """Real seconds after which a run is given up in which no thread can go on."""
@@ -43,6 +43,23 @@ _PLACES = 3
 
 class Interrupted(KeyboardInterrupt):
     """Raised in a body that is stuck outside the simulation; asyncio re-raises it, as it is a KeyboardInterrupt."""
+
+
+class _Debugger:
+    """Whether somebody looks at a stopped program, with ``pdb`` or with the debugger of an editor."""
+
+    stopped = False
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a thread may be asleep because somebody has stopped it: then time stands still, and nobody is stuck.
+
+        An editor's debugger (``pydevd``, which ``debugpy`` is made of) does not say when it stops a thread.
+        """
+        return self.stopped or "pydevd" in sys.modules
+
+
+DEBUGGER = _Debugger()
 
 
 class Watchdog:
@@ -76,7 +93,7 @@ class Watchdog:
         samples, since, used, first = 0, 0.0, 0.0, 0.0
         while not self._over.wait(_POLL_INTERVAL_SECONDS):
             world = ACTIVE.world
-            if world is None:
+            if world is None or DEBUGGER.at_work:
                 last = None
                 continue
             mark = (world, world.holder, world.handovers, world.steps)

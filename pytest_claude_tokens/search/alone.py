@@ -13,13 +13,18 @@ from hypothesis import Phase
 
 from pytest_claude_tokens.search.context import CONTEXT, ExplorationContext, Report
 from pytest_claude_tokens.search.hypothesis_engine import storing_in
+from pytest_claude_tokens.search.plan import Options, checked, planned
+from pytest_claude_tokens.search.session import stage
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER
+from pytest_claude_tokens.simulation.scheduler import SLOW_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pytest_claude_tokens.report.evidence import Evidence
+    from pytest_claude_tokens.runs.outcome import Outcome
 
-__all__ = ["PHASES", "Searched", "nothing_kept", "run_alone"]
+__all__ = ["PHASES", "Searched", "nothing_kept", "run_alone", "run_once"]
 
 PHASES = (Phase.generate, Phase.shrink)
 """What such a search does: it has no example database, and so nothing to begin with."""
@@ -53,6 +58,22 @@ def run_alone(explored: Callable[[], None], context: ExplorationContext) -> Sear
         result.error = copy_context().run(_run, explored, own)
     result.seconds = time.monotonic() - began
     return result
+
+
+def run_once(body: Callable[..., object], workers: int, **handle: Any) -> Outcome:
+    """One run of ``body`` in default order and simulated time, outside of any search; ``handle``: of its handle."""
+    options = Options(
+        workers=workers,
+        faults=None,
+        cancel=False,
+        kills=False,
+        processes=False,
+        exhaustive=None,
+        slow=SLOW_SECONDS,
+        strategies={},
+    )
+    with stage(planned(body, checked(options)), ExplorationContext(handle=handle)) as execute:
+        return execute(DEFAULT_ORDER, {})
 
 
 def _run(explored: Callable[[], None], context: ExplorationContext) -> Exception | None:

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 import fake_server
 from fake_server.genuine import asyncio, os, threading
-from pytest_claude_tokens.simulation.lines import is_users
+from fake_server.protocol.actors import WORKER
+from pytest_claude_tokens.simulation.lines import is_users, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-__all__ = ["OURS", "coroutine_frames", "innermost_place", "is_ours", "of_the_user", "place", "thread_place"]
+    from pytest_claude_tokens.simulation.lines import Line
+    from pytest_claude_tokens.simulation.thread_record import ThreadRecord
+
+__all__ = [
+    "OURS",
+    "coroutine_frames",
+    "here_and_now",
+    "innermost_place",
+    "is_ours",
+    "of_the_user",
+    "place",
+    "thread_place",
+]
 
 OURS = tuple(os.path.dirname(path) + os.sep for path in (os.path.dirname(__file__), fake_server.__file__))
 """Path prefixes of both packages."""
@@ -62,6 +76,19 @@ def coroutine_frames(coro: Any) -> Iterator[FrameType]:
         if frame is not None:
             yield frame
         coro = getattr(coro, "cr_await", None) or getattr(coro, "gi_yieldfrom", None) or getattr(coro, "ag_await", None)
+
+
+def here_and_now(record: ThreadRecord) -> Callable[[], str]:
+    """Tells, whenever it is called, who has called this, and at which line: a worker, else the thread of ``record``."""
+    name = WORKER.get() or record.name
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.startswith(_NOT_THE_TEST):
+        frame = frame.f_back
+    return partial(_who, name, None if frame is None else (frame.f_code, frame.f_lineno))
+
+
+def _who(name: str, line: Line | None) -> str:
+    return name if line is None else f"{name} ({text(line)})"
 
 
 def thread_place(ident: int) -> str:

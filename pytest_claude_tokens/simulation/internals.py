@@ -47,6 +47,7 @@ __all__ = [
     "like",
     "methods_replaced",
     "pop_timer",
+    "postpone",
     "rlock_acquire_restore",
     "rlock_is_owned",
     "rlock_recursion_count",
@@ -84,6 +85,11 @@ exception_of: Callable[[Any], BaseException | None] = attrgetter("_exception")
 """The exception that a task has ended with; reading it here does not mark it as retrieved."""
 unreported: Callable[[Any], bool] = attrgetter("_log_traceback")
 """Whether the exception of a task would be logged when the task is collected."""
+
+
+def postpone(handle: Any, seconds: float) -> None:
+    """Have a timer fire later (``TimerHandle._when``). Its heap is then none any more, until it is made one again."""
+    handle._when += seconds
 
 
 def ignore_exception(task: Any) -> None:
@@ -154,6 +160,11 @@ class BareLoop(_Base):
     def use_selector(self, selector: Any) -> None:
         """Have the loop call ``selector.select(timeout)`` between two rounds of handles."""
         self._selector = selector
+
+    @property
+    def timers(self) -> list[TimerHandle]:
+        """The heap of timers."""
+        return self._scheduled
 
     @property
     def is_in_thread(self) -> bool:

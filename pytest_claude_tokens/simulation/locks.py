@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from pytest_claude_tokens.simulation.active import ACTIVE, here
+from pytest_claude_tokens.simulation.frames import here_and_now
 from pytest_claude_tokens.simulation.internals import (
     CONDITION_WAIT,
     rlock_acquire_restore,
@@ -19,9 +20,10 @@ from pytest_claude_tokens.simulation.internals import (
     rlock_release_save,
 )
 from pytest_claude_tokens.simulation.native import allocate_lock, allocate_rlock
-from pytest_claude_tokens.simulation.thread_record import Stopped
+from pytest_claude_tokens.simulation.thread_record import LockWait, Stopped
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from pytest_claude_tokens.simulation.thread_record import ThreadRecord
@@ -30,14 +32,19 @@ if TYPE_CHECKING:
 __all__ = ["QuietLock", "QuietRLock", "SimulatedLock", "SimulatedRLock"]
 
 
+def _nobody() -> str:
+    return "nobody"
+
+
 class SimulatedLock:
     """``threading.Lock`` for threads of a world, over a real lock that also excludes threads outside the world."""
 
-    __slots__ = ("__weakref__", "_owner", "_real", "_waiters")
+    __slots__ = ("__weakref__", "_held_by", "_owner", "_real", "_waiters")
 
     def __init__(self, real: Any = None) -> None:
         self._real = real or self._new()
         self._owner: ThreadRecord | None = None
+        self._held_by: Callable[[], str] = _nobody
         self._waiters: deque[ThreadRecord] = deque()
 
     @staticmethod
@@ -75,6 +82,7 @@ class SimulatedLock:
 
     def _own(self, record: ThreadRecord) -> None:
         self._owner = record
+        self._held_by = here_and_now(record)
         record.locks |= {id(self)}
 
     def _disown(self) -> None:
@@ -85,7 +93,9 @@ class SimulatedLock:
     def _queue(self, world: World, record: ThreadRecord, timeout: float | None) -> bool:
         """Wait for the lock; returns whether it was taken."""
         until = None if timeout is None else world.now + timeout
-        why = "a condition, event or queue" if sys._getframe(2).f_code is CONDITION_WAIT else self._why
+        why: Callable[[], str] | str = "a condition, event or queue"
+        if sys._getframe(2).f_code is not CONDITION_WAIT:
+            why = LockWait(here_and_now(record), self.held_by)
         while True:
             left = None if until is None else until - world.now
             if left is not None and left <= 0:
@@ -101,6 +111,7 @@ class SimulatedLock:
                 if record in self._waiters:
                     self._waiters.remove(record)
             if self._real.acquire(blocking=False):
+                record.why = ""
                 return True
 
     def release(self) -> None:
@@ -157,8 +168,9 @@ class SimulatedLock:
     def _at_fork_reinit(self) -> None:
         self.__init__()  # type: ignore[misc]  # a new lock: no thread of the child process holds it or waits for it
 
-    def _why(self) -> str:
-        return f"a lock that {self._owner.name if self._owner else 'nobody'} holds"
+    def held_by(self) -> str:
+        """Who holds it, and where that was taken."""
+        return self._held_by()
 
 
 class SimulatedRLock(SimulatedLock):

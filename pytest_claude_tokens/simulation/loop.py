@@ -71,6 +71,14 @@ class NumberedLoop(BareLoop):
             delay = max(delay, self.world.look_seconds)
         return super().call_later(delay, callback, *args, context=context)
 
+    def call_at(self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:  # type: ignore[override]
+        """As usual; the world takes note of the seconds, and of time-outs."""
+        world = self.world
+        world.slept.add(when - world.now)
+        handle = super().call_at(when, callback, *args, context=context)
+        world.patience.note_timer(handle, callback, asyncio.current_task(self))
+        return handle
+
     def left(self) -> list[asyncio.Task[Any]]:
         """The tasks that have not ended, in creation order."""
         others = asyncio.all_tasks(self).difference(self._made)  # a user's own task factory made them
@@ -150,7 +158,9 @@ class NumberedLoop(BareLoop):
         if options.get("name") is None:
             options["name"] = f"task-{number}"
         task = SimulatedTask.__new__(SimulatedTask)
+        task.number = number
         self._made.append(task)  # before its first step: an eager task takes it at once
+        self.world.patience.note_task(task, asyncio.current_task(self))
         task.__init__(coro, loop=self, number=number, **options)  # type: ignore[misc]
         return task
 
@@ -162,6 +172,7 @@ class NumberedLoop(BareLoop):
         executor = executor or self.default_executor
         future = self.create_future()
         context = contextvars.copy_context()
+        asking = asyncio.current_task(self)
 
         def resolve(value: Any, error: BaseException | None) -> None:
             if future.done():
@@ -175,6 +186,8 @@ class NumberedLoop(BareLoop):
 
         def job() -> None:
             value, error = None, None
+            if (record := self.world.me()) is not None:
+                record.asking = asking
             try:
                 value = func(*args)
             except Stopped:
@@ -186,7 +199,7 @@ class NumberedLoop(BareLoop):
 
         if executor is None or type(executor).__module__ == "concurrent.futures.process":
             name = f"executor-{len(self.world.all)}"
-            bind_thread(self.world, new_thread(job, name), name, WORKER.get())
+            bind_thread(self.world, new_thread(job, name), name, WORKER.get()).asking = asking
         else:
             queued = executor.submit(job)
             future.add_done_callback(lambda ended: queued.cancel() if ended.cancelled() else None)
@@ -220,6 +233,42 @@ class NumberedLoop(BareLoop):
         if self._network is None:
             raise OSError("this loop has no network")
         return self._network
+
+
+def _lacking(name: str) -> Callable[..., Any]:
+    """The method of that name, which a simulated loop has not, as it watches nothing outside of the process."""
+
+    def lacking(self: NumberedLoop, *args: Any, **options: Any) -> Any:
+        who = getattr(asyncio.current_task(self), "get_name", lambda: "somebody")()
+        raise NotImplementedError(
+            f"{who} calls {name}() of its event loop, which is not simulated: explore such a client in "
+            "threads (a def), in processes (processes=True), or let it reach tokens.url outside of a search"
+        )
+
+    lacking.__name__ = name
+    return lacking
+
+
+for _name in (
+    "add_reader",
+    "add_writer",
+    "start_tls",
+    "sock_recv",
+    "sock_recv_into",
+    "sock_recvfrom",
+    "sock_recvfrom_into",
+    "sock_sendall",
+    "sock_sendto",
+    "sock_accept",
+    "create_server",
+    "create_datagram_endpoint",
+    "connect_accepted_socket",
+    "connect_read_pipe",
+    "connect_write_pipe",
+    "create_unix_connection",
+    "create_unix_server",
+):
+    setattr(NumberedLoop, _name, _lacking(_name))
 
 
 class SimulatedLoop(NumberedLoop):
@@ -293,11 +342,6 @@ class SimulatedLoop(NumberedLoop):
                 ignore_exception(task)
                 message = "Task exception was never retrieved"
                 self.call_exception_handler({"message": message, "exception": exception_of(task), "task": task})
-
-    def call_at(self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:  # type: ignore[override]
-        """As usual; the world takes note of the seconds."""
-        self.world.slept.add(when - self.world.now)
-        return super().call_at(when, callback, *args, context=context)
 
     def call_soon_threadsafe(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:  # type: ignore[override]
         """As :meth:`call_soon`, which is safe here: under the baton only one thread runs."""

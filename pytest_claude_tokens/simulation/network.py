@@ -18,6 +18,7 @@ from fake_server.hosts import KNOWN_HOSTS, NAME_IT, hosts_of, is_loopback
 from fake_server.protocol.actors import WORKER, actor_of
 from fake_server.transports.loopback.connection import Connection
 from fake_server.transports.senders import sender
+from pytest_claude_tokens.simulation.thread_record import worker_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -46,18 +47,25 @@ class Network:
         hosts: Iterable[str] = (),
         *,
         own: Callable[[int], bool] = lambda port: False,
+        proxy: Callable[[int], bool] = lambda port: False,
     ) -> None:
         self.server = server
         self.connections: set[Accepted] = set()
         self._waiter = waiter
         self._own = own
         """Whether the service of the run listens at that port of loopback."""
+        self.is_proxy = proxy
+        """The same of its proxy, which grants tunnels."""
         self._hosts = hosts_of((*KNOWN_HOSTS, *hosts))
         self._addresses: dict[str, str] = {}
         self._names: dict[str, str] = {}  # the other way round
         self._connected: dict[socket.socket, str] = {}
         self._sockets: list[socket.socket] = []
         self._count = 0
+        self.asking: asyncio.Task[Any] | None = None
+        """The task whose data arrives."""
+        self._clients: dict[Exchange, asyncio.Task[Any] | None] = {}
+        self._waiting: dict[Exchange, int] = {}
         self.loop: asyncio.AbstractEventLoop
 
     # Called by connections.
@@ -68,7 +76,12 @@ class Network:
 
     def wait_hook(self, exchange: Exchange, wait: Wait) -> Wait:
         """The wait, with the duration that the schedule gives it."""
-        del exchange
+        patience = self._waiter.world.patience
+        client = self._clients.setdefault(exchange, self.asking)
+        patience.end(self._waiting.get(exchange, 0))
+        self._waiting[exchange] = patience.begin(
+            wait, worker_number(exchange.actor), client, lambda: exchange.op not in self.server.open
+        )
         seconds = self._waiter.seconds(wait)
         return wait if wait.signal is not None else Wait(wait.why, seconds or None)
 
@@ -102,7 +115,7 @@ class Network:
         """
         text = host.decode("ascii", "replace") if isinstance(host, bytes) else host
         name = self._names.get(text, text)
-        if self._hosts.match(name, port) or (self._own(port) and is_loopback(name)):
+        if self._hosts.match(name, port) or ((self._own(port) or self.is_proxy(port)) and is_loopback(name)):
             return name
         if name != text:
             self.server.refused(sender(), self.remedy, host=name, port=port)
@@ -137,9 +150,10 @@ class Network:
         if sock is not None and self._connected.pop(sock, None) is None:
             raise OSError("this socket was not connected in the simulated network")
         self._count += 1
+        self.note_request(asyncio.current_task(self.loop))
         protocol = factory()
         server = Connection(self, f"c{self._count}", WORKER.get())
-        near, far = _End(self.loop, sock, secure), _End(self.loop, None, secure=True)
+        near, far = _End(self, sock, secure), _End(self, None, secure=True)
         near.join(far, protocol)
         far.join(near, server)
         server.connection_made(far)
@@ -148,10 +162,15 @@ class Network:
             self._sockets.append(sock)
         return near, protocol
 
+    def note_request(self, task: asyncio.Task[Any] | None) -> None:
+        """A client is about to ask for something: what limits its time is about a request from now on."""
+        self._waiter.world.patience.note_request(task)
+
     def close(self) -> None:
         """Close the sockets that clients have passed in: a killed worker did not close its own."""
         for sock in (*self._sockets, *self._connected):
             sock.close()
+        self._clients.clear()
 
 
 class _Socket:
@@ -168,16 +187,17 @@ class _Socket:
 class _End(asyncio.Transport):
     """One end of a connection in memory. Data from the other end is queued here, so that it arrives in order."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket | None, secure: Any) -> None:
+    def __init__(self, network: Network, sock: socket.socket | None, secure: Any) -> None:
         extra = {"peername": (f"{_PREFIX}1", 443), "sockname": ("127.0.0.1", 0), "socket": sock or _Socket()}
         super().__init__({**extra, "sslcontext": secure} if secure else extra)
-        self._loop = loop
+        self._network = network
+        self._loop = network.loop
         self._sock = sock
         self._secure = bool(secure)
         self._closing = False
         self._eof = False
         self._paused = False
-        self._inbox: deque[tuple[bytes | Exception | None, str | None]] = deque()
+        self._inbox: deque[tuple[bytes | Exception | None, str | None, asyncio.Task[Any] | None]] = deque()
         self._peer: _End
         self._protocol: Any
 
@@ -199,16 +219,19 @@ class _End(asyncio.Transport):
 
     def post(self, item: bytes | Exception | None) -> None:
         """Take from the other end data, an error (it has reset the connection) or ``None`` (it sends no more)."""
-        self._inbox.append((item, WORKER.get()))
+        task = asyncio.current_task(self._loop)
+        self._network.note_request(task)
+        self._inbox.append((item, WORKER.get(), task))
         self._loop.call_soon(self._take)
 
     def _take(self) -> None:
         if self._closing or self._paused or not self._inbox:
             return
-        item, worker = self._inbox.popleft()
+        item, worker, task = self._inbox.popleft()
         if isinstance(item, bytes):
             if isinstance(self._protocol, Connection):
                 self._protocol.worker = worker
+                self._network.asking = task
             self._protocol.data_received(item)
         else:
             self._lose(item)

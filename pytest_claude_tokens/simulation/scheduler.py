@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation.chooser import CLOCK
 from pytest_claude_tokens.simulation.internals import callback_of, context_of, is_cancelled, pop_timer
+from pytest_claude_tokens.simulation.patience import Patience
 from pytest_claude_tokens.simulation.thread_record import ThreadRecord, ThreadState, worker_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from pytest_claude_tokens.simulation.chooser import Chooser
     from pytest_claude_tokens.simulation.schedule import Delay, DelayWhy
@@ -50,6 +51,10 @@ _LONG_SECONDS = 10.0
 """Simulated seconds without progress after which looks take longer."""
 MAX_SECONDS = 86_400.0
 """Simulated seconds after which a run that does not end is cut short, not counting those by which it was held up."""
+_SHARE_OF_PATIENCE = 0.99
+"""The share of a client's time-out that one delay may take: there may be further ones on the way."""
+_LEAST_PATIENCE_SECONDS = 1e-3
+"""Simulated seconds before a client would give up, in which nothing is delayed any more."""
 _SHORT_OF_SECONDS = 0.001
 """Simulated seconds by which a run is held up less than it may be: a lease of just that length is to survive it."""
 _RESOLUTION_SECONDS = 1e-9
@@ -73,6 +78,7 @@ class Scheduler:
         """Called when nothing can run and no timer is left; returns whether something can run now."""
         self.now: float = 0.0
         self.steps: int = 0
+        self.patience: Patience = Patience()
         self.early: float = max(0.0, slow - _SHORT_OF_SECONDS)
         self._slow = slow
         self._disturbed = 0.0
@@ -111,15 +117,26 @@ class Scheduler:
         """Deduct up to ``seconds`` from now on from what the search may still move time by; returns what was granted.
 
         Delays that overlap count once: together they make nobody later than the longest of them. ``why`` and
-        ``workers``: what holds up whom.
+        ``workers``: what holds up whom. No client loses its patience.
         """
+        suspended = workers if why == "slow" else ()
+        left = self.patience.limit(self.now, self._can_run, suspended) - self.now
+        seconds = min(seconds, _SHARE_OF_PATIENCE * left if left > _LEAST_PATIENCE_SECONDS else 0.0)
         begins = max(self.now, self._disturbed)
         given = min(max(0.0, self.now + seconds - begins), self.early)
         self.early -= given
         self._disturbed = begins + given
         granted = min(seconds, self._disturbed - self.now)
         self.held += [(worker, why, granted) for worker in workers]
+        if suspended:
+            self.patience.suspend(suspended, granted)
+            for timers in self.heaps():
+                heapq.heapify(timers)
         return granted
+
+    def heaps(self) -> list[list[Any]]:
+        """The timers of all event loops."""
+        return [self.loop_timers]
 
     def next_timer(self, *, purge: bool = True) -> float | None:
         """When the next timer is due. ``purge``: take cancelled timers off the top of the heap.
@@ -256,13 +273,13 @@ class Scheduler:
                 if chooser.decision < chooser.default_until or self.steps > self._patience:
                     chooser.decision += 1
                 else:
-                    timer = when is not None and when - max(self.now, self._disturbed) <= self.early
+                    timer = when is not None and self._may_fire(when, candidates)
                     index = chooser.next(candidates, timer, self.worker_of, self.now, when)
             else:  # which counts while a death is still to come: a worker can end while it runs alone
                 chooser.decision += bool(chooser.deaths)
             if index == CLOCK:
                 assert when is not None
-                self.spend(max(0.0, when - self.now), "slow", *{self.worker_of(one) for one in candidates})
+                self.spend(max(0.0, when - self.now), "slow", *self._workers_of(candidates))
                 self.fire(when)
             else:
                 item = candidates[index]
@@ -284,11 +301,31 @@ class Scheduler:
             self._round = len(self.ready)
         return True
 
+    def _may_fire(self, when: float, candidates: Iterable[Any]) -> bool:
+        """Whether a timer may fire although something could run: there is time left, and no client gives up by it.
+
+        Those that could run are suspended meanwhile, and so are their clients.
+        """
+        if when - max(self.now, self._disturbed) > self.early:
+            return False
+        until = when + _LEAST_PATIENCE_SECONDS / 2
+        limit = self.patience.limit
+        return until < limit(self.now, self._can_run) or (
+            until < limit(self.now, self._can_run, self._workers_of(candidates))
+        )
+
+    def _workers_of(self, items: Iterable[Any]) -> list[int]:
+        return sorted({max(-1, self.worker_of(item)) for item in items})
+
+    def _can_run(self, worker: int) -> bool:
+        """Whether something of this worker's is in the queue; of a negative number: something of no worker's."""
+        return any(max(-1, self.worker_of(item)) == worker for item in self.ready)
+
     def _lateness(self, item: Any) -> float:
         """The seconds that pass before a step, as the one who takes it is slow."""
         worker = self.worker_of(item)
         seconds = self.chooser.seconds_late(self.steps, worker, self.now)
-        return self.spend(seconds, "slow", worker) if seconds else 0.0
+        return self.spend(seconds, "slow", max(-1, worker)) if seconds else 0.0
 
     def _next_round(self) -> float | None:
         """When the next timer is due. At the start of a round, those that are due by then are fired first."""

@@ -21,11 +21,12 @@ from pytest_claude_tokens.simulation.native import allocate_lock
 
 if TYPE_CHECKING:
     import _thread
-    from asyncio import Handle
+    from asyncio import Handle, Task
     from collections.abc import Callable
 
 __all__ = [
     "TABLE",
+    "LockWait",
     "Stopped",
     "Stuck",
     "ThreadEvent",
@@ -113,13 +114,30 @@ TABLE: dict[tuple[ThreadState, ThreadEvent], ThreadState] = {
 }
 
 
+class LockWait:
+    """Why a thread waits: ``waiter`` tells who it is, and where; ``holder`` who has the lock that it waits for."""
+
+    __slots__ = ("_holder", "_waiter")
+
+    def __init__(self, waiter: Callable[[], str], holder: Callable[[], str]) -> None:
+        self._waiter = waiter
+        self._holder = holder
+
+    def __call__(self) -> str:
+        return f"the lock that {self._holder()} holds"
+
+    def sentence(self) -> str:
+        """All of it."""
+        return f"{self._waiter()} waits for {self()}"
+
+
 class ThreadRecord:
     """A real thread that runs under the baton.
 
     ``why``: what it waits for, in words. ``leave``: takes it out of the queue in which it waits. ``timer``: the number
     of its timer while it waits with a time-out. A wake sets it to 0, so a timer that is still set at the end of the
     wait means that the time was up. ``locks``: the identities of the locks that it holds. ``looks``: how often it has
-    read the clock since the progress number ``looked_at``.
+    read the clock since the progress number ``looked_at``. ``asking``: the task for which it does a job, if any.
 
     ``inside``: it is at a switch point, where the watchdog must not touch it. This is a flag and not a state, as it can
     be set in any state, and as two threads write at once: the thread sets ``inside``, the watchdog sets its suspect,
@@ -127,6 +145,7 @@ class ThreadRecord:
     """
 
     __slots__ = (
+        "asking",
         "ident",
         "inbox",
         "index",
@@ -162,6 +181,7 @@ class ThreadRecord:
         self.timer: int = 0
         self.locks: frozenset[int] = frozenset()
         self.why: Callable[[], str] | str = ""
+        self.asking: Task[object] | None = None
         self.looks: int = 0
         self.looked_at: int = 0
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from asyncio import get_running_loop
+from asyncio import current_task, get_running_loop
+from dataclasses import replace
 from math import inf
 from random import Random
 from types import coroutine
@@ -29,7 +30,7 @@ class SimulatedWaiter:
     """Waits in one run. Network legs are numbered as they come; the schedule makes some of them slow."""
 
     def __init__(self, world: World, schedule: Schedule) -> None:
-        self._world = world
+        self.world = world
         self._slow = {
             deviation.position: deviation.length for deviation in schedule.deviations if deviation.what == "slow"
         }
@@ -51,7 +52,7 @@ class SimulatedWaiter:
             return wait.seconds or 0.0
         leg = self.legs
         self.legs += 1
-        chooser = self._world.chooser
+        chooser = self.world.chooser
         self.last_decision = chooser.decision
         if chooser.options is not None:
             self.begun.append(chooser.decision)
@@ -65,40 +66,66 @@ class SimulatedWaiter:
                 self.taken.append(Deviation(leg, "slow", 0, milliseconds))
         if not milliseconds:
             return 0.0
-        return self._world.spend(milliseconds / 1000, wait.why, worker_number(WORKER.get()))
+        return self.world.spend(milliseconds / 1000, wait.why, worker_number(WORKER.get()))
 
     def _drawn(self, random: Random, wait: Wait) -> int:
         kind, longest = self._latency.kind, self._latency.milliseconds
         share = random.random()
         if (kind == "requests" and wait.why != "request") or (kind == "replies" and wait.why == "request"):
             return 0
-        if kind == "worker" and worker_number(WORKER.get()) != self._latency.milliseconds % self._world.workers:
+        if kind == "worker" and worker_number(WORKER.get()) != self._latency.milliseconds % self.world.workers:
             return 0
         if kind == "same":
             return longest
         return int(longest * (share**5 if kind == "heavy" else share))
 
+    def suspended(self) -> float:
+        """For how many seconds the worker that calls was suspended."""
+        return self.world.patience.suspended[worker_number(WORKER.get())]
+
     def wait(self, wait: Wait) -> None:
         """For a synchronous client in a thread of the world."""
-        world = self._world
+        world = self.world
         record = world.me()
         if record is None:  # the world ended while the thread was blocked outside
             raise Stopped
-        if wait.signal is None:
-            world.sleep(record, self.seconds(wait))
-        elif not wait.signal.fired:
-            waiting = [record]
-            wait.signal.subscribe(lambda: world.wake(record) if waiting else None)
-            try:
-                world.block(record, f"the {wait.why} of the fake service", wait.seconds)
-            finally:
-                waiting.clear()
+        asking = world.patience.begin(wait, record.worker, record.asking)
+        try:
+            if wait.signal is None:
+                world.sleep(record, self.seconds(wait))
+            elif not wait.signal.fired:
+                waiting = [record]
+                wait.signal.subscribe(lambda: world.wake(record) if waiting else None)
+                try:
+                    world.block(record, f"the {wait.why} of the fake service", wait.seconds)
+                finally:
+                    waiting.clear()
+        finally:
+            world.patience.end(asking)
 
     async def wait_async(self, wait: Wait) -> None:
         """For an asynchronous client on a loop of the world, or in a run of trio in one of its threads."""
+        patience = self.world.patience
         if (trio := running_trio()) is not None:
-            await self._wait_in_trio(trio, wait)
+            asking = patience.begin(self._within_scopes(trio, wait), worker_number(WORKER.get()), None)
+            try:
+                await self._wait_in_trio(trio, wait)
+            finally:
+                patience.end(asking)
             return
+        asking = patience.begin(wait, worker_number(WORKER.get()), current_task())
+        try:
+            await self._wait_in_task(wait)
+        finally:
+            patience.end(asking)
+
+    def _within_scopes(self, trio: Any, wait: Wait) -> Wait:
+        """The wait, with the time at which a scope of trio's ends it."""
+        left = trio.current_effective_deadline() - trio.current_time()
+        until = self.world.now + left
+        return replace(wait, until=until if wait.until is None else min(until, wait.until))
+
+    async def _wait_in_task(self, wait: Wait) -> None:
         loop = get_running_loop()
         if wait.signal is None:
             await sleep(loop, self.seconds(wait))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pytest_claude_tokens.simulation.baton import Baton
 from pytest_claude_tokens.simulation.frames import thread_place
 from pytest_claude_tokens.simulation.scheduler import SLOW_SECONDS
-from pytest_claude_tokens.simulation.thread_record import ThreadState
+from pytest_claude_tokens.simulation.thread_record import LockWait, ThreadState
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -37,6 +37,10 @@ _ENDED = (ThreadState.DONE, ThreadState.KILLED, ThreadState.LOST)
 
 class Guest(Protocol):
     """An event loop that lives in a world, and is closed with it."""
+
+    @property
+    def timers(self) -> list[Any]:
+        """The heap of its timers."""
 
     @property
     def unfinished(self) -> bool:
@@ -100,12 +104,17 @@ class World(Baton):
             raise RuntimeError("this world makes no event loops")
         return self._new_loop(self)
 
+    def heaps(self) -> list[list[Any]]:
+        """The timers of all event loops."""
+        return [loop.timers for loop in self.loops]
+
     def drop(self, dead: int) -> None:
         """Worker number ``dead`` never runs again: take its threads and handles out of the ready queue."""
         with self.mutex:  # a thread that comes back from outside meanwhile must not queue up
             self.dead.add(dead)
             for item in [item for item in self.ready if self.worker_of(item) == dead]:
                 self.ready.remove(item)
+            self.patience.drop(dead)
             for loop in self.loops:
                 loop.drop(dead)
             for record in self.all:
@@ -134,11 +143,13 @@ class World(Baton):
         ]
 
     def waits(self) -> list[str]:
-        """What each thread waits for, for the report of a deadlock."""
+        """What each thread waits for, for the report of a deadlock. The root, which tells it, has waited for a lock."""
         return [
-            f"{record.name} waits for {record.why() if callable(record.why) else record.why}"
+            record.why.sentence()
+            if isinstance(record.why, LockWait)
+            else f"{record.name} waits for {record.why() if callable(record.why) else record.why}"
             for record in self.all
-            if record.state is ThreadState.WAITING and record is not self.root
+            if (isinstance(record.why, LockWait) if record is self.root else record.state is ThreadState.WAITING)
         ]
 
     def release(self) -> None:
@@ -153,5 +164,6 @@ class World(Baton):
             self.wires.close()
         self.all.clear()
         self.records.clear()
+        self.patience.forget()
         self._new_loop = self._on_death = None
         self.last_resort: Callable[[], bool] | None = None

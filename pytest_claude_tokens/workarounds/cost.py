@@ -12,7 +12,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from fake_server.policy import Policy
-from pytest_claude_tokens.workarounds.explored import WORKERS, Run, Situation, in_default_order
+from pytest_claude_tokens.search.alone import run_once
+from pytest_claude_tokens.workarounds.explored import WORKERS, Run, Situation
 
 if TYPE_CHECKING:
     from pytest_claude_tokens.workarounds.registry import Workaround
@@ -64,7 +65,7 @@ def cost_of(workaround: Workaround) -> Cost | None:
         workers(job, per_worker=_JOBS)
         errors.extend(run.errors)
 
-    in_default_order(in_tasks if workaround.kind == "tasks" else in_threads, WORKERS, policy=MODEL)
+    run_once(in_tasks if workaround.kind == "tasks" else in_threads, WORKERS, policy=MODEL)
     if errors or len(times) < WORKERS * _JOBS:
         return None
     took = [ended - began for began, ended in times]

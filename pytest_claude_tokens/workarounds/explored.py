@@ -6,20 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_claude_tokens.search.context import ExplorationContext
+from pytest_claude_tokens.search.alone import run_once
 from pytest_claude_tokens.search.explore import explore
-from pytest_claude_tokens.search.plan import Options, checked, planned
-from pytest_claude_tokens.search.session import stage
-from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER
-from pytest_claude_tokens.simulation.scheduler import SLOW_SECONDS
 from pytest_claude_tokens.workarounds.registry import of_class
 
 if TYPE_CHECKING:
     from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
-    from pytest_claude_tokens.runs.outcome import Outcome
     from pytest_claude_tokens.workarounds.registry import Workaround
 
-__all__ = ["WORKERS", "Run", "Situation", "as_test", "explored", "in_default_order", "refreshes", "situations_of"]
+__all__ = ["WORKERS", "Run", "Situation", "as_test", "explored", "refreshes", "situations_of"]
 
 WORKERS = 3
 """Workers of one search: with two, no job can outlive a whole round of the others."""
@@ -60,23 +55,7 @@ def refreshes(workaround: Workaround) -> bool:
     """Whether it sends a token request where all its logins have expired; if not, that is not its business."""
     expired = Situation("expired", workaround.accounts or WORKERS, expired=True)
     body = _body(workaround, expired, tolerant=True)
-    return any(operation.f == "token" for operation in in_default_order(body, WORKERS).history.operations)
-
-
-def in_default_order(body: Callable[..., object], workers: int, **handle: Any) -> Outcome:
-    """One run of ``body`` in simulated time, outside of any search; ``handle``: keywords of its handle."""
-    options = Options(
-        workers=workers,
-        faults=None,
-        cancel=False,
-        kills=False,
-        processes=False,
-        exhaustive=None,
-        slow=SLOW_SECONDS,
-        strategies={},
-    )
-    with stage(planned(body, checked(options)), ExplorationContext(handle=handle)) as execute:
-        return execute(DEFAULT_ORDER, {})
+    return any(operation.f == "token" for operation in run_once(body, WORKERS).history.operations)
 
 
 class Run:

@@ -15,7 +15,7 @@ import httpx
 
 from fake_server.faults import Fault
 from fake_server.policy import Policy
-from pytest_claude_tokens.workarounds.explored import in_default_order
+from pytest_claude_tokens.search.alone import run_once
 from pytest_claude_tokens.workarounds.pools import MESSAGES_URL, PROMPT
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _trial(first: float, second: float, tax: float, *, tokens: int) -> dict[str,
             await client.post(MESSAGES_URL, headers={"Authorization": f"Bearer {bearer}"}, json=PROMPT)
         took[name] = round(time.monotonic() - began, 1)
 
-    in_default_order(body, 2, policy=Policy(name="issue-54999", serialize=tax))
+    run_once(body, 2, policy=Policy(name="issue-54999", serialize=tax))
     return {name: took[name] for name in ("a", "b")}
 
 

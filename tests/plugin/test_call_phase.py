@@ -74,10 +74,9 @@ def test_the_error_that_was_outranked_is_its_cause(pytester):
 
     result.stdout.fnmatch_lines(
         [
-            "E       KeyError: 'of w1'",
-            "The above exception was the direct cause of the following exception:",
             f"E   {HEADLINE.replace('[', '[[]')}",
             "*- claude-tokens history -*",
+            "error   KeyError: 'of w1' (test_the_error_that_was_outranked_is_its_cause.py:5); all: --tb=long",
         ]
     )
 

@@ -161,7 +161,9 @@ def test_a_wrong_marker_fails_its_test_on_a_worker(pytester, alone):
     result = pytester.runpytest_subprocess("-p", "xdist", "-n1")
 
     result.assert_outcomes(errors=1, passed=1)
-    result.stdout.fnmatch_lines("test_it.py::test_it: the marker claude_tokens has no argument 'polcy'; it takes *")
+    result.stdout.fnmatch_lines(
+        "test_it.py::test_it: the marker claude_tokens has no argument 'polcy' (did you mean policy?); it takes *"
+    )
 
 
 # Who doesn't use it.

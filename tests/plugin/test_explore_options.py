@@ -10,6 +10,8 @@ import sys
 import pytest
 from hypothesis import core
 
+from pytest_claude_tokens.plugin import exploring
+from pytest_claude_tokens.runs import watchdog
 from tests.plugin.logins import BAD, HEAD, SOUND, replay_line, told
 
 
@@ -197,3 +199,32 @@ def test_the_replay_of_a_mended_bug_passes(explored):
     """And is not told that nothing raced."""
     token = replay_line(explored(BAD)).rpartition("=")[2]
     explored(BAD.replace("locked=False", "locked=True"), f"--claude-tokens-replay={token}").assert_outcomes(passed=1)
+
+
+def test_given_above_explore_is_told_in_our_words(explored):
+    """Hypothesis would speak of two decorators of its own."""
+    result = explored(
+        """
+from hypothesis import given
+
+@given(st.integers())
+@explore()
+async def test_it(n, claude_tokens, workers):
+    pass
+"""
+    )
+    result.stdout.fnmatch_lines(["*: @given stands above @explore, which stands in for it: give the strategies to *"])
+    result.stdout.no_fnmatch_line("*more than once*")
+
+
+def test_a_debugger_stops_the_watchdog_too(monkeypatch):
+    """pytest says when it enters ``pdb`` and when it leaves it. Without a search there is nothing to stop."""
+    search = exploring.Search()
+    assert watchdog.__name__ == exploring._WATCHDOG
+    search.pytest_enter_pdb()
+    assert watchdog.DEBUGGER.at_work
+    search.pytest_leave_pdb()
+    assert not watchdog.DEBUGGER.at_work
+    monkeypatch.delitem(sys.modules, watchdog.__name__)
+    search.pytest_enter_pdb()
+    assert not watchdog.DEBUGGER.at_work

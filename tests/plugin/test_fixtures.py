@@ -131,7 +131,11 @@ def test_an_allowed_invariant_does_not_fail_the_test(pytester):
         ("x", "make(policy='grace', limit=0)", "test_it.py::test_it: make_claude_tokens limit=0: *at least 1"),
         ("gatway", "claude_tokens", "test_it.py::test_it: claude_tokens no policy is named 'gatway'; *"),
         ("gatway", "make", "test_it.py::test_it: make_claude_tokens no policy is named 'gatway'; *"),
-        ("x", "make(polcy=1)", "test_it.py::test_it: make_claude_tokens has no argument 'polcy'; it takes policy, *"),
+        (
+            "x",
+            "make(polcy=1)",
+            "test_it.py::test_it: make_claude_tokens has no argument 'polcy' (did you mean policy?); it takes *",
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_usage_errors_that_name_the_test(pytester, override, call, complaint):

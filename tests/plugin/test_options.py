@@ -78,6 +78,7 @@ def test_a_value_that_cannot_be_read_is_a_usage_error_that_says_where_it_is_from
     [
         ("--claude-tokens-examples=0", "must be at least 1"),
         ("--claude-tokens-examples=many", "must be a whole number"),
+        ("--claude-tokens-html=sometimes", "must be one of always, failed, never"),
         ("--claude-tokens-seed=x", "must be a whole number"),
         ("--claude-tokens-replay=nonsense", "*nonsense*"),
     ],
@@ -154,7 +155,7 @@ def test_a_test_without_a_marker_has_nothing_set(pytester):
         ("'gateway'", "has no positional argument such as 'gateway'; it takes policy, service, allow, limit, *"),
         (
             "polcy='gateway'",
-            "has no argument 'polcy'; it takes policy, service, allow, limit, latency, accounts, hosts",
+            "has no argument 'polcy' (did you mean policy?); it takes policy, service, allow, *",
         ),
         ("allow='double-spend'", "allow='double-spend': must be a list"),
         ("allow=['double-spent']", "allow: no invariant is named 'double-spent'; they are double-spend, *"),
@@ -214,3 +215,11 @@ def test_a_good_marker_is_taken_as_it_is(pytester):
         "latency": {"call": 0.5},
         "accounts": ["alice", "b@c.d"],
     }
+
+
+def test_an_argument_that_is_near_none_is_taken_for_none():
+    """Then only those that there are, are told."""
+    with pytest.raises(
+        ValueError, match=r"has no argument 'zzz'; it takes policy, service, allow, limit, latency, acc"
+    ):
+        marker.merge({}, {"zzz": 1})

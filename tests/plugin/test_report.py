@@ -195,7 +195,8 @@ def test_each_failure_leaves_its_history_in_a_folder_of_its_own(pytester):
     assert len({folder.name.lower() for folder in found}) == 7
     for folder in found:
         assert re.fullmatch(r"[A-Za-z0-9_.-]{1,80}", folder.name)
-        assert f"\n.claude-tokens/{folder.name}/  history.jsonl  timeline.html\n" in str(result.stdout)
+        told = rf"\n\.claude-tokens/{folder.name}/\s+history\.jsonl  timeline\.html\n"
+        assert re.search(told, str(result.stdout))
         (violation, *_) = judge(History.load(folder / "history.jsonl")).violations
         assert str(violation) == "rt#1 by w0 (#2) and w1 (#5)"
     assert (pytester.path / ".claude-tokens" / ".gitignore").read_text().splitlines()[-1] == "*"
@@ -323,6 +324,7 @@ def test_what_was_found_is_in_the_junit_file(pytester):
     """As a property of the test."""
     pytester.makepyfile(test_it=SPEND)
     pytester.runpytest("--junitxml=out.xml")
+    assert "why     reuse: w1 sent rt#1 after" in (pytester.path / "out.xml").read_text()
 
     assert f'<property name="claude_tokens" value="{HEADLINE}"' in (pytester.path / "out.xml").read_text()
 

@@ -54,10 +54,9 @@ def test_the_error_of_the_method_is_the_cause(pytester):
 
     result.stdout.fnmatch_lines(
         [
-            "E       AssertionError: why",
-            "*direct cause of*",
             "E   claude_tokens.DoubleSpend: *",
             "*claude-tokens history*",
+            "error   AssertionError: why (test_*.py:*); all: --tb=long",
         ]
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 from functools import cache
@@ -93,7 +94,10 @@ def test_planted_bug_is_found_told_shortly_and_replayed(name):
     assert len(schedule.deviations) + len(schedule.planned_faults) <= FACTS, schedule.text()
     assert result.found.replayed == (3, 3)
     assert mistake(result.found.history, result.error).startswith(MISTAKES.get(name, ""))
-    assert "cause not recognised" not in story(result.found.history, result.error)
+    told = story(result.found.history, result.error)
+    assert "cause not recognised" not in told
+    sides = [line for line in told.splitlines()[:2] if line.startswith(("again", "first"))]
+    assert all(re.search(r" [a-z_]+\.py:\d+ ", side) for side in sides)
     again = search(pair, pair.planted, replay=result.found.token)
     assert type(again.error) is pair.invariant
     assert [event.to_json() for event in again.found.history] == [event.to_json() for event in result.found.history]

@@ -40,14 +40,10 @@ _ORPHANS: deque[tuple[Drive, str]] = deque()
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """The service that answers, and the waiter of its requests.
-
-    Without ``timeouts`` the client's own time-outs are ignored, except in a request that is never answered.
-    """
+    """The service that answers, and the waiter of its requests."""
 
     server: Server
     waiter: Waiter
-    timeouts: bool = True
 
 
 class Drive:
@@ -61,7 +57,6 @@ class Drive:
         self._head = request.method == "HEAD"
         timeouts: dict[str, float | None] = request.extensions.get("timeout") or {}
         self._patience = timeouts.get("read")
-        self._limited = target.timeouts and self._patience is not None
         self._deadline = 0.0
         self._over = False
         self._exchange = _begin(target.server, request)
@@ -125,7 +120,7 @@ class Drive:
 
     def _reply(self) -> Generator[Wait, None, httpx.Response]:
         """Run the exchange until there is a response, and return it."""
-        self._deadline = self._stopwatch() + (self._patience or 0.0)
+        self._deadline = self._stopwatch() - self._waiter.suspended() + (self._patience or 0.0)
         effect = yield from self._next()
         if isinstance(effect, Break):
             return (yield from self._break(effect))
@@ -141,7 +136,7 @@ class Drive:
         """Run the exchange until there is a piece of the body, and return it; ``None`` after the last one."""
         if self._over:
             return None
-        self._deadline = self._stopwatch() + (self._patience or 0.0)
+        self._deadline = self._stopwatch() - self._waiter.suspended() + (self._patience or 0.0)
         piece = yield from self._next()
         assert isinstance(piece, Piece)
         self._over = piece.last
@@ -165,13 +160,18 @@ class Drive:
 
     def _within(self, wait: Wait) -> Iterator[Wait]:
         """Limit ``wait`` to the client's own time-out."""
-        if not self._limited:
+        if self._patience is None:
             yield wait
             return
-        left = self._deadline - self._stopwatch()
-        yield replace(wait, seconds=left) if wait.seconds is not None and wait.seconds > left else wait
-        if self._deadline - self._stopwatch() < _CLOCK_RESOLUTION_SECONDS:
+        left = self._left()
+        seconds = wait.seconds if wait.seconds is None else min(wait.seconds, left)
+        yield replace(wait, seconds=seconds, until=self._stopwatch() + left)
+        if self._left() < _CLOCK_RESOLUTION_SECONDS:
             self._time_out()
+
+    def _left(self) -> float:
+        """For how many more seconds the client waits: those in which it was suspended do not count."""
+        return self._deadline + self._waiter.suspended() - self._stopwatch()
 
     def _time_out(self) -> NoReturn:
         self.abandon("timeout")
@@ -199,7 +199,7 @@ class Drive:
     def _hang(self) -> Iterator[Wait]:
         if self._patience is None:
             self._deadline += HANG_TIMEOUT_SECONDS
-        while (left := self._deadline - self._stopwatch()) >= _CLOCK_RESOLUTION_SECONDS:
+        while (left := self._left()) >= _CLOCK_RESOLUTION_SECONDS:
             yield Wait("hang", left)
         if self._patience is not None:
             self._time_out()

@@ -29,12 +29,20 @@ class Waiter(Protocol):
         """Wait in the task of an asynchronous client."""
         ...
 
+    def suspended(self) -> float:
+        """For how many seconds the caller was suspended so far, without noticing the time that passed."""
+        ...
+
 
 class RealWaiter:
     """Waits in real seconds, under a frozen clock too.
 
     A wait without a duration returns at once in a thread; a task yields once to its loop, as for a real network.
     """
+
+    def suspended(self) -> float:
+        """In real time, whoever is suspended notices afterwards."""
+        return 0.0
 
     def wait(self, wait: Wait) -> None:
         """Block the calling thread."""

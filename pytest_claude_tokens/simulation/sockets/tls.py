@@ -8,7 +8,8 @@ search, by which a bad one shows, and for another when that one is used on a rea
 from __future__ import annotations
 
 import ssl
-from contextlib import contextmanager
+import sys
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
@@ -147,7 +148,7 @@ class _Late:
         self._read = read
         self._read_default = read_default
         self._known: set[object] = set()
-        self._waiting: WeakKeyDictionary[Any, list[tuple[Any, ...]]] = WeakKeyDictionary()
+        self._waiting: WeakKeyDictionary[Any, dict[tuple[Any, ...], None]] = WeakKeyDictionary()
 
     def loading(self) -> Callable[..., None]:
         """The method ``SSLContext.load_verify_locations``."""
@@ -157,7 +158,7 @@ class _Late:
             if here() is None or cadata is not None or not self._is_known((*names, *map(_stamp, names))):
                 self._read(context, cafile, capath, cadata)
             else:
-                self._waiting.setdefault(context, []).append(names)
+                self._waiting.setdefault(context, {})[names] = None
 
         return load_verify_locations
 
@@ -168,7 +169,7 @@ class _Late:
             if here() is None or not self._is_known("default"):
                 self._read_default(context)
             else:
-                self._waiting.setdefault(context, []).append(())
+                self._waiting.setdefault(context, {})[()] = None
 
         return set_default_verify_paths
 
@@ -176,7 +177,8 @@ class _Late:
         """Read what ``context`` should have read."""
         for names in self._waiting.pop(context, ()):
             if names:
-                self._read(context, *names)
+                with suppress(OSError):  # of a run that is over, whose files are gone
+                    self._read(context, *names)
             else:
                 self._read_default(context)
 
@@ -203,6 +205,36 @@ def _stamp(path: Any) -> object:
 
 
 @contextmanager
+def _shared_by_urllib3() -> Iterator[None]:
+    """In the block, connections of urllib3 for which nobody made a context share one of each kind, as httpx's do.
+
+    It makes one for each connection, which takes longer than anything else in a request.
+    """
+    module = sys.modules.get("urllib3.connection")
+    real = getattr(module, "create_urllib3_context", None)
+    if real is None:
+        yield
+        return
+    made: dict[object, Any] = {}
+
+    def create_urllib3_context(**settings: Any) -> Any:
+        key = tuple(sorted(settings.items()))
+        if here() is None or key not in made:
+            context = real(**settings)
+            return context if here() is None else made.setdefault(key, context)
+        context, required = made[key], settings.get("cert_reqs") in (None, ssl.CERT_REQUIRED)
+        if context.check_hostname != required:  # a connection has changed it for itself
+            context.check_hostname = required
+        return context
+
+    setattr(module, "create_urllib3_context", create_urllib3_context)  # noqa: B010 - to mypy it is a module
+    try:
+        yield
+    finally:
+        setattr(module, "create_urllib3_context", real)  # noqa: B010
+
+
+@contextmanager
 def tls_simulated() -> Iterator[None]:
     """In the block, sockets that are connected in memory can be wrapped in TLS."""
     owner: Any = ssl.SSLContext
@@ -223,7 +255,7 @@ def tls_simulated() -> Iterator[None]:
         "wrap_socket": _wrap_socket(owner.wrap_socket, late.catch_up),
         **{name: caught_up(name) for name in ("wrap_bio", "get_ca_certs", "cert_store_stats")},
     }
-    with attributes_set(owner, patches):
+    with attributes_set(owner, patches), _shared_by_urllib3():
         try:
             yield
         finally:

@@ -76,7 +76,7 @@ def test_what_was_refused_is_told_where_nothing_raced():
     def test_threads(claude_tokens, workers):
         def job():
             with contextlib.suppress(RuntimeError), socket.socket() as client:
-                client.connect(("api.anthropic.com", 443))
+                client.connect(("statsig.anthropic.com", 443))
 
         workers(job)
 
@@ -92,7 +92,9 @@ def test_what_was_refused_is_told_where_nothing_raced():
         assert (type(error), first) == (NothingRaced, SAYS)
         return second
 
-    assert refused(outcome_of(test_threads)).startswith("requests to api.anthropic.com refused (30 times): tests never")
+    assert refused(outcome_of(test_threads)).startswith(
+        "requests to statsig.anthropic.com refused (30 times): tests never"
+    )
     assert refused(outcome_of(test_tasks)).startswith("requests to other.example refused (30 times): name it in hosts=")
 
 

@@ -66,7 +66,7 @@ def test_timer_that_is_due_does_not_wait_for_others_to_be_idle():
 
 
 def test_early_timers_move_time_by_a_minute_at_most():
-    """However often the schedule fires timers early, it has sixty seconds for that in one run."""
+    """However often the schedule fires timers early, it has less than sixty seconds for that in one run."""
 
     async def body():
         loop = asyncio.get_running_loop()
@@ -75,10 +75,10 @@ def test_early_timers_move_time_by_a_minute_at_most():
             loop.call_later(second, fired.append, second)
         for _ in range(200):
             await asyncio.sleep(0)
-        assert loop.time() == 60
+        assert loop.time() == 59
         return fired
 
-    assert run_tasks(body, ALWAYS_CLOCK) == list(range(1, 61))
+    assert run_tasks(body, ALWAYS_CLOCK) == list(range(1, 60))
 
 
 def test_timer_beyond_the_minute_never_fires_early():

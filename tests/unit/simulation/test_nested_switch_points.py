@@ -69,4 +69,7 @@ def test_a_lock_that_is_taken_can_not_be_waited_for():
         during_each_decision(new, finalizer)
         workers(job)
         assert not lock.locked()
-    assert {"a finalizer waits for a lock that w0 holds", "a finalizer waits for a lock that w1 holds"} == set(refused)
+    line = refused[0].rpartition(" (")[2]
+    assert {f"a finalizer waits for the lock that {name} ({line}" for name in ("w0", "w1")} == set(refused)
+    assert line.startswith("test_nested_switch_points.py:")
+    assert line.endswith(") holds")

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import ssl
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -242,7 +243,8 @@ def test_two_ends_of_a_connection():
 
     async def body(claude_tokens, workers):
         loop = asyncio.get_running_loop()
-        near, far = _End(loop, None, None), _End(loop, None, None)
+        network = SimpleNamespace(loop=loop, note_request=lambda task: None)
+        near, far = _End(network, None, None), _End(network, None, None)
         one, two = Recorder(stay=True), Recorder(stay=True)
         near.join(far, one)
         far.join(near, two)

@@ -25,13 +25,13 @@ pytestmark = pytest.mark.usefixtures("staged")
 
 
 def test_open_requests_have_a_minute_to_end():
-    """After the body; then they are given up."""
+    """After the body, and as long again as the search may hold them up; then they are given up."""
 
     async def body(claude_tokens, workers):
         account = claude_tokens.account()
 
         async def call():
-            async with httpx.AsyncClient() as client:
+            async with httpx.AsyncClient(timeout=None) as client:
                 with suppress(httpx.HTTPError):
                     await client.post(CALL_URL, json=MESSAGE, headers=bearer_header(account.access_token))
 
@@ -43,7 +43,7 @@ def test_open_requests_have_a_minute_to_end():
         threading.Thread(
             target=httpx.post,
             args=[CALL_URL],
-            kwargs={"json": MESSAGE, "headers": bearer_header(account.access_token)},
+            kwargs={"json": MESSAGE, "timeout": None, "headers": bearer_header(account.access_token)},
             daemon=True,
         ).start()
         sleep(1)
@@ -52,7 +52,7 @@ def test_open_requests_have_a_minute_to_end():
     for each in (body, threads):
         in_time = outcome_of(each, latency={"call": 30})
         assert [event.type for event in in_time.history if event.type in ("ok", "info")] == ["ok"]
-        too_late = outcome_of(each, latency={"call": 100})
+        too_late = outcome_of(each, latency={"call": 130})
         assert [event.type for event in too_late.history if event.type in ("ok", "info")] == ["info"]
 
 
@@ -122,7 +122,7 @@ def test_killed_worker_leaves_its_request_unknown():
         account = claude_tokens.account()
 
         async def call():
-            async with httpx.AsyncClient() as client:
+            async with httpx.AsyncClient(timeout=60) as client:
                 await client.post(CALL_URL, json=STREAMED, headers=bearer_header(account.access_token))
 
         async def tick():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import sys
 import warnings
 from contextlib import closing
 
@@ -118,6 +119,11 @@ def test_contexts_read_their_files_when_they_are_needed(tmp_path):
         second.set_default_verify_paths()
         assert loaded(second) == loaded(first)
         made[3].set_default_verify_paths()
+        gone = tmp_path / "gone.pem"
+        gone.write_text(pem)
+        made[0].load_verify_locations(gone)
+        made[1].load_verify_locations(gone)
+        gone.unlink()
     assert [loaded(context) for context in made] == [1, 1, 1, 1 + loaded(first)]
 
 
@@ -130,3 +136,29 @@ def authority():
     """A certificate of an authority."""
     trustme = pytest.importorskip("trustme", reason="needs trustme")
     return trustme.CA().cert_pem.bytes().decode()
+
+
+def test_connections_of_urllib3_share_a_context():
+    """One of each kind, whatever a connection has changed in it; outside of a world each makes its own."""
+    connection = pytest.importorskip("urllib3.connection", reason="needs urllib3")
+    real = connection.create_urllib3_context
+    with tls_simulated():
+        make = connection.create_urllib3_context
+        assert make(cert_reqs=ssl.CERT_REQUIRED) is not make(cert_reqs=ssl.CERT_REQUIRED)
+        with world():
+            first, careless = make(cert_reqs=ssl.CERT_REQUIRED), make(cert_reqs=ssl.CERT_NONE)
+            first.check_hostname = False
+            assert make(cert_reqs=ssl.CERT_REQUIRED) is first
+            assert first.check_hostname
+            assert make(cert_reqs=ssl.CERT_REQUIRED) is first
+            assert make(cert_reqs=ssl.CERT_NONE) is careless
+            assert not careless.check_hostname
+    assert connection.create_urllib3_context is real
+
+
+def test_without_urllib3_nothing_is_shared(monkeypatch):
+    """It is never imported here."""
+    monkeypatch.delitem(sys.modules, "urllib3.connection", raising=False)
+    before = set(sys.modules)
+    with tls_simulated():
+        assert set(sys.modules) == before

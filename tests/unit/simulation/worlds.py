@@ -159,8 +159,8 @@ def ends(outcome: Outcome, kind: str | None = None) -> list[Event]:
 
 
 async def ask() -> None:
-    """A request that needs no bearer."""
-    async with httpx.AsyncClient() as client:
+    """A request that needs no bearer, by a client that waits for ever."""
+    async with httpx.AsyncClient(timeout=None) as client:
         await client.get(HELLO_URL)
 
 

@@ -40,6 +40,9 @@ class SimulatedWaiter:
         self.waits.append(wait)
         self.now += self.drag if wait.seconds is None else wait.seconds
 
+    def suspended(self) -> float:
+        return 0.0
+
     async def wait_async(self, wait: Wait) -> None:
         self.wait(wait)
         await asyncio.sleep(0)
@@ -48,13 +51,11 @@ class SimulatedWaiter:
 class World:
     """One service with one account, and what reached it."""
 
-    def __init__(
-        self, *, waiter: Any = None, hosts: tuple[str, ...] = (), timeouts: bool = True, **policy: Any
-    ) -> None:
+    def __init__(self, *, waiter: Any = None, hosts: tuple[str, ...] = (), **policy: Any) -> None:
         read = waiter.stopwatch if waiter is not None else stopwatch()
         self.server = Server(Policy.preset("anthropic").but(**policy), Clock(), read, namespace="test")
         self.grant = self.server.login("a")
-        self.target: Destination | None = Destination(self.server, waiter or RealWaiter(), timeouts)
+        self.target: Destination | None = Destination(self.server, waiter or RealWaiter())
         self.interceptor = Interceptor(lambda: self.target, hosts=hosts)
 
     @property

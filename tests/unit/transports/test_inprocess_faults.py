@@ -200,16 +200,6 @@ def test_only_the_read_timeout_limits_the_wait_for_a_reply():
         assert ask(httpx, "sync", "GET", HELLO, timeout=patience).status_code == 200
 
 
-def test_time_outs_can_be_turned_off():
-    """A search that moves the clock at will asks for no time-outs, but of a request that is never answered."""
-    world = World(waiter=SimulatedWaiter(drag=30.0), timeouts=False)
-    world.server.faults.add("call", Fault.TIMEOUT)
-    with world.interceptor:
-        assert ask(LIBRARIES[0], "sync", "POST", TOKEN, json=world.refresh).status_code == 200
-        with pytest.raises(LIBRARIES[0].ReadTimeout):
-            ask(LIBRARIES[0], "sync", "POST", CALL, **world.message())
-
-
 @both
 @either
 def test_in_real_time_the_wait_is_real_too(library, mode):

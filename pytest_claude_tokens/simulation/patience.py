@@ -1,0 +1,174 @@
+"""Until when the clients of a world wait for what they have asked for.
+
+A search holds up requests and workers, but by default no time-out of a client's fires, in whichever way the client
+waits. So whoever is about to let time pass asks for the :meth:`Patience.limit` first. There are three kinds of
+time-outs:
+
+* A client's own that its transport knows (httpx).
+* Timers of a client in its event loop (aiohttp), which always are about a request.
+* *Scopes*, that is, timers that end a task: ``asyncio.timeout``, ``asyncio.wait_for``, the scopes of anyio. They count
+  from the first request inside of them, and as long as their worker can go on: it may be about to send one. Around
+  anything else, such as the wait for a lock, they fire as in reality.
+
+A worker that is suspended does not look at its clock: what it waits for is postponed by as much (:meth:`suspend`). What
+the test asks for itself is not held back: a latency above the time-out, a fault, a hold.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from fake_server.genuine import asyncio
+from fake_server.protocol.actors import WORKER
+from pytest_claude_tokens.simulation.internals import context_of, postpone
+from pytest_claude_tokens.simulation.thread_record import worker_number
+
+if TYPE_CHECKING:
+    from asyncio import Task, TimerHandle
+    from collections.abc import Callable, Collection
+
+    from fake_server.effects import Wait
+
+__all__ = ["Patience"]
+
+_SCOPES = {
+    ("asyncio.timeouts", "_on_timeout"),
+    ("asyncio.tasks", "_release_waiter"),  # wait_for before Python 3.12
+    ("anyio._backends._asyncio", "_timeout"),
+    ("async_timeout", "_on_timeout"),
+}
+"""Module and name of what a timer calls to end a task that has waited for too long."""
+_CLIENTS = {("aiohttp.helpers", "__call__"), ("aiohttp.client_proto", "_on_read_timeout")}
+"""The same, for a request."""
+
+
+@dataclass(slots=True)
+class _TimeOut:
+    """A timer of an event loop. ``task``: whom it ends; ``strict``: it is about a request."""
+
+    handle: TimerHandle
+    worker: int
+    task: Task[Any] | None
+    strict: bool
+
+
+@dataclass(slots=True)
+class _Asking:
+    """A request under way: until when its client waits, and how many seconds the service needs for it."""
+
+    until: float
+    needs: float
+    worker: int
+    task: Task[Any] | None
+    over: Callable[[], bool] | None
+
+
+class Patience:
+    """Keeps account of the requests under way, and of the time-outs around them."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._asking: dict[int, _Asking] = {}
+        self._timers: list[_TimeOut] = []
+        self._parents: dict[Task[Any], Task[Any]] = {}
+        self.suspended: dict[int, float] = defaultdict(float)
+        """For how many seconds each worker was suspended so far."""
+
+    def forget(self) -> None:
+        """Let go of all tasks and timers."""
+        self._asking.clear()
+        self._timers.clear()
+        self._parents.clear()
+
+    # What time-outs there are.
+
+    def note_task(self, task: Task[Any], parent: Task[Any] | None) -> None:
+        """Take note of who has made a task: its time-outs are about the new one, too."""
+        if parent is not None:
+            self._parents[task] = parent
+
+    def note_timer(self, handle: TimerHandle, callback: Any, task: Task[Any] | None) -> None:
+        """Take note of a timer that ``task`` has set, if it is a time-out."""
+        what = getattr(callback, "__module__", None), getattr(callback, "__name__", None)
+        owner = getattr(callback, "__self__", None)
+        if what[1] == "cancel" and isinstance(owner, asyncio.Task):
+            task = owner
+        elif what not in _CLIENTS and (what not in _SCOPES or task is None):
+            return
+        name: Any = context_of(handle).get(WORKER)
+        worker = worker_number(name)
+        self._timers.append(_TimeOut(handle, worker, task, strict=what in _CLIENTS))
+
+    # Who asks.
+
+    def note_request(self, task: Task[Any] | None) -> None:
+        """Take note that a task is about to ask for something."""
+        for timer in self._around(task):
+            timer.strict = True
+
+    def begin(self, wait: Wait, worker: int, task: Task[Any] | None, over: Callable[[], bool] | None = None) -> int:
+        """A client waits for a reply, in ``task``; returns the number for :meth:`end`. ``over`` tells it, too."""
+        self.note_request(task)
+        number = next(self._numbers)
+        self._asking[number] = _Asking(inf if wait.until is None else wait.until, wait.needs, worker, task, over)
+        return number
+
+    def end(self, number: int) -> None:
+        """It goes on."""
+        self._asking.pop(number, None)
+
+    def drop(self, worker: int) -> None:
+        """A worker was killed: what it waits for concerns nobody any more."""
+        self._asking = {number: one for number, one in self._asking.items() if one.worker != worker}
+        self._timers = [timer for timer in self._timers if timer.worker != worker]
+
+    def suspend(self, workers: Collection[int], seconds: float) -> None:
+        """The workers do nothing for so long: their clients do not notice the time that passes."""
+        for worker in workers:
+            self.suspended[worker] += seconds
+        for one in self._asking.values():
+            if one.worker in workers:
+                one.until += seconds
+        for timer in self._timers:
+            if timer.worker in workers and not timer.handle.cancelled():
+                postpone(timer.handle, seconds)
+
+    def limit(self, now: float, can_run: Callable[[int], bool], suspended: Collection[int] = ()) -> float:
+        """The time at which the first of the clients would give up, but for those of workers that are suspended.
+
+        ``can_run``: whether a worker can go on.
+        """
+        limit = inf
+        if self._timers:
+            self._timers = [
+                timer for timer in self._timers if not timer.handle.cancelled() and timer.handle.when() > now
+            ]
+        for number, one in [*self._asking.items()]:
+            if one.over is not None and one.over():
+                del self._asking[number]
+            elif one.worker not in suspended:
+                ends = [one.until, *(timer.handle.when() for timer in self._around(one.task))]
+                limit = min([limit, *(max(now, end - one.needs) for end in ends if end > now)])
+        for timer in self._timers:
+            when = timer.handle.when()
+            if when < limit and timer.worker not in suspended and (timer.strict or can_run(timer.worker)):
+                limit = when
+        return limit
+
+    def _around(self, task: Task[Any] | None) -> list[_TimeOut]:
+        """The scopes around a task."""
+        return [
+            timer
+            for timer in self._timers
+            if timer.task is not None and not timer.handle.cancelled() and self._is_in(task, timer.task)
+        ]
+
+    def _is_in(self, task: Task[Any] | None, owner: Task[Any]) -> bool:
+        """Whether a task is ``owner``, or was made by it, or by a task that it has made …"""
+        while task is not None and task is not owner:
+            task = self._parents.get(task)
+        return task is owner

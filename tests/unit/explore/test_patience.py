@@ -1,0 +1,238 @@
+"""No delay of a search's outlasts the patience of a client: no time-out fires unless the test asks for it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import anyio
+import httpx
+import pytest
+from hypothesis import settings
+
+from fake_server import Fault
+from pytest_claude_tokens import explore
+from pytest_claude_tokens.violations import BlindReplay, DoubleSpend
+from tests.unit.explore.common import quick, refreshing, search
+from tests.zoo.common import TOKEN_URL, Login
+
+aiohttp = pytest.importorskip("aiohttp")
+PATIENCE = 5
+SCHEDULES = 40
+
+
+async def by_httpx(body, timeout=PATIENCE):
+    async with httpx.AsyncClient(timeout=timeout) as client:
+        return (await client.post(TOKEN_URL, json=body)).raise_for_status().json()
+
+
+def by_httpx_now(body, timeout=PATIENCE):
+    with httpx.Client(timeout=timeout) as client:
+        return client.post(TOKEN_URL, json=body).raise_for_status().json()
+
+
+async def by_aiohttp(body, **timeout):
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(**timeout)) as session:
+        async with session.post(TOKEN_URL, json=body, raise_for_status=True) as reply:
+            return await reply.json()
+
+
+async def in_total(body):
+    return await by_aiohttp(body, total=PATIENCE)
+
+
+async def for_each_read(body):
+    return await by_aiohttp(body, sock_read=PATIENCE)
+
+
+async def to_connect(body):
+    return await by_aiohttp(body, sock_connect=PATIENCE, total=PATIENCE)
+
+
+async def in_a_scope(body):
+    async with asyncio.timeout(PATIENCE):
+        return await by_httpx(body, None)
+
+
+async def in_a_scope_over_aiohttp(body):
+    async with asyncio.timeout(PATIENCE):
+        return await by_aiohttp(body)
+
+
+async def in_a_scope_of_anyio(body):
+    with anyio.fail_after(PATIENCE):
+        return await by_httpx(body, None)
+
+
+async def waited_for(body):
+    return await asyncio.wait_for(by_httpx(body, None), PATIENCE)
+
+
+async def in_a_group(body):
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+        made = group.create_task(by_httpx(body, None))
+    return made.result()
+
+
+async def in_a_thread(body):
+    async with asyncio.timeout(PATIENCE):
+        return await asyncio.to_thread(by_httpx_now, body, None)
+
+
+async def cancelled_later(body):
+    task = asyncio.ensure_future(by_httpx(body, None))
+    timer = asyncio.get_running_loop().call_later(PATIENCE, task.cancel)
+    try:
+        return await task
+    finally:
+        timer.cancel()
+
+
+WAYS = [
+    by_httpx,
+    in_total,
+    for_each_read,
+    to_connect,
+    in_a_scope,
+    in_a_scope_over_aiohttp,
+    in_a_scope_of_anyio,
+    waited_for,
+    in_a_group,
+    in_a_thread,
+    cancelled_later,
+]
+
+
+class Leased:
+    """A login that is leased for some seconds by whoever refreshes it."""
+
+    def __init__(self, account, lease):
+        self.login = Login.of(account.credentials)
+        self.lease, self.until = lease, 0.0
+        self.given_up = []
+
+    async def ask(self, way):
+        while time.time() < self.until:
+            await asyncio.sleep(1)
+        self.until = mine = time.time() + self.lease
+        if self.login.expired:
+            try:
+                self.login = Login.from_reply(await way(refreshing(self.login.refresh)))
+            except (TimeoutError, httpx.TimeoutException) as error:
+                self.given_up.append(error)
+        if self.until == mine:
+            self.until = 0.0
+
+
+def leased(way, lease, **options):
+    @settings(quick, max_examples=SCHEDULES)
+    @explore(workers=2, **options)
+    async def test(claude_tokens, workers):
+        login = Leased(claude_tokens.account(expired=True), lease)
+        await workers(lambda: login.ask(way))
+        assert not login.given_up
+
+    return test
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_lease_that_is_longer_than_its_client_waits_is_sound(way):
+    """Were the worker itself slow, it would not be: so this one has no time for that."""
+    result = search(leased(way, PATIENCE + 0.1, slow=PATIENCE + 0.1))
+    assert result.error is None
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_time_out_fires_however_slow_a_worker_is(way):
+    """The lease is longer than anything that the search may take."""
+    assert search(leased(way, 60)).error is None
+
+
+@pytest.mark.parametrize("way", [by_httpx, in_total, in_a_scope, waited_for])
+def test_a_lease_that_is_shorter_than_its_client_waits_is_found(way):
+    result = search(leased(way, PATIENCE - 1))
+    assert type(result.error) is DoubleSpend
+
+
+@pytest.mark.parametrize("way", [by_httpx, in_total, for_each_read, in_a_scope, waited_for, in_a_thread])
+@pytest.mark.parametrize("asked", [{"latency": 6}, {"faults": [Fault.delay(6)]}, {"faults": [Fault.TIMEOUT]}])
+def test_they_fire_where_the_test_asks_for_it(way, asked):
+    """A service that takes longer; or faults."""
+    handle = {name: asked[name] for name in asked if name == "latency"}
+    options = {name: asked[name] for name in asked if name == "faults"}
+    result = search(leased(way, 600, **options), handle=handle)
+    # A thread can't be ended: its request goes on.
+    assert type(result.error) in (AssertionError, BlindReplay, *[DoubleSpend] * (way is in_a_thread))
+
+
+def test_a_latency_within_the_time_out_leaves_the_search_the_rest():
+    """The service's own seconds count, those of the requests before in the queue, too."""
+
+    @settings(quick, max_examples=SCHEDULES)
+    @explore(workers=3)
+    async def test(claude_tokens, workers):
+        account = claude_tokens.account()
+
+        async def call():
+            async with httpx.AsyncClient(timeout=PATIENCE) as client:
+                reply = await client.post(
+                    "https://api.anthropic.com/v1/messages",
+                    json={"model": "claude-x", "max_tokens": 8, "messages": [{"role": "user", "content": "hi"}]},
+                    headers={"Authorization": f"Bearer {account.access_token}"},
+                )
+            assert reply.status_code == 200
+
+        await workers(call)
+
+    result = search(test, handle={"latency": {"call": 1.5}, "allow": ["co-schedule"]})
+    assert result.error is None
+
+
+def test_a_scope_around_a_lock_fires_as_in_reality():
+    """Whoever goes on without the lock then is found."""
+
+    @settings(quick, max_examples=SCHEDULES)
+    @explore(workers=2)
+    async def test(claude_tokens, workers):
+        login, lock = Leased(claude_tokens.account(expired=True), 0), asyncio.Lock()
+
+        async def ask():
+            held = True
+            try:
+                async with asyncio.timeout(PATIENCE - 1):
+                    await lock.acquire()
+            except TimeoutError:
+                held = False
+            await login.ask(by_httpx)
+            if held:
+                lock.release()
+
+        await workers(ask)
+
+    assert type(search(test).error) is DoubleSpend
+
+
+def test_threads_have_patience_too():
+    """A synchronous client, and a lease that it may rely on."""
+
+    def leased_now(lease, slow=60):
+        @settings(quick, max_examples=SCHEDULES)
+        @explore(workers=2, slow=slow, preempt=False)
+        def test(claude_tokens, workers):
+            login = Leased(claude_tokens.account(expired=True), lease)
+
+            def ask():
+                while time.time() < login.until:
+                    time.sleep(1)
+                login.until = mine = time.time() + lease
+                if login.login.expired:
+                    login.login = Login.from_reply(by_httpx_now(refreshing(login.login.refresh)))
+                login.until = 0.0 if login.until == mine else login.until
+
+            workers(ask)
+
+        return test
+
+    assert search(leased_now(PATIENCE + 0.1, PATIENCE + 0.1)).error is None
+    assert search(leased_now(60)).error is None
+    assert type(search(leased_now(PATIENCE - 1)).error) is DoubleSpend

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from pytest_claude_tokens.report.raced_lines import raced_lines
+from pytest_claude_tokens.search.points import Points
 from pytest_claude_tokens.simulation.accesses import Access
 from pytest_claude_tokens.simulation.conflicts import BETWEEN, CONFLICT, UNNAMED, classes, points
 from pytest_claude_tokens.simulation.watch import Step
@@ -60,3 +65,22 @@ def test_runs_are_told_apart_by_the_order_of_conflicting_accesses():
     write, one, two, away = steps("0w", "1r", "2r", "1ro")
     assert classes([write, one, two, away]) == classes([away, write, two, one])
     assert classes([write, one, two]) != classes([one, write, two])
+
+
+def test_a_point_is_tried_once_and_as_what_it_turned_out_to_be():
+    """One that is seen to be promising later on is tried before the others; and not again as what it was before."""
+    known: Any = Points()
+    random, plain, promising = Random(1), steps("0w", "1w"), steps("0r", "0w", "1w")
+    promising[1] = replace(promising[1], access=plain[0].access)
+    for run in ((), plain, promising):
+        known.learn(SimpleNamespace(steps=run))
+    tried = []
+    while (schedule := known.alone(random)) is not None:
+        tried += [deviation.place for deviation in schedule.deviations]
+    assert len(tried) == len(set(tried)) == len(known)
+
+
+def test_where_nothing_was_touched_by_others_no_lines_have_raced():
+    first, other = steps("0w", "1wo")
+    assert raced_lines([replace(first, touched=()), other, first]) == ""
+    assert raced_lines([first, replace(first, touched=()), other, first]) == ""

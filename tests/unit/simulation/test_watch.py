@@ -1,0 +1,303 @@
+"""The parts of preemption, called by hand: in a trace function of Python 3.11's nothing can be measured."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pytest_claude_tokens.simulation import instruments as module
+from pytest_claude_tokens.simulation.accesses import LOOP, Access, accesses_of
+from pytest_claude_tokens.simulation.naming import Names
+from pytest_claude_tokens.simulation.schedule import Deviation, Schedule
+from pytest_claude_tokens.simulation.tested_code import TestedCode
+from pytest_claude_tokens.simulation.watch import Watch
+from tests.unit.simulation import test_preemption as probes
+from tests.unit.simulation.worlds import workers_of, world
+
+pytestmark = pytest.mark.usefixtures("staged")
+
+
+def frames_of(function: Callable[..., Any]) -> list[Any]:
+    """The frames of code in this file that a function goes through, in the order of their calls."""
+    frames: list[Any] = []
+
+    def profile(frame: Any, event: str, arg: Any) -> None:
+        if event == "call" and frame.f_code.co_filename == probes.__file__:
+            frames.append(frame)
+
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        function()
+    finally:
+        sys.setprofile(before)
+    return frames
+
+
+@pytest.mark.parametrize(
+    "test",
+    [probes.test_what_an_access_touches, probes.test_what_functions_touch, probes.test_generated_code_is_its_makers],
+)
+def test_each_access_of_the_probes_can_be_named(test, monkeypatch):
+    """The same that threads access, looked at when all is over."""
+    seen: list[Any] = []
+
+    def looked_at(*jobs: Any, **options: Any) -> list[Any]:
+        seen.append(jobs[0])
+        return []
+
+    monkeypatch.setattr(probes, "watched", looked_at)
+    with pytest.raises(AssertionError):
+        test()
+    names = Names(lambda code: code.co_filename == probes.__file__)
+    kinds = set()
+    for frame in frames_of(seen[0]):
+        for access in accesses_of(frame.f_code).values():
+            kinds.add(access.kind)
+            for owner, what, _, _ in names.touched(access, frame):
+                assert what
+                assert owner is None or isinstance(owner, str | tuple)
+    assert kinds
+
+
+class Row:
+    """A field in a slot, one that nobody has set, and what may be anything."""
+
+    __slots__ = ("items", "unset")
+
+    def __init__(self) -> None:
+        self.items = {"a": [1], "b": probes.Box()}
+
+
+def test_what_lies_behind_slots_items_and_modules_is_found():
+    """By reading; what would have to be called is any."""
+    row, tags, frame = Row(), object(), sys._getframe()
+
+    def job(call: Any) -> None:
+        row.items["a"].append(1)
+        row.items["z"].append(1)
+        row.unset.append(1)
+        probes.SHARED.append(1)
+        probes.SHARED.sort()
+        sys.modules.get("x")
+        call().add(1)
+        call()[0] = 1
+        "a".join([])
+        sys.intern("a")
+        [one for one in row.items if one in row.items]
+        [str(one) for one in call().values()]
+        [str(one) for one in row.items.values()]
+        sys.maxsize  # noqa: B018
+        row.items["b"].names.clear()
+        tags.anything()
+        print(*row.items)
+
+    told = set()
+    names = Names(lambda code: False)
+    looked = SimpleNamespace(
+        f_code=job.__code__,
+        f_locals={"row": row, "tags": tags},
+        f_globals=globals(),
+        f_builtins=frame.f_builtins,
+        f_back=None,
+    )
+    for access in accesses_of(job.__code__).values():
+        for owner, what, key, write in names.touched(access, looked):
+            told.add((owner[1] if isinstance(owner, tuple) else owner, what, key, write))
+    for one in (("list", "[]", "*", True), (None, "[]", "*", True), ("dict", "[]", "x", False)):
+        assert one in told, told
+    assert ("object", "()", "*", True) in told
+    assert module.Instruments(TestedCode()).is_tested(job.__code__)
+
+
+def cycle() -> Iterator[int]:
+    while True:
+        yield 1
+
+
+def test_a_generator_that_others_may_have_is_touched_by_what_runs_in_it():
+    """Once somebody has asked it for more by a name."""
+    generator: Any = cycle()
+    next(generator)
+    names = Names(lambda code: True)
+    accesses = [one for one in accesses_of(cycle.__code__).values() if one.kind == "yield"]
+    assert [names.touched(one, generator.gi_frame) for one in accesses] == [()]
+    asked = names.number(generator)
+    assert [names.touched(one, generator.gi_frame) for one in accesses] == [((asked, "[]", "*", True),)]
+    other: Any = cycle()
+    next(other)
+    assert [names.touched(one, other.gi_frame) for one in accesses] == [()]
+
+
+def test_code_of_all_kinds_has_accesses():
+    """A template's, that is no Python; loops; calls over several lines."""
+    lines = [
+        "def job(self):",
+        "    for one in self.a:",
+        "        while one:",
+        "            one = (self",
+        "                .next(one))",
+        "    [x for x in zip(self.b, self.c)]",
+        "    f(*self.d, **self.e)",
+        "    with self.f:",
+        "        self.g |= {1}",
+    ]
+    source = "\n".join(lines)
+    code: Any = compile(source, "none.py", "exec").co_consts[0]
+    kinds = [one.kind for one in accesses_of(code).values()]
+    assert "next" in kinds
+    assert LOOP in kinds
+    assert all(one.base is None for one in accesses_of(code).values())
+
+
+def test_files_that_are_no_python_and_code_that_is_gone(tmp_path):
+    """Of a template that was made into code, the file says nothing; and a loop of `for` is no spin."""
+    template = tmp_path / "page.tpl"
+    template.write_text("{% for %}")
+    code: Any = compile("def job(x):\n  while x:\n    x.y = 1\n", str(template), "exec").co_consts[0]
+    assert {one.kind for one in accesses_of(code).values()} == {"attribute", LOOP}
+
+    def loops(box: Any) -> None:
+        for _ in box.list:
+            print(box.method(box.number, box.list[0]))
+
+    assert LOOP not in {one.kind for one in accesses_of(loops.__code__).values()}
+
+
+def an_access() -> Access:
+    box = probes.Box()
+
+    def job() -> None:
+        box.number = 1
+
+    return next(one for one in accesses_of(job.__code__).values() if one.kind == "attribute")
+
+
+def spinning() -> None:
+    while probes.COUNT < 0:
+        pass
+
+
+def arrivals(schedule: Schedule, *arrive: Callable[[Watch], None]) -> tuple[Watch, list[int]]:
+    """A run whose threads arrive by hand."""
+    order: list[int] = []
+    with world(schedule, len(arrive)) as new:
+        watch = Watch(new, schedule, lambda code: False)
+
+        def job(number: int) -> None:
+            arrive[number](watch)
+            order.append(number)
+
+        workers_of(new, len(arrive), simulated_loop=False)(*[lambda n=n: job(n) for n in range(len(arrive))])
+    return watch, order
+
+
+def test_who_is_preempted_goes_to_the_end():
+    access = an_access()
+    box = probes.Box()
+
+    def arrive(watch: Watch) -> None:
+        assert box.number == 0
+        for _ in range(80):
+            watch.arrive(access, sys._getframe())
+
+    watch, order = arrivals(Schedule(deviations=(Deviation(3, "preempt", 0, 2, access.place),)), arrive, arrive)
+    assert order == [1, 0]
+    assert sum(step.worker == 0 and not step.touched for step in watch.steps) == 1
+    assert len(watch.steps) == 2 * 64 + 1
+    watch.take_apart()
+
+
+def test_who_spins_goes_to_the_end_now_and_then_and_then_time_passes():
+    """A round that changes something counts less; with a lock that nobody sees, it goes on."""
+    loop = next(one for one in accesses_of(spinning.__code__).values() if one.kind == LOOP)
+    assert loop.spins
+    access = an_access()
+    box = probes.Box()
+
+    def spin(watch: Watch) -> None:
+        assert box.number == 0
+        for number in range(2_500):
+            if number > 700:
+                watch.arrive(access, sys._getframe())
+            watch.arrive(loop, sys._getframe())
+
+    def still(watch: Watch) -> None:
+        frame = sys._getframe()
+        deque(map(watch.arrive, [loop] * 700, [frame] * 700), maxlen=0)  # no name changes in it
+
+    def locked(watch: Watch) -> None:
+        watch.is_serving = lambda: True
+        still(watch)
+
+    assert sorted(arrivals(Schedule(), still, spin)[1]) == [0, 1]
+    assert arrivals(Schedule(), still)[0].world.now > 0
+    assert arrivals(Schedule(), locked, locked)[1] == [0, 1]
+
+
+def test_a_trace_function_tells_the_watch(monkeypatch):
+    """Of the author's code only; and the one that was there before is told of everything."""
+    found, told, events, current = module.Instruments(TestedCode()), [], [], [None]
+    pretended = SimpleNamespace(gettrace=lambda: current[0], settrace=lambda new: current.__setitem__(0, new))
+    monkeypatch.setattr(module, "sys", pretended)
+    frame = sys._getframe()
+
+    class Told:
+        def arrive(self, access: Access, frame: Any) -> bool:
+            told.append(access)
+            return len(told) % 2 == 0
+
+    def before(frame: Any, event: str, arg: Any) -> Any:
+        events.append(event)
+        return before
+
+    offsets = list(found.accesses(frame) or ())
+    told_of = SimpleNamespace(f_code=frame.f_code, f_lasti=offsets[0], f_locals={}, f_globals=frame.f_globals)
+    alone, front = module._tracer(found, None), module._tracer(found, before)
+    for tracer in (alone, front):
+        local: Any = tracer(told_of, "call", None)
+        local(told_of, "opcode", None)  # there is no world
+        with world() as new:
+            new.watch = Told()
+            local(told_of, "opcode", None)
+            assert local(told_of, "line", None) is local
+            told_of.f_lasti = 10**6
+            local(told_of, "opcode", None)
+            told_of.f_lasti = offsets[0]
+    assert len(told) == 2
+    assert events == ["call", "line"]
+    assert current == [front]
+    ours = SimpleNamespace(f_code=world.__code__, f_globals={"__name__": "httpx", "__file__": "x.py"})
+    assert [alone(ours, "call", None) for _ in range(2)] == [None, None]
+    assert front(ours, "call", None) is before
+    assert found.others
+    bare = SimpleNamespace(f_code=compile("1", "<string>", "eval"), f_globals={}, f_back=None)
+    assert alone(bare, "call", None) is None
+    assert id(bare.f_globals) not in found.others
+    generated = SimpleNamespace(f_code=compile("2", "<string>", "eval"), f_globals={"__file__": __file__}, f_back=None)
+    assert found.tested.covers_frame(generated)
+
+
+def before_it(frame: Any, event: str, arg: Any) -> None:
+    """The trace function of another tool."""
+
+
+@pytest.mark.parametrize("trace", [None, before_it])
+def test_a_thread_is_traced_for_as_long_as_it_is_watched(trace, monkeypatch):
+    """What it was traced by before, it is again afterwards; also what it goes back to."""
+    found = module.Instruments(TestedCode())
+    current: list[Any] = [trace]
+    frame = SimpleNamespace(f_trace=None, f_back=None)
+    pretended = SimpleNamespace(
+        gettrace=lambda: current[0], settrace=lambda new: current.__setitem__(0, new), _getframe=lambda: frame
+    )
+    monkeypatch.setattr(module, "sys", pretended)
+    with found.watching():
+        assert current[0] not in (None, before_it)
+    assert current == [trace]
+    assert frame.f_trace is trace

@@ -250,10 +250,11 @@ def readme(session: nox.Session) -> None:
             )
 
 
-DEPENDENT = ("tests/plugin", "tests/interop", *(f"tests/unit/{name}" for name in ("explore", "handle", "transports")))
-"""The tests of what releases of a requirement may change. The rest is the standard library's: the README's command runs
-it, and with another Python `tests-VERSION` does.
-"""
+DEPENDENT = ("tests/plugin", "tests/interop", "tests/unit/explore", "tests/unit/transports")
+"""The tests of what releases of a requirement may change. The rest is the standard library's."""
+
+INSIDE = ("tests/unit/simulation", "tests/unit/guard")
+"""The tests of what reaches into the interpreter and its asyncio, which differ from one Python to the next."""
 
 
 @nox.session(python=FOUND.get(OLDEST), requires=["npm"], tags=["ci"])
@@ -265,25 +266,22 @@ def lowest(session: nox.Session) -> None:
     constrained = ("--constraint", str(floors))
     session.install("hatchling", *constrained)  # the build has a floor, too
     session.install("--no-build-isolation", *constrained, ".[all,test]")
-    run_suite(session, *DEPENDENT, "examples")
+    run_suite(session, *DEPENDENT)
 
 
 @nox.session(python=FOUND.get(NEWEST), requires=["npm", "build"], tags=["ci"])
 def newest(session: nox.Session) -> None:
-    """Run the same with the newest release of each, and the simulation, on the newest Python that this machine has."""
+    """Run searches and published clients with the newest release of each, on the newest Python found."""
     have(session, NEWEST)
-    install_wheel(session, "--upgrade", "--upgrade-strategy", "eager")
-    run_suite(session, *DEPENDENT, "examples", "tests/unit/simulation", "tests/unit/guard")
+    install_wheel(session, "--upgrade", "--upgrade-strategy", "eager", extras="all,test,clients")
+    run_suite(session, *INSIDE, "tests/unit/explore", "tests/interop", "examples")
 
 
-def install_wheel(session: nox.Session, *options: str) -> None:
+def install_wheel(session: nox.Session, *options: str, extras: str = "all,test") -> None:
     """Install the wheel that the session `build` has left."""
     (wheel,) = (session.cache_dir / "dist").glob("*.whl")
-    session.install(*options, f"{wheel}[all,test]")
+    session.install(*options, f"{wheel}[{extras}]")
 
-
-INSIDE = ("tests/unit/simulation", "tests/unit/explore")
-"""The tests of the parts that reach into the interpreter and its asyncio, which differ from one Python to the next."""
 
 DRAWN = ("tests/zoo", "tests/property")
 """The tests that say more, the more examples they draw."""

@@ -137,9 +137,7 @@ def serve(argv: Sequence[str] | None, judge: Judge, *, prog: str = "claude-token
             if options.html is not None:
                 with _telling(f"{options.html} can't be written"):
                     check_page(options.html)
-            history = None if options.history is None else HistoryFile(options.history)
-            if history is not None:
-                undo.callback(history.close)  # undone after everything that may write to it
+            history = _history_file(options.history, undo)
             service, facts = _start_service(options, judge, history, undo)
             _announce(facts)
         except Usage as usage:
@@ -164,16 +162,22 @@ def background(argv: Sequence[str], judge: Judge) -> Iterator[tuple[dict[str, An
     """
     with ExitStack() as undo:
         options = build_parser().parse_args(argv)
-        history = None if options.history is None else HistoryFile(options.history)
-        if history is not None:
-            undo.callback(history.close)
-        service, facts = _start_service(options, judge, history, undo)
+        service, facts = _start_service(options, judge, _history_file(options.history, undo), undo)
 
         def finish() -> Judged:
             service.stop(_GRACE_PERIOD_SECONDS)
             return judge.finish(service.server)
 
         yield facts, finish
+
+
+def _history_file(path: str | None, undo: ExitStack) -> HistoryFile | None:
+    """The file for the history, not open yet. It is closed after everything that may write to it has ended."""
+    if path is None:
+        return None
+    history = HistoryFile(path)
+    undo.callback(history.close)
+    return history
 
 
 def _draw(path: str, page: str | None, prog: str) -> None:

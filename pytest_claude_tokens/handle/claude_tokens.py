@@ -36,7 +36,7 @@ from pytest_claude_tokens.processes import environment
 from pytest_claude_tokens.processes.children import Children
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -110,6 +110,8 @@ class ClaudeTokens:
         self._stores = Stores(self.server, runtime.ask)
         self._workers: dict[str, None] = {}
         self._endpoints = endpoints = LocalEndpoints(self.server, self.hosts, runtime)
+        self.is_proxy: Callable[[int], bool] = endpoints.is_proxy
+        """Whether the proxy of this handle listens at that port, for the simulated network."""
         # Does not capture `self`: without a reference cycle, the thousands of handles of a search are freed at once.
         self._children = Children(self.server, lambda: endpoints.folder)
         self._undo: ExitStack | None = None

@@ -82,6 +82,10 @@ class LocalEndpoints:
                 undo.callback(self._proxy.stop)
             return self._proxy
 
+    def is_proxy(self, port: int) -> bool:
+        """Whether the proxy listens at that port."""
+        return self._proxy is not None and port == self._proxy.port
+
     @property
     def folder(self) -> Path:
         """A folder readable by its owner only."""

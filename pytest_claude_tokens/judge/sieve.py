@@ -1,22 +1,24 @@
 """Leaves out of a long history what can't matter: most of a million requests are calls of which nothing can be said.
 
 A *quiet* call was answered with success, and on its way no queue of calls had more workers than the limit allows, its
-worker had not been refused with its bearer, and nobody had just been killed. No checker
-finds anything else without it, which a differential test holds (``tests/unit/judge/test_sieve.py``). So memory grows
-with what happened, not with how often nothing did.
+worker had not been refused with its bearer, and nobody had just been killed. No checker finds anything else without it,
+which a differential test holds (``tests/unit/judge/test_sieve.py``). So memory grows with what happened, not with how
+often nothing did.
 
-Only lines as the journal writes them are looked at; of any other the event is read and kept. Where they are in no order
-in which a journal writes them, or the clock was put back, :class:`Unusual` is raised: the file must be read as a whole.
+Where the lines are in no order in which a journal writes them, or the clock was put back, :class:`Unusual` is raised:
+the file must be read as a whole.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fake_server.events import Event, worker_of
+from fake_server.events import FORMAT, Event, worker_of
+from fake_server.genuine import json
 from fake_server.policy import settings_of
 from fake_server.secrecy import is_name
 
@@ -29,10 +31,16 @@ _TEXT = rb'"([^"\\]*)"'
 _LINE = re.compile(
     rb'\{"v":1,"seq":(\d+),"t":(\d+\.\d+),"actor":' + _TEXT + rb',"type":"(?:invoke|(ok))","f":"call","op":(\d+),'
     rb'"account":' + _TEXT + rb',"grant":"(g#\d+)","refresh":null,"bearer":"(at#\d+)","issued":null,'
-    rb'"status":(?:null|\d+),"error":null'
+    rb'"status":(?:null|2\d\d),"error":null'
     rb'(?:,"method":"POST","path":"[^"\\]*")?(?:,"host":"[^"\\]*")?(?:,"stream":(?:true|false))?(?:,"committed":true)?\}\n'
 )
-"""The beginning or the success of a call, without anything unusual: no fault, no reason why it is not judged."""
+"""The beginning or the success of a call, as the journal writes it, of which nothing more is said: no fault, no reason
+why it is not judged.
+"""
+_SAID = frozenset(("v", "seq", "t", "actor", "type", "f", "op", "account", "grant", "bearer", "status"))
+_NOT_SAID = frozenset(("refresh", "issued", "error"))
+_OF_NO_MATTER = frozenset(("method", "path", "host", "stream", "committed"))
+"""The members of such a line, however it is written. Those that are not said are missing or null."""
 
 _LOOKED_AT = 2
 """Requests of others that end after an intervention, and by which a checker tells what followed from it."""
@@ -48,6 +56,19 @@ class Quiet:
 
     requests: int = 0
     actors: frozenset[str] = frozenset()
+
+
+class _Call(NamedTuple):
+    """What is read from such a line."""
+
+    seq: int
+    t: float
+    actor: str | None
+    ok: bool
+    op: int
+    account: str | None
+    grant: str | None
+    bearer: str | None
 
 
 @dataclass(slots=True)
@@ -99,24 +120,24 @@ class QuietCalls:
 
     def drops(self, line: bytes) -> bool:
         """Whether ``line`` is of a call that is quiet so far; if that changes, its events will be among ``kept``."""
-        found = _LINE.fullmatch(line)
-        if found is None:
+        call = _read(line)
+        if call is None:
             return False
-        seq, t, actor, ok, number, account, grant, bearer = found.groups()
-        op = int(number)
-        if ok:
-            request = self._open.get(op)
+        if call.ok:
+            request = self._open.get(call.op)
             if request is None or request.line is None:
                 return False
-            self._next(int(seq), float(t))
-            self._ends_well(op, line)
+            self._next(call.seq, call.t)
+            self._ends_well(call.op, line)
             return True
-        who, whose = _name(actor), _name(account)
-        if who is None or whose is None:
+        if call.actor is None or call.bearer is None:
             return False
-        self._next(int(seq), float(t))
-        queue = whose if self._by_account else (grant, bearer)
-        self._begins(op, _Request(who, bearer.decode(), line, queue, keep=self._is_new(grant.decode(), whose)))
+        if self._by_account and call.account is None:
+            raise Unusual  # which account it is may become known later
+        self._next(call.seq, call.t)
+        queue = call.account if self._by_account else (call.grant, call.bearer)
+        is_new = self._is_new(call.grant, call.account)
+        self._begins(call.op, _Request(call.actor, call.bearer, line, queue, keep=is_new))
         return True
 
     def sees(self, event: Event) -> None:
@@ -159,7 +180,7 @@ class QuietCalls:
         if event.f != "call" or event.bearer in (None, "unknown") or "dead" in event.data:
             return None
         if not self._by_account:
-            return str(event.grant).encode(), str(event.bearer).encode()
+            return event.grant, event.bearer
         if event.account is None:
             raise Unusual  # which account it is may become known later
         return event.account
@@ -211,11 +232,59 @@ class QuietCalls:
         return bool(awaited)
 
 
+def _read(line: bytes) -> _Call | None:
+    """The beginning or the success of a call that nothing unusual is said of; ``None`` for any other line."""
+    found = _LINE.fullmatch(line)
+    if found is None:
+        return _read_of_another_hand(line)
+    seq, t, actor, ok, op, account, grant, bearer = found.groups()
+    whose = _name(account)
+    if whose is None:
+        return None
+    return _Call(int(seq), float(t), _name(actor), ok is not None, int(op), whose, _name(grant), _name(bearer))
+
+
+def _read_of_another_hand(line: bytes) -> _Call | None:
+    """The same, with members in another order, or without those that are null."""
+    if b'"call"' not in line:
+        return None
+    try:
+        it = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(it, dict) or not it.keys() <= _SAID | _NOT_SAID | _OF_NO_MATTER:
+        return None
+    names = [it.get(name) for name in ("actor", "account", "grant", "bearer")]
+    if not (_says_nothing_more(it) and all(name is None or _is_plain(name) for name in names)):
+        return None
+    actor, account, grant, bearer = names
+    ok = it["type"] == "ok"
+    return _Call(it["seq"], it["t"], actor, ok, it["op"], account, grant, None if bearer == "unknown" else bearer)
+
+
+def _says_nothing_more(it: dict[str, Any]) -> bool:
+    """Whether these are the members of the beginning or the success of a call, each of its type."""
+    status = it.get("status")
+    return (
+        (it.get("v"), it.get("f")) == (FORMAT, "call")
+        and it.get("type") in ("invoke", "ok")
+        and all(it.get(name) is None for name in _NOT_SAID)
+        and all(type(it.get(name)) is int for name in ("seq", "op"))
+        and type(it.get("t")) in (int, float)
+        and math.isfinite(it["t"])
+        and (status is None or (type(status) is int and 200 <= status < 300))
+    )
+
+
 @lru_cache(maxsize=4096)
 def _name(raw: bytes) -> str | None:
-    """The name of an actor or account; ``None`` if it is not to be printed as it is."""
+    """The name in a line; ``None`` if it is not to be printed as it is."""
     name = raw.decode("ascii", "replace")
-    return name if name.isascii() and name.isprintable() and is_name(name) else None
+    return name if _is_plain(name) else None
+
+
+def _is_plain(name: object) -> bool:
+    return isinstance(name, str) and name.isascii() and name.isprintable() and is_name(name)
 
 
 def _event(line: bytes) -> Event:

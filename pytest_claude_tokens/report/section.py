@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from pytest_claude_tokens.judge.violations import Violation
+from pytest_claude_tokens.report.body_error import headline
 from pytest_claude_tokens.report.evidence import evidence_of
 from pytest_claude_tokens.report.story import plain_story, story
-from pytest_claude_tokens.report.verdict import qualified_name
 
 __all__ = ["SECTION", "section"]
 
@@ -37,4 +37,4 @@ def _headline(finding: BaseException) -> str:
     """One line: the message of a violation; class and message of an exception that the test's body raised."""
     if type(finding).__module__ == "claude_tokens":
         return str(finding)
-    return f"{qualified_name(finding)}: {finding}".splitlines()[0]
+    return headline(finding)

@@ -13,7 +13,7 @@ from pytest_claude_tokens.judge.earning import refusals, told
 from pytest_claude_tokens.judge.wording import count
 from pytest_claude_tokens.report.causes import mistake
 from pytest_claude_tokens.report.table import bars, outcome, request, table
-from pytest_claude_tokens.report.wording import one_line, paragraph
+from pytest_claude_tokens.report.wording import WIDTH, one_line, paragraph
 
 if TYPE_CHECKING:
     from fake_server.events import Event
@@ -40,6 +40,9 @@ RULES: Mapping[str, str] = {
 """The rule of each invariant, in one sentence."""
 
 _MARGIN = " " * 8
+_LINES = 60
+"""Lines of a story: as many as a screen holds."""
+_FEWEST_ROWS = 12
 _LISTED_OTHERS = 10
 """Other violations that are named; further ones are only counted."""
 
@@ -72,11 +75,26 @@ def story(
         ],
         [*_rule(history, violation), *_remarks([*_refused(history), *remarks])],
         bars(history, violation.operations) if _overlap(violation) else [],
-        table(history, *_numbers(violation), kept=kept),
+        [],
         _list_others(violation.others),
         _where(violation, folder, files, in_test=in_test),
     ]
+    blocks[3] = _fitting(history, *_numbers(violation), room=_LINES - _length(blocks), kept=kept)
     return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _length(blocks: Sequence[Sequence[str]]) -> int:
+    """How many lines these blocks have, and the empty ones between them and one more."""
+    return sum(len(block) + 1 for block in blocks if block)
+
+
+def _fitting(history: History, marked: set[int], important: set[int], *, room: int, kept: bool) -> list[str]:
+    """The table, with so many rows as there are lines left for it, and a dozen at least."""
+    for rows in range(_LINES, _FEWEST_ROWS, -4):
+        lines = table(history, marked, important, kept=kept, rows=rows)
+        if len(lines) <= room:
+            return lines
+    return table(history, marked, important, kept=kept, rows=_FEWEST_ROWS)
 
 
 def plain_story(
@@ -123,8 +141,10 @@ def _sides(history: History, violation: Violation) -> list[str]:
         sides.append((earlier, operations[0]))
     numbers = max(len(str(op.opened)) for _, op in sides)
     actors = max(len(op.actor) for _, op in sides)
-    places = _places([op for _, op in sides])
-    lines = []
+    lines: list[str] = []
+    ends = [_exchange(history, op) for _, op in sides]
+    room = WIDTH - 24 - numbers - actors - max(map(len, ends))
+    places = _places([op for _, op in sides], room)
     for (word, op), place in zip(sides, places, strict=True):
         number = f"#{op.opened}".ljust(numbers + 1)
         line = f"{word:<8}{number}  {op.invoke.t:+.3f}s  {op.actor:<{actors}}  {place}{_exchange(history, op)}"
@@ -139,7 +159,7 @@ def _known(history: History, operations: Sequence[Operation]) -> list[Operation]
     return [by_number.get(op.op, op) for op in operations]
 
 
-def _places(sides: Sequence[Operation]) -> list[str]:
+def _places(sides: Sequence[Operation], room: int) -> list[str]:
     """For each side the line of the user's code, in a column.
 
     Its caller's, too, if the line is in a helper: in another file, or shared by two sides that came from two lines.
@@ -150,6 +170,8 @@ def _places(sides: Sequence[Operation]) -> list[str]:
     for at, *via in lines:
         apart = via and (len(parting) > 1 or via[0].rpartition(":")[0] != at.rpartition(":")[0])
         texts.append(f"{at} from {via[0]}" if apart else at)
+    if max(map(len, texts)) > room:  # how a request ended is worth more
+        texts = [at for at, *_ in lines]
     width = max(map(len, texts))
     return [f"{one:<{width}}  " if width else "" for one in texts]
 
@@ -221,7 +243,7 @@ def _idle(history: History, again: Operation) -> list[str]:
 def _after(history: History, violation: Violation) -> str:
     """The consequence for the user."""
     if violation.invariant == "co-schedule":
-        return _waits(history, violation.operations)
+        return _waits(history, violation.operations) or _TO_DO["co-schedule"]
     ids = {op.op for op in violation.operations}
     for event in reversed(history.noted("commit")):
         if event.op in ids and event.get("revoked"):
@@ -232,23 +254,40 @@ def _after(history: History, violation: Violation) -> str:
             return "the service tolerated it: no harm was done here"
         if event.op in ids and event.get("outcome") in ("reused", "refused"):
             return _left(history, event)
-    if violation.invariant in ("forced-login", "lost-rotation"):
-        return "a person has to log in again"
-    return ""
+    return _TO_DO.get(violation.invariant, "")
+
+
+_TO_DO: Mapping[str, str] = {
+    "co-schedule": "nobody has to log in; where a service serves one call per token at a time, the second one waits",
+    "forced-login": "a person has to log in again",
+    "lost-rotation": "a person has to log in again",
+    "stale-bearer": "nobody has to log in; the work of the refused call is not done",
+    "refresh-storm": "nobody has to log in; each needless refresh is one more chance to lose the login",
+    "missing-bearer": "nobody has to log in; the call can't succeed, and has to be made again",
+    "starvation": "the workers have to be stopped by hand; what they had begun is not done",
+    "store-regression": "whoever reads the store next has no login that works: unless a worker puts it right, a person"
+    " has to log in again",
+    "token-leak": "revoke the login and log in again: whoever can read there can use the token",
+}
+"""What there is to do for the person at the keyboard, where the history does not say more."""
 
 
 def _left(history: History, commit: Event) -> str:
     """What remains of the grant after a refused request."""
     live = {str(label): history.label(commit.grant, label) for label in commit.get("accepts") or ()}
     if not live:
-        return "refused; no refresh token of this grant works any more"
+        return "refused; no refresh token of this grant works any more: a person has to log in again"
     holders = {
         op.issued.get("refresh"): op.actor
         for op in history.operations
         if op.grant == commit.grant and op.outcome == "ok"
     }
     held = [f"{name} still works, for {holders[label]}" for label, name in live.items() if label in holders]
-    lost = [f"{name} never arrived anywhere" for label, name in live.items() if label not in holders]
+    lost = [
+        f"{name} never arrived anywhere: a person has to log in again"
+        for label, name in live.items()
+        if label not in holders
+    ]
     return "refused; " + "; ".join(held or lost)
 
 

@@ -137,15 +137,20 @@ _NOTES: dict[str, Callable[[History, Event], str]] = {
 
 
 def table(
-    history: History, marked: Collection[int], important: Collection[int] = (), *, kept: bool = True
+    history: History,
+    marked: Collection[int],
+    important: Collection[int] = (),
+    *,
+    kept: bool = True,
+    rows: int = _ROWS,
 ) -> list[str]:
     """The events as rows. ``marked``: the numbers of events with a `*`; ``important``: others that are always shown.
 
-    ``kept``: there is a file with all of them, which can be referred to.
+    ``kept``: there is a file with all of them, which can be referred to. ``rows``: how many are shown.
     """
     aside = _aside(history, {*marked, *important})
     events = [event for event in history if event.op is None or event.op not in aside]
-    shown = _choose([event.seq for event in events], {*marked, *important})
+    shown = _choose([event.seq for event in events], {*marked, *important}, rows)
     columns = _columns([event for event in events if event.seq in shown], marked)
     step = min(_ACTOR_COLUMNS, (WIDTH - _FIRST_ACTOR_COLUMN - _LAST_ACTOR_COLUMNS) // max(1, len(columns) - 1))
     heads = "".join(one_line(name, step - 1).ljust(step) for name in columns[:-1])
@@ -220,14 +225,14 @@ def _columns(events: Sequence[Event], marked: Collection[int]) -> list[str]:
     return [*actors, SERVICE]
 
 
-def _choose(numbers: Sequence[int], important: Collection[int]) -> set[int]:
+def _choose(numbers: Sequence[int], important: Collection[int], rows: int) -> set[int]:
     """The rows to show, as many as there is room for: the first two, the important ones, and their neighbours."""
-    if len(numbers) <= _ROWS:
+    if len(numbers) <= rows:
         return set(numbers)
-    chosen = set(numbers[:2]) | set(sorted(important)[:_ROWS])
+    chosen = set(numbers[:2]) | set(sorted(important)[:rows])
     rest = (seq for seq in numbers if seq not in chosen)
     near = sorted(rest, key=lambda seq: min((abs(seq - mark) for mark in important), default=seq))
-    return chosen | set(near[: max(0, _ROWS - len(chosen))])
+    return chosen | set(near[: max(0, rows - len(chosen))])
 
 
 # Operations as bars, for violations where intervals matter.

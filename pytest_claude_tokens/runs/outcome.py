@@ -94,7 +94,8 @@ class Outcome:
     ``first_leg``, ``last_leg``: the decisions at which these began; ``slept``: the seconds of its timers; ``held``:
     whom the schedule held up; ``unscheduled``: how many requests each client sent that could not be scheduled.
     ``mild``: a violation that the test would raise, and that ends no search: see :func:`conclude`.
-    ``steps``: what its threads accessed, where they may be preempted.
+    ``steps``: what its threads accessed, where they may be preempted; ``words``: for some deviations, what they did, if
+    there was a witness.
     """
 
     schedule: Schedule
@@ -116,6 +117,7 @@ class Outcome:
     legs_begun: tuple[int, ...] = ()
     mild: Violation | None = None
     steps: tuple[Step, ...] = ()
+    words: Mapping[Deviation, str] = field(default_factory=dict)
 
     @property
     def timed(self) -> bool:

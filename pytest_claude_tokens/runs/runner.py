@@ -155,9 +155,9 @@ class _Run:
         runtime = Runtime.simulated(self.world, self.waiter, lender=listener, namer=self.unscheduled)
         self.tokens = ClaudeTokens(**body.settings, runtime=runtime)
         server = self.unscheduled.server = self.tokens.server
+        server.crowd = body.workers
         if self._watch is not None:
             self._watch.is_serving = partial(rlock_is_owned, server.lock)
-        server.crowd = body.workers
         self.world.last_resort = server.let_go
         self.world.wires = Wires(self.world, self._new_network())
         self.target = Destination(server, self.waiter)
@@ -221,7 +221,8 @@ class _Run:
                     world.sleep(world.root, _POLL_INTERVAL_SECONDS)
 
     def _new_network(self) -> Network:
-        return Network(self.tokens.server, self.waiter, self.tokens.hosts, own=self._listener.is_own)
+        tokens = self.tokens
+        return Network(tokens.server, self.waiter, tokens.hosts, own=self._listener.is_own, proxy=tokens.is_proxy)
 
     def _new_thread_loop(self, world: World) -> ThreadLoop:
         return ThreadLoop(world, self._new_network())

@@ -7,6 +7,7 @@ that has the turn, or that lost it as it sleeps in a call of its own, and it has
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Unscheduled"]
 
+_INSTALLED = re.compile(r"[/\\](?:site|dist)-packages[/\\](\w+)")
 _PRODUCT = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,29}")
 
 
@@ -36,20 +38,20 @@ class Unscheduled:
 
     def __call__(self, request: Request, connection: str, client: Address, server: Address) -> str:
         """The name of the worker that sent ``request`` on that connection, else the connection's."""
+        sender = self._sleeper()
         product = _PRODUCT.match(request.header("user-agent") or "")
-        self.clients[product[0].lower() if product else "an unnamed client"] += 1
+        self.clients[_library(sender) or (product[0].lower() if product else "an unnamed client")] += 1
         name = self._processes(request, connection, client, server)
-        return self._sleeper() or name if name == connection else name
+        return _name(sender) if sender is not None and name == connection else name
 
-    def _sleeper(self) -> str | None:
+    def _sleeper(self) -> ThreadRecord | None:
         """The thread that must have sent it."""
         holder = self._world.holder
         asking = set() if self.server is None else {exchange.actor for exchange in list(self.server.open.values())}
         # Who has slept for longest sent first. The holder may also wait for the interpreter, which looks the same.
         found = [record for record in self._world.outsiders() if _sleeps(record)]
         found += [] if holder is None or holder.inside else [holder]
-        names = [name for record in found if (name := _name(record)) not in asking]
-        return names[0] if names else None
+        return next((record for record in found if _name(record) not in asking), None)
 
 
 def _sleeps(record: ThreadRecord) -> bool:
@@ -61,3 +63,10 @@ def _sleeps(record: ThreadRecord) -> bool:
 
 def _name(record: ThreadRecord) -> str:
     return f"w{record.worker}" if record.worker >= 0 else record.name
+
+
+def _library(record: ThreadRecord | None) -> str:
+    """The installed package whose code the thread is in; some clients in C call themselves by a browser's name."""
+    frame = None if record is None else sys._current_frames().get(record.ident)
+    found = None if frame is None else _INSTALLED.search(frame.f_code.co_filename)
+    return "" if found is None else found[1]

@@ -86,7 +86,7 @@ class Counterexample:
         drawn = [f"with {', '.join(f'{name}={text}' for name, text in sorted(self.best.arguments.items()))}"]
         return [
             f"{number}{shrunk}{sure}",
-            f"order: {self.schedule.text()}",
+            f"order: {self.schedule.text(self.best.outcome.words)}",
             *told_delays(self.best.outcome.held),
             *(drawn if self.best.arguments else []),
         ]
@@ -122,7 +122,8 @@ def _watched(best: Outcome, run: Run) -> Outcome:
         seen = run(best.schedule).outcome
     if seen.lines() != best.lines():  # the witness has disturbed it
         return best
-    return replace(best, history=best.history.with_facts(witness.facts()))
+    words = witness.moments.words(best.schedule)
+    return replace(best, history=best.history.with_facts(witness.facts()), words=words)
 
 
 def _repeated_roughly(first: Failure, run: Run, *, shrinking: bool) -> tuple[Failure, tuple[int, int]]:

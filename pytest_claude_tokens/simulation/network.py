@@ -47,12 +47,15 @@ class Network:
         hosts: Iterable[str] = (),
         *,
         own: Callable[[int], bool] = lambda port: False,
+        proxy: Callable[[int], bool] = lambda port: False,
     ) -> None:
         self.server = server
         self.connections: set[Accepted] = set()
         self._waiter = waiter
         self._own = own
         """Whether the service of the run listens at that port of loopback."""
+        self.is_proxy = proxy
+        """The same of its proxy, which grants tunnels."""
         self._hosts = hosts_of((*KNOWN_HOSTS, *hosts))
         self._addresses: dict[str, str] = {}
         self._names: dict[str, str] = {}  # the other way round
@@ -112,7 +115,7 @@ class Network:
         """
         text = host.decode("ascii", "replace") if isinstance(host, bytes) else host
         name = self._names.get(text, text)
-        if self._hosts.match(name, port) or (self._own(port) and is_loopback(name)):
+        if self._hosts.match(name, port) or ((self._own(port) or self.is_proxy(port)) and is_loopback(name)):
             return name
         if name != text:
             self.server.refused(sender(), self.remedy, host=name, port=port)

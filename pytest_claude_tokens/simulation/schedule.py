@@ -15,6 +15,8 @@ from signal import Signals
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fake_server.faults import Fault, RequestKind
 
 __all__ = [
@@ -156,11 +158,13 @@ class Schedule:
         """Whether the run draws something from the seed: the order in which workers go on, or latencies."""
         return self.kind != "deviations" or self.latency.kind != "none"
 
-    def text(self) -> str:
-        """The schedule in words, on one line."""
-        parts = [deviation.text() for deviation in self.deviations] + [
-            planned.text() for planned in self.planned_faults
-        ]
+    def text(self, words: Mapping[Deviation, str] | None = None) -> str:
+        """The schedule in words, on one line. ``words``: what some deviations did in a run, to stand before them."""
+        told = words or {}
+        parts = [
+            f"{told[deviation]} [{deviation.text()}]" if deviation in told else deviation.text()
+            for deviation in self.deviations
+        ] + [planned.text() for planned in self.planned_faults]
         if self.latency.kind != "none":
             parts.insert(0, f"{self.latency.kind} latencies of {self.latency.milliseconds / 1000:g} s")
         if self.kind != "deviations":

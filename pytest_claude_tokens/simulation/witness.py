@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 from fake_server.around import around
 from pytest_claude_tokens.simulation.frames import coroutine_frames
 from pytest_claude_tokens.simulation.held_locks import HeldLocks
-from pytest_claude_tokens.simulation.lines import Line, Lines, is_bottom, is_library, is_users, lines_of, lines_up_from
+from pytest_claude_tokens.simulation.lines import (
+    Line,
+    Lines,
+    is_bottom,
+    is_library,
+    is_users,
+    lines_of,
+    lines_up_from,
+    text,
+)
+from pytest_claude_tokens.simulation.moments import Moments, WatchedChooser
 from pytest_claude_tokens.simulation.tasks import worker_of
 from pytest_claude_tokens.simulation.thread_record import worker_number
 
@@ -34,20 +44,24 @@ class Witness(Lines):
         super().__init__()
         self._world: World | None = None
         self._calls: dict[int, tuple[int, str]] = {}
+        self.moments = Moments(self._place)
         self.locks = HeldLocks(lambda: 0.0 if self._world is None else self._world.now)
 
     def attend(self, world: World, journal: Journal) -> None:
         """Watch the run that is about to begin."""
         self._world = world
+        world.chooser.__class__ = WatchedChooser
+        WatchedChooser.moments = self.moments
         journal.observers.append(self.observe)
 
     def leave(self) -> None:
         """Let go of the run."""
-        self._world = None
+        self._world = WatchedChooser.moments = None
 
     def observe(self, event: Event) -> None:
         """See :class:`Lines`."""
         super().observe(event)
+        self.moments.observe(event)
         if event.op is None or event.type == "note":
             return
         if event.type == "invoke":
@@ -67,6 +81,10 @@ class Witness(Lines):
             number, library = self._calls.get(op, (None, None))
             facts.setdefault(op, {})["seen"] = {**seen, "call": number, "library": library}
         return facts
+
+    def _place(self, worker: int) -> str:
+        lines = () if self._world is None else _where_it_waits(self._world, worker)
+        return text(lines[0]) if lines else ""
 
     def behind(self, event: Event) -> tuple[Line, ...]:
         """See :class:`Lines`. Where a loop took the request from a connection, the worker's code waits elsewhere."""

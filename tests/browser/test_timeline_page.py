@@ -18,7 +18,7 @@ RACE = (
     """
     login expires=100
     a: w0 token rt#1
-    b: w1 token rt#1
+    b: w1 token rt#1 seen={"sent":5,"ended":9,"held":[{"lock":"c0","tick":4,"released":10}]}
     a commit rotated at#2 rt#2
     a ok at#2 rt#2
     b commit reused revoked=["rt#2","at#2"]
@@ -54,14 +54,14 @@ def test_a_race_is_drawn_and_stepped_through(show, tmp_path):
         "w0", "w1", "service", "store shared", "lease c0",
     ]  # fmt: skip
     assert classes(tab, "#bars .bar") == [
-        "bar ok guilty", "bar fail guilty", "bar info", "bar queued", "bar open",
+        "bar ok guilty", "bar fail guilty", "bar info", "bar queued", "bar open", "bar lease",
     ]  # fmt: skip
     assert len(classes(tab, "#arcs path")) == 1
     assert classes(tab, "#marks g") == ["note", "rotation", "revocation", "note", "note", "note"]
     fills = tab.run("[...document.querySelectorAll('.bar')].map(one => getComputedStyle(one).fill)")
     assert fills[0].startswith("rgb")
     assert ["url" in fill and fill.partition("#")[2].strip('")') for fill in fills[1:]] == [
-        "hatch", "open-end", False, "open-end",
+        "hatch", "open-end", False, "open-end", False,
     ]  # fmt: skip
     wide = tab.run("[...document.querySelectorAll('.bar')].map(one => one.getBoundingClientRect().right)")
     place = tab.run("document.querySelectorAll('#marks circle')[3].getBoundingClientRect().left")

@@ -78,6 +78,7 @@ def test_a_value_that_cannot_be_read_is_a_usage_error_that_says_where_it_is_from
     [
         ("--claude-tokens-examples=0", "must be at least 1"),
         ("--claude-tokens-examples=many", "must be a whole number"),
+        ("--claude-tokens-html=sometimes", "must be one of always, failed, never"),
         ("--claude-tokens-seed=x", "must be a whole number"),
         ("--claude-tokens-replay=nonsense", "*nonsense*"),
     ],

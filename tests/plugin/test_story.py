@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+
 import pytest
 
 from fake_server import Fault, Policy
 from pytest_claude_tokens.report.story import RULES, plain_story, story
 from pytest_claude_tokens.violations import (
     INVARIANTS,
+    VIOLATIONS,
     BlindReplay,
     CoSchedule,
     DoubleSpend,
@@ -23,7 +27,7 @@ def line(text: str, word: str) -> str:
     """What is told beside `word`, on one line."""
     lines = text.split("\n\n", maxsplit=1)[0].splitlines()
     at = next(index for index, content in enumerate(lines) if content.startswith(word))
-    tail = [content for content in lines[at + 1 :] if content.startswith(" ")]
+    tail = itertools.takewhile(lambda content: content.startswith(" "), lines[at + 1 :])
     return " ".join(part.strip() for part in (lines[at].removeprefix(word), *tail))
 
 
@@ -193,7 +197,7 @@ def test_a_replay_after_a_lost_reply_says_what_nobody_could_know():
         "again   #5  +0.002s  w0  refresh rt#1 -> 400 invalid_grant",
         "first   #2  +0.000s  w0  refresh rt#1 -> ? lost-reply (committed)",
     ]
-    assert line(text, "after") == "refused; rt#2 never arrived anywhere"
+    assert line(text, "after") == "refused; rt#2 never arrived anywhere: a person has to log in again"
     assert "; faults: lost-reply\n" in text
 
 
@@ -372,8 +376,38 @@ def test_a_refused_token_with_nothing_left_says_so():
 
     text = told(play, DoubleSpend, first, again)
 
-    assert line(text, "after") == "refused; no refresh token of this grant works any more"
+    assert line(text, "after") == (
+        "refused; no refresh token of this grant works any more: a person has to log in again"
+    )
     assert "revoke work: rt#2 at#1 at#2\n" in text
+
+
+@pytest.mark.parametrize(("others", "shown"), [(0, range(50, 61)), (10, range(40, 61)), (40, range(40, 61))])
+def test_a_story_fits_on_a_screen(others, shown):
+    """Sixty lines of a hundred columns: the table has what is left, and says how much it leaves out."""
+    play = Play()
+    first, again = spend_twice(play)
+    for number in range(100):
+        play.end(play.call(f"worker-of-a-pool-{number % 3}", play.server.authority.grants[-1].access[-1].secret))
+    violation = found(play, DoubleSpend, first, again)
+    violation.others = tuple(ForcedLogin(f"g#{number}", seq=number) for number in range(1, others + 1))
+    remarks = [f"remark {number}" for number in range(others)]
+    lines = story(play.history, violation, replay="pytest", error="E", remarks=remarks, folder="F").splitlines()
+
+    assert len(lines) in shown or others == 40
+    assert max(map(len, lines)) <= 100
+    assert sum(line.startswith("  * ") for line in lines) == 2
+    assert any(re.fullmatch(r"    \.\.\. \d+ more events, see the history's file", line) for line in lines)
+
+
+@pytest.mark.parametrize("invariant", INVARIANTS)
+def test_what_there_is_to_do_is_said_of_each(invariant):
+    """By the history, or by the kind of violation."""
+    play = Play()
+    _, again = spend_twice(play)
+    text = story(play.history, VIOLATIONS[invariant]("headline", seq=again.op, operations=[play.operation(again)]))
+
+    assert line(text, "after")
 
 
 def test_every_invariant_has_its_sentence():

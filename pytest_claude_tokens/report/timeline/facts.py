@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from pytest_claude_tokens.report.table import describe, request
+from pytest_claude_tokens.report.timeline.leases import holds
 from pytest_claude_tokens.report.timeline.states import States, lane_of
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ __all__ = ["facts", "shown_events"]
 
 _FORGOTTEN = 20
 """Tokens that came and went in a gap, of which the event after it still tells."""
+_LISTED = 500
+"""Violations that one can jump to."""
 _KINDS = ("worker", "service", "store", "lease")
 """The order of the lanes."""
 
@@ -37,11 +40,12 @@ def facts(
     is left out lies half-way between.
     """
     events = history.events
-    chosen = shown_events([event.seq for event in events], violations, most, around)
+    chosen = shown_events([event.seq for event in events], violations[:_LISTED], most, around)
     shown = [events[index] for index in chosen]
     places = _Places(shown)
     operations = [op for op in history.operations if places.touches(op)]
-    lanes = _lanes([*shown, *(op.invoke for op in operations)])
+    leases = holds(history.operations, places.of, len(chosen))
+    lanes = _lanes([*shown, *(op.invoke for op in operations)], [hold[0] for hold in leases])
     numbers = {lane: number for number, (lane, _) in enumerate(lanes)}
     index_of: dict[int | None, int] = {op.op: index for index, op in enumerate(operations)}
     queued = {note.op: places.of(note.seq) for note in history.noted("queue")}
@@ -67,6 +71,7 @@ def facts(
             ]
             for op in operations
         ],
+        "holds": [[numbers[f"lease {lock}"], *rest] for lock, *rest in leases],
         "violations": [
             {
                 "invariant": violation.invariant,
@@ -75,8 +80,10 @@ def facts(
                 "ops": [index_of[op.op] for op in violation.operations if op.op in index_of],
                 "at": int(places.of(violation.seq)) if chosen else 0,
             }
-            for violation in violations
+            for violation in violations[:_LISTED]
         ],
+        "start": None if around is None else max(0, min(len(chosen) - 1, int(places.of(around)))),
+        "unlisted": max(0, len(violations) - _LISTED),
     }
 
 
@@ -131,8 +138,8 @@ class _Places:
 # What is told of them.
 
 
-def _lanes(events: Iterable[Event]) -> list[tuple[str, str]]:
-    found = dict.fromkeys(map(lane_of, events))
+def _lanes(events: Iterable[Event], leases: Iterable[str]) -> list[tuple[str, str]]:
+    found = dict.fromkeys([*map(lane_of, events), *((f"lease {name}", "lease") for name in leases)])
     return sorted(found, key=lambda lane: _KINDS.index(lane[1]))  # stable: within a kind, by the first event
 
 
@@ -154,10 +161,17 @@ def _told(history: History, chosen: Sequence[int]) -> Iterable[tuple[Event, str,
             known.update(changes)
             yield (
                 event,
-                describe(history, event),
+                _text(history, event),
                 [[name, *change] for name, change in changes.items() if name not in forgotten],
             )
             changes = {}
+
+
+def _text(history: History, event: Event) -> str:
+    try:
+        return describe(history, event)
+    except Exception:  # noqa: BLE001 - a file that we did not write may hold anything; the picture stands
+        return f"{event.type} {event.f}"
 
 
 def _mark(event: Event) -> str:

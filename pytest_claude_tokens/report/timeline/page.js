@@ -2,7 +2,7 @@
 // Draws the history that stands in the page. Only what is in view is drawn: a history may have 60,000 events.
 
 const history_ = JSON.parse(document.getElementById("history").textContent);
-const { events, ops, lanes, violations, gaps } = history_;
+const { events, ops, lanes, violations, gaps, holds } = history_;
 const [SEQ, TIME, LANE, KIND, TEXT, OP, CHANGES] = [0, 1, 2, 3, 4, 5, 6];
 const [O_LANE, O_FROM, O_TO, O_OUTCOME, O_TEXT, O_QUEUED, O_SOURCE, O_SEQ] = [0, 1, 2, 3, 4, 5, 6, 7];
 const HEAD = 24, ROW = 28, AROUND = 12, LISTED = 40;
@@ -108,6 +108,16 @@ function drawBars(seen) {
     if (op[O_FROM] > seen.last + 1 || op[O_TO] < seen.first - 1 || !isTall(op[O_LANE], seen)) return;
     drawBar(put(bars, "g", { "data-op": op[O_SEQ] }), op, index, seen);
   });
+  for (const hold of holds) drawHold(bars, hold, seen);
+}
+
+function drawHold(bars, [lane, from, to, worker, at], seen) {
+  if (from > seen.last + 1 || to < seen.first - 1 || !isTall(lane, seen)) return;
+  const left = Math.max(x(from), seen.from - 20), right = Math.min(x(to), seen.from + seen.size + 20);
+  const group = put(bars, "g"), high = y(lane) + 7;
+  put(group, "rect", { class: "bar lease", x: left, y: high, width: Math.max(3, right - left), height: ROW - 14, rx: 2 });
+  put(group, "title", {}, `held by ${worker}${at ? ` (${at})` : ""}`);
+  put(group, "text", { class: "on-bar", x: left + 4, y: high + 11 }, worker);
 }
 
 function drawBar(group, op, index, seen) {
@@ -296,5 +306,5 @@ for (const [name, kind] of lanes) put(list, "li", { class: kind, title: name }, 
 slider.max = Math.max(0, events.length - 1);
 by("jump").disabled = !violations.length;
 width = Math.max(14, Math.min(64, (picture.clientWidth - left() - 16) / Math.max(1, events.length)));
-if (violations.length) jump(); else go(0);
+if (history_.start !== null) go(history_.start); else if (violations.length) jump(); else go(0);
 document.documentElement.dataset.ready = "";

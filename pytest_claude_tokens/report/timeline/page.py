@@ -113,6 +113,8 @@ def _notices(history: History, drawn: Mapping[str, Any]) -> list[str]:
             f"Truncated: {len(drawn['events']):,} of {drawn['total']:,} events are shown, {missing:,} are left out. "
             "`claude-tokens timeline HISTORY.jsonl --around SEQ` draws those near another event."
         )
+    if drawn["unlisted"]:
+        notices.append(f"Besides the violations that one can jump to, {drawn['unlisted']:,} more were found.")
     return notices
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from fake_server.protocol.actors import WORKER
 from fake_server.transports.loopback.connection import Connection
+from fake_server.transports.loopback.http1 import Parser, hostname_of
 from fake_server.transports.loopback.states import ConnectionState
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from fake_server.exchange import Exchange
     from fake_server.protocol.wire import Request
     from fake_server.transports.loopback.host import Accepted
+    from fake_server.transports.loopback.http1 import Message
     from pytest_claude_tokens.simulation.network import Network
 
 __all__ = ["FarEnd", "NearEnd"]
@@ -32,11 +34,14 @@ __all__ = ["FarEnd", "NearEnd"]
 _UNHURRIED = ("request", "reply", "piece", "gate")
 """The waits whose length is the search's doing, or that of the other workers: no time-out of a client's counts them."""
 _RESOLUTION_SECONDS = 1e-9
+_ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 class NearEnd(Protocol):
     """The client's end, as the service's end knows it."""
 
+    address: tuple[Any, int]
+    """Where the client has connected."""
     closing: bool
     """Whether the client has closed, or is about to."""
     patience: float | None
@@ -81,6 +86,14 @@ class _Served(Connection):
 
     def _has_left(self) -> bool:
         return bool(self.listener.wire.closing)
+
+    def connect(self, message: Message) -> None:
+        """Grant a tunnel to a host of ours where a proxy would, and serve what comes through it."""
+        if self.listener.grants(message.target):
+            self.transport.write(_ESTABLISHED)
+            self.parser = Parser()
+        else:
+            super().connect(message)
 
 
 class FarEnd:
@@ -148,6 +161,15 @@ class FarEnd:
     def answers(self, host: str, port: int | None) -> bool:
         """Whether requests for that host and port are served."""
         return self._network.answers(host, port)
+
+    def grants(self, target: str) -> bool:
+        """Whether this is a connection to the proxy, which grants a tunnel to that host and port."""
+        if not self._network.is_proxy(self.wire.address[1]):
+            return False
+        try:
+            return self._network.answers(*hostname_of(target))
+        except ValueError:
+            return False
 
     def wait_hook(self, exchange: Exchange, wait: Wait) -> Wait:
         """The wait, with the duration that the schedule gives it: a leg never outlasts its client's time-out."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ssl
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
@@ -177,7 +177,8 @@ class _Late:
         """Read what ``context`` should have read."""
         for names in self._waiting.pop(context, ()):
             if names:
-                self._read(context, *names)
+                with suppress(OSError):  # of a run that is over, whose files are gone
+                    self._read(context, *names)
             else:
                 self._read_default(context)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from fake_server.policy import PRESETS
 from fake_server.secrecy import redact
 from pytest_claude_tokens.judge.history import History
 from pytest_claude_tokens.judge.judging import judge
+from pytest_claude_tokens.judge.sieve import QuietCalls
 from pytest_claude_tokens.report.verdict import verdict_data, verdict_page
 from tests.unit.judge.build import history, store
 from tests.unit.judge.drive import Service
-from tests.unit.judge.unruly import MORE_STEPS, unruly
+from tests.unit.judge.unruly import MORE_STEPS, by_chance, unruly
 
 GOLDEN = sorted((Path(__file__).parents[2] / "histories").glob("*.jsonl"))
 
@@ -134,6 +136,7 @@ LOOK = store("rt#0", previous="rt#1", previous_accepted=True)
         ("a: w0 call at#1\nb: w1 call at#2\na ok\nb ok", {"name": "x", "key": "account"}),
         ("a: w0 call at#1\nb: w1 call at#2\na ok\nb ok", None),
         ("a: w0 call at#1 odd=1\nb: w1 call at#2\na ok\nb ok", {"name": "x", "key": "account"}),
+        ("a: w0 call at#1 odd=1 account=null\nb: w1 call at#2\na ok\nb ok", {"name": "x", "key": "account"}),
         ("a: w0 call at#1 account=null\nb: w1 call at#2\na ok\nb ok", {"name": "x", "key": "account"}),
         ("a: w0 call at#1\nb: w1 call at#1\nb fail 400\na ok", None),
     ],
@@ -146,6 +149,7 @@ LOOK = store("rt#0", previous="rt#1", previous_accepted=True)
         "one account",
         "two bearers",
         "one account, by a line of another form",
+        "one account, which is not said in a line of another form",
         "one account, which is not said",
         "a failure beside a success",
     ],
@@ -172,7 +176,8 @@ def test_a_history_in_another_order_is_read_as_a_whole(tmp_path, text, why):
     assert not sifted.quiet.requests
 
 
-def test_a_name_that_is_a_secret_is_not_repeated(tmp_path):
+@pytest.mark.parametrize("name", ["w0", "work"])
+def test_a_name_that_is_a_secret_is_not_repeated(tmp_path, name):
     """Its lines are read as all others are."""
     service, bearer = calls()
     secret = "sk-ant-oat01-FAKE-1-" + "x" * 40
@@ -180,12 +185,94 @@ def test_a_name_that_is_a_secret_is_not_repeated(tmp_path):
         service.finish(service.call("w0", bearer))
     found = service.history
     path = tmp_path / "history.jsonl"
-    path.write_text("".join(lines(found.header, found.events)).replace('"w0"', f'"{secret}"'), encoding="utf-8")
+    path.write_text("".join(lines(found.header, found.events)).replace(f'"{name}"', f'"{secret}"'), encoding="utf-8")
 
     sifted = History.load_what_matters(path)
 
-    assert {op.actor for op in sifted.operations} == {redact(secret)}
+    assert {op.actor if name == "w0" else op.account for op in sifted.operations} == {redact(secret)}
     assert len(sifted.operations) == 3
+
+
+def by_another_hand(found: History) -> str:
+    """The history's lines in another order of members, without those that are null."""
+    written = [json.loads(line) for line in lines(found.header, found.events)]
+    return "".join(json.dumps({name: it[name] for name in sorted(it) if it[name] is not None}) + "\n" for it in written)
+
+
+def test_another_hand_may_write_it_in_another_way(tmp_path):
+    """With members in another order, and without those that are null, nothing else is left out."""
+    service, bearer = calls()
+    for number in range(20):
+        service.finish(service.call(f"w{number % 2}", bearer))
+    path = tmp_path / "history.jsonl"
+    path.write_text(by_another_hand(service.history), encoding="utf-8")
+
+    assert History.load_what_matters(path).quiet.requests == 19
+    assert told(History.load_what_matters(path)) == told(History.load(path))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_verdict_is_that_of_the_whole_whoever_wrote_it(tmp_path, seed):
+    """As above, with what workers without manners do."""
+    path = tmp_path / "history.jsonl"
+    path.write_text(by_another_hand(by_chance(seed)), encoding="utf-8")
+
+    assert told(History.load_what_matters(path)) == told(History.load(path))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"unjudged": "a reason"},
+        {"error": "overloaded"},
+        {"status": 500},
+        {"status": "200"},
+        {"grant": 5},
+        {"actor": "sk-ant-oat01-FAKE-1"},
+        {"bearer": "unknown"},
+        {"bearer": None},
+        {"t": float("nan")},
+        {"op": None},
+        {"seq": True},
+        {"v": 2},
+        {"type": "fail"},
+        {"account": None},
+    ],
+    ids=str,
+)
+def test_a_line_that_says_more_is_kept_or_refused(tmp_path, change):
+    """Whatever the whole file is, so is what matters of it."""
+    service, bearer = calls(policy="anthropic")
+    for _ in range(3):
+        service.finish(service.call("w0", bearer))
+    *before, begin, end, last = by_another_hand(service.history).splitlines(keepends=True)
+    path = tmp_path / "history.jsonl"
+    path.write_text("".join([*before, json.dumps(json.loads(begin) | change) + "\n", end, last]), encoding="utf-8")
+
+    def load(how):
+        try:
+            return told(how(path))
+        except ValueError as error:
+            return str(error)
+
+    assert load(History.load_what_matters) == load(History.load)
+
+
+@pytest.mark.parametrize("line", ['["call"]', '{"call"', "[" * 100_000 + '"call"', '{"f": "call", "odd": 1}'])
+def test_a_line_that_is_no_call_is_none(line):
+    """It is read as all others are."""
+    assert not QuietCalls().drops(line.encode() + b"\n")
+
+
+def test_whose_bearer_it_is_must_be_known_where_accounts_are_served_in_turn(tmp_path):
+    """A history that another hand wrote may not say it in each line."""
+    found = history("login\na: w0 call at#1\na ok\nb: w0 call at#1\nb ok", {"name": "x", "key": "account"})
+    path = tmp_path / "history.jsonl"
+    path.write_text(
+        by_another_hand(found).replace('"account": "work", "actor": "w0"', '"actor": "w0"'), encoding="utf-8"
+    )
+
+    assert not History.load_what_matters(path).quiet.requests
 
 
 def test_a_broken_file_is_refused_as_ever(tmp_path):

@@ -11,13 +11,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from hypothesis import given
 
 from pytest_claude_tokens.judge import History
 from pytest_claude_tokens.judge.judging import judge
+from pytest_claude_tokens.judge.verdict import State, Verdict
 from pytest_claude_tokens.report.timeline import embedded, timeline
+from pytest_claude_tokens.report.timeline import facts as facts_module
 from pytest_claude_tokens.report.timeline import page as page_module
 from pytest_claude_tokens.report.timeline.facts import facts, shown_events
 from tests.unit.judge.build import REFRESHED, history, store
+from tests.unit.judge.unruly import MORE_STEPS, unruly
 
 FOLDER = Path(__file__).parents[2] / "histories"
 NAMES = sorted(path.name for path in FOLDER.glob("*.jsonl"))
@@ -204,6 +208,7 @@ def test_of_a_long_history_a_part_is_shown_and_the_rest_is_counted(around):
         assert after - before - 1 == size
     wanted = violation.operations[-1].opened if around is None else min(max(around, 1), len(long))
     assert wanted in numbers
+    assert data["start"] == (None if around is None else numbers.index(wanted))
     assert "slow" in [lane for lane, _ in data["lanes"]], "under way all the time, so drawn"
 
 
@@ -256,6 +261,10 @@ def test_the_table_for_browsers_without_scripts_is_short_and_says_so():
             'login\na: w0 token rt#1\na commit rotated at#2 rt#2 superseded=["at#1"]',
             {"at#1": "replaced", "rt#1": "spent", "at#2": "live", "rt#2": "live"},
         ),
+        (
+            REFRESHED.replace("rotated", 'rotated accepts=["rt#1"]') + 'note end grants={"g#1":{"accepts":[]},"g":7}',
+            {"at#1": "live", "rt#1": "spent", "at#2": "live", "rt#2": "live"},
+        ),
         ('login\nnote expire ended=["at#1"]', {"at#1": "expired", "rt#1": "live"}),
         ('login\nnote revoke ended=["at#1","rt#1"]', {"at#1": "revoked", "rt#1": "revoked"}),
         ("a: w0 token rt#1\na ok at#2 rt#2", {"rt#1": "spent", "at#2": "live", "rt#2": "live"}),
@@ -271,6 +280,79 @@ def test_each_event_changes_what_it_says(text, states):
     for event in Page(timeline(history(text))).data["events"]:
         now |= {name: state for name, state, *_ in event[6] if state}
     assert now == states
+
+
+@given(unruly(MORE_STEPS))
+def test_the_states_are_those_that_the_service_tells_of(drawn):
+    """Whatever workers do: at the end each refresh token that the service accepts is live, or said to be accepted."""
+    now = {}
+    for event in facts(drawn, judge(drawn).violations, most=10_000)["events"]:
+        now |= {name: state for name, state, *_ in event[6] if state}
+    for note in drawn.noted("end"):
+        for grant, told in note.get("grants").items():
+            accepted = {drawn.label(grant, label) for label in told["accepts"]}
+            live = {name for name, state in now.items() if state in ("live", "spent, still accepted")}
+            assert accepted <= live
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'note commit outcome=7 revoked=5 superseded="x" accepts={} grant=g#1',
+        'note login issued={"access":"at#1"} expires="soon" accepts=3 grant=g#1',
+        "note store store=7 state=[] grant=g#1",
+        "note queue waited=long op=1",
+        "note expire ended=[1,null] grant=g#1",
+    ],
+)
+def test_a_history_by_another_hand_is_drawn_as_far_as_it_goes(line):
+    """What a field holds that nobody expects doesn't matter to the rest."""
+    data = Page(timeline(history(f"a: w0 call at#1\n{line}\na ok"), verdict=Verdict(State.UNKNOWN))).data
+    assert [event[3] for event in data["events"]][::2] == ["invoke", "ok"]
+
+
+def test_of_very_many_violations_the_first_can_be_jumped_to(monkeypatch):
+    """And how many more there are is said."""
+    monkeypatch.setattr(facts_module, "_LISTED", 1)
+    text = timeline(history(REFRESHED + "b: w1 token rt#1\nb fail\nc: w2 token rt#1\nc fail\nd: w1 call\nd ok"))
+    page = Page(text)
+    assert len(page.data["violations"]) == 1
+    assert [one for one in page.texts["p"] if "more were found" in one]
+
+
+def seen(sent, ended, *held, lost=()):
+    """What a search saw of a request's worker, as the field of an invoke."""
+    facts = {"sent": sent, "ended": ended, "held": list(held), "lost": list(lost)}
+    return "seen=" + json.dumps(facts, separators=(",", ":"))
+
+
+def test_who_held_a_lock_is_drawn_from_where_to_where():
+    """Between the events that a search saw around it; each hold once, one that was never let go to the end."""
+    lock = {"lock": "pool.lock", "at": "pool.py:7", "tick": 2, "released": 6}
+    file = {"lock": "f.lock", "tick": 3, "released": None}
+    text = f"""
+        login
+        a: w0 token rt#1 {seen(1, 4)}
+        b: w1 token rt#1 {seen(3, 5, lock, lost=[lock])}
+        a ok at#2 rt#2
+        b fail
+        c: w1 call at#2 {seen(7, None, {**lock, "tick": 0, "released": 1}, file)}
+    """
+    data = Page(timeline(history(text))).data
+    assert [lane for lane, kind in data["lanes"] if kind == "lease"] == ["lease pool.lock", "lease f.lock"]
+    assert [(data["lanes"][lane][0], *rest) for lane, *rest in data["holds"]] == [
+        ("lease pool.lock", -0.5, 1.5, "w1", "pool.py:7"),
+        ("lease pool.lock", 1.5, 4.5, "w1", "pool.py:7"),
+        ("lease f.lock", 2.5, 6, "w1", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    "what", ["7", '{"held":5,"lost":[]}', '{"held":[1,{"lock":3},{"lock":"x","tick":1,"released":"y"}],"sent":"z"}']
+)
+def test_what_is_no_lock_is_not_drawn(what):
+    """A file by another hand."""
+    assert Page(timeline(history(f"a: w0 call at#1 seen={what}\na ok"))).data["holds"] == []
 
 
 def test_a_lease_has_a_lane_of_its_own():

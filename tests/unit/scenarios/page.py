@@ -10,8 +10,8 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "scenarios.md"
 HEAD = """# Scenarios
 
 Known failures of clients that share logins, each by a name. `claude-tokens scenario R4` plays one in simulated time,
-the same every time, tells the story, and exits 1; `--twin` plays the client that survives it, and exits 0. `--history FILE`
-keeps the history, `--json` is for programs. Tests play all of them, both ways. This page is made by
+the same every time, tells the story, and exits 1; `--twin` plays the client that survives it, and exits 0.
+`--history FILE` keeps the history, `--json` is for programs. Tests play all of them, both ways. This page is made by
 `tests/unit/scenarios/page.py`.
 
 R: a refresh done twice. F: file systems. W: the store. N: answers. S: logins that end. T: time. C: calls that meet.

@@ -119,6 +119,11 @@ def test_contexts_read_their_files_when_they_are_needed(tmp_path):
         second.set_default_verify_paths()
         assert loaded(second) == loaded(first)
         made[3].set_default_verify_paths()
+        gone = tmp_path / "gone.pem"
+        gone.write_text(pem)
+        made[0].load_verify_locations(gone)
+        made[1].load_verify_locations(gone)
+        gone.unlink()
     assert [loaded(context) for context in made] == [1, 1, 1, 1 + loaded(first)]
 
 

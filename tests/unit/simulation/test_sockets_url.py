@@ -82,6 +82,42 @@ def test_another_port_of_loopback_is_not_ours():
     tried(lambda claude_tokens, workers: workers(job))
 
 
+@pytest.mark.parametrize("name", ["urllib", "requests"])
+def test_the_services_proxy_is_simulated_too(name):
+    """In ``environ()``: for clients that read the variables, over TLS in a tunnel; no other host is reached."""
+    pytest.importorskip(name, reason=f"needs {name}")
+    pytest.importorskip("trustme", reason="needs the extra `proxy`")
+
+    def body(claude_tokens, workers):
+        account = claude_tokens.account(expired=True)
+        with claude_tokens.environ(account):
+            workers(lambda: CLIENTS[name]("POST", TOKEN_URL, token_request(account.refresh_token)))
+            with pytest.raises(Exception, match="403"):
+                CLIENTS[name]("GET", "https://other.example.com/")
+
+    outcome = outcome_of(body)
+    assert isinstance(outcome.error, DoubleSpend)
+    assert [event.actor for event in ends(outcome)] == ["w0", "w1"]
+    assert outcome.unscheduled == {}
+
+
+def test_no_tunnel_where_there_is_no_proxy():
+    """Neither at the service's own port, nor to what is no host."""
+    pytest.importorskip("trustme", reason="needs the extra `proxy`")
+
+    def said(url, target):
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as sock:
+            sock.sendall(f"CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n".encode())
+            return sock.recv(12)
+
+    def body(claude_tokens, workers):
+        assert said(claude_tokens.url, "api.anthropic.com:443") == b"HTTP/1.1 403"
+        assert said(claude_tokens.proxy_url, "api.anthropic.com:x") == b"HTTP/1.1 400"
+        assert said(claude_tokens.proxy_url, "api.anthropic.com:443") == b"HTTP/1.1 200"
+
+    tried(body)
+
+
 # Jobs of a body that is asynchronous.
 
 
@@ -161,6 +197,25 @@ def test_requests_over_real_sockets_are_their_threads():
             assert [event.actor for event in ends(outcome)] == ["w0", "w1", "w7"]
             assert outcome.unscheduled == {"pycurl": 2, "an unnamed client": 1}
     assert not WIRES
+
+
+def test_a_client_that_calls_itself_a_browser_is_told_by_its_package():
+    """By the code that its thread is in."""
+    source = "def ask(raw, data):\n raw.sendall(data)\n return raw.recv(1000)"
+    code = compile(source, "/lib/site-packages/curl_cffi/curl.py", "exec")
+    library: dict = {}
+    exec(code, library)
+
+    def job(url):
+        raw = socket.SocketType()
+        raw.connect(("127.0.0.1", int(url.rpartition(":")[2])))
+        assert library["ask"](raw, b"GET /api/hello HTTP/1.1\r\nhost: a\r\nuser-agent: Mozilla/5.0\r\n\r\n")
+        raw.close()
+
+    def body(claude_tokens, workers):
+        workers(lambda: job(claude_tokens.url))
+
+    assert tried(body).unscheduled == {"curl_cffi": 2}
 
 
 def test_a_thread_that_sleeps_in_its_own_call_is_the_sender():

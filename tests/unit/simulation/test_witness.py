@@ -12,6 +12,8 @@ import pytest
 
 from fake_server.events import Event
 from pytest_claude_tokens.runs import outcome
+from pytest_claude_tokens.simulation.chooser import Chooser
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER
 from pytest_claude_tokens.simulation.witness import Witness, witnessed
 from tests.unit.simulation.worlds import outcome_of
 from tests.zoo.common import HELLO_URL
@@ -109,14 +111,16 @@ def test_a_thread_is_looked_up_where_no_task_is(worker):
         waiting.set()
         over.wait()
 
-    thread = threading.Thread(target=job)
+    thread = threading.Thread(target=job, daemon=True)
     thread.start()
     waiting.wait()
     witness = Witness()
     record = SimpleNamespace(worker=0, ident=thread.ident)
-    witness.attend(SimpleNamespace(loops=[SimpleNamespace()], all=[record]), SimpleNamespace(observers=[]))
+    world = SimpleNamespace(loops=[SimpleNamespace()], all=[record], chooser=Chooser(DEFAULT_ORDER, 2))
+    witness.attend(world, SimpleNamespace(observers=[]))
     event = Event(seq=1, t=0.0, actor=f"w{worker}" if worker >= 0 else "c1", type="invoke", f="call", op=1)
     outcome.call(partial(witness.observe, event), {})
+    witness.leave()
     over.set()
     thread.join()
 

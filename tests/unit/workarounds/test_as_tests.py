@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tests.plugin.inner import settle
+
 MINE = Path(__file__).with_name("mine.py")
 
 OWN = """
@@ -17,11 +19,13 @@ test_impatient = settings(max_examples=60)(as_test(Impatient))
 """
 
 
-def test_both_ways(pytester):
+def test_both_ways(pytester, monkeypatch):
     """Those built in pass or fail as expected, with a plugin's among them; in a suite of one's own, a bug is found."""
     pytester.makepyfile(mine=MINE.read_text(), test_own=OWN)
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     pytester.syspathinsert()
-    done = pytester.runpytest_subprocess(
+    settle(monkeypatch, "-p no:cacheprovider")
+    done = pytester.runpytest_inprocess(
         "--pyargs",
         "pytest_claude_tokens.workarounds",
         "test_own.py",
@@ -32,6 +36,7 @@ def test_both_ways(pytester):
         "-k",
         "dispatch_queue or patient",
         "--claude-tokens-seed=1",
+        "--claude-tokens-examples=8",
         "-v",
     )
     out = done.stdout.str()
@@ -41,7 +46,5 @@ def test_both_ways(pytester):
     assert re.search(r"test_own\.py::test_impatient\[live\] PASSED", out)
     assert re.search(r"test_own\.py::test_impatient\[scarce\] FAILED", out)
     token = re.search(r"--claude-tokens-replay=(ct1-\S+)", out)[1]
-    again = pytester.runpytest_subprocess(
-        "test_own.py", "-k", "impatient and scarce", f"--claude-tokens-replay={token}"
-    )
+    again = pytester.runpytest_inprocess("test_own.py", "-k", "impatient and scarce", f"--claude-tokens-replay={token}")
     assert "claude_tokens.CoSchedule" in again.stdout.str()

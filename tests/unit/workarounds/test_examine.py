@@ -48,12 +48,12 @@ def test_the_wrapper_of_whole_invocations_holds_in_processes():
     assert "breaks" not in examine(named("flock-wrapper"), schedules=1).invariants.values()
 
 
-@pytest.mark.parametrize("name", ["container-home", "copied-credentials", "symlinked-file"])
-def test_a_stand_in_breaks_as_its_layout_does(monkeypatch, name):
+def test_a_stand_in_breaks_as_its_layout_does(monkeypatch):
     """Where the layout can't be made, threads that do the same are examined, and the row says so."""
+    name = "container-home"
     can_t = layouts.Layout(name, "", lambda site: [], lambda: "no mounts here")
     monkeypatch.setattr("pytest_claude_tokens.workarounds.examine.LAYOUTS", {name: can_t})
-    row = table.made(named(name), schedules=3, seed=1)
+    row = table.made(named(name), schedules=2, seed=1)
     assert row.found.examined == "simulated"
     assert "double-spend" in row.broken
     assert row.says.endswith("a simulated stand-in was examined, as the layout can't be made here: no mounts here")
@@ -129,7 +129,7 @@ class Loses:
 def test_failures_are_in_play_if_a_workaround_asks_for_them():
     """A 529 costs this pool a token, until nobody gets one any more; without failures it is sound."""
     workaround("loses", accounts=1, faults=[Fault.status(529)])(Loses)
-    found = examine(named("loses"), schedules=12, seed=1)
+    found = examine(named("loses"), schedules=8, seed=1)
     assert found.invariants["starvation"] == "breaks"
     assert [one for one in found.in_play if one.startswith("fault ")] == [f"fault {Fault.status(529)}"]
     workaround("sound-without", accounts=1)(type("Copy", (Loses,), {}))
@@ -139,7 +139,7 @@ def test_failures_are_in_play_if_a_workaround_asks_for_them():
 def test_cancelled_jobs_are_in_play_if_a_workaround_asks_for_them():
     """Then outcomes can be unknown, and the invariant on them is in question."""
     workaround("cancelled", accounts=1, cancel=True)(Loses)
-    found = examine(named("cancelled"), schedules=40, seed=1)
+    found = examine(named("cancelled"), schedules=12, seed=1)
     assert found.invariants["starvation"] == "breaks"
     assert found.unknown_outcomes
     assert "cancellation" in found.in_play
@@ -159,7 +159,7 @@ def test_a_plain_call_makes_threads_and_what_they_break_is_found():
     workaround("in-threads", accounts=2)(InThreads)
     with pytest.raises(CoSchedule):
         explored.as_test(InThreads)(situation=Situation("live", 2, expired=False))
-    found = examine(named("in-threads"), schedules=3, seed=1)
+    found = examine(named("in-threads"), schedules=2, seed=1)
     assert found.invariants["co-schedule"] == "breaks"
     assert found.invariants["double-spend"] == "n/a"  # it refreshes nothing
     assert cost_of(named("in-threads")).p100 == 14

@@ -88,6 +88,8 @@ class Scheduler:
         """For how many seconds timers were set, for whoever draws the next schedule."""
         self.ready: deque[Any] = deque()
         self.loop_timers: list[Any] = []
+        self.heaps: list[list[Any]] = [self.loop_timers]
+        """The timers of all event loops."""
         self.loop_record: ThreadRecord | None = None
         """The thread of the one event loop whose handles are in the queue, if there is such a loop."""
         self.starved: str | None = None
@@ -130,13 +132,9 @@ class Scheduler:
         self.held += [(worker, why, granted) for worker in workers]
         if suspended:
             self.patience.suspend(suspended, granted)
-            for timers in self.heaps():
+            for timers in self.heaps:
                 heapq.heapify(timers)
         return granted
-
-    def heaps(self) -> list[list[Any]]:
-        """The timers of all event loops."""
-        return [self.loop_timers]
 
     def next_timer(self, *, purge: bool = True) -> float | None:
         """When the next timer is due. ``purge``: take cancelled timers off the top of the heap.

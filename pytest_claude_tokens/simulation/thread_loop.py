@@ -25,6 +25,7 @@ class ThreadLoop(NumberedLoop):
     def __init__(self, world: World, network: Network | None = None) -> None:
         super().__init__(world, network)
         self.use_selector(self)
+        world.heaps.append(self.timers)
         self._idle: ThreadRecord | None = None
 
     def select(self, timeout: float | None) -> list[Any]:

@@ -39,10 +39,6 @@ class Guest(Protocol):
     """An event loop that lives in a world, and is closed with it."""
 
     @property
-    def timers(self) -> list[Any]:
-        """The heap of its timers."""
-
-    @property
     def unfinished(self) -> bool:
         """Whether there are tasks that have not ended, or that the end of the world has ended."""
 
@@ -104,10 +100,6 @@ class World(Baton):
             raise RuntimeError("this world makes no event loops")
         return self._new_loop(self)
 
-    def heaps(self) -> list[list[Any]]:
-        """The timers of all event loops."""
-        return [loop.timers for loop in self.loops]
-
     def drop(self, dead: int) -> None:
         """Worker number ``dead`` never runs again: take its threads and handles out of the ready queue."""
         with self.mutex:  # a thread that comes back from outside meanwhile must not queue up
@@ -165,5 +157,6 @@ class World(Baton):
         self.all.clear()
         self.records.clear()
         self.patience.forget()
+        self.heaps.clear()
         self._new_loop = self._on_death = None
         self.last_resort: Callable[[], bool] | None = None

@@ -270,7 +270,9 @@ def test_dispatcher_of_loops_in_threads(client, sound):
     if sound:
         assert [outcome.error for outcome in outcomes] == [None] * 8
     else:
-        assert all(isinstance(outcome.error, DoubleSpend) for outcome in outcomes)
+        found = [outcome.error for outcome in outcomes if outcome.error is not None]
+        assert all(isinstance(error, DoubleSpend) for error in found)
+        assert len(found) > 4  # the others' orders have them come one after the other
 
 
 def test_calls_in_line_for_a_bearer_from_several_loops():

@@ -16,12 +16,10 @@ class Guest:
     """An event loop that only notes what its world asks of it."""
 
     unfinished = True
-    timers: list[object]
 
     def __init__(self, new: World) -> None:
         self.new = new
         self.noted: list[str] = []
-        self.timers = []
 
     def drop(self, worker: int) -> None:
         free: list[bool] = []

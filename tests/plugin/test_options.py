@@ -59,18 +59,16 @@ def test_a_value_that_cannot_be_read_is_a_usage_error_that_says_where_it_is_from
         raise ValueError(f"{text} is no number")
 
     row = options.Option(name="report-dir", metavar="N", help="…", parse=parse)
-    monkeypatch.setattr(options, "OPTIONS", (row,))
-    monkeypatch.setattr(options, "_BY_NAME", {"report-dir": row})
-    result = pytester.runpytest("--claude-tokens-report-dir=many")
+    with monkeypatch.context() as patched:  # the run of this very test has its options, too
+        patched.setattr(options, "OPTIONS", (row,))
+        patched.setattr(options, "_BY_NAME", {"report-dir": row})
+        given = pytester.runpytest("--claude-tokens-report-dir=many")
+        pytester.makeini("[pytest]\nclaude_tokens_report_dir = few")
+        from_file = pytester.runpytest()
 
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines("ERROR: --claude-tokens-report-dir=many: many is no number")
-
-    pytester.makeini("[pytest]\nclaude_tokens_report_dir = few")
-    result = pytester.runpytest()
-
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines("ERROR: claude_tokens_report_dir=few: few is no number")
+    assert (given.ret, from_file.ret) == (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.USAGE_ERROR)
+    given.stderr.fnmatch_lines("ERROR: --claude-tokens-report-dir=many: many is no number")
+    from_file.stderr.fnmatch_lines("ERROR: claude_tokens_report_dir=few: few is no number")
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,10 @@ _VIEWS = ("items", "keys", "values")
 _WRAPPERS = ("enumerate", "reversed", "iter", "zip")
 LOOP: AccessKind = "loop"
 """The kind of a jump back to the top of a ``while``: no access, but a place where one who spins comes by."""
+_LOOKING = frozenset(
+    ("all", "any", "bool", "count", "copy", "get", "index", "int", "isinstance", "len", "max", "min", "str")
+)
+"""Calls in a loop that do nothing but look at values."""
 _LONGEST_WORDS = 60
 
 
@@ -77,8 +81,8 @@ class Access:
     ``base``: the expression for the object that is accessed, ``key`` that for the item, or none where there is no
     source. ``name``: of the attribute, global, cell or method. ``tests``: what is read here decides which way to go.
     ``always``: not only if a global is anything but a function, class or module. ``names``: the local ones of the code;
-    ``inner``: it is a comprehension's. ``function``: the one that it is in. ``spins``: a loop that calls nothing.
-    ``generates``: it is in a generator.
+    ``inner``: it is a comprehension's. ``function``: the one that it is in. ``spins``: a loop whose rounds do not call.
+    ``calls``: a loop that does not only look. ``generates``: it is in a generator.
     """
 
     place: str
@@ -96,6 +100,7 @@ class Access:
     inner: bool = False
     function: str = ""
     spins: bool = False
+    calls: bool = False
     generates: bool = False
 
 
@@ -207,6 +212,7 @@ def _loop(code: CodeType, source: _Source, line: int) -> Access | None:
         return None
     file = os.path.basename(code.co_filename)
     calls = loop is None or any(isinstance(node, ast.Call) for part in loop.body for node in ast.walk(part))
+    does = loop is None or any(isinstance(node, ast.Call) and not _only_looks(node) for node in ast.walk(loop))
     at = line if loop is None else loop.lineno
     return Access(
         place=f"{file}:{at}:{LOOP}",
@@ -216,7 +222,13 @@ def _loop(code: CodeType, source: _Source, line: int) -> Access | None:
         line=f"{file}:{at}",
         words=f"{file}:{at}",
         spins=not calls,
+        calls=does,
     )
+
+
+def _only_looks(call: ast.Call) -> bool:
+    name = getattr(call.func, "id", getattr(call.func, "attr", ""))
+    return name in _LOOKING or name in _BY_NAME or name in _VIEWS
 
 
 def _binary(code: CodeType, source: _Source, instruction: dis.Instruction, end: tuple[int, int]) -> Access | None:

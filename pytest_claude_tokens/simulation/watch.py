@@ -60,13 +60,16 @@ class Step:
 @dataclass(slots=True)
 class _Rounds:
     """How often a thread has gone round since there was progress, and what its names meant then. ``does``: it has
-    written something since the last round, or called what nobody can look into.
+    written something since the last round, or called what nobody can look into. ``inside``: it has come by in another
+    frame than that of the loop, ``frame`` by its identity: what the loop calls is the author's own code.
     """
 
     happened: int = -1
     count: int = 0
     values: tuple[int, ...] = ()
     does: bool = False
+    inside: bool = False
+    frame: int = 0
 
 
 @dataclass(slots=True)
@@ -99,7 +102,7 @@ class Watch:
         if record is None or record is world.root or record.inside or world.holder is not record or world.asking:
             return False
         if access.kind == LOOP:
-            return self._go_round(record, frame)
+            return self._go_round(record, access, frame)
         worker = record.worker
         where = (worker, access.place)
         times = self._times.get(where, 0)
@@ -112,6 +115,8 @@ class Watch:
                 world.chooser.hold(worker, due[times])
             world.pause(record, rotate=True)
         rounds = self._rounds.get(record.index)
+        if rounds is not None and rounds.frame != id(frame):
+            rounds.inside = True
         if times < _MOST_TIMES or rounds is not None:
             self.names.opaque = False
             touched = self.names.touched(access, frame)
@@ -136,8 +141,12 @@ class Watch:
             )
         )
 
-    def _go_round(self, record: ThreadRecord, frame: FrameType) -> bool:
-        """The thread is at the end of a round of a ``while``."""
+    def _go_round(self, record: ThreadRecord, access: Access, frame: FrameType) -> bool:
+        """The thread is at the end of a round of a ``while``.
+
+        One that calls what is not the author's own may compute, however little of it is to be seen: the processor's
+        own clock, a hash, a pipe. It loses its turn, but no simulated time passes for it.
+        """
         rounds = self._rounds.setdefault(record.index, _Rounds())
         if rounds.happened != self.world.happened:
             rounds.happened, rounds.count = self.world.happened, 0
@@ -145,7 +154,8 @@ class Watch:
         if rounds.count < _FREE_ROUNDS:
             return False
         values = tuple(map(id, frame.f_locals.values()))
-        does, rounds.values, rounds.does = rounds.does or values != rounds.values, values, False
+        does = rounds.does or values != rounds.values or (access.calls and not rounds.inside)
+        rounds.values, rounds.does, rounds.inside, rounds.frame = values, False, False, id(frame)
         if does and (rounds.count < _FREE_ROUNDS_THAT_DO or rounds.count % _ROUNDS_THAT_DO):
             return False
         if not self._may_switch(frame):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -151,6 +153,38 @@ class Spins(Client):
 
 class Forgets(Spins):
     forgets = True
+
+
+class Looks(Spins):
+    """Waits in a loop that calls, but only looks."""
+
+    def prepare(self) -> None:
+        self.busy: list[int] = []
+
+    def call(self) -> None:
+        while len(self.busy) > 0:
+            pass
+        self.busy.append(1)
+        self.send(self.accounts[0])
+
+
+class Computes(Spins):
+    """Takes the processor for a while, in a loop of which nothing can be seen, and asks when its turn has come."""
+
+    def prepare(self) -> None:
+        self.turn = threading.Lock()
+
+    def call(self) -> None:
+        until = time.thread_time() + 0.02
+        while time.thread_time() < until:
+            pass
+        with self.turn:
+            self.send(self.accounts[0])
+
+
+def test_a_loop_that_computes_is_not_taken_for_one_that_waits():
+    assert searched(calling(Computes), number=3) is None
+    assert isinstance(searched(calling(Looks), number=3), Starvation)
 
 
 def test_a_spin_that_nobody_ends_is_starvation():

@@ -11,7 +11,7 @@ from tests.unit.handle.requests_of import refresh
 
 
 def test_it_says_all_that_a_history_says(tokens: ClaudeTokens) -> None:
-    """Each public member of a `History` is one of the view's, except what only a file can have, and what a search adds."""
+    """Each public member of a `History` is one of the view's, but what only a file has, and a search adds."""
     public = {name for name in dir(tokens.history.taken()) if not name.startswith("_")}
 
     assert public - set(dir(HistoryView)) == {"load", "load_what_matters", "torn", "notes", "quiet", "with_facts"}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from fake_server.events import FORMAT, Event
-from fake_server.genuine import json
+from fake_server.genuine import json, os
 from fake_server.secrecy import printable
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import Phase
 
+from fake_server.genuine import time
 from pytest_claude_tokens.search.context import CONTEXT, ExplorationContext, Report
 from pytest_claude_tokens.search.hypothesis_engine import storing_in
 from pytest_claude_tokens.search.plan import Options, checked, planned

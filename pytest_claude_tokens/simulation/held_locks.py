@@ -6,14 +6,13 @@ with ``mkdir`` or ``O_EXCL``, or locks with ``flock``. The functions are replace
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from fake_server.genuine import asyncio
+from fake_server.genuine import asyncio, os
 from fake_server.protocol.actors import WORKER
 from fake_server.secrecy import redact
 from pytest_claude_tokens.guard import audit
@@ -289,10 +288,11 @@ class HeldLocks:
         return release
 
     def _functions(self) -> Iterator[tuple[Any, str, Any]]:
-        yield os, "mkdir", self._made(os.mkdir)
-        yield os, "open", self._opened(os.open)
+        patched: Any = sys.modules["os"]
+        yield patched, "mkdir", self._made(patched.mkdir)
+        yield patched, "open", self._opened(patched.open)
         for name in ("rmdir", "remove", "unlink"):
-            yield os, name, self._removed(getattr(os, name))
+            yield patched, name, self._removed(getattr(patched, name))
         if fcntl is not None:  # pragma: no branch - as above
             yield fcntl, "flock", self._locked(fcntl.flock)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import json
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import json
 from pytest_claude_tokens.judge.judging import judge
 from pytest_claude_tokens.judge.wording import count
 from pytest_claude_tokens.report.story import plain_story, story

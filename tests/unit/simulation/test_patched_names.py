@@ -24,14 +24,25 @@ OURS = {
     "fake_server": Path(fake_server.__file__).parent,
     "pytest_claude_tokens": Path(pytest_claude_tokens.__file__).parent,
 }
-ELSEWHERE = {"serve", "claude", "cli", "node", "plugin", "__main__.py", "lease.py", "layouts.py"}
-"""Rooms that take no part in a search: programs of their own, and locks that belong to the code under test."""
+ELSEWHERE = {
+    "serve",
+    "claude",
+    "cli",
+    "node",
+    "plugin",
+    "__main__.py",
+    "lease.py",
+    "layouts.py",
+    "scenarios",
+    "workarounds",
+}
+"""Rooms that take no part in a search: programs of their own, code under test, and locks that belong to it."""
 BRIDGES = {"genuine.py", "clock.py", "clocks.py", "patches.py", "native.py", "internals.py"}
 """Modules that look names up on purpose: to hold the real ones, to replace them, or to follow a frozen clock."""
 
 
-NEEDED_BY_OTHERS = {"os.fspath"}
-"""From Python 3.13 on ``pathlib`` calls it, by which pytest looks at each import."""
+NEEDED_BY_OTHERS = {"os.fspath", "json.JSONEncoder"}
+"""From Python 3.13 on ``pathlib`` calls the first, by which pytest looks at each import; httpx needs the other."""
 
 
 def sources() -> Iterator[tuple[Path, ast.Module]]:

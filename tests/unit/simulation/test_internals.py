@@ -80,6 +80,7 @@ ON_HANDLES = {
     "_cancelled": "ask cancelled(), for is_cancelled",
     "_callback": "find what a handle calls, for callback_of",
     "_scheduled": "find what TimerHandle.cancel() tells the loop by, for pop_timer",
+    "_when": "find what when() returns, for postpone",
 }
 ON_TASKS = {
     "_exception": "find what exception() returns, without its counting as retrieved",

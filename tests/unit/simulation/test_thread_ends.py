@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import queue
+import re
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from time import sleep  # in a world: simulated seconds, which pass at once
 
 import pytest
@@ -30,7 +32,7 @@ def stuck(*jobs, first=None):
 
 
 def test_deadlock_is_told_by_who_waits_for_whom():
-    """Each by its name, with the holder's; conditions, events and queues have no holder."""
+    """Each by its name and line, with the holder's; conditions, events and queues have no holder."""
     locks = [None, None]
 
     def make_both():
@@ -57,9 +59,10 @@ def test_deadlock_is_told_by_who_waits_for_whom():
         thread.join()
 
     _, waits = stuck(one, two, three, four, first=make_both)
-    assert waits == [
-        "w0 waits for a lock that w1 holds",
-        "w1 waits for a lock that w0 holds",
+    lines = rf"\({Path(__file__).name}:\d+\)"
+    assert [re.sub(lines, "(line)", wait) for wait in waits] == [
+        "w0 (line) waits for the lock that w1 (line) holds",
+        "w1 (line) waits for the lock that w0 (line) holds",
         "w2 waits for a condition, event or queue",
         "w3 waits for the end of getter",
         "getter waits for a condition, event or queue",
@@ -75,7 +78,9 @@ def test_worker_that_waits_for_itself_is_told_so():
             lock.acquire()
 
     _, waits = stuck(job)
-    assert waits == ["w0 waits for a lock that w0 holds"]
+    line = job.__code__.co_firstlineno
+    name = Path(__file__).name
+    assert waits == [f"w0 ({name}:{line + 3}) waits for the lock that w0 ({name}:{line + 2}) holds"]
 
 
 def test_body_that_catches_every_exception_still_learns_of_a_deadlock():

@@ -178,7 +178,7 @@ def test_start_has_two_commands_of_one_line():
     section = re.split(r"^## ", text.partition("\n## Start\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
     commands = re.findall(r"^```\w*\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
     assert len(commands) == 2
-    for command, end in zip(commands, ("claude-tokens demo", "python -m pytest"), strict=True):
+    for command, end in zip(commands, ("claude-tokens demo", "python -m pytest -n 2"), strict=True):
         assert command.count("\n") == 1
         assert command.startswith("python3 -m venv .venv && .venv/bin/python -m pip install -q -e ")
         assert command.rstrip().endswith(f".venv/bin/{end}")

@@ -129,7 +129,7 @@ def test_broken(claude_tokens):
 """
 
 
-@pytest.mark.parametrize("workers", [0, 2, 4])
+@pytest.mark.parametrize("workers", [0, 2, pytest.param(4, marks=pytest.mark.nightly)])
 def test_a_suite_gives_the_same_results_on_any_number_of_workers(pytester, alone, workers):
     """Fifty tests, each with a service of its own; what one found is told once; all numbers reach the summary."""
     pytester.makepyfile(test_it=SUITE)

@@ -29,7 +29,8 @@ class Search:
         """Refuse a fixture of function scope: it would be set up once for all schedules."""
         __tracebackhide__ = True
         if marker.is_explored(item):
-            if hasattr(getattr(item, "obj", None), "__wrapped_target"):  # the mark of Hypothesis
+            given = getattr(getattr(item, "obj", None), "hypothesis", None)
+            if hasattr(getattr(given, "inner_test", None), "hypothesis"):  # what it wraps is a property already
                 pytest.fail(_GIVEN.format(item.nodeid), pytrace=False)
             name = _made_once(item)
             if name is not None:

@@ -147,9 +147,10 @@ async def test_bad(claude_tokens, workers, what):
     ]
 
 
-def test_the_replay_line_names_the_program_that_was_called(pytester):
+def test_the_replay_line_names_the_program_that_was_called(pytester, monkeypatch):
     """``pytest`` where that is it, else this Python."""
     pytester.makepyfile(test_it=HEAD + BAD)
+    monkeypatch.setenv("PATH", str(pytester.path))
     module = pytester.run(sys.executable, "-m", "pytest")
     assert replay_line(module).startswith(f'{sys.executable} -m pytest "test_it.py::test_bad" --claude-tokens-replay=')
 

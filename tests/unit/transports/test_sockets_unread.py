@@ -143,7 +143,7 @@ def test_large_requests_wait_outside(server, listener):
     server.holds.append(hold := Hold("call", 2))
     with raw(listener.port) as client:
         client.send(call(token), call(token, text="x" * (1024 * 1024 + 1)))
-        until(listener, lambda: not the_only(listener).transport.is_reading())
+        until(listener, lambda: listener.connections and not the_only(listener).transport.is_reading())
         with server.lock:
             hold.release()
         client.send(request("GET", "/api/hello"))

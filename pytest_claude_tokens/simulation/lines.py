@@ -55,7 +55,7 @@ def _is_installed(file: str) -> bool:
 @lru_cache(maxsize=4096)
 def is_standard(file: str) -> bool:
     """Whether that source file belongs to the standard library or to this project."""
-    return file.startswith(("<", *_OURS, *_STANDARD)) and not _is_installed(file)
+    return file.startswith(_OURS) or (file.startswith(("<", *_STANDARD)) and not _is_installed(file))
 
 
 def is_bottom(file: str) -> bool:

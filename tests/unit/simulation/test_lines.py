@@ -14,7 +14,8 @@ import fake_server
 import pytest_claude_tokens
 from fake_server.events import Event
 from pytest_claude_tokens.runs import outcome
-from pytest_claude_tokens.simulation.lines import Lines, is_library, is_users, lines_up_from, text
+from pytest_claude_tokens.simulation import lines
+from pytest_claude_tokens.simulation.lines import Lines, is_library, is_standard, is_users, lines_up_from, text
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,13 @@ from pytest_claude_tokens.simulation.lines import Lines, is_library, is_users, l
 def test_the_users_files_are_those_of_nobody_else(file, users, library):
     """Neither the standard library's, nor an installed package's, nor ours, wherever they are."""
     assert (is_users(file), is_library(file)) == (users, library)
+
+
+def test_we_are_no_library_where_we_are_installed(monkeypatch):
+    """Who asks for a lock is found behind our own lines, from a wheel as from a checkout."""
+    monkeypatch.setattr(lines, "_OURS", ("/venv/site-packages/pytest_claude_tokens/",))
+    assert is_standard("/venv/site-packages/pytest_claude_tokens/simulation/locks.py")
+    assert not is_standard("/venv/site-packages/httpx/_client.py")
 
 
 def test_lines_are_kept_from_the_innermost_on():

@@ -145,17 +145,19 @@ class Watch:
         """The thread is at the end of a round of a ``while``.
 
         One that calls what is not the author's own may compute, however little of it is to be seen: the processor's
-        own clock, a hash, a pipe. It loses its turn, but no simulated time passes for it.
+        own clock, a hash, a pipe. How many rounds it takes may differ from run to run, so it keeps its turn.
         """
         rounds = self._rounds.setdefault(record.index, _Rounds())
+        inside, rounds.inside, rounds.frame = rounds.inside, False, id(frame)
+        if access.calls and not inside:
+            return False
         if rounds.happened != self.world.happened:
             rounds.happened, rounds.count = self.world.happened, 0
         rounds.count += 1
         if rounds.count < _FREE_ROUNDS:
             return False
         values = tuple(map(id, frame.f_locals.values()))
-        does = rounds.does or values != rounds.values or (access.calls and not rounds.inside)
-        rounds.values, rounds.does, rounds.inside, rounds.frame = values, False, False, id(frame)
+        does, rounds.values, rounds.does = rounds.does or values != rounds.values, values, False
         if does and (rounds.count < _FREE_ROUNDS_THAT_DO or rounds.count % _ROUNDS_THAT_DO):
             return False
         if not self._may_switch(frame):

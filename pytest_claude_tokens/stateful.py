@@ -10,13 +10,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from fake_server.policy import Policy
 from fake_server.secrecy import discreet
+from pytest_claude_tokens.claude.endpoints import MESSAGES_URL, TOKEN_URL
 from pytest_claude_tokens.handle.claude_tokens import Account, ClaudeTokens
 
 __all__ = ["CLIENT_ID", "TokenMachine"]
 
 CLIENT_ID = "token-machine"
-_TOKEN_URL = "https://platform.claude.com/v1/oauth/token"
-_CALL_URL = "https://api.anthropic.com/v1/messages"
 
 
 class TokenMachine(RuleBasedStateMachine):
@@ -84,7 +83,7 @@ class TokenMachine(RuleBasedStateMachine):
         """Exchange the account's refresh token, and keep what comes back."""
         pair = self.pairs[name]
         body = {"grant_type": "refresh_token", "refresh_token": pair["refresh"], "client_id": CLIENT_ID}
-        reply = self.http.post(_TOKEN_URL, json=body)
+        reply = self.http.post(TOKEN_URL, json=body)
         reply.raise_for_status()
         got = reply.json()
         pair["access"] = got["access_token"]
@@ -96,7 +95,7 @@ class TokenMachine(RuleBasedStateMachine):
         """One call with the account's access token; returns the HTTP status."""
         headers = {"authorization": f"Bearer {self.pairs[name]['access']}"}
         body = {"model": "claude-fake", "max_tokens": 8, "messages": [{"role": "user", "content": "Reply: OK"}]}
-        return self.http.post(_CALL_URL, json=body, headers=headers).status_code
+        return self.http.post(MESSAGES_URL, json=body, headers=headers).status_code
 
     def teardown(self) -> None:
         """End the run, and judge its history also by the rules that can be broken only at the end."""

@@ -16,9 +16,17 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.claude.http import Http, Reply
     from pytest_claude_tokens.claude.process import Machine
 
-__all__ = ["Endpoints", "error_of", "json_of"]
+__all__ = ["MESSAGES_URL", "PROMPT", "TOKEN_URL", "Endpoints", "error_of", "json_of"]
 
 _API = "https://api.anthropic.com"
+TOKEN_URL = "https://platform.claude.com/v1/oauth/token"
+MESSAGES_URL = f"{_API}/v1/messages"
+PROMPT: dict[str, object] = {
+    "model": "claude-fake",
+    "max_tokens": 64,
+    "messages": [{"role": "user", "content": "Reply: done"}],
+}
+"""The least that a call is made of."""
 _OAUTH_BETA = "oauth-2025-04-20"
 _SIDE_TIMEOUT_SECONDS = 10.0
 

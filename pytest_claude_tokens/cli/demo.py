@@ -21,6 +21,7 @@ from fake_server.core.journal import lines
 from fake_server.secrecy import safe_text
 from fake_server.serve.commandline import PlainParser, path
 from fake_server.serve.history_file import HistoryFile
+from pytest_claude_tokens.claude.endpoints import TOKEN_URL
 from pytest_claude_tokens.cli.again import again
 from pytest_claude_tokens.judge.violations import DoubleSpend
 from pytest_claude_tokens.report.story import story
@@ -41,7 +42,6 @@ TWIN_SCHEDULES = 300
 """Schedules under which the repaired twin must pass."""
 MAX_SCHEDULES = 3000
 """Schedules within which the bug must be found."""
-TOKEN_URL = "https://platform.claude.com/v1/oauth/token"
 _WORKERS = 2
 
 

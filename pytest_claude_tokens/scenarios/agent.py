@@ -19,17 +19,11 @@ import httpx
 
 from fake_server.genuine import json
 from pytest_claude_tokens.claude.credentials import FILE
+from pytest_claude_tokens.claude.endpoints import MESSAGES_URL, PROMPT, TOKEN_URL
 from pytest_claude_tokens.lease import Lease, LeaseLost
 
 __all__ = ["BLANK", "Agent", "Lock", "Refused", "ask", "exclusive", "lease", "post", "unlocked"]
 
-TOKEN_URL = "https://platform.claude.com/v1/oauth/token"
-MESSAGES_URL = "https://api.anthropic.com/v1/messages"
-PROMPT: dict[str, object] = {
-    "model": "claude-fake",
-    "max_tokens": 64,
-    "messages": [{"role": "user", "content": "Reply: done"}],
-}
 BLANK: dict[str, object] = {"accessToken": "", "refreshToken": "", "expiresAt": 0}
 """The login that a client leaves behind when it takes a login for dead."""
 

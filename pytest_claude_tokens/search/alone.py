@@ -16,7 +16,6 @@ from pytest_claude_tokens.search.hypothesis_engine import storing_in
 from pytest_claude_tokens.search.plan import Options, checked, planned
 from pytest_claude_tokens.search.session import stage
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER
-from pytest_claude_tokens.simulation.scheduler import SLOW_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,16 +61,7 @@ def run_alone(explored: Callable[[], None], context: ExplorationContext) -> Sear
 
 def run_once(body: Callable[..., object], workers: int, **handle: Any) -> Outcome:
     """One run of ``body`` in default order and simulated time, outside of any search; ``handle``: of its handle."""
-    options = Options(
-        workers=workers,
-        faults=None,
-        cancel=False,
-        kills=False,
-        processes=False,
-        exhaustive=None,
-        slow=SLOW_SECONDS,
-        strategies={},
-    )
+    options = Options(workers=workers)
     with stage(planned(body, checked(options)), ExplorationContext(handle=handle)) as execute:
         return execute(DEFAULT_ORDER, {})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from hypothesis.strategies import SearchStrategy
@@ -38,14 +38,14 @@ class Options:
     """The arguments of ``explore()``; its docstring explains them."""
 
     workers: int
-    faults: Sequence[Fault] | SearchStrategy[Fault] | None
-    cancel: bool
-    kills: bool | Iterable[int]
-    processes: bool
-    exhaustive: int | None
+    faults: Sequence[Fault] | SearchStrategy[Fault] | None = None
+    cancel: bool = False
+    kills: bool | Iterable[int] = False
+    processes: bool = False
+    exhaustive: int | None = None
     preempt: bool | Sequence[str] | None = None
-    slow: float
-    strategies: Mapping[str, SearchStrategy[Any]]
+    slow: float = SLOW_SECONDS
+    strategies: Mapping[str, SearchStrategy[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

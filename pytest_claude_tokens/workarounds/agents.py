@@ -18,8 +18,8 @@ import httpx
 
 from fake_server.genuine import json
 from pytest_claude_tokens.claude.credentials import FILE
+from pytest_claude_tokens.claude.endpoints import MESSAGES_URL, PROMPT, TOKEN_URL
 from pytest_claude_tokens.lease import Lease
-from pytest_claude_tokens.workarounds.pools import MESSAGES_URL, PROMPT, TOKEN_URL
 from pytest_claude_tokens.workarounds.registry import workaround
 
 if TYPE_CHECKING:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pytest_claude_tokens.workarounds import agents, pools
+from pytest_claude_tokens.workarounds import pools
+
+# isort: split
+from pytest_claude_tokens.workarounds import agents
 from pytest_claude_tokens.workarounds.registry import REGISTRY, Workaround
 
 __all__ = ["BREAKS", "BUILT_IN", "all_workarounds"]

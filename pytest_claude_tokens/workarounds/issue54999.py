@@ -15,8 +15,8 @@ import httpx
 
 from fake_server.faults import Fault
 from fake_server.policy import Policy
+from pytest_claude_tokens.claude.endpoints import MESSAGES_URL, PROMPT
 from pytest_claude_tokens.search.alone import run_once
-from pytest_claude_tokens.workarounds.pools import MESSAGES_URL, PROMPT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,20 +10,13 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from pytest_claude_tokens.claude.endpoints import MESSAGES_URL, PROMPT, TOKEN_URL
 from pytest_claude_tokens.workarounds.registry import workaround
 
 if TYPE_CHECKING:
     from pytest_claude_tokens.handle.accounts import Account
 
 __all__ = ["CheckoutPool", "DispatchQueue", "Login", "Nothing", "RoundRobin", "TokenPerWorker", "ask"]
-
-TOKEN_URL = "https://platform.claude.com/v1/oauth/token"
-MESSAGES_URL = "https://api.anthropic.com/v1/messages"
-PROMPT: dict[str, object] = {
-    "model": "claude-fake",
-    "max_tokens": 64,
-    "messages": [{"role": "user", "content": "Reply: done"}],
-}
 
 
 class Login:

@@ -17,7 +17,6 @@ from pytest_claude_tokens.search.plan import Options, checked, planned
 from pytest_claude_tokens.search.replay import Replay
 from pytest_claude_tokens.search.session import stage
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Schedule
-from pytest_claude_tokens.simulation.scheduler import SLOW_SECONDS
 from pytest_claude_tokens.workarounds.examined import Examined
 
 if TYPE_CHECKING:
@@ -62,16 +61,7 @@ def process_test(workaround: Workaround) -> Callable[..., None]:
 
 def _plan(workaround: Workaround, *, expired: bool) -> Plan:
     assert workaround.layout is not None
-    options = Options(
-        workers=PROCESSES,
-        faults=None,
-        cancel=False,
-        kills=False,
-        processes=True,
-        exhaustive=None,
-        slow=SLOW_SECONDS,
-        strategies={},
-    )
+    options = Options(workers=PROCESSES, processes=True)
     return planned(_body(workaround.layout, expired=expired), checked(options))
 
 

@@ -31,25 +31,31 @@ def tried(test, sound, violation=DoubleSpend, **handle):
         caught(test, violation, **handle)
 
 
+def credentials_of(account):
+    """Google's, for an account of the service."""
+    from google.oauth2.credentials import Credentials
+
+    return Credentials(
+        None,
+        refresh_token=account.refresh_token,
+        token_uri=TOKEN,
+        client_id=account.client_id,
+        client_secret=account.client_secret,
+    )
+
+
 @SOUND
 def test_google_auth_over_requests(sound):
     """Its credentials have no lock: two threads that share them refresh at once."""
     pytest.importorskip("google.auth", reason="needs google-auth")
     pytest.importorskip("requests", reason="needs requests")
     from google.auth.transport.requests import AuthorizedSession
-    from google.oauth2.credentials import Credentials
 
     @few
     @explore(workers=2)
     def test(claude_tokens, workers):
         account, lock = claude_tokens.account(expired=True), threading.Lock()
-        login = Credentials(
-            None,
-            refresh_token=account.refresh_token,
-            token_uri=TOKEN,
-            client_id=account.client_id,
-            client_secret=account.client_secret,
-        )
+        login = credentials_of(account)
 
         def job():
             with AuthorizedSession(login) as http:
@@ -69,19 +75,12 @@ def test_google_auth_over_urllib3(sound):
     pytest.importorskip("google.auth", reason="needs google-auth")
     urllib3 = pytest.importorskip("urllib3", reason="needs urllib3")
     from google.auth.transport.urllib3 import Request
-    from google.oauth2.credentials import Credentials
 
     @few
     @explore(workers=2)
     def test(claude_tokens, workers):
         account, lock = claude_tokens.account(expired=True), threading.Lock()
-        login = Credentials(
-            None,
-            refresh_token=account.refresh_token,
-            token_uri=TOKEN,
-            client_id=account.client_id,
-            client_secret=account.client_secret,
-        )
+        login = credentials_of(account)
         with urllib3.PoolManager() as pool:
 
             def job():

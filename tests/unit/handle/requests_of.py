@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import httpx
 
 TOKEN_URL = "https://platform.claude.com/v1/oauth/token"
@@ -23,6 +25,19 @@ def call(access_token, url=CALL_URL):
         headers={"authorization": f"Bearer {access_token}", "anthropic-beta": "oauth-2025-04-20"},
         json={"model": "m", "max_tokens": 1, "messages": [message]},
     )
+
+
+def waited_in_the_queue(tokens, url):
+    """The seconds that one of two calls on a bearer has waited for the other."""
+    bearer = tokens.account().access_token
+    threads = [threading.Thread(target=call, args=(bearer, url)) for _ in range(2)]
+    with tokens.hold("call"):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    (queued,) = tokens.history.noted("queue")
+    return queued.get("waited")
 
 
 def double_spend(tokens, times=2):

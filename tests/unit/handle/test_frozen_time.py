@@ -10,7 +10,7 @@ from freezegun import freeze_time
 
 from fake_server import clock
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
-from tests.unit.handle.requests_of import CALL_URL, call
+from tests.unit.handle.requests_of import CALL_URL, call, waited_in_the_queue
 
 
 def test_without_freezegun_it_is_the_systems_time(monkeypatch):
@@ -70,16 +70,7 @@ def test_a_frozen_clock_does_not_freeze_waits(way):
     """Latency and the queue in front of a bearer take real time."""
     with freeze_time("2030-01-01"), ClaudeTokens(latency=0.2, allow=["co-schedule"]) as tokens:
         url = CALL_URL if way == "in process" else tokens.url + "/v1/messages"
-        bearer = tokens.account().access_token
-        threads = [threading.Thread(target=call, args=(bearer, url)) for _ in range(2)]
-        with tokens.hold("call"):
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-
-        (queued,) = tokens.history.noted("queue")
-        assert 0 < queued.get("waited") < 10
+        assert 0 < waited_in_the_queue(tokens, url) < 10
 
 
 def test_a_time_that_is_let_go_before_the_end_expires_no_login():

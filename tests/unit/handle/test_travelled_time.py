@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import UTC, datetime
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from fake_server import clock
 from pytest_claude_tokens import explore
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
-from tests.unit.handle.requests_of import CALL_URL, call
+from tests.unit.handle.requests_of import CALL_URL, call, waited_in_the_queue
 
 time_machine = pytest.importorskip("time_machine")
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -42,16 +41,7 @@ def test_a_clock_that_stands_does_not_stop_waits():
         time_machine.travel(START, tick=False),
         ClaudeTokens(latency=0.2, allow=["co-schedule"]) as tokens,
     ):
-        bearer = tokens.account().access_token
-        threads = [threading.Thread(target=call, args=(bearer, CALL_URL)) for _ in range(2)]
-        with tokens.hold("call"):
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-
-        (queued,) = tokens.history.noted("queue")
-        assert 0 < queued.get("waited") < 10
+        assert 0 < waited_in_the_queue(tokens, CALL_URL) < 10
 
 
 def test_a_time_that_is_let_go_before_the_end_expires_no_login():

@@ -35,8 +35,10 @@ has twice as long, since it is ended at once.
 _MORE_COMPUTING_SECONDS = 0.2
 """The same while another thread is outside already, with which it may share the processor."""
 _POLL_INTERVAL_SECONDS = 0.02
-_SAMPLES = 3
-"""Consecutive samples that must find the holder asleep at the same place before the others go on without it."""
+_SAMPLES = 4
+"""Samples that must find the holder asleep at the same place before the others go on without it."""
+_IMPORTING = "<frozen importlib._bootstrap_external>"
+"""The part of the import system that reads files. Its locks, for which a thread may wait, are in another."""
 _PLACES = 3
 """Innermost frames of a stuck thread that are reported."""
 
@@ -90,8 +92,9 @@ class Watchdog:
 
     def _watch(self) -> None:
         last: tuple[World, ThreadRecord | None, int, int] | None = None
-        samples, since, used, first = 0, 0.0, 0.0, 0.0
+        samples, since, used, first, polled = 0, 0.0, 0.0, 0.0, 0.0
         while not self._over.wait(_POLL_INTERVAL_SECONDS):
+            late, polled = monotonic() - polled > 2 * _POLL_INTERVAL_SECONDS, monotonic()
             world = ACTIVE.world
             if world is None or DEBUGGER.at_work:
                 last = None
@@ -106,7 +109,9 @@ class Watchdog:
                     self._end_computing(world, world.holder)
                     last = None
                 continue
-            samples += 1
+            # A run with others in between is another run, so it must not depend on how busy this machine is.
+            if not late and not _waits_for_the_machine(world.holder):
+                samples += 1
             if world.holder is not None and samples == _SAMPLES:
                 world.rescue(world.holder)
                 last = None
@@ -154,12 +159,25 @@ def _patience(world: World, holder: ThreadRecord) -> float:
 
 def wants_to_run(record: ThreadRecord | None) -> bool:
     """Whether the thread is runnable and only waits for a processor, which may take long on a busy machine."""
+    return _state(record) == "R"
+
+
+def _waits_for_the_machine(record: ThreadRecord | None) -> bool:
+    """Whether the thread waits for a disk, or reads a module that it imports: nothing that another thread could end."""
+    if record is None:
+        return False
+    frame = sys._current_frames().get(record.ident)
+    return _state(record) == "D" or (frame is not None and frame.f_code.co_filename == _IMPORTING)
+
+
+def _state(record: ThreadRecord | None) -> str:
+    """The letter of ``proc(5)``; empty where it is not known."""
     if record is None or not record.native:
-        return False
+        return ""
     try:
-        return procfs.read_stat("self", record.native).state == "R"
+        return procfs.read_stat("self", record.native).state
     except OSError:  # pragma: no cover - no Linux, or the thread has just ended
-        return False
+        return ""
 
 
 def _cpu_seconds(record: ThreadRecord | None) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
+import subprocess
 import sys
 import threading
 from contextlib import suppress
@@ -61,6 +63,22 @@ def test_others_go_on_while_one_is_blocked_outside(pipe):
     run_threads(blocked, other)
     assert order[0] == "other"
     assert set(order) == {"other", b"x", "back", "end"}
+
+
+def test_module_that_is_read_slowly_keeps_the_turn(tmp_path):
+    """Nobody but the disk can end that: a run must not be another one because a disk was busy."""
+    slow = tmp_path / "slow.py"
+    os.mkfifo(slow)
+    order = []
+
+    def imports():
+        spec = importlib.util.spec_from_file_location("slow", slow)
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+        order.append("imported")
+
+    with subprocess.Popen(["sh", "-c", 'sleep 0.15; echo "x = 1" > "$1"', "sh", str(slow)]):
+        run_threads(imports, lambda: order.append("other"))
+    assert order == ["imported", "other"]
 
 
 def test_real_lock_between_workers_is_no_deadlock():

@@ -258,14 +258,24 @@ def coverage(session: nox.Session) -> None:
     )
 
 
-DEPENDENT = ("tests/plugin", "tests/unit/explore", "tests/unit/transports")
-"""The tests of what releases of a requirement may change. The rest is the standard library's."""
+DEPENDENT = (
+    "tests/plugin",
+    "tests/unit/transports",
+    *(
+        f"tests/unit/explore/test_{part}.py"
+        for part in ("examples", "hypothesis_engine", "phases", "portfolio", "rolling", "settings")
+    ),
+    *(f"tests/unit/explore/test_{part}.py" for part in ("shrink", "stateful", "strategies", "usage", "workers")),
+)
+"""The tests of what releases of a requirement may change: pytest, Hypothesis, httpx, respx. The rest is the standard
+library's.
+"""
 
 INSIDE = ("tests/unit/simulation", "tests/unit/guard")
 """The tests of what reaches into the interpreter and its asyncio, which differ from one Python to the next."""
 
 
-@nox.session(python=FOUND.get(OLDEST), requires=["npm"], tags=["ci"])
+@nox.session(python=FOUND.get(OLDEST), tags=["ci"])
 def lowest(session: nox.Session) -> None:
     """Run what depends on requirements with each of them at its declared floor, on the oldest Python."""
     have(session, OLDEST)
@@ -281,7 +291,8 @@ def lowest(session: nox.Session) -> None:
 def newest(session: nox.Session) -> None:
     """Run examples and published clients with the newest release of each, on the newest Python found."""
     have(session, NEWEST)
-    install_wheel(session, "--upgrade", "--upgrade-strategy", "eager", extras="all,test,clients")
+    eager = () if session.venv_backend == "uv" else ("--upgrade-strategy", "eager")  # uv knows no other
+    install_wheel(session, "--upgrade", *eager, extras="all,test,clients")
     run_suite(session, *INSIDE, "tests/unit/explore/test_preempting.py", "tests/interop", "examples")
 
 

@@ -258,14 +258,11 @@ def coverage(session: nox.Session) -> None:
     )
 
 
+ENGINE = "examples hypothesis_engine phases portfolio rolling settings shrink stateful strategies usage workers".split()
 DEPENDENT = (
     "tests/plugin",
     "tests/unit/transports",
-    *(
-        f"tests/unit/explore/test_{part}.py"
-        for part in ("examples", "hypothesis_engine", "phases", "portfolio", "rolling", "settings")
-    ),
-    *(f"tests/unit/explore/test_{part}.py" for part in ("shrink", "stateful", "strategies", "usage", "workers")),
+    *(f"tests/unit/explore/test_{part}.py" for part in ENGINE),
 )
 """The tests of what releases of a requirement may change: pytest, Hypothesis, httpx, respx. The rest is the standard
 library's.

@@ -258,12 +258,12 @@ def coverage(session: nox.Session) -> None:
     )
 
 
-ENGINE = "examples hypothesis_engine phases portfolio rolling settings shrink stateful strategies usage workers".split()
-DEPENDENT = (
+DEPENDENT = [
     "tests/plugin",
     "tests/unit/transports",
-    *(f"tests/unit/explore/test_{part}.py" for part in ENGINE),
-)
+    *map("tests/unit/explore/test_{}.py".format, ("examples", "hypothesis_engine", "phases", "portfolio", "rolling")),
+    *map("tests/unit/explore/test_{}.py".format, ("settings", "shrink", "stateful", "strategies", "usage", "workers")),
+]
 """The tests of what releases of a requirement may change: pytest, Hypothesis, httpx, respx. The rest is the standard
 library's.
 """

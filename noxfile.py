@@ -33,6 +33,7 @@ LINTERS = (
     ("mypy",),
     ("lint-imports", "--no-logo", "--no-cache"),
     ("python", ".ci/line_limits.py"),
+    ("python", ".ci/site/build.py"),
     ("pytest", "-q", "-p", "no:cacheprovider", "tests/typing"),  # pyright
 )
 
@@ -340,7 +341,7 @@ def nightly(session: nox.Session) -> None:
 
 @nox.session(python=FOUND.get(OLDEST), tags=["ci"])
 def lint(session: nox.Session) -> None:
-    """Run the linters: style, types, layers, the length of files."""
+    """Run the linters: style, types, layers, the length of files, the links of the documentation."""
     session.install("-e", ".[all,test,dev]")
     caches = session.cache_dir
     run_all(session, *LINTERS, env={"RUFF_CACHE_DIR": str(caches / "ruff"), "MYPY_CACHE_DIR": str(caches / "mypy")})

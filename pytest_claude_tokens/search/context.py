@@ -17,9 +17,10 @@ __all__ = ["CONTEXT", "ExplorationContext", "Report"]
 class Report:
     """How much one explored test was searched.
 
-    ``drawn``: the schedules that were drawn independently of each other; ``seen_once``: the histories that one of them
-    has shown and no other schedule has. ``races``: how many pairs of requests about one token there were, of different
-    workers, and ``both_ways``: how many of them in both orders; ``races`` is ``None`` where there was one worker.
+    ``drawn``: the schedules that were drawn independently of each other, or all where none was; ``seen_once``: the
+    histories that one of them has shown and no other schedule has. ``races``: how many pairs of requests about one
+    token there were, of different workers, and ``both_ways``: how many of them in both orders; ``races`` is ``None``
+    where there was one worker.
     ``bound``: that of a systematic search. ``slow``: the seconds by which workers and replies were held up at most;
     ``None`` where nothing in the body waited for time to pass. ``unscheduled``: how many requests each client sent that
     were answered and not scheduled.
@@ -48,7 +49,7 @@ class Report:
 
     def _next_new(self) -> str:
         """Good-Turing: the chance that one more schedule, drawn like the others, shows a history not yet seen."""
-        return f"{self.seen_once / self.drawn:.0%}" if self.drawn else "unknown"
+        return f"{self.seen_once / self.drawn if self.drawn else 1.0:.0%}"
 
     def _races(self) -> str:
         if self.races is None:

@@ -117,11 +117,13 @@ class Tally:
         """The counts so far as a report. ``workers``: of the body; ``bound``: that of a systematic search; ``slow``: of
         its delays.
         """
+        # A search that ended before it drew any has nothing better than what it began with.
+        sample, size = (self._drawn, self.drawn) if self.drawn else (self._seen, self.schedules)
         return Report(
             schedules=self.schedules,
             histories=len(self._seen),
-            drawn=self.drawn,
-            seen_once=sum(self._seen[one] == 1 for one in self._drawn),
+            drawn=size,
+            seen_once=sum(self._seen[one] == 1 for one in sample),
             races=self.races.seen if workers > 1 else None,
             both_ways=self.races.both_ways,
             bound=bound,

@@ -63,6 +63,14 @@ def test_who_was_preempted_is_frozen_but_in_a_random_order(kind: Any) -> None:
     assert answers[1] == ([1] * 5 + [0] * 3 if kind == "deviations" else answers[0])
 
 
+def test_a_preemption_after_the_end_does_not_bring_the_random_order_back() -> None:
+    chooser = Chooser(Schedule(kind="walk", seed=3), 3)
+    chooser.end()
+    chooser.hold(0, 5)
+
+    assert decide(chooser) == (0, [])
+
+
 def test_one_that_has_ended_asks_no_more() -> None:
     """From the end of the body on all goes in default order."""
     chooser = Chooser(Schedule(kind="walk", seed=3), 3)

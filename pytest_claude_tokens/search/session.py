@@ -198,6 +198,7 @@ class Session:
             replayed=replayed,
             token=token,
             replay=f"{context.command} --claude-tokens-replay={token}",
+            trouble=self._tally.trouble,
         )
         known = evidence(found)
         error = shown(found, first.outcome.error, full=context.full)

@@ -47,7 +47,8 @@ class Tally:
     the service's network refused; ``missed``: requests that could not be judged, as long as nothing has raced;
     ``postponed``: the first mild finding, which the search raises if it finds nothing worse;
     ``unscheduled``: requests over real sockets, by client;
-    ``timed``: in at least one schedule, the body waited for time to pass; ``progress`` is told the numbers of schedules
+    ``timed``: in at least one schedule, the body waited for time to pass; ``trouble``: why the failure is not in the
+    example database; ``progress`` is told the numbers of schedules
     and of histories after each.
     """
 
@@ -59,6 +60,7 @@ class Tally:
     missed: Missed = field(default_factory=Counter)
     unscheduled: Counter[str] = field(default_factory=Counter)
     postponed: Failure | None = None
+    trouble: str = ""
     progress: Callable[[int, int], object] = lambda schedules, histories: None
     _postponed_at: int = 0
     _seen: Counter[int] = field(default_factory=Counter)

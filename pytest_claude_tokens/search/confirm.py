@@ -63,6 +63,7 @@ class Counterexample:
     replayed: tuple[int, int]
     token: str = ""
     replay: str = ""
+    trouble: str = ""
 
     @property
     def schedule(self) -> Schedule:
@@ -89,6 +90,7 @@ class Counterexample:
             f"order: {self.schedule.text(self.best.outcome.words)}",
             *told_delays(self.best.outcome.held),
             *(drawn if self.best.arguments else []),
+            *([self.trouble] if self.trouble else []),
         ]
 
 

@@ -160,7 +160,7 @@ def test_the_race_comes_first_in_why(cls: Any, then: str):
     first, again = spend_twice(play, overlap=True)
     seen = {"seen": {"sent": 1, "ended": 9, "held": [], "lost": [], "gave_up": []}}
     violation = found(play, cls, first, again, cause=f"{RACE}; the rest of it")
-    text = " ".join(story(play.history.with_facts({first.op: seen, again.op: seen}), violation).split())
+    text = " ".join(story(play.history.with_facts({first.op or 0: seen, again.op or 0: seen}), violation).split())
     assert f"why {RACE}; {then}" in text
 
 

@@ -33,6 +33,7 @@ LINTERS = (
     ("mypy",),
     ("lint-imports", "--no-logo", "--no-cache"),
     ("python", ".ci/line_limits.py"),
+    ("python", ".ci/site/build.py"),
     ("pytest", "-q", "-p", "no:cacheprovider", "tests/typing"),  # pyright
 )
 
@@ -200,25 +201,23 @@ def npm(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none", tags=["ci"])
-def chromium(session: nox.Session) -> None:
-    """Bring a browser for the tests that look at the timeline as a person does; without one they skip."""
-    names = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
-    found = next((name for name in names if shutil.which(name)), None)
-    if found is None:
-        without = "NO BROWSER HERE: the timeline is not looked at with one. Install Chromium, and run this again"
+def debian(session: nox.Session) -> None:
+    """Bring a browser, which looks at the timeline as a person does, and Redis; a test without its program skips."""
+    browsers = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+    wanted = [names[0] for names in (browsers, ("redis-server",)) if not any(map(shutil.which, names))]
+    if wanted:
+        without = f"NO {' AND NO '.join(wanted)} HERE: their tests are skipped. Install them, and run this again"
         if not shutil.which("apt-get") or os.geteuid():
             session.skip(f"{without} (no apt-get here, or not root)")
-        patient = ("-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=2")
+        patient = ("apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=2")
         environment = {"DEBIAN_FRONTEND": "noninteractive"}
         try:
-            session.run("apt-get", *patient, "update", silent=True, env=environment)
-            session.run(
-                "apt-get", *patient, "install", "-y", "--no-install-recommends", names[0], silent=True, env=environment
-            )
+            session.run(*patient, "update", silent=True, env=environment)
+            session.run(*patient, "install", "-y", "--no-install-recommends", *wanted, silent=True, env=environment)
         except CommandFailed:
-            session.skip(f"{without} ({names[0]} could not be installed)")
-        found = names[0]
-    session.run(found, "--version", "--no-sandbox")
+            session.skip(f"{without} (apt-get could not install them)")
+    session.run(next(filter(shutil.which, browsers)), "--version", "--no-sandbox")
+    session.run("redis-server", "--version")
 
 
 @nox.session(python=FOUND.get(OLDEST), tags=["ci"])
@@ -240,13 +239,13 @@ def run_as_newcomer(session: nox.Session, *before: str, after: tuple[tuple[str, 
             run_all(session, (*before, "bash", "-c", readme_command()), *after, env=environment(session))
 
 
-@nox.session(venv_backend="none", requires=["npm", "chromium"], tags=["ci"])
+@nox.session(venv_backend="none", requires=["npm", "debian"], tags=["ci"])
 def readme(session: nox.Session) -> None:
     """Run the README's test command as a newcomer types it."""
     run_as_newcomer(session)
 
 
-@nox.session(venv_backend="none", requires=["npm", "chromium"])
+@nox.session(venv_backend="none", requires=["npm", "debian"])
 def coverage(session: nox.Session) -> None:
     """Run it once more, and measure the coverage of that very run, which takes half as long again."""
     measuring = (".venv/bin/python", "-m", "coverage")
@@ -258,14 +257,21 @@ def coverage(session: nox.Session) -> None:
     )
 
 
-DEPENDENT = ("tests/plugin", "tests/unit/explore", "tests/unit/transports")
-"""The tests of what releases of a requirement may change. The rest is the standard library's."""
+DEPENDENT = [
+    "tests/plugin",
+    "tests/unit/transports",
+    *map("tests/unit/explore/test_{}.py".format, ("examples", "hypothesis_engine", "phases", "portfolio", "rolling")),
+    *map("tests/unit/explore/test_{}.py".format, ("settings", "shrink", "stateful", "strategies", "usage", "workers")),
+]
+"""The tests of what releases of a requirement may change: pytest, Hypothesis, httpx, respx. The rest is the standard
+library's.
+"""
 
 INSIDE = ("tests/unit/simulation", "tests/unit/guard")
 """The tests of what reaches into the interpreter and its asyncio, which differ from one Python to the next."""
 
 
-@nox.session(python=FOUND.get(OLDEST), requires=["npm"], tags=["ci"])
+@nox.session(python=FOUND.get(OLDEST), tags=["ci"])
 def lowest(session: nox.Session) -> None:
     """Run what depends on requirements with each of them at its declared floor, on the oldest Python."""
     have(session, OLDEST)
@@ -281,7 +287,8 @@ def lowest(session: nox.Session) -> None:
 def newest(session: nox.Session) -> None:
     """Run examples and published clients with the newest release of each, on the newest Python found."""
     have(session, NEWEST)
-    install_wheel(session, "--upgrade", "--upgrade-strategy", "eager", extras="all,test,clients")
+    eager = () if session.venv_backend == "uv" else ("--upgrade-strategy", "eager")  # uv knows no other
+    install_wheel(session, "--upgrade", *eager, extras="all,test,clients")
     run_suite(session, *INSIDE, "tests/unit/explore/test_preempting.py", "tests/interop", "examples")
 
 
@@ -299,7 +306,7 @@ def tests_with(version: str) -> None:
     """Add the sessions `tests-VERSION`, the whole suite, and `inside-VERSION`, the tests in INSIDE."""
 
     def add(name: str, doc: str, tags: list[str], *parts: str) -> None:
-        @nox.session(name=name, python=FOUND.get(version, False), requires=["npm", "chromium", "build"], tags=tags)
+        @nox.session(name=name, python=FOUND.get(version, False), requires=["npm", "debian", "build"], tags=tags)
         def tests(session: nox.Session) -> None:
             have(session, version)
             install_wheel(session)
@@ -334,7 +341,7 @@ def nightly(session: nox.Session) -> None:
 
 @nox.session(python=FOUND.get(OLDEST), tags=["ci"])
 def lint(session: nox.Session) -> None:
-    """Run the linters: style, types, layers, the length of files."""
+    """Run the linters: style, types, layers, the length of files, the links of the documentation."""
     session.install("-e", ".[all,test,dev]")
     caches = session.cache_dir
     run_all(session, *LINTERS, env={"RUFF_CACHE_DIR": str(caches / "ruff"), "MYPY_CACHE_DIR": str(caches / "mypy")})

@@ -204,7 +204,7 @@ class Session:
 
     def _report(self) -> None:
         slow = self._slow if self._plan.repeatable else None
-        self._context.reported(self._tally.report(self._plan.exhaustive, slow))
+        self._context.reported(self._tally.report(self._plan.workers, self._plan.exhaustive, slow))
 
     def _check_races(self) -> None:
         """Raise ``NothingRaced`` if workers never overlapped, unless no schedule was to be drawn."""

@@ -66,10 +66,13 @@ def test_plain(claude_tokens):
     text = str(result.stdout)
     assert re.search(r"^claude-tokens: 2 tests, \d+ schedules, 0 violations$", text, re.MULTILINE)
     assert re.search(
-        r"^  test_it\.py::test_sound: 20 schedules, \d+ distinct histor(y|ies), next new \d+%$", text, re.MULTILINE
+        r"^  test_it\.py::test_sound: 20 schedules, \d+ distinct histor(y|ies), next new \d+%, 1 of 1 race both ways$",
+        text,
+        re.MULTILINE,
     )
     assert re.search(
-        r"^  test_it\.py::test_systematic: \d+ schedules?, \d+ distinct histor(y|ies): all with at most 1 deviation$",
+        r"^  test_it\.py::test_systematic: \d+ schedules?, \d+ distinct histor(y|ies): all with at most 1 deviation, "
+        r"1 of 1 race both ways$",
         text,
         re.MULTILINE,
     )

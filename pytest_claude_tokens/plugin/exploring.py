@@ -16,6 +16,7 @@ from pytest_claude_tokens.plugin import marker, options, pytest_internals, xdist
 from pytest_claude_tokens.search import context
 
 if TYPE_CHECKING:
+    from pytest_claude_tokens.judge.history import History
     from pytest_claude_tokens.report.evidence import Evidence
 
 __all__ = ["Search", "command"]
@@ -123,6 +124,9 @@ def _context(item: Any, progress: Callable[[int, int], object]) -> context.Explo
     def failed(known: Evidence) -> None:
         reporting.save(item, known)
 
+    def passed(history: History) -> None:
+        item.stash.setdefault(reporting.HISTORIES, []).append(lambda: history)
+
     return context.ExplorationContext(
         handle=settings,
         examples=options.option(config, "examples"),
@@ -133,6 +137,7 @@ def _context(item: Any, progress: Callable[[int, int], object]) -> context.Explo
         reported=reported,
         failed=failed,
         progress=progress,
+        passed=passed if options.option(config, "html") == "always" else None,
     )
 
 

@@ -42,6 +42,7 @@ from pytest_claude_tokens.simulation.trio_runs import trio_simulated
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from pytest_claude_tokens.judge.history import History
     from pytest_claude_tokens.search.context import ExplorationContext
     from pytest_claude_tokens.search.hypothesis_engine import Decorations
     from pytest_claude_tokens.search.plan import Plan
@@ -116,6 +117,7 @@ class Session:
         self._slow = plan.slow if self._replay is None else self._replay.slow
         self._settings = _settings(plan, context, decorations)
         self._tally = Tally(progress=context.progress)
+        self._last: History | None = None
         if isinstance(plan.schedules, ScheduleStrategy):
             plan.schedules.forget()
 
@@ -135,10 +137,14 @@ class Session:
             raise error
         if self._replay is None:
             self._check_races()
+        if self._context.passed is not None and self._last is not None:
+            self._context.passed(self._last)
 
     def _execute(self, bare: Execute, schedule: Schedule, arguments: Mapping[str, Any]) -> Outcome:
         __tracebackhide__ = True
         outcome = bare(schedule, {**self._fixtures, **arguments})
+        if self._context.passed is not None:
+            self._last = outcome.history
         if self._plan.preempt is not None and isinstance(self._plan.schedules, ScheduleStrategy):
             self._plan.schedules.learn(outcome)
         return outcome

@@ -38,7 +38,7 @@ class Search:
                 pytest.fail(_MADE_ONCE.format(item.nodeid, name), pytrace=False)
 
     def pytest_enter_pdb(self) -> None:
-        """Simulated time stands still, as long as somebody looks around."""
+        """Simulated time stands still, and deadlines of the service's with it, as long as somebody looks around."""
         _note_debugger(stopped=True)
 
     def pytest_leave_pdb(self) -> None:
@@ -63,10 +63,17 @@ _WATCHDOG = "pytest_claude_tokens.runs.watchdog"
 """The module that takes a thread for stuck which sleeps outside the simulation; a test checks that it exists."""
 
 
+_CLOCK = "fake_server.clock"
+"""The module that counts for how long somebody looks, for requests that are held for so many real seconds."""
+
+
 def _note_debugger(*, stopped: bool) -> None:
     watchdog: Any = sys.modules.get(_WATCHDOG)
     if watchdog is not None:
         watchdog.DEBUGGER.stopped = stopped
+    clock: Any = sys.modules.get(_CLOCK)
+    if clock is not None:
+        (clock.DEBUGGED.begin if stopped else clock.DEBUGGED.end)()
 
 
 _GIVEN = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +14,8 @@ from pytest_claude_tokens import ClaudeTokens, explore
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+handle: Any = ClaudeTokens
+search: Any = explore
 LONG = "no such thing " * 1000
 
 
@@ -27,12 +29,12 @@ LONG = "no such thing " * 1000
         lambda: Fault.from_dict({"kind": "reset", LONG: 1}),
         lambda: Service.oauth(hosts=[LONG]),
         lambda: ClaudeTokens(history=LONG).open(),
-        lambda: ClaudeTokens(**{LONG: 1}),
-        lambda: ClaudeTokens(allow=range(10_000)),
-        lambda: ClaudeTokens(allow=[LONG] * 99),
-        lambda: ClaudeTokens(latency=LONG),
-        lambda: explore(slow=LONG),
-        lambda: explore(**{LONG: 1})(print),
+        lambda: handle(**{LONG: 1}),
+        lambda: handle(allow=range(10_000)),
+        lambda: handle(allow=[LONG] * 99),
+        lambda: handle(latency=LONG),
+        lambda: search(slow=LONG),
+        lambda: search(**{LONG: 1})(print),
         lambda: Parser(prog="p").parse_args([LONG]),
     ],
 )

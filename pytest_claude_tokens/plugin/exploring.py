@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_claude_tokens.plugin import marker, options, pytest_internals, xdist
+from pytest_claude_tokens.plugin import marker, options, pytest_internals, session, xdist
 from pytest_claude_tokens.search import context
 
 if TYPE_CHECKING:
@@ -45,18 +45,41 @@ class Search:
         """It goes on."""
         _note_debugger(stopped=False)
 
-    @pytest.hookimpl(wrapper=True)
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Set the context in which the search finds this test's settings."""
+        """Set the context in which the search finds this test's settings; and let a body's own error be told."""
         __tracebackhide__ = True
-        if not marker.is_explored(item):
+        try:
+            return (yield from _in_context(item))
+        except Exception as error:
+            meant = item.stash.get(session.ENDED, None)
+            if meant is None or error.__context__ is not meant or not _refuses_a_traceback(meant):
+                raise
+        finally:
+            item.stash.setdefault(session.ENDED, None)
+            del item.stash[session.ENDED]  # its frames are not to be kept alive
+        raise meant  # and not that pytest's own context managers could not assign to it
+
+
+def _in_context(item: pytest.Item) -> Generator[None, object, object]:
+    __tracebackhide__ = True
+    if not marker.is_explored(item):
+        return (yield)
+    with _progress(item.config) as progress:
+        token = context.CONTEXT.set(_context(item, progress))
+        try:
             return (yield)
-        with _progress(item.config) as progress:
-            token = context.CONTEXT.set(_context(item, progress))
-            try:
-                return (yield)
-            finally:
-                context.CONTEXT.reset(token)
+        finally:
+            context.CONTEXT.reset(token)
+
+
+def _refuses_a_traceback(error: BaseException) -> bool:
+    """Whether an error can't be assigned to, as one of a frozen dataclass."""
+    try:
+        error.__traceback__ = error.__traceback__
+    except Exception:  # noqa: BLE001 - whatever its class says to that
+        return True
+    return False
 
 
 _WATCHDOG = "pytest_claude_tokens.runs.watchdog"
@@ -141,6 +164,7 @@ def _context(item: Any, progress: Callable[[int, int], object]) -> context.Explo
         replay=options.option(config, "replay"),
         full=options.is_in_full(config),
         command=command(item),
+        starting=pytest_internals.output(config),
         reported=reported,
         failed=failed,
         progress=progress,

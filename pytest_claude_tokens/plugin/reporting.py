@@ -35,10 +35,12 @@ _PROPERTY = "claude_tokens"
 def save(item: pytest.Item, known: Evidence) -> None:
     """Write the folder of a failure of ``item``, and record its path in ``known``."""
     try:
-        folder = report_folder.save(options.report_folder(item.config), xdist.plain_id(item), known)
+        folder, missing = report_folder.save(options.report_folder(item.config), xdist.plain_id(item), known)
     except OSError as error:
         known.folder, known.trouble = None, f"no history was written: {error.strerror or error}"
     else:
+        known.trouble = "\n".join(f"no {name} was written: {why.strerror or why}" for name, why in missing.items())
+        known.files = {name: text for name, text in known.files.items() if name not in missing}
         start = item.config.invocation_params.dir
         known.folder = str(folder.relative_to(start) if folder.is_relative_to(start) else folder)
 

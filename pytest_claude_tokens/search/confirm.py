@@ -64,6 +64,7 @@ class Counterexample:
     replayed: tuple[int, int]
     token: str = ""
     replay: str = ""
+    trouble: str = ""
 
     @property
     def schedule(self) -> Schedule:
@@ -91,6 +92,7 @@ class Counterexample:
             *filter(None, [told_interpreter_lock(self.best.outcome.steps)]),
             *told_delays(self.best.outcome.held),
             *(drawn if self.best.arguments else []),
+            *([self.trouble] if self.trouble else []),
         ]
 
 

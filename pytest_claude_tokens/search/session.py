@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import Phase, settings
+from hypothesis import Phase, Verbosity, settings
 
 from fake_server.transports.inprocess import Interceptor, cached_client_setup, shared_ssl_context
 from pytest_claude_tokens.guard import guard
@@ -116,6 +116,8 @@ class Session:
         self._context = context if self._replay is None else _with_policy_of(self._replay, context)
         self._slow = plan.slow if self._replay is None else self._replay.slow
         self._settings = _settings(plan, context, decorations)
+        # Whoever asked Hypothesis to talk wants to read what it printed between the runs, too.
+        self._starting = context.starting if self._settings.verbosity <= Verbosity.normal else lambda: None
         self._tally = Tally(progress=context.progress)
         self._last: History | None = None
         if isinstance(plan.schedules, ScheduleStrategy):
@@ -142,6 +144,7 @@ class Session:
 
     def _execute(self, bare: Execute, schedule: Schedule, arguments: Mapping[str, Any]) -> Outcome:
         __tracebackhide__ = True
+        self._starting()
         outcome = bare(schedule, {**self._fixtures, **arguments})
         if self._context.passed is not None:
             self._last = outcome.history
@@ -201,6 +204,7 @@ class Session:
             replayed=replayed,
             token=token,
             replay=f"{context.command} --claude-tokens-replay={token}",
+            trouble=self._tally.trouble,
         )
         known = evidence(found)
         error = shown(found, first.outcome.error, full=context.full)

@@ -17,9 +17,10 @@ __all__ = ["CONTEXT", "ExplorationContext", "Report"]
 class Report:
     """How much one explored test was searched.
 
-    ``drawn``: the schedules that were drawn independently of each other; ``seen_once``: the histories that one of them
-    has shown and no other schedule has. ``races``: how many pairs of requests about one token there were, of different
-    workers, and ``both_ways``: how many of them in both orders; ``races`` is ``None`` where there was one worker.
+    ``drawn``: the schedules that were drawn independently of each other, or all where none was; ``seen_once``: the
+    histories that one of them has shown and no other schedule has. ``races``: how many pairs of requests about one
+    token there were, of different workers, and ``both_ways``: how many of them in both orders; ``races`` is ``None``
+    where there was one worker.
     ``bound``: that of a systematic search. ``slow``: the seconds by which workers and replies were held up at most;
     ``None`` where nothing in the body waited for time to pass. ``unscheduled``: how many requests each client sent that
     were answered and not scheduled.
@@ -48,7 +49,7 @@ class Report:
 
     def _next_new(self) -> str:
         """Good-Turing: the chance that one more schedule, drawn like the others, shows a history not yet seen."""
-        return f"{self.seen_once / self.drawn:.0%}" if self.drawn else "unknown"
+        return f"{self.seen_once / self.drawn if self.drawn else 1.0:.0%}"
 
     def _races(self) -> str:
         if self.races is None:
@@ -74,8 +75,10 @@ class ExplorationContext:
     """The running test's settings.
 
     ``handle``: keywords for each handle. ``full``: errors keep all their frames. ``command``: the shell command that
-    runs this test again. ``reported`` is called with the report, ``failed`` with the evidence of a failure before it is
-    raised, and ``progress`` after each schedule with the numbers of schedules and of distinct histories.
+    runs this test again. ``starting`` is called before each run of the body, ``reported`` with the report, ``failed``
+    with the evidence of a failure before it is raised, and ``progress`` after each schedule with the numbers of
+    schedules and of distinct histories. ``passed``, if there is one, is called with the history of the last run where
+    none has failed.
     """
 
     handle: Mapping[str, Any] = field(default_factory=dict)
@@ -84,9 +87,11 @@ class ExplorationContext:
     replay: str | None = None
     full: bool = False
     command: str = "pytest"
+    starting: Callable[[], object] = lambda: None
     reported: Callable[[Report], None] = lambda report: None
     failed: Callable[[Any], None] = lambda evidence: None
     progress: Callable[[int, int], object] = lambda schedules, histories: None
+    passed: Callable[[Any], None] | None = None
 
 
 CONTEXT: ContextVar[ExplorationContext | None] = ContextVar("claude_tokens_exploration", default=None)

@@ -49,7 +49,8 @@ class Tally:
     ``postponed``: the first mild finding, which the search raises if it finds nothing worse;
     ``unscheduled``: requests over real sockets, by client;
     ``timed``: in at least one schedule, the body waited for time to pass; ``drawn``: how many schedules were drawn,
-    whatever others had shown; ``progress`` is told the numbers of schedules and of histories after each.
+    whatever others had shown; ``trouble``: why the failure is not in the example database; ``progress`` is told the
+    numbers of schedules and of histories after each.
     """
 
     schedules: int = 0
@@ -62,6 +63,7 @@ class Tally:
     missed: Missed = field(default_factory=Counter)
     unscheduled: Counter[str] = field(default_factory=Counter)
     postponed: Failure | None = None
+    trouble: str = ""
     progress: Callable[[int, int], object] = lambda schedules, histories: None
     _postponed_at: int = 0
     _seen: Counter[int] = field(default_factory=Counter)
@@ -117,11 +119,13 @@ class Tally:
         """The counts so far as a report. ``workers``: of the body; ``bound``: that of a systematic search; ``slow``: of
         its delays.
         """
+        # A search that ended before it drew any has nothing better than what it began with.
+        sample, size = (self._drawn, self.drawn) if self.drawn else (self._seen, self.schedules)
         return Report(
             schedules=self.schedules,
             histories=len(self._seen),
-            drawn=self.drawn,
-            seen_once=sum(self._seen[one] == 1 for one in self._drawn),
+            drawn=size,
+            seen_once=sum(self._seen[one] == 1 for one in sample),
             races=self.races.seen if workers > 1 else None,
             both_ways=self.races.both_ways,
             bound=bound,

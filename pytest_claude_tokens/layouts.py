@@ -1,5 +1,7 @@
 """The known layouts of a login that several processes use, each made ready for any number of workers.
 
+A test of the processes that use one::
+
     from pytest_claude_tokens.layouts import LAYOUTS, start
 
     def test_my_agents(claude_tokens):

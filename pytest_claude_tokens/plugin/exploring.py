@@ -16,6 +16,7 @@ from pytest_claude_tokens.plugin import marker, options, pytest_internals, sessi
 from pytest_claude_tokens.search import context
 
 if TYPE_CHECKING:
+    from pytest_claude_tokens.judge.history import History
     from pytest_claude_tokens.report.evidence import Evidence
 
 __all__ = ["Search", "command"]
@@ -37,7 +38,7 @@ class Search:
                 pytest.fail(_MADE_ONCE.format(item.nodeid, name), pytrace=False)
 
     def pytest_enter_pdb(self) -> None:
-        """Simulated time stands still, as long as somebody looks around."""
+        """Simulated time stands still, and deadlines of the service's with it, as long as somebody looks around."""
         _note_debugger(stopped=True)
 
     def pytest_leave_pdb(self) -> None:
@@ -85,10 +86,17 @@ _WATCHDOG = "pytest_claude_tokens.runs.watchdog"
 """The module that takes a thread for stuck which sleeps outside the simulation; a test checks that it exists."""
 
 
+_CLOCK = "fake_server.clock"
+"""The module that counts for how long somebody looks, for requests that are held for so many real seconds."""
+
+
 def _note_debugger(*, stopped: bool) -> None:
     watchdog: Any = sys.modules.get(_WATCHDOG)
     if watchdog is not None:
         watchdog.DEBUGGER.stopped = stopped
+    clock: Any = sys.modules.get(_CLOCK)
+    if clock is not None:
+        (clock.DEBUGGED.begin if stopped else clock.DEBUGGED.end)()
 
 
 _GIVEN = (
@@ -146,6 +154,9 @@ def _context(item: Any, progress: Callable[[int, int], object]) -> context.Explo
     def failed(known: Evidence) -> None:
         reporting.save(item, known)
 
+    def passed(history: History) -> None:
+        item.stash.setdefault(reporting.HISTORIES, []).append(lambda: history)
+
     return context.ExplorationContext(
         handle=settings,
         examples=options.option(config, "examples"),
@@ -157,6 +168,7 @@ def _context(item: Any, progress: Callable[[int, int], object]) -> context.Explo
         reported=reported,
         failed=failed,
         progress=progress,
+        passed=passed if options.option(config, "html") == "always" else None,
     )
 
 

@@ -29,7 +29,7 @@ def section(finding: BaseException) -> str:
     if isinstance(finding, Violation):
         text = story(evidence.history, finding, in_test=True, **context)
     else:
-        text = plain_story(evidence.history, _headline(finding), **context)
+        text = plain_story(evidence.history, _headline(finding), why=evidence.why, **context)
     return f"{text}\n{evidence.trouble}" if evidence.trouble else text
 
 

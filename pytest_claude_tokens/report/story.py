@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from pytest_claude_tokens.judge.earning import refusals, told
 from pytest_claude_tokens.judge.wording import count
 from pytest_claude_tokens.report.causes import mistake
-from pytest_claude_tokens.report.table import bars, outcome, request, table
+from pytest_claude_tokens.report.raced_lines import split_race
+from pytest_claude_tokens.report.table import bars, outcome, request, table, who_accessed
 from pytest_claude_tokens.report.wording import WIDTH, one_line, paragraph
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def plain_story(
     history: History,
     headline: str,
     *,
+    why: str = "",
     replay: str | None = None,
     error: str = "",
     remarks: Sequence[str] = (),
@@ -111,6 +113,7 @@ def plain_story(
     """The section for a finding that is not a violation, such as the verdict UNKNOWN: its headline, and the history."""
     first = [
         *_labelled("verdict", headline),
+        *_labelled("why", why),
         *_labelled("error", f"{error}; all: --tb=long" if error else ""),
         *([f"replay  {replay}"] if replay else []),
     ]
@@ -185,11 +188,13 @@ def _exchange(history: History, op: Operation) -> str:
 
 
 def _why(history: History, violation: Violation) -> str:
+    """What raced between two lines comes first: without it nothing else would have happened."""
+    race, cause = split_race(violation.cause)
     found = mistake(history, violation)
     if violation.invariant == "double-spend" and found:  # it says all of the cause, and of the hint all but the store
         kept = _store_that_had_it(history, violation.operations[0], violation.operations[-1])
-        return f"{found}; {kept}" if kept else found
-    reasons = [found, violation.cause, _hint(history, violation)]
+        return "; ".join(filter(None, [race, found, kept]))
+    reasons = [race, found, cause, _hint(history, violation)]
     return "; ".join(reason for reason in reasons if reason) or "cause not recognised"
 
 
@@ -307,7 +312,7 @@ def _rule(history: History, violation: Violation) -> list[str]:
 def _facts(history: History) -> list[str]:
     policy = _settings(history.header.get("policy"), "name")
     clock = _settings(history.header.get("clock"), "kind")
-    workers = len({*history.quiet.actors, *(op.actor for op in history.operations)})
+    workers = len({*history.quiet.actors, *(op.actor for op in history.operations), *who_accessed(history)})
     grants = len(history.noted("login"))
     settings = ", ".join(f"{name} {_plain(value)}" for name, value in policy.items() if name != "name")
     return paragraph(

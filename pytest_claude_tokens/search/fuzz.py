@@ -71,7 +71,7 @@ class Fuzzer:
             texts = {name: repr(value) for name, value in arguments.items()}
             outcome = self._execute(schedule, arguments)
             failure = partial(Failure, outcome=outcome, choices=choices_of_this_run(), arguments=texts)
-            if self.tally.count(outcome, failure):
+            if self.tally.count(outcome, failure, drawn=True):
                 failed = failure()
 
         def many(_schedule: Schedule, _arguments: Mapping[str, Any]) -> None:
@@ -101,7 +101,7 @@ class Fuzzer:
             outcome = self._execute(schedule, {})
             forget_targets()
             failure = partial(self._failure, outcome, schedule)
-            if self.tally.count(outcome, failure):
+            if self.tally.count(outcome, failure, drawn=self._portfolio.drew):
                 return failure(), tried
             self._portfolio.known.learn(outcome)
         return None, tried

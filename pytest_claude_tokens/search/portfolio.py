@@ -104,6 +104,9 @@ class Knowledge:
 class Portfolio:
     """Draws the schedules of one search, for so many workers. ``deaths``: the ways in which workers may die; ``slow``:
     the seconds by which it may hold up workers and replies in one run.
+
+    ``drew``: the last schedule was drawn at random from the whole distribution. The fixed ones were not, nor are those
+    that try each preemption alone: they are no sample of anything.
     """
 
     def __init__(self, workers: int, deaths: Sequence[DeviationKind] = (), slow: float = SLOW_SECONDS) -> None:
@@ -112,12 +115,14 @@ class Portfolio:
         self._slow = slow
         self._drawn = 0
         self._turn = False
+        self.drew: bool = False
         self.known: Knowledge = Knowledge(slow * _LONGEST)
         self._magnitudes = log10(max(1.0, self.known.longest))
 
     def next(self, random: Random) -> Schedule:
         """The next schedule of the search."""
         self._drawn += 1
+        self.drew = False
         if self._drawn <= len(OPENING):
             return Schedule(latency=self._stretched(OPENING[self._drawn - 1]))
         if self.known.points:
@@ -128,6 +133,7 @@ class Portfolio:
         if self._drawn <= len(OPENING) + len(EARLY):
             order, latency, scale = EARLY[self._drawn - len(OPENING) - 1]
             return self._made(random, order, self._stretched(latency), self._in_proportion(scale))
+        self.drew = True
         return self.draw(random)
 
     def _preempting(self, random: Random) -> Schedule:
@@ -136,6 +142,7 @@ class Portfolio:
         alone = points.alone(random)
         if alone is not None:
             return alone
+        self.drew = True
         return points.among(random, DEFAULT_ORDER if random.random() < 0.5 else self.draw(random))
 
     def _stretched(self, latency: Latency) -> Latency:

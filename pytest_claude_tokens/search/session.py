@@ -42,6 +42,7 @@ from pytest_claude_tokens.simulation.trio_runs import trio_simulated
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from pytest_claude_tokens.judge.history import History
     from pytest_claude_tokens.search.context import ExplorationContext
     from pytest_claude_tokens.search.hypothesis_engine import Decorations
     from pytest_claude_tokens.search.plan import Plan
@@ -118,6 +119,7 @@ class Session:
         # Whoever asked Hypothesis to talk wants to read what it printed between the runs, too.
         self._starting = context.starting if self._settings.verbosity <= Verbosity.normal else lambda: None
         self._tally = Tally(progress=context.progress)
+        self._last: History | None = None
         if isinstance(plan.schedules, ScheduleStrategy):
             plan.schedules.forget()
 
@@ -137,11 +139,15 @@ class Session:
             raise error
         if self._replay is None:
             self._check_races()
+        if self._context.passed is not None and self._last is not None:
+            self._context.passed(self._last)
 
     def _execute(self, bare: Execute, schedule: Schedule, arguments: Mapping[str, Any]) -> Outcome:
         __tracebackhide__ = True
         self._starting()
         outcome = bare(schedule, {**self._fixtures, **arguments})
+        if self._context.passed is not None:
+            self._last = outcome.history
         if self._plan.preempt is not None and isinstance(self._plan.schedules, ScheduleStrategy):
             self._plan.schedules.learn(outcome)
         return outcome
@@ -208,7 +214,7 @@ class Session:
 
     def _report(self) -> None:
         slow = self._slow if self._plan.repeatable else None
-        self._context.reported(self._tally.report(self._plan.exhaustive, slow))
+        self._context.reported(self._tally.report(self._plan.workers, self._plan.exhaustive, slow))
 
     def _check_races(self) -> None:
         """Raise ``NothingRaced`` if workers never overlapped, unless no schedule was to be drawn."""

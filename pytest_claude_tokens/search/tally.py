@@ -12,6 +12,7 @@ from hypothesis.errors import UnsatisfiedAssumption
 from pytest_claude_tokens.judge.earning import Missed, Refusals, missed, refusals
 from pytest_claude_tokens.judge.violations import RefreshStorm
 from pytest_claude_tokens.search.context import Report
+from pytest_claude_tokens.search.races import Races
 
 if TYPE_CHECKING:
     from pytest_claude_tokens.runs.outcome import Outcome
@@ -47,14 +48,16 @@ class Tally:
     the service's network refused; ``missed``: requests that could not be judged, as long as nothing has raced;
     ``postponed``: the first mild finding, which the search raises if it finds nothing worse;
     ``unscheduled``: requests over real sockets, by client;
-    ``timed``: in at least one schedule, the body waited for time to pass; ``trouble``: why the failure is not in the
-    example database; ``progress`` is told the numbers of schedules
-    and of histories after each.
+    ``timed``: in at least one schedule, the body waited for time to pass; ``drawn``: how many schedules were drawn,
+    whatever others had shown; ``trouble``: why the failure is not in the example database; ``progress`` is told the
+    numbers of schedules and of histories after each.
     """
 
     schedules: int = 0
     raced: bool = False
     timed: bool = False
+    drawn: int = 0
+    races: Races = field(default_factory=Races)
     found_at: int = 0
     refused: Refusals = field(default_factory=Counter)
     missed: Missed = field(default_factory=Counter)
@@ -64,16 +67,24 @@ class Tally:
     progress: Callable[[int, int], object] = lambda schedules, histories: None
     _postponed_at: int = 0
     _seen: Counter[int] = field(default_factory=Counter)
+    _drawn: set[int] = field(default_factory=set)
 
-    def count(self, outcome: Outcome, failure: Callable[[], Failure] | None = None) -> bool:
-        """Count a run; returns whether it failed. ``failure`` makes a failure of it, for a mild finding.
+    def count(self, outcome: Outcome, failure: Callable[[], Failure] | None = None, *, drawn: bool = False) -> bool:
+        """Count a run; returns whether it failed. ``failure`` makes a failure of it, for a mild finding. ``drawn``: its
+        schedule was.
 
         A run that its own assumptions rejected (``hypothesis.assume``) is neither counted nor a failure.
         """
         if isinstance(outcome.error, UnsatisfiedAssumption):
             return False
         self.schedules += 1
-        self._seen[outcome.fingerprint()] += 1
+        fingerprint = outcome.fingerprint()
+        if fingerprint not in self._seen:
+            self.races.learn(outcome.history)
+        self._seen[fingerprint] += 1
+        if drawn:
+            self.drawn += 1
+            self._drawn.add(fingerprint)
         self.progress(self.schedules, len(self._seen))
         self.raced = self.raced or outcome.raced
         self.timed = self.timed or outcome.timed
@@ -104,12 +115,19 @@ class Tally:
             self.found_at = self._postponed_at
         return self.postponed
 
-    def report(self, bound: int | None = None, slow: float | None = None) -> Report:
-        """The counts so far as a report. ``bound``: that of a systematic search; ``slow``: of its delays."""
+    def report(self, workers: int = 1, bound: int | None = None, slow: float | None = None) -> Report:
+        """The counts so far as a report. ``workers``: of the body; ``bound``: that of a systematic search; ``slow``: of
+        its delays.
+        """
+        # A search that ended before it drew any has nothing better than what it began with.
+        sample, size = (self._drawn, self.drawn) if self.drawn else (self._seen, self.schedules)
         return Report(
             schedules=self.schedules,
             histories=len(self._seen),
-            seen_once=sum(1 for number in self._seen.values() if number == 1),
+            drawn=size,
+            seen_once=sum(self._seen[one] == 1 for one in sample),
+            races=self.races.seen if workers > 1 else None,
+            both_ways=self.races.both_ways,
             bound=bound,
             slow=slow if self.timed else None,
             unscheduled=dict(self.unscheduled),

@@ -45,12 +45,16 @@ class Witness(Lines):
         self._world: World | None = None
         self._calls: dict[int, list[dict[str, Any]]] = {}
         self._marks: Iterator[int] = itertools.count()
+        self.steps_before: dict[int, int] = {}
+        """For each event, how many accesses the run's watch had noted before it."""
+        self._steps: list[Any] = []
         self.moments: Moments = Moments(self._place)
         self.locks: HeldLocks = HeldLocks(lambda: 0.0 if self._world is None else self._world.now)
 
     def attend(self, world: World, journal: Journal) -> None:
         """Watch the run that is about to begin."""
         self._world = world
+        self._steps = [] if world.watch is None else world.watch.steps
         world.chooser.__class__ = WatchedChooser
         WatchedChooser.moments = self.moments
         journal.observers.append(self.observe)
@@ -63,6 +67,7 @@ class Witness(Lines):
         """See :class:`Lines`."""
         super().observe(event)
         self.moments.observe(event)
+        self.steps_before[event.seq] = len(self._steps)
         if event.op is None or event.type == "note":
             return
         if event.type == "invoke":

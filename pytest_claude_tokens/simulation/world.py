@@ -53,7 +53,9 @@ class Guest(Protocol):
 
 
 class Watcher(Protocol):
-    """Who is told of a thread's accesses before they happen."""
+    """Who is told of a thread's accesses before they happen. ``steps``: those that it has been told of, in order."""
+
+    steps: list[Any]
 
     def arrive(self, access: Any, frame: FrameType) -> bool:
         """A thread is about to make an access in ``frame``. Returns whether it was preempted."""

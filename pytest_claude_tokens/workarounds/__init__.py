@@ -1,5 +1,7 @@
 """Which workaround holds, under which failure: each is a small dispatcher, examined by a search, and a row of a table.
 
+A plugin such as ::
+
     from pytest_claude_tokens.workarounds import workaround
 
     @workaround("my-pool")

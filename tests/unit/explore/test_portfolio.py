@@ -37,7 +37,11 @@ def times_of(schedules):
 def test_it_opens_with_what_is_cheap_and_broad():
     """Requests that take long, and default order; then one of each kind that finds much; then it draws."""
     portfolio, random = Portfolio(2), Random(3)
-    first = [portfolio.next(random) for _ in range(len(OPENING) + len(EARLY) + 1)]
+    first, drew = [], []
+    for _ in range(len(OPENING) + len(EARLY) + 1):
+        first.append(portfolio.next(random))
+        drew.append(portfolio.drew)
+    assert drew == [False] * (len(first) - 1) + [True]
     assert first[: len(OPENING)] == [Schedule(latency=latency) for latency in OPENING]
     assert DEFAULT_ORDER in first[: len(OPENING)]
     early = [(one.kind, one.latency) for one in first[len(OPENING) : -1]]

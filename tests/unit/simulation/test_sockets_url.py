@@ -305,7 +305,7 @@ def test_trio_in_a_thread_keeps_its_own_sockets():
 
 def test_the_report_says_what_was_not_scheduled():
     """On a line of its own."""
-    told = Report(schedules=3, histories=1, unscheduled={"pycurl": 12, "curl": 1}).text()
+    told = Report(schedules=3, histories=1, drawn=3, unscheduled={"pycurl": 12, "curl": 1}).text()
     first, second = told.splitlines()
     assert first == "3 schedules, 1 distinct history, next new 0%"
     assert second == "    not scheduled: 1 request of curl, 12 requests of pycurl"

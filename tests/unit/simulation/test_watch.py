@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections import deque
+from _thread import get_ident
+from collections import ChainMap, deque
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
-from typing import Any
+from itertools import repeat
+from types import CodeType, SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from pytest_claude_tokens.simulation import accesses as module_of_accesses
 from pytest_claude_tokens.simulation import instruments as module
 from pytest_claude_tokens.simulation.accesses import LOOP, Access, accesses_of
 from pytest_claude_tokens.simulation.naming import Names
@@ -169,6 +172,76 @@ def test_files_that_are_no_python_and_code_that_is_gone(tmp_path):
     assert LOOP not in {one.kind for one in accesses_of(loops.__code__).values()}
 
 
+def all_in(code: CodeType) -> list[Access]:
+    """The accesses in a function, and in its comprehensions where those are functions of their own."""
+    inner = [one for constant in code.co_consts if isinstance(constant, CodeType) for one in all_in(constant)]
+    return [*accesses_of(code).values(), *inner]
+
+
+def test_what_is_read_in_the_condition_of_a_comprehension_decides_something():
+    box = probes.Box()
+
+    def job() -> list[int]:
+        return [box.number for one in box.list if box.kind]
+
+    tests = {one.name: one.tests for one in all_in(job.__code__) if one.kind == "attribute"}
+    assert tests == {"number": False, "list": False, "kind": True}
+
+
+def test_who_awaits_is_no_generator_that_others_could_ask():
+    async def waits(other: Any) -> None:
+        await other
+
+    def gives() -> Iterator[int]:
+        yield 1
+
+    kinds = [[one.kind for one in accesses_of(code).values()] for code in (waits.__code__, gives.__code__)]
+    assert kinds == [[], ["yield"]]
+
+
+def test_a_loop_goes_over_what_its_views_are_of_and_not_over_what_a_call_makes():
+    box = probes.Box()
+
+    def job() -> None:
+        for _ in box.items.values():
+            pass
+        for _ in box.list.copy():
+            pass
+
+    assert [one.words.split()[-1] for one in accesses_of(job.__code__).values() if one.kind == "next"] == [
+        "box.items.values():"
+    ]
+
+
+@pytest.mark.parametrize(("spelled", "wanted"), [("[]", ("item", False)), ("|=", ("item", True)), ("+", None)])
+def test_which_binary_operations_touch_something(spelled, wanted):
+    """From Python 3.14 on, an item is read by one."""
+    code, source = an_access.__code__, module_of_accesses._source(__file__)
+    found = module_of_accesses._binary(code, source, cast("Any", SimpleNamespace(argrepr=spelled)), (1, 1))
+    assert (None if found is None else (found.kind, found.write)) == wanted
+
+
+def test_an_object_has_not_the_number_of_a_dead_one_at_its_address():
+    names, dead, new = Names(lambda code: False), probes.Box(), probes.Box()
+    number = names.number(dead)
+    names._known[id(new)] = names._known.pop(id(dead))
+    assert names.number(new) == (number[0] + 1, "Box")
+
+
+def test_of_code_without_source_and_of_what_must_be_called_everything_is_unknown():
+    """A call may write anything, as may one of an item whose container has code of its own."""
+    code: Any = compile("def job(call):\n  call()\n", "none.py", "exec").co_consts[0]
+
+    def job(items: Any) -> None:
+        items["a"].append(1)
+
+    names = Names(lambda code: False)
+    for one, values in ((code, {"call": print}), (job.__code__, {"items": ChainMap({"a": []})})):
+        frame: Any = SimpleNamespace(f_locals=values, f_globals={}, f_builtins={}, f_back=None)
+        (call,) = [access for access in accesses_of(one).values() if access.kind == "call"]
+        assert names.touched(call, frame) == ((None, "[]", "*", True),)
+
+
 def an_access() -> Access:
     box = probes.Box()
 
@@ -195,6 +268,21 @@ def arrivals(schedule: Schedule, *arrive: Callable[[Watch], None]) -> tuple[Watc
 
         workers_of(new, len(arrive), simulated_loop=False)(*[lambda n=n: job(n) for n in range(len(arrive))])
     return watch, order
+
+
+@pytest.mark.parametrize(("length", "order"), [(1, [0, 1]), (9, [1, 0])])
+def test_who_is_preempted_is_frozen_for_as_many_decisions(length, order):
+    """For one it is not: the decision at which it lost its turn."""
+    access = an_access()
+
+    def preempted(watch: Watch) -> None:
+        watch.arrive(access, sys._getframe())
+
+    def pauses(watch: Watch) -> None:
+        watch.world.pause(watch.world.records[get_ident()], rotate=True)
+
+    schedule = Schedule(deviations=(Deviation(0, "preempt", 0, length, access.place),))
+    assert arrivals(schedule, preempted, pauses)[1] == order
 
 
 def test_who_is_preempted_goes_to_the_end():
@@ -238,6 +326,53 @@ def test_who_spins_goes_to_the_end_now_and_then_and_then_time_passes():
     assert sorted(arrivals(Schedule(), still, spin)[1]) == [0, 1]
     assert arrivals(Schedule(), still)[0].world.now > 0
     assert arrivals(Schedule(), locked, locked)[1] == [0, 1]
+
+
+@pytest.mark.parametrize(("module", "order"), [("logging", [0, 1]), ("another", [1, 0])])
+def test_who_has_a_lock_of_the_standard_library_is_not_preempted(module, order):
+    access = an_access()
+    namespace: dict[str, Any] = {"__name__": module, "frame_of": sys._getframe}
+    exec("def arrive(watch, access):\n    watch.arrive(access, frame_of())\n", namespace)
+
+    def arrive(watch: Watch) -> None:
+        namespace["arrive"](watch, access)
+
+    schedule = Schedule(deviations=(Deviation(0, "preempt", 0, 1, access.place),))
+    assert arrivals(schedule, arrive, lambda watch: None)[1] == order
+
+
+def looking() -> None:
+    while not any(probes.SHARED):
+        pass
+
+
+def calling() -> None:
+    while probes.COUNT < 0:
+        probes.Box().method()
+
+
+def test_a_loop_that_calls_keeps_its_turn_unless_what_it_calls_is_the_authors():
+    """How many rounds it takes to compute something may differ from run to run."""
+    access = an_access()
+    (looks,), (loop,) = (
+        [one for one in accesses_of(code).values() if one.kind == LOOP] for code in (looking.__code__, calling.__code__)
+    )
+    assert (looks.calls, looks.spins, loop.calls, loop.spins) == (False, True, True, False)
+
+    def computes(watch: Watch) -> None:
+        for _ in repeat(None, 1_100):
+            watch.arrive(loop, sys._getframe())
+
+    def goes_inside(watch: Watch) -> None:
+        def inside() -> None:
+            watch.arrive(access, sys._getframe())
+
+        for _ in repeat(None, 1_100):
+            watch.arrive(loop, sys._getframe())
+            inside()
+
+    assert arrivals(Schedule(), computes, lambda watch: None)[1] == [0, 1]
+    assert arrivals(Schedule(), goes_inside, lambda watch: None)[1] == [1, 0]
 
 
 def test_a_trace_function_tells_the_watch(monkeypatch):

@@ -117,7 +117,7 @@ def test_a_thread_is_looked_up_where_no_task_is(worker):
     waiting.wait()
     witness = Witness()
     record = SimpleNamespace(worker=0, ident=thread.ident)
-    world = SimpleNamespace(loops=[SimpleNamespace()], all=[record], chooser=Chooser(DEFAULT_ORDER, 2))
+    world = SimpleNamespace(loops=[SimpleNamespace()], all=[record], chooser=Chooser(DEFAULT_ORDER, 2), watch=None)
     witness.attend(world, SimpleNamespace(observers=[]))
     event = Event(seq=1, t=0.0, actor=f"w{worker}" if worker >= 0 else "c1", type="invoke", f="call", op=1)
     outcome.call(partial(witness.observe, event), {})

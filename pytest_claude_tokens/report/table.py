@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fake_server.events import Event
     from pytest_claude_tokens.judge.history import History, Operation
 
-__all__ = ["aside", "bars", "describe", "outcome", "request", "summed_up", "table", "who_accessed"]
+__all__ = ["aside", "bars", "describe", "outcome", "request", "store_content", "summed_up", "table", "who_accessed"]
 
 _ROWS = 60
 """Rows of a table; further ones are only counted. The history file has them all."""
@@ -104,11 +104,16 @@ def _commit(history: History, event: Event) -> str:
     return f"{text}; {event.grant} revoked" if event.get("revoked") else text
 
 
-def _store(history: History, event: Event) -> str:
+def store_content(history: History, event: Event) -> str:
+    """What a store holds, when it was looked at."""
     if event.get("state") != "token":
         return f"store {event.get('store')}: {event.get('state')}"
     dead = "" if event.get("accepted") else " (dead)"
     return f"store {event.get('store')}: {history.label(event.grant, event.refresh)}{dead}"
+
+
+def _store(history: History, event: Event) -> str:
+    return store_content(history, event) + (f", by {event.get('by')}" if event.get("by") else "")
 
 
 def _ended(history: History, event: Event) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,8 +45,19 @@ class Search:
 def search(case: Case, make: Make, *, workers: int, schedules: int, seed: int, client: str) -> Search:
     """Explore one dispatcher from one seed."""
     ends: list[float] = []
+    bodies = _threads if getattr(case, "threads", False) else _tasks
+    dispatcher = explore(workers=workers)(bodies(case, make, client, ends))
+    test = seeded(seed)(settings(max_examples=schedules, database=None)(dispatcher))
+    reports: list[Report] = []
+    context = ExplorationContext(handle={"allow": ["refresh-storm"]}, seed=seed, reported=reports.append)
+    begun = native.monotonic()
+    error = error_of(test, context)
+    found = getattr(error, "claude_tokens_found", None)
+    number = found.example if found is not None else len(ends)
+    return Search(isinstance(error, (DoubleSpend, BlindReplay)), number, ends[number - 1] - begun, error)
 
-    @explore(workers=workers)
+
+def _tasks(case: Case, make: Make, client: str, ends: list[float]) -> Callable[..., object]:
     async def dispatcher(claude_tokens: Any, workers: Any) -> None:
         refreshes = [claude_tokens.account(expired=True).refresh_token for _ in range(case.accounts)]
         try:
@@ -56,14 +69,24 @@ def search(case: Case, make: Make, *, workers: int, schedules: int, seed: int, c
         finally:
             ends.append(native.monotonic())  # the real time: in here, that of `time` is simulated
 
-    test = seeded(seed)(settings(max_examples=schedules, database=None)(dispatcher))
-    reports: list[Report] = []
-    context = ExplorationContext(handle={"allow": ["refresh-storm"]}, seed=seed, reported=reports.append)
-    begun = native.monotonic()
-    error = error_of(test, context)
-    found = getattr(error, "claude_tokens_found", None)
-    number = found.example if found is not None else len(ends)
-    return Search(isinstance(error, (DoubleSpend, BlindReplay)), number, ends[number - 1] - begun, error)
+    return dispatcher
+
+
+def _threads(case: Any, make: Any, client: str, ends: list[float]) -> Callable[..., object]:
+    """The same for :class:`benchmarks.threaded.ThreadedProgram`."""
+
+    def dispatcher(claude_tokens: Any, workers: Any) -> None:
+        refreshes = [claude_tokens.account(expired=True).refresh_token for _ in range(case.accounts)]
+        try:
+            if client == "shared":
+                with httpx.Client() as one:
+                    workers(*case.jobs(make, refreshes, lambda: nullcontext(one), len(workers)))
+            else:
+                workers(*case.jobs(make, refreshes, httpx.Client, len(workers)))
+        finally:
+            ends.append(native.monotonic())
+
+    return dispatcher
 
 
 def main() -> int:

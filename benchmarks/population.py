@@ -1,9 +1,10 @@
 """How much of a population of dispatchers each searcher finds, ours beside its peers.
 
 ``python benchmarks/population.py [--programs N] [--seeds report|tune] [--schedules N] [--seconds S] [--only WORD]
-[--fault WORD] [--twins] [--peers]``. A dispatcher is made from a seed: a fault of :mod:`benchmarks.faults`, how its
-workers arrive, what they do before they ask, how long each local step takes and over how many trips through the loop it
-goes, how many workers, accounts and calls there are. Seeds for tuning are even, and those for the report odd.
+[--fault WORD] [--twins] [--peers] [--threads]``. A dispatcher is made from a seed: a fault of :mod:`benchmarks.faults`,
+how its workers arrive, what they do before they ask, how long each local step takes and over how many trips through the
+loop it goes, how many workers, accounts and calls there are. Seeds for tuning are even, and those for the report odd.
+With ``--threads`` the workers are threads (:mod:`benchmarks.threaded`), which none of the peers can search.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks import threaded
 from benchmarks.faults import FAULTS, HELD_OUT, Dispatcher, Fault, Site, Step
 from benchmarks.peer_searchers import PEERS
 from benchmarks.planted import Connect, Login, now
@@ -70,9 +72,9 @@ def step(random: Random, style: Style, milliseconds: float) -> Step:
     return Step(random.randint(1, 2), random.uniform(0.5, 2) * milliseconds / 1000)
 
 
-def shape(name: str, style: Style, seed: int) -> Shape:
+def shape(name: str, fault: Fault, style: Style, seed: int) -> Shape:
     """The shape of the program with this fault and seed."""
-    fault, random = FAULTS[name], Random(f"{name}, {style}, {seed}")
+    random = Random(f"{name}, {style}, {seed}")
     workers = max(fault.workers, random.choice([2, 3, 3, 4, 5]))
     rounds = max(fault.rounds, random.choice([1, 1, 1, 2]))
     own = [step(random, style, random.choice([1, 10, 60])) for _ in range(workers)]
@@ -136,10 +138,12 @@ class Program:
         return job
 
 
-def population(names: Iterable[str], seeds: Iterable[int]) -> list[Program]:
+def population(names: Iterable[str], seeds: Iterable[int], *, threads: bool = False) -> list[Program]:
     """The programs of these faults, in both styles, from these seeds."""
+    faults = threaded.faults() if threads else FAULTS
+    kind: Any = threaded.ThreadedProgram if threads else Program
     return [
-        Program(f"{name}, {style}, {seed}", FAULTS[name], shape(name, style, seed))
+        kind(f"{name}, {style}, {seed}", faults[name], shape(name, faults[name], style, seed))
         for seed in seeds
         for name in names
         for style in STYLES
@@ -178,7 +182,7 @@ def measure(searcher: Peer | Ours, program: Program, row: Row, options: argparse
 def searchers(options: argparse.Namespace) -> list[Peer | Ours]:
     """Ours, and the peers that are installed if they were asked for."""
     here: list[Peer | Ours] = []
-    for searcher in (Ours(), *(PEERS if options.peers else ())):
+    for searcher in (Ours(), *(PEERS if options.peers and not options.threads else ())):
         try:
             searcher.version()
         except Missing as reason:
@@ -200,11 +204,13 @@ def main() -> int:
     parser.add_argument("--fault", default="", help="faults with this in their names; 'tuned', 'held out'")
     parser.add_argument("--twins", action="store_true")
     parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--threads", action="store_true", help="the workers are threads; excludes the peers")
     options = parser.parse_args()
     sets = {"tuned": [name for name in FAULTS if name not in HELD_OUT], "held out": list(HELD_OUT)}
-    names = sets.get(options.fault) or [name for name in FAULTS if options.fault in name]
+    every = threaded.faults() if options.threads else FAULTS
+    names = [name for name in every if name in sets.get(options.fault, []) or options.fault in name]
     first = 1 if options.seeds == "report" else 0
-    programs = population(names, range(first, first + 2 * options.programs, 2))
+    programs = population(names, range(first, first + 2 * options.programs, 2), threads=options.threads)
     here = searchers(options)
     rows = {searcher.name: Row() for searcher in here}
     for seed, program in enumerate(programs):

@@ -143,7 +143,6 @@ async def test_round_robin(claude_tokens: Any, workers: Any, first: list[int], s
     await workers(works_off(lend, first), works_off(lend, second))
 
 
-@thorough
 @explore(workers=2, first=turns, second=turns)
 async def test_round_robin_with_a_token_for_every_job(
     claude_tokens: Any, workers: Any, first: list[int], second: list[int]
@@ -153,14 +152,12 @@ async def test_round_robin_with_a_token_for_every_job(
     await workers(works_off(lend, first), works_off(lend, second))
 
 
-@thorough
 @explore(workers=2, first=turns, second=turns)
 async def test_token_per_worker(claude_tokens: Any, workers: Any, first: list[int], second: list[int]) -> None:
     mine, yours = (nothing([bearer]) for bearer in bearers_of(claude_tokens, 2))
     await workers(works_off(mine, first), works_off(yours, second))
 
 
-@thorough
 @explore(workers=3, first=turns, second=turns)
 async def test_checkout_pool(claude_tokens: Any, workers: Any, first: list[int], second: list[int]) -> None:
     """Fewer tokens than workers: one of them waits."""
@@ -168,7 +165,6 @@ async def test_checkout_pool(claude_tokens: Any, workers: Any, first: list[int],
     await workers(works_off(lend, first), works_off(lend, second), works_off(lend, first))
 
 
-@thorough
 @explore(workers=2, first=turns, second=turns)
 async def test_dispatch_queue(claude_tokens: Any, workers: Any, first: list[int], second: list[int]) -> None:
     """The other workaround of the issue: sound, and as slow as it sounds."""

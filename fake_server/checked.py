@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from fake_server.secrecy import is_name, safe_text, shown
+from fake_server.secrecy import brief, is_name, shown
 
 __all__ = ["Refused", "check_fields", "one_of", "plain_name", "with_changes"]
 
@@ -39,7 +39,7 @@ def with_changes(value: T, changes: Mapping[str, Any]) -> T:
     """A copy of a dataclass with some fields changed. Raises ``TypeError`` for an unknown field."""
     known = {one.name for one in fields(value)}  # type: ignore[arg-type]
     if unknown := set(changes) - known:
-        words = ", ".join(map(safe_text, sorted(unknown)))
+        words = brief(*sorted(unknown))
         raise TypeError(f"{type(value).__name__} has no {words}; it has {', '.join(sorted(known))}")
     return replace(value, **changes)  # type: ignore[type-var]
 

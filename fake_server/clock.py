@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 __all__ = [
+    "DEBUGGED",
     "Clock",
     "ClockKind",
+    "Debugged",
     "is_frozen",
     "is_real",
     "now",
@@ -127,6 +129,33 @@ def stopwatch() -> Callable[[], float]:
     function ``time.monotonic`` itself does, but of ``clock_gettime`` only what concerns the date.
     """
     return partial(real_time("clock_gettime"), time.CLOCK_MONOTONIC)
+
+
+class Debugged:
+    """For how many real seconds somebody has looked at the stopped program, in a debugger: no deadline counts them."""
+
+    def __init__(self, read: Callable[[], float]) -> None:
+        self._read = read
+        self._state: tuple[float | None, float] = (None, 0.0)
+        """Since when, if somebody does, and for how long before; one value, as other threads read it at any moment."""
+
+    def begin(self) -> None:
+        """The program is stopped, if it is not yet."""
+        since, before = self._state
+        self._state = (self._read() if since is None else since, before)
+
+    def end(self) -> None:
+        """It goes on."""
+        self._state = (None, self.seconds())
+
+    def seconds(self) -> float:
+        """How long that was, all in all."""
+        since, before = self._state
+        return before if since is None else before + self._read() - since
+
+
+DEBUGGED = Debugged(stopwatch())
+"""That of this process; whoever knows of a debugger tells it."""
 
 
 def _freezegun() -> Any:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fake_server import answers
+from fake_server.clock import DEBUGGED
 from fake_server.core.states import RefreshState
 from fake_server.effects import Break, BreakHow, Effect, Piece, Start, Wait, WaitWhy
 from fake_server.protocol.asking import Asked
@@ -247,9 +248,9 @@ class Exchange:
     def _held(self) -> Generator[Effect, None, None]:
         server = self._server
         for hold in [hold for hold in server.holds if hold.target == self.kind and hold.open]:
-            hold.join(self.actor, server.stopwatch())
+            hold.join(self.actor, server.stopwatch() - DEBUGGED.seconds())
             try:
-                while (wait := hold.poll(server.stopwatch())) is not None:
+                while (wait := hold.poll(server.stopwatch() - DEBUGGED.seconds())) is not None:
                     yield replace(wait, needs=self._needs())
             except _Gone:
                 hold.leave(self.actor)

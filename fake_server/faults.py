@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from fake_server.genuine import json
 from fake_server.limits import count_refusal, plain, seconds_refusal
-from fake_server.secrecy import discreet_class, is_name, safe_text, shown
+from fake_server.secrecy import brief, discreet_class, is_name, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -180,7 +180,7 @@ class Fault:
             raise ValueError(f"no fault is named {shown(kind)}; there are {', '.join(_FORMS)}")
         make, takes = _FORMS[kind]
         if wrong := [name for name in arguments if name not in takes]:
-            raise ValueError(f"the fault {kind} has no {', '.join(map(safe_text, wrong))}")
+            raise ValueError(f"the fault {kind} has no {brief(*wrong)}")
         if missing := [name for name in _NEEDED.get(kind, ()) if name not in arguments]:
             raise ValueError(f"the fault {kind} needs {' and '.join(missing)}")
         for name, argument in arguments.items():  # in the words of the object, which may be one of JSON

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 
 from fake_server.checked import Refused, check_fields, one_of, plain_name, with_changes
 from fake_server.limits import count_refusal, plain, seconds_refusal
-from fake_server.secrecy import discreet_class, is_name, safe_text, shown
+from fake_server.secrecy import brief, discreet_class, is_name, shown
 
 __all__ = ["PRESETS", "SCOPE", "SETUP_LIFE", "SETUP_SCOPE", "GraceMode", "Policy", "settings_of"]
 
@@ -251,7 +251,7 @@ def _latency(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return _seconds(value, instead)
     if unknown := set(value) - {"token", "call", "other"}:
-        words = ", ".join(sorted(safe_text(str(word)) for word in unknown))
+        words = brief(*sorted(map(str, unknown)))
         raise Refused(f"unknown {words}; it knows token, call and other", inside=True)
     return {kind: _seconds(seconds, instead) for kind, seconds in value.items()}
 

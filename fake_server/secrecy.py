@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 __all__ = [
+    "brief",
     "clean",
     "cleaned",
     "discreet",
@@ -34,6 +35,7 @@ __all__ = [
     "is_path",
     "printable",
     "redact",
+    "safe_sentence",
     "safe_text",
     "shown",
 ]
@@ -48,8 +50,10 @@ SHORTEST = 20
 _WORDS_SHARE = 0.75
 _FEW_WORDS = 0.4
 _SEAMS = 3
-_SHOWN_LENGTH = 500
-"""Characters of one value that an error quotes."""
+_SHOWN_LENGTH = 120
+"""Characters of one value that an error quotes: of a long one, as much as tells which it was."""
+_SENTENCE_LENGTH = 400
+"""Characters of an error about arguments that are delicate, or of a command line."""
 _MESSAGE_LENGTH = 2000
 """Characters of a whole message."""
 
@@ -103,17 +107,27 @@ def is_path(text: str) -> bool:
     return not (_TOKEN.search(text) or _JWT.search(text) or _REPLACEMENT.fullmatch(redact(text)))
 
 
-def shown(value: object) -> str:
-    """``value`` for quoting in an error: its ``repr``, at most 500 characters, or a secret's kind and length."""
-    return _clipped(_unquoted(redact(_text(value))), _SHOWN_LENGTH)
+def shown(value: object, length: int = _SHOWN_LENGTH) -> str:
+    """``value`` for quoting in an error: its ``repr``, at most that many characters, or a secret's kind and length."""
+    return _clipped(_unquoted(redact(_text(value))), length)
 
 
-def safe_text(text: str) -> str:
-    """``text`` with its secrets redacted; of more than 2,000 characters, the beginning and the end.
+def brief(*names: object) -> str:
+    """Names that the user gave, for an error, without quotes; of many or long ones the beginning and the end."""
+    return safe_text(", ".join(map(str, names)), _SHOWN_LENGTH)
+
+
+def safe_text(text: str, length: int = _MESSAGE_LENGTH) -> str:
+    """``text`` with its secrets redacted; of more than that many characters, the beginning and the end.
 
     No character of it, a line break aside, is one that a terminal might obey.
     """
-    return _clipped(_unquoted(redact(printable(text, keep="\n"))), _MESSAGE_LENGTH)
+    return _clipped(_unquoted(redact(printable(text, keep="\n"))), length)
+
+
+def safe_sentence(text: str) -> str:
+    """:func:`safe_text` for one sentence about an argument, which may quote that whole: of a long one both ends."""
+    return safe_text(text, _SENTENCE_LENGTH)
 
 
 def printable(text: str, *, keep: str = "") -> str:
@@ -264,7 +278,9 @@ def cleaned(error: Exception, arguments: list[object], always: tuple[type[Except
 
     Errors in ``always`` lose their frames in any case: these may hold secrets that were not passed as arguments.
     """
-    if isinstance(error, always) or _delicate(arguments) or _REPLACEMENT.search(str(error)):
+    text = str(error)
+    too_long = len(text) > _MESSAGE_LENGTH and not isinstance(error, AssertionError)  # those tell what was found
+    if too_long or isinstance(error, always) or _delicate(arguments) or _REPLACEMENT.search(text):
         return _without_secrets(error)
     return None
 
@@ -298,15 +314,15 @@ def _delicate(value: object, depth: int = 3) -> bool:
 
 def _without_secrets(error: Exception) -> Exception:
     """The same error without frames, cause and context, and with a text that may be printed."""
-    error.args = tuple(safe_text(value) if isinstance(value, str) else value for value in error.args)
+    error.args = tuple(safe_sentence(value) if isinstance(value, str) else value for value in error.args)
     if isinstance(error, OSError):
         for name in ("filename", "filename2"):
             if isinstance(value := getattr(error, name), str):
-                setattr(error, name, safe_text(value))
+                setattr(error, name, brief(value))
     if not is_name(str(error)):  # its `__str__` uses more than its arguments
-        error = ValueError(safe_text(str(error)))
+        error = ValueError(safe_sentence(str(error)))
     notes = getattr(error, "__notes__", None)
     if notes is not None:
-        notes[:] = map(safe_text, notes)
+        notes[:] = map(safe_sentence, notes)
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
     R = TypeVar("R")
 
-__all__ = ["discreet", "is_path", "safe_text", "shown"]
+__all__ = ["brief", "discreet", "is_path", "safe_text", "shown"]
 
 
 def discreet(function: Callable[P, R], *, always: tuple[type[Exception], ...] = ()) -> Callable[P, R]:
@@ -37,6 +37,13 @@ def discreet(function: Callable[P, R], *, always: tuple[type[Exception], ...] = 
         raise refused from None
 
     return entry
+
+
+def brief(*names: object) -> str:
+    """Names that the user gave, for an error: of many or long ones the beginning and the end."""
+    from fake_server import secrecy
+
+    return secrecy.brief(*names)
 
 
 def is_path(text: str) -> bool:

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, NoReturn
 
 from fake_server.limits import seconds_refusal
-from fake_server.secrecy import is_path, safe_text, shown
+from fake_server.secrecy import is_path, safe_sentence, shown
 from fake_server.service import SERVICES, Service
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Usage(Exception):
     """An error that the user can correct, in one sentence, with pasted secrets redacted."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(safe_text(text))
+        super().__init__(safe_sentence(text))
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,7 +53,7 @@ class PlainParser(argparse.ArgumentParser):
     """``argparse.ArgumentParser``, with secrets in its error messages redacted."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(safe_text(message))
+        super().error(safe_sentence(message))
 
 
 def path(text: str) -> str:

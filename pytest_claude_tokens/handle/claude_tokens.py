@@ -27,7 +27,7 @@ from pytest_claude_tokens.handle.history_view import HistoryView
 from pytest_claude_tokens.handle.hold import held
 from pytest_claude_tokens.handle.judgement import Judgement
 from pytest_claude_tokens.handle.leaks import Leaks, watched_logs
-from pytest_claude_tokens.handle.names import history_file, path_of, worker_name
+from pytest_claude_tokens.handle.names import history_file, or_torn, path_of, worker_name
 from pytest_claude_tokens.handle.runtime import Runtime
 from pytest_claude_tokens.handle.stores import Stores
 from pytest_claude_tokens.handle.watcher import Watcher
@@ -170,9 +170,10 @@ class ClaudeTokens:
         """Finish and close, and raise the finding of :meth:`to_raise` from ``error``, with which the body ended."""
         __tracebackhide__ = True
         try:
-            found = self.to_raise(error)
+            found: BaseException | None = self.to_raise(error)
         finally:
             self.close()
+        found = or_torn(self._file, found, error)
         if found is not None:
             if error is None:
                 raise found  # `from None` would hide an error that is being handled around this call

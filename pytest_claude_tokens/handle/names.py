@@ -8,8 +8,9 @@ from fake_server.genuine import os
 from fake_server.hosts import hosts_of
 from fake_server.secrecy import is_name, is_path, printable, shown
 from fake_server.serve.history_file import HistoryFile
+from pytest_claude_tokens.report.evidence import notes_of, set_notes
 
-__all__ = ["history_file", "host_names", "path_of", "worker_name"]
+__all__ = ["history_file", "host_names", "or_torn", "path_of", "worker_name"]
 
 
 def worker_name(name: str) -> str:
@@ -46,3 +47,18 @@ def history_file(path: str | os.PathLike[str] | None) -> HistoryFile | None:
     if not is_path(os.fspath(path)):
         raise ValueError(f"history={shown(os.fspath(path))}: must be the path of a file")
     return HistoryFile(path)
+
+
+def or_torn(file: HistoryFile | None, found: BaseException | None, error: BaseException | None) -> BaseException | None:
+    """What a handle raises at its end: ``found``, or that its ``file`` is not whole, as with a full disk.
+
+    That is a note of the finding, or of the ``error`` that the body ended with, where there is one.
+    """
+    if file is None or not file.error:
+        return found
+    why = f"the history {shown(os.fspath(file.path))} is not whole: {file.error}"
+    told = found or error
+    if told is None:
+        return OSError(why)
+    set_notes(told, [*notes_of(told), why])
+    return found

@@ -8,7 +8,7 @@ from fake_server.faults import Fault
 from fake_server.limits import count_refusal
 from fake_server.policy import PRESETS, Policy
 from fake_server.protocol.wire import check_account_name
-from fake_server.secrecy import shown
+from fake_server.secrecy import brief, shown
 from fake_server.service import SERVICES, Service
 from pytest_claude_tokens.handle.names import host_names
 from pytest_claude_tokens.judge.violations import INVARIANTS
@@ -70,7 +70,7 @@ def checked_allow(words: Iterable[Any]) -> tuple[str, ...]:
     unknown = [word for word in words if word not in INVARIANTS]
     if unknown:
         raise ValueError(
-            f"allow: no invariant is named {', '.join(map(shown, unknown))}; they are {', '.join(INVARIANTS)}"
+            f"allow: no invariant is named {brief(*map(shown, unknown))}; they are {', '.join(INVARIANTS)}"
         )
     return words
 

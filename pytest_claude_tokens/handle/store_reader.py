@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, Union
 
@@ -28,10 +28,11 @@ StoreState = Literal["token", "blank", "absent", "unreadable"]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Content:
-    """The content of a store. ``secret`` is its refresh token, if it holds one."""
+    """The content of a store. ``secret`` is its refresh token, if it holds one; ``data``: all of it, of a file."""
 
     state: StoreState
     secret: str | None = None
+    data: bytes = field(default=b"", compare=False)
 
 
 UNREADABLE = Content("unreadable")
@@ -80,7 +81,9 @@ def _read_file(path: str, read: str | None = None) -> Content:
         return Content("absent")
     except (OSError, RealServiceRefused):
         return UNREADABLE
-    return _content(data, read) if data.strip() else UNREADABLE  # empty: a writer has truncated it and not yet written
+    if not data.strip():  # a writer has truncated it and not yet written
+        return UNREADABLE
+    return replace(_content(data, read), data=data)
 
 
 def _content(stored: object, read: str | None = None) -> Content:

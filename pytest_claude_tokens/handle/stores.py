@@ -72,6 +72,8 @@ class Store:
         facts: dict[str, Any] = {}
         if previous is not None and previous.grant is not grant:
             facts["previous_grant"] = previous.grant.name
+        if content.state == "token" and content.data:
+            facts["alone"] = all(access.secret.encode() not in content.data for access in grant.access)
         self._server.journal.note(
             "store",
             account=grant.account,

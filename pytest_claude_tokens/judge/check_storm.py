@@ -99,7 +99,8 @@ class _Pairs:
     """The second clause: the pairs that refreshes brought, and the refreshes that were sent while those were good.
 
     A pair is known by its refresh token; so without rotation there is none, where each worker may well keep a copy of
-    the one refresh token and an access token of its own.
+    the one refresh token and an access token of its own. With rotation that can be told where they share a file which
+    holds the refresh token ``alone``: a worker that has had no access token yet needs one.
     """
 
     def __init__(self, history: History) -> None:
@@ -111,10 +112,19 @@ class _Pairs:
             op.closed: (op.grant, op.bearer) for op in history.operations if op.status == 403 and op.f != "token"
         }
         self._refused: set[tuple[str | None, str | None]] = set()
+        self._alone: dict[tuple[str | None, str | None], bool] = {}
+        """Whether all stores that hold this refresh token hold no access token."""
+        self._bearers = {
+            op.closed: (op.grant, op.actor) for op in history.operations if op.status in (401, 403) and op.f != "token"
+        }
+        self._have_had_one: set[tuple[str | None, str]] = set()
+        """The workers that have had an access token of the grant: a refresh brought it, or it was refused."""
         self._sent_too_early: dict[int, tuple[_Pair, float, float]] = {}
 
     def observe(self, event: Event, lifetimes: Lifetimes) -> None:
         """Take the next event into account, after ``lifetimes`` has."""
+        if event.seq in self._bearers:
+            self._have_had_one.add(self._bearers[event.seq])
         if event.type == "invoke":
             if (op := self._by_start.get(event.seq)) is not None:
                 self._look(op, lifetimes)
@@ -122,8 +132,12 @@ class _Pairs:
             self._refused.add(self._forbidden[event.seq])
         elif event.type == "ok" and (op := self._by_end.get(event.seq)) is not None:
             access, refresh = op.issued.get("access"), op.issued.get("refresh")
+            self._have_had_one.add((op.grant, op.actor))
             if access and refresh and refresh != op.refresh:
                 self._pairs.setdefault((op.grant, refresh), _Pair(op, access, event.seq))
+        elif event.f == "store":
+            key = event.grant, event.refresh
+            self._alone[key] = self._alone.get(key, True) and bool(event.get("alone"))
         elif event.type == "note" and event.f in ("kill", "cancel"):
             # Whoever held a pair may have lost its access token by what we did.
             self._pairs.clear()
@@ -132,6 +146,8 @@ class _Pairs:
         """Remember a refresh whose pair is good at the time when it is sent."""
         pair = self._pairs.get((op.grant, op.refresh))
         if pair is None or (op.grant, pair.access) in self._refused:
+            return
+        if self._alone.get((op.grant, op.refresh)) and (op.grant, op.actor) not in self._have_had_one:
             return
         age, life = lifetimes.age(op.grant, pair.access)
         if lifetimes.is_live(op.grant, pair.access) and age < life / 2:

@@ -197,15 +197,21 @@ class History:
     def __repr__(self) -> str:
         return f"<History {len(self.events)} events, {len(self.operations)} operations{', torn' * self.torn}>"
 
-    def with_facts(self, facts: Mapping[int, Mapping[str, Any]]) -> History:
-        """The same history, with these further fields in the first event of each request, by its number."""
-        events = [
-            replace(event, data={**event.data, **facts.get(event.op or 0, {})}) if event.type == "invoke" else event
-            for event in self.events
-        ]
-        more = History(self.header, events, torn=self.torn, notes=self.notes)
-        more.quiet = self.quiet
-        return more
+    def with_facts(
+        self, facts: Mapping[int, Mapping[str, Any]], further: Mapping[int, Mapping[str, Any]] | None = None
+    ) -> History:
+        """The same history, with these further fields in the first event of each request, by its number.
+
+        ``further``: the same for any event, by its ``seq``.
+        """
+        events = []
+        for event in self.events:
+            more = dict(facts.get(event.op or 0, {})) if event.type == "invoke" else {}
+            more |= (further or {}).get(event.seq, {})
+            events.append(replace(event, data={**event.data, **more}) if more else event)
+        again = History(self.header, events, torn=self.torn, notes=self.notes)
+        again.quiet = self.quiet
+        return again
 
     def noted(self, f: str) -> Sequence[Event]:
         """The notes of that kind, in order."""

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_claude_tokens.plugin import marker, options, pytest_internals, xdist
+from pytest_claude_tokens.plugin import marker, options, pytest_internals, session, xdist
 from pytest_claude_tokens.search import context
 
 if TYPE_CHECKING:
+    from pytest_claude_tokens.judge.history import History
     from pytest_claude_tokens.report.evidence import Evidence
 
 __all__ = ["Search", "command"]
@@ -37,35 +38,65 @@ class Search:
                 pytest.fail(_MADE_ONCE.format(item.nodeid, name), pytrace=False)
 
     def pytest_enter_pdb(self) -> None:
-        """Simulated time stands still, as long as somebody looks around."""
+        """Simulated time stands still, and deadlines of the service's with it, as long as somebody looks around."""
         _note_debugger(stopped=True)
 
     def pytest_leave_pdb(self) -> None:
         """It goes on."""
         _note_debugger(stopped=False)
 
-    @pytest.hookimpl(wrapper=True)
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Set the context in which the search finds this test's settings."""
+        """Set the context in which the search finds this test's settings; and let a body's own error be told."""
         __tracebackhide__ = True
-        if not marker.is_explored(item):
+        try:
+            return (yield from _in_context(item))
+        except Exception as error:
+            meant = item.stash.get(session.ENDED, None)
+            if meant is None or error.__context__ is not meant or not _refuses_a_traceback(meant):
+                raise
+        finally:
+            item.stash.setdefault(session.ENDED, None)
+            del item.stash[session.ENDED]  # its frames are not to be kept alive
+        raise meant  # and not that pytest's own context managers could not assign to it
+
+
+def _in_context(item: pytest.Item) -> Generator[None, object, object]:
+    __tracebackhide__ = True
+    if not marker.is_explored(item):
+        return (yield)
+    with _progress(item.config) as progress:
+        token = context.CONTEXT.set(_context(item, progress))
+        try:
             return (yield)
-        with _progress(item.config) as progress:
-            token = context.CONTEXT.set(_context(item, progress))
-            try:
-                return (yield)
-            finally:
-                context.CONTEXT.reset(token)
+        finally:
+            context.CONTEXT.reset(token)
+
+
+def _refuses_a_traceback(error: BaseException) -> bool:
+    """Whether an error can't be assigned to, as one of a frozen dataclass."""
+    try:
+        error.__traceback__ = error.__traceback__
+    except Exception:  # noqa: BLE001 - whatever its class says to that
+        return True
+    return False
 
 
 _WATCHDOG = "pytest_claude_tokens.runs.watchdog"
 """The module that takes a thread for stuck which sleeps outside the simulation; a test checks that it exists."""
 
 
+_CLOCK = "fake_server.clock"
+"""The module that counts for how long somebody looks, for requests that are held for so many real seconds."""
+
+
 def _note_debugger(*, stopped: bool) -> None:
     watchdog: Any = sys.modules.get(_WATCHDOG)
     if watchdog is not None:
         watchdog.DEBUGGER.stopped = stopped
+    clock: Any = sys.modules.get(_CLOCK)
+    if clock is not None:
+        (clock.DEBUGGED.begin if stopped else clock.DEBUGGED.end)()
 
 
 _GIVEN = (
@@ -123,6 +154,9 @@ def _context(item: Any, progress: Callable[[int, int], object]) -> context.Explo
     def failed(known: Evidence) -> None:
         reporting.save(item, known)
 
+    def passed(history: History) -> None:
+        item.stash.setdefault(reporting.HISTORIES, []).append(lambda: history)
+
     return context.ExplorationContext(
         handle=settings,
         examples=options.option(config, "examples"),
@@ -130,9 +164,11 @@ def _context(item: Any, progress: Callable[[int, int], object]) -> context.Explo
         replay=options.option(config, "replay"),
         full=options.is_in_full(config),
         command=command(item),
+        starting=pytest_internals.output(config),
         reported=reported,
         failed=failed,
         progress=progress,
+        passed=passed if options.option(config, "html") == "always" else None,
     )
 
 

@@ -62,6 +62,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     try:
         result = yield
     except BaseException as error:
+        item.stash[session.ENDED] = error
         found = _judge(item, error)
         if found is None:
             raise

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pytest_claude_tokens.late_secrecy import safe_text
+from pytest_claude_tokens.late_secrecy import brief, safe_text
 from pytest_claude_tokens.plugin.usage import discreet_usage
 
 __all__ = [
@@ -170,7 +170,7 @@ def option(config: pytest.Config, name: str, marker: Any = None) -> Any:
         try:
             values.append(None if given is None else row.parse(given))
         except ValueError as error:
-            raise pytest.UsageError(safe_text(f"{source}={given}: {error}")) from None
+            raise pytest.UsageError(safe_text(f"{source}={brief(given)}: {error}")) from None
     return first_given(values[0], marker, values[1], row.default)
 
 

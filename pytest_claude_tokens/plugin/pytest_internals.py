@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 
     import pytest
 
-__all__ = ["Terminal", "errors_of_unittest", "fixture_scopes", "fixture_value", "keep_last", "redescribe", "terminal"]
+__all__ = [
+    "Terminal",
+    "errors_of_unittest",
+    "fixture_scopes",
+    "fixture_value",
+    "keep_last",
+    "output",
+    "redescribe",
+    "terminal",
+]
 
 
 def fixture_scopes(item: pytest.Item) -> Iterator[tuple[str, str]]:
@@ -64,6 +73,24 @@ def terminal(config: pytest.Config) -> Terminal | None:
             writer.flush()
 
     return Terminal(write, lambda: int(writer.fullwidth - writer.width_of_current_line))
+
+
+def output(config: pytest.Config) -> Callable[[], None]:
+    """What forgets all that the running phase of a test has printed and logged so far, for its report's sections.
+
+    ``read_global_capture`` of the plugin ``capturemanager``, and ``report_handler`` and ``caplog_handler`` of the
+    plugin ``logging-plugin``, which users may switch off.
+    """
+    capture: Any = config.pluginmanager.getplugin("capturemanager")
+    logs: Any = config.pluginmanager.getplugin("logging-plugin")
+    read = [] if capture is None else [capture.read_global_capture]
+    clear = [] if logs is None else [logs.report_handler.clear, logs.caplog_handler.clear]
+
+    def forget() -> None:
+        for each in (*read, *clear):
+            each()
+
+    return forget
 
 
 def keep_last(longrepr: Any) -> None:

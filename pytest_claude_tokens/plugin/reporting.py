@@ -35,10 +35,12 @@ _PROPERTY = "claude_tokens"
 def save(item: pytest.Item, known: Evidence) -> None:
     """Write the folder of a failure of ``item``, and record its path in ``known``."""
     try:
-        folder = report_folder.save(options.report_folder(item.config), xdist.plain_id(item), known)
+        folder, missing = report_folder.save(options.report_folder(item.config), xdist.plain_id(item), known)
     except OSError as error:
         known.folder, known.trouble = None, f"no history was written: {error.strerror or error}"
     else:
+        known.trouble = "\n".join(f"no {name} was written: {why.strerror or why}" for name, why in missing.items())
+        known.files = {name: text for name, text in known.files.items() if name not in missing}
         start = item.config.invocation_params.dir
         known.folder = str(folder.relative_to(start) if folder.is_relative_to(start) else folder)
 
@@ -64,14 +66,16 @@ def _facts(item: pytest.Item, found: Sequence[BaseException], *, called: bool) -
     """What the summary tells of the test; ``None`` if it didn't use the plugin, or another phase tells it."""
     facts = item.stash.get(FACTS, None) if called else None
     broken = [one for one in found if _is_violation(one)]
+    known = [evidence for one in found if (evidence := evidence_of(one)) is not None]
+    failed = [one for one in found if one not in broken] if any(one.replay for one in known) else []
     if facts is None and not broken:
         return None
     facts = {"test": xdist.plain_id(item), **(facts or {})}
-    if broken:
-        known = [evidence for one in found if (evidence := evidence_of(one)) is not None]
+    if broken or failed:
         again = item.config.stash[session.COMMAND](item)
         facts |= {
             "violations": [_headline(one) for one in broken],
+            "failures": [_headline(one) for one in failed],
             "replay": [evidence.replay or again for evidence in known],
             "folders": [evidence.folder for evidence in known if evidence.folder is not None],
             "file": str(item.path),

@@ -7,10 +7,13 @@ from typing import Protocol
 
 import pytest
 
-__all__ = ["COMMAND", "CURRENT", "INSIDE", "JUDGE", "Judge", "current"]
+__all__ = ["COMMAND", "CURRENT", "ENDED", "INSIDE", "JUDGE", "Judge", "current"]
 
 CURRENT = pytest.StashKey[pytest.Item]()
 """In the config: the running test."""
+
+ENDED = pytest.StashKey[BaseException | None]()
+"""In an item, during its call: the error that its body ended with."""
 
 COMMAND = pytest.StashKey[Callable[[pytest.Item], str]]()
 """In the config: what returns the shell command that runs a test again."""

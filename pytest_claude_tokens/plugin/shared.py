@@ -91,6 +91,7 @@ class Owner:
         self._finish: Callable[[], Judged] | None = None
         self._judged: Judged | None = None
         self._folder = Path()
+        self._trouble = ""
         self._url: str | None = None
 
     def url(self) -> str:
@@ -133,16 +134,20 @@ class Owner:
 
     def _draw(self) -> None:
         from pytest_claude_tokens.judge.history import History
+        from pytest_claude_tokens.report.folder import write
         from pytest_claude_tokens.report.timeline import TIMELINE, timeline
 
         page = timeline(History.load(self._folder / _HISTORY))
-        (self._folder / TIMELINE).write_text(page, encoding="ascii")
+        try:
+            write(self._folder / TIMELINE, page)
+        except OSError as error:  # the verdict is told all the same
+            self._trouble = f"\nno {TIMELINE} was written: {error.strerror or error}"
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Tell the verdict, if there was anything to judge."""
         if self._judged is not None and self._judged.data.get("requests"):
             terminalreporter.write_sep("=", "claude-tokens shared server")
-            terminalreporter.write_line(f"{self._judged.text}\n{self._folder}")
+            terminalreporter.write_line(f"{self._judged.text}\n{self._folder}{self._trouble}")
 
     def pytest_unconfigure(self) -> None:
         """Stop the service."""

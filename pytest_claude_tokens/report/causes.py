@@ -7,6 +7,7 @@ mistakes, both are named; where there is none, nothing is said.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ __all__ = ["mistake"]
 
 _FRESH_SECONDS = 1.0
 """A lease that was younger than this when another took it away had not expired: it was taken for an older one."""
+
+_CONNECTION = re.compile(r"c\d+")
+"""The name that the service gives to a connection where it knows nothing better of a client."""
 
 _LOCKS = "lock (asyncio, threading, file)"
 
@@ -133,14 +137,22 @@ def _end_of(history: History, worker: str, before: int) -> Event | None:
 
 def _retry(pair: _Pair) -> str:
     if not pair.same_worker:
+        if _CONNECTION.fullmatch(pair.first.actor) and _CONNECTION.fullmatch(pair.again.actor):
+            return (
+                f"retry after an unknown outcome: {pair.what} came again on another connection ({pair.again.actor}), "
+                f"as that on {pair.first.actor} had no reply: by a transport that tries again, or by another worker"
+            )
         had = f"as {pair.first.actor} had no reply with it"
         return f"retry after an unknown outcome: {pair.again.actor} took {pair.what} for unspent, {had}"
-    call, library = pair.seen_first.get("call"), pair.seen_first.get("library")
-    if call is not None and call == pair.seen_again.get("call"):
-        return (
-            f"a retry of the transport's: {library} sent {pair.what} again by itself, within one call"
-            f"{_at(pair.first.invoke.get('at'))}"
-        )
+    mine = {call["call"]: call for call in pair.seen_first.get("calls", ())}
+    for call in pair.seen_again.get("calls", ()):
+        if (before := mine.get(call["call"])) is None:
+            continue
+        within = f"by itself, within one call{_at(call['at'])}"
+        if call["inner"] is None:
+            return f"a retry of the transport's: {call['library']} sent {pair.what} again {within}"
+        if call["inner"] != before["inner"]:
+            return f"a retry of a library's: {call['library']} called {call['of']}() again {within}"
     return f"retry after an unknown outcome: {pair.first.actor} sent {pair.what} again itself"
 
 
@@ -167,16 +179,18 @@ def _two_processes(pair: _Pair) -> str:
 
 def _lease_lost(pair: _Pair) -> str:
     first, again = pair.first, pair.again
+    got = {hold["lock"] for hold in pair.seen_again["held"]}  # where a third one has removed the lease
     for hold in pair.seen_first["lost"]:
-        if hold["taken_by"] != again.actor or hold["released"] > pair.seen_again["sent"]:
+        taker = hold["taken_by"]
+        if hold["released"] > pair.seen_again["sent"] or (taker != again.actor and hold["lock"] not in got):
             continue
         if hold["after"] < _FRESH_SECONDS:
             return (
-                f"a fresh lease was taken for a stale one: {again.actor} removed {hold['lock']}, which "
+                f"a fresh lease was taken for a stale one: {taker} removed {hold['lock']}, which "
                 f"{first.actor} had just made{_at(hold['taken_at'])}"
             )
         return (
-            f"lease expired while held: {again.actor} took {hold['lock']} away after {hold['after']:g} s, while "
+            f"lease expired while held: {taker} took {hold['lock']} away after {hold['after']:g} s, while "
             f"{first.actor} was slow and not done{_at(hold['taken_at'])}"
         )
     return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from fake_server.genuine import os
 if TYPE_CHECKING:
     from pytest_claude_tokens.report.evidence import Evidence
 
-__all__ = ["folder_name", "open_folder", "save"]
+__all__ = ["folder_name", "open_folder", "save", "write"]
 
 
 def folder_name(nodeid: str) -> str:
@@ -26,23 +27,36 @@ def open_folder(root: Path, name: str) -> Path:
     """The folder of that name below ``root``, which tells git to leave it alone. Raises ``OSError``."""
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
-    _write(root / ".gitignore", "# Written by pytest-claude-tokens.\n*\n")
+    write(root / ".gitignore", "# Written by pytest-claude-tokens.\n*\n")
     return folder
 
 
-def save(root: Path, nodeid: str, evidence: Evidence) -> Path:
-    """Write the files of a failure into its folder below ``root``, each of them atomically.
+def save(root: Path, nodeid: str, evidence: Evidence) -> tuple[Path, dict[str, OSError]]:
+    """Write the files of a failure into its folder below ``root``, each of them whole or not at all.
 
-    Files of an earlier failure of that test are replaced. Raises ``OSError``.
+    Files of an earlier failure of that test are replaced. Returns the folder, and which of the further files are not in
+    it, with the reason. Raises ``OSError`` where the history is not.
     """
     folder = open_folder(root, folder_name(nodeid))
-    _write(folder / evidence.name, "".join(lines(evidence.history.header, evidence.history.events)))
+    write(folder / evidence.name, "".join(lines(evidence.history.header, evidence.history.events)))
+    missing = {}
     for name, text in evidence.files.items():
-        _write(folder / name, text)
-    return folder
+        try:
+            write(folder / name, text)
+        except OSError as error:
+            missing[name] = error
+            with suppress(OSError):  # that of an earlier failure does not belong to this history
+                (folder / name).unlink()
+    return folder, missing
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
+    """Write a file: whole, or not at all. Raises ``OSError``."""
     part = path.with_name(f".{path.name}.{os.getpid()}")  # unique to this process: workers of xdist share the root
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink()
+        raise

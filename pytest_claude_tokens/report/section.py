@@ -23,13 +23,14 @@ def section(finding: BaseException) -> str:
         "replay": evidence.replay,
         "error": evidence.error,
         "remarks": evidence.remarks,
+        "workers": evidence.workers,
         "folder": evidence.folder,
         "files": (evidence.name, *evidence.files),
     }
     if isinstance(finding, Violation):
         text = story(evidence.history, finding, in_test=True, **context)
     else:
-        text = plain_story(evidence.history, _headline(finding), **context)
+        text = plain_story(evidence.history, _headline(finding), why=evidence.why, **context)
     return f"{text}\n{evidence.trouble}" if evidence.trouble else text
 
 
@@ -37,4 +38,5 @@ def _headline(finding: BaseException) -> str:
     """One line: the message of a violation; class and message of an exception that the test's body raised."""
     if type(finding).__module__ == "claude_tokens":
         return str(finding)
-    return headline(finding)
+    worker = getattr(finding, "claude_tokens_worker", None)
+    return headline(finding) if worker is None else f"{worker} raised {headline(finding)}"

@@ -43,12 +43,15 @@ def _tests(facts: Sequence[Mapping[str, Any]]) -> int:
 
 
 def broken(facts: Sequence[Mapping[str, Any]]) -> Sequence[str]:
-    """For each test that broke an invariant: what it broke, how to run it again, and where its history is."""
+    """For each test that broke an invariant, or failed by itself in a search: with what, how to run it again, and where
+    its history is.
+    """
     lines = []
     for fact in facts:
-        if fact.get("violations"):
+        headlines = [*fact.get("violations", ()), *fact.get("failures", ())]
+        if headlines:
             lines.append(f"  {fact['test']}")
-            lines += [f"{_MARGIN}{headline}" for headline in fact["violations"]]
+            lines += [_MARGIN + headline.partition("\n")[0] for headline in headlines]
             lines += [f"{_MARGIN}replay  {replay}" for replay in dict.fromkeys(fact.get("replay", ()))]
             lines += [f"{_MARGIN}see     {folder}/" for folder in dict.fromkeys(fact.get("folders", ()))]
     return lines

@@ -5,8 +5,10 @@ Plain ASCII, at most :data:`~pytest_claude_tokens.report.wording.WIDTH` columns,
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from fake_server.core.journal import SERVICE
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from fake_server.events import Event
     from pytest_claude_tokens.judge.history import History, Operation
 
-__all__ = ["bars", "describe", "outcome", "request", "table"]
+__all__ = ["aside", "bars", "describe", "outcome", "request", "store_content", "summed_up", "table", "who_accessed"]
 
 _ROWS = 60
 """Rows of a table; further ones are only counted. The history file has them all."""
@@ -30,6 +32,7 @@ _ACTOR_COLUMNS = 26
 _LAST_ACTOR_COLUMNS = 34
 """Least width of the last actor's text, in characters."""
 _OTHERS = "others"
+_WORKER = re.compile(r"w[0-9]+")
 
 
 # One event, in a few words.
@@ -101,11 +104,16 @@ def _commit(history: History, event: Event) -> str:
     return f"{text}; {event.grant} revoked" if event.get("revoked") else text
 
 
-def _store(history: History, event: Event) -> str:
+def store_content(history: History, event: Event) -> str:
+    """What a store holds, when it was looked at."""
     if event.get("state") != "token":
         return f"store {event.get('store')}: {event.get('state')}"
     dead = "" if event.get("accepted") else " (dead)"
     return f"store {event.get('store')}: {history.label(event.grant, event.refresh)}{dead}"
+
+
+def _store(history: History, event: Event) -> str:
+    return store_content(history, event) + (f", by {event.get('by')}" if event.get("by") else "")
 
 
 def _ended(history: History, event: Event) -> str:
@@ -146,32 +154,78 @@ def table(
 ) -> list[str]:
     """The events as rows. ``marked``: the numbers of events with a `*`; ``important``: others that are always shown.
 
-    ``kept``: there is a file with all of them, which can be referred to. ``rows``: how many are shown.
+    ``kept``: there is a file with all of them, which can be referred to. ``rows``: how many are shown. What threads did
+    to what they share stands where it happened, and has half of them at most.
     """
-    aside = _aside(history, {*marked, *important})
-    events = [event for event in history if event.op is None or event.op not in aside]
-    shown = _choose([event.seq for event in events], {*marked, *important}, rows)
-    columns = _columns([event for event in events if event.seq in shown], marked)
-    step = min(_ACTOR_COLUMNS, (WIDTH - _FIRST_ACTOR_COLUMN - _LAST_ACTOR_COLUMNS) // max(1, len(columns) - 1))
-    heads = "".join(one_line(name, step - 1).ljust(step) for name in columns[:-1])
-    lines = ["    #       time".ljust(_FIRST_ACTOR_COLUMN) + heads + columns[-1]]
+    side = aside(history, {*marked, *important})
+    events = [event for event in history if event.op is None or event.op not in side]
+    accesses = _accesses(events, rows // 2)
+    room = rows - sum(map(len, accesses.values()))
+    shown = _choose([event.seq for event in events], {*marked, *important}, room)
+    grid = _Grid(_columns(events, shown, accesses, marked))
+    lines = [grid.head()]
     left_out = 0
     for event in events:
-        if event.seq in shown:
+        if event.seq in shown or event.seq in accesses:
             lines += _gap(left_out, kept=kept)
             left_out = 0
-            place, text = _place(event, columns), describe(history, event)
-            if columns[place] == _OTHERS:
-                text = f"{event.actor}: {text}"
+        lines += [grid.row("", actor, text) for actor, text in accesses.get(event.seq, ())]
+        if event.seq in shown:
             star = "*" if event.seq in marked else " "
-            row = f"  {star} {event.seq:<4}{event.t:>+10.3f}".ljust(_FIRST_ACTOR_COLUMN) + " " * (step * place) + text
-            lines.append(one_line(row))
+            lines.append(grid.row(f"  {star} {event.seq:<4}{event.t:>+10.3f}", event.actor, describe(history, event)))
         else:
             left_out += 1
-    return [*lines, *_gap(left_out, kept=kept), *_sum_up(aside.values()), *_quiet(history.quiet.requests)]
+    return [*lines, *_gap(left_out, kept=kept), *_sum_up(side.values()), *_quiet(history.quiet.requests)]
 
 
-def _aside(history: History, needed: set[int]) -> dict[int, Operation]:
+class _Grid:
+    """Where each actor's text stands in a line."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._columns = columns
+        room = WIDTH - _FIRST_ACTOR_COLUMN - _LAST_ACTOR_COLUMNS
+        self._step = min(_ACTOR_COLUMNS, room // max(1, len(columns) - 1))
+
+    def head(self) -> str:
+        """The names of the columns."""
+        *others, last = self._columns
+        heads = "".join(one_line(name, self._step - 1).ljust(self._step) for name in others)
+        return "    #       time".ljust(_FIRST_ACTOR_COLUMN) + heads + last
+
+    def row(self, front: str, actor: str, text: str) -> str:
+        """A line that begins with ``front``; who has no column is named in that of the others, else in the first."""
+        if actor not in self._columns:
+            text = f"{actor}: {text}" if actor else text
+            actor = _OTHERS if _OTHERS in self._columns else self._columns[0]
+        return one_line(front.ljust(_FIRST_ACTOR_COLUMN) + " " * (self._step * self._columns.index(actor)) + text)
+
+
+def _accesses(events: Iterable[Event], most: int) -> dict[int, list[tuple[str, str]]]:
+    """What threads did right before each event, as actor and text; of more than ``most`` the last ones."""
+    found = {event.seq: [*_told_accesses(event.get("accesses"))] for event in events if event.get("accesses")}
+    over = sum(map(len, found.values())) - most
+    for seq, told in found.items():
+        found[seq] = told[max(0, over) :]
+        over -= len(told)
+    return {seq: told for seq, told in found.items() if told}
+
+
+def who_accessed(events: Iterable[Event]) -> set[str]:
+    """The workers of whose accesses something is told, whether or not they have sent a request."""
+    told = (access for event in events for access in _told_accesses(event.get("accesses")))
+    return {actor for actor, _ in told if _WORKER.fullmatch(actor)}
+
+
+def _told_accesses(accesses: object) -> Iterator[tuple[str, str]]:
+    """The accesses of an event; a file that we did not write may hold anything in their place."""
+    for access in accesses if isinstance(accesses, list) else ():
+        if isinstance(access, Mapping):
+            words = (str(access.get(key) or "") for key in ("actor", "what", "at"))
+            actor, *rest = words
+            yield actor, " ".join(filter(None, rest))
+
+
+def aside(history: History, needed: AbstractSet[int]) -> dict[int, Operation]:
     """The requests that touch no token: of other kinds, not refused, and with nothing noted of them.
 
     A client sends dozens at its start. A single one is shown as any other.
@@ -184,18 +238,21 @@ def _aside(history: History, needed: set[int]) -> dict[int, Operation]:
         and op.op not in noted
         and op.refresh is None
         and op.status not in (401, 403)
-        and not needed & {op.opened, op.closed}
+        and needed.isdisjoint((op.opened, op.closed))
     }
     return found if len(found) > 1 else {}
 
 
 def _sum_up(operations: Collection[Operation]) -> list[str]:
     """One line for all requests that touch no token."""
-    if not operations:
-        return []
+    return [one_line(f"    and {summed_up(operations)}")] if operations else []
+
+
+def summed_up(operations: Collection[Operation]) -> str:
+    """Requests that touch no token, in some words: how many, and which."""
     counts = Counter(f"{op.invoke.get('method', '?')} {op.invoke.get('path', '?')}" for op in operations)
     listed = ", ".join(what if n == 1 else f"{what} ({n} times)" for what, n in counts.most_common())
-    return [one_line(f"    and {count(len(operations), 'request')} that touch no token: {listed}")]
+    return f"{count(len(operations), 'request')} that touch no token: {listed}"
 
 
 def _quiet(requests: int) -> list[str]:
@@ -208,18 +265,26 @@ def _gap(left_out: int, *, kept: bool) -> list[str]:
     return [f"    ... {left_out} more events{where}"] if left_out else []
 
 
-def _place(event: Event, columns: Sequence[str]) -> int:
-    return columns.index(event.actor if event.actor in columns else _OTHERS)
-
-
-def _columns(events: Sequence[Event], marked: Collection[int]) -> list[str]:
-    """The actors in order of their first event, the service last. If there are too many, those without marked events
+def _columns(
+    events: Iterable[Event],
+    shown: Collection[int],
+    accesses: Mapping[int, Sequence[tuple[str, str]]],
+    marked: Collection[int],
+) -> list[str]:
+    """The actors in order of their first row, the service last. If there are too many, those without marked events
     share the column of the others.
     """
-    actors = list(dict.fromkeys(event.actor for event in events if event.actor != SERVICE))
+    found: list[str] = []
+    guilty: set[str] = set()
+    for event in events:
+        found += [actor for actor, _ in accesses.get(event.seq, ()) if _WORKER.fullmatch(actor)]
+        if event.seq in shown and event.actor != SERVICE:
+            found.append(event.actor)
+        if event.seq in marked:
+            guilty.add(event.actor)
+    actors = list(dict.fromkeys(found))
     room = _ACTORS if max(map(len, actors), default=0) > len("w99") else _ACTORS + 3
     if len(actors) > room:
-        guilty = {event.actor for event in events if event.seq in marked}
         kept = [actor for actor in actors if actor in guilty] or actors
         actors = [*kept[: room - 1], _OTHERS]
     return [*actors, SERVICE]

@@ -96,7 +96,7 @@ class Watchdog:
         while not self._over.wait(_POLL_INTERVAL_SECONDS):
             late, polled = monotonic() - polled > 2 * _POLL_INTERVAL_SECONDS, monotonic()
             world = ACTIVE.world
-            if world is None or DEBUGGER.at_work:
+            if world is None or DEBUGGER.at_work or _is_debugged(world.holder):
                 last = None
                 continue
             mark = (world, world.holder, world.handovers, world.steps)
@@ -148,6 +148,19 @@ class Watchdog:
         if world is not None and world.stuck:  # else the body has come back meanwhile
             raise Interrupted
         INTERRUPT.knocked(frame)
+
+
+def _is_debugged(record: ThreadRecord | None) -> bool:
+    """Whether the thread sleeps in a debugger that pytest knows nothing of: ``ipdb``, ``pudb``, a ``Pdb`` of one's own.
+
+    All of them are made of the standard library's ``bdb``, whose frames are on the stack while they wait for a command.
+    """
+    if record is None or "bdb" not in sys.modules:
+        return False
+    frame = sys._current_frames().get(record.ident)
+    while frame is not None and frame.f_globals.get("__name__") != "bdb":
+        frame = frame.f_back
+    return frame is not None
 
 
 def _patience(world: World, holder: ThreadRecord) -> float:

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.errors import DidNotReproduce, HypothesisException
 
 from pytest_claude_tokens.judge.violations import Unknown
+from pytest_claude_tokens.report.body_error import headline
 from pytest_claude_tokens.report.evidence import notes_of, set_notes
 from pytest_claude_tokens.runs.outcome import is_failure
 from pytest_claude_tokens.search.examples import Examples
@@ -172,6 +173,8 @@ class Campaign:
         except BaseException as error:
             if failed is None or not is_failure(error):
                 raise
+            if type(error) not in (type(failed.outcome.error), _Failed):  # Hypothesis saves a failure before it ends
+                self._not_kept(error)
             _take_notes(failed.outcome, error)
             return failed
         return None if passed else failed
@@ -203,9 +206,19 @@ class Campaign:
         return fuzzer.search(number, _relaxed(self._base, database=None))
 
     def _keep(self, failed: Failure, *, shrunk: bool) -> None:
-        """Save the failure in the example database, for the next run to begin with; explicit examples always run."""
-        if not failed.example:
+        """Save the failure in the example database, for the next run to begin with; explicit examples always run.
+
+        A database that takes nothing (a full disk, a service that is down) must not take the finding's place.
+        """
+        if failed.example:
+            return
+        try:
             self._property.keep(self._base.database, failed.choices, shrunk=shrunk)
+        except Exception as error:
+            self._not_kept(error)
+
+    def _not_kept(self, error: BaseException) -> None:
+        self._tally.trouble = f"the example database has not kept this failure: {headline(error)}"
 
 
 def _relaxed(base: settings, **changes: Any) -> settings:

@@ -11,13 +11,14 @@ import re
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_claude_tokens.judge.violations import Nondeterministic, Unknown, Violation
 from pytest_claude_tokens.judge.wording import count
+from pytest_claude_tokens.report.accessed import accesses_before
 from pytest_claude_tokens.report.body_error import unshown
 from pytest_claude_tokens.report.evidence import Evidence, notes_of, set_notes
-from pytest_claude_tokens.report.raced_lines import raced_lines
+from pytest_claude_tokens.report.raced_lines import raced_lines, told_interpreter_lock
 from pytest_claude_tokens.search.delays import told_delays
 from pytest_claude_tokens.search.shrink import shrink
 from pytest_claude_tokens.simulation.frames import of_the_user
@@ -63,6 +64,7 @@ class Counterexample:
     replayed: tuple[int, int]
     token: str = ""
     replay: str = ""
+    trouble: str = ""
 
     @property
     def schedule(self) -> Schedule:
@@ -87,8 +89,10 @@ class Counterexample:
         return [
             f"{number}{shrunk}{sure}",
             f"order: {self.schedule.text(self.best.outcome.words)}",
+            *filter(None, [told_interpreter_lock(self.best.outcome.steps)]),
             *told_delays(self.best.outcome.held),
             *(drawn if self.best.arguments else []),
+            *([self.trouble] if self.trouble else []),
         ]
 
 
@@ -123,7 +127,11 @@ def _watched(best: Outcome, run: Run) -> Outcome:
     if seen.lines() != best.lines():  # the witness has disturbed it
         return best
     words = witness.moments.words(best.schedule)
-    return replace(best, history=best.history.with_facts(witness.facts()), words=words)
+    accesses = accesses_before(seen.steps, witness.steps_before)
+    further: dict[int, dict[str, Any]] = {seq: {"accesses": rows} for seq, rows in accesses.items()}
+    for seq, written in witness.written.items():
+        further[seq] = {**further.get(seq, {}), **written}
+    return replace(best, history=best.history.with_facts(witness.facts(), further), words=words)
 
 
 def _repeated_roughly(first: Failure, run: Run, *, shrinking: bool) -> tuple[Failure, tuple[int, int]]:
@@ -170,7 +178,13 @@ def evidence(found: Counterexample) -> Evidence:
     """The evidence for the report of ``found``. To be asked for before :func:`shown`, which takes frames away."""
     error = found.best.outcome.error
     assert error is not None
-    return Evidence(history=found.history, replay=found.replay, remarks=found.remarks(), error=unshown(error))
+    return Evidence(
+        history=found.history,
+        replay=found.replay,
+        remarks=found.remarks(),
+        error=unshown(error),
+        why=raced_lines(found.best.outcome.steps),
+    )
 
 
 def compare(first: Outcome, second: Outcome) -> None:

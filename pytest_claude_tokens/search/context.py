@@ -75,8 +75,10 @@ class ExplorationContext:
     """The running test's settings.
 
     ``handle``: keywords for each handle. ``full``: errors keep all their frames. ``command``: the shell command that
-    runs this test again. ``reported`` is called with the report, ``failed`` with the evidence of a failure before it is
-    raised, and ``progress`` after each schedule with the numbers of schedules and of distinct histories.
+    runs this test again. ``starting`` is called before each run of the body, ``reported`` with the report, ``failed``
+    with the evidence of a failure before it is raised, and ``progress`` after each schedule with the numbers of
+    schedules and of distinct histories. ``passed``, if there is one, is called with the history of the last run where
+    none has failed.
     """
 
     handle: Mapping[str, Any] = field(default_factory=dict)
@@ -85,9 +87,11 @@ class ExplorationContext:
     replay: str | None = None
     full: bool = False
     command: str = "pytest"
+    starting: Callable[[], object] = lambda: None
     reported: Callable[[Report], None] = lambda report: None
     failed: Callable[[Any], None] = lambda evidence: None
     progress: Callable[[int, int], object] = lambda schedules, histories: None
+    passed: Callable[[Any], None] | None = None
 
 
 CONTEXT: ContextVar[ExplorationContext | None] = ContextVar("claude_tokens_exploration", default=None)

@@ -119,6 +119,7 @@ def _wrapper(plan: Plan) -> Callable[..., None]:
     # Hide the body from pytest: plugins for asynchronous tests would run an `async def` body themselves.
     del test.__wrapped__
     collected: Any = test
+    collected.place_as = plan.function  # by this pytest knows in which line the test is
     collected.__signature__ = plan.signature()
     collected.is_hypothesis_test = True
     collected.is_claude_tokens_exploration = True

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hypothesis.strategies import SearchStrategy
 
-from fake_server.secrecy import is_name, safe_text, shown
+from fake_server.secrecy import brief, is_name, shown
 from pytest_claude_tokens.runs.process_runner import default_signals
 from pytest_claude_tokens.search.strategy import (
     ProcessScheduleStrategy,
@@ -112,11 +112,11 @@ def checked(options: Options) -> Options:
     for name, strategy in options.strategies.items():
         if not isinstance(strategy, SearchStrategy):
             raise TypeError(
-                f"explore({safe_text(name)}={shown(strategy)}): a further keyword is an argument's strategy, such as "
-                f"{safe_text(name)}=st.just({shown(strategy)})"
+                f"explore({brief(name)}={shown(strategy)}): a further keyword is an argument's strategy, such as "
+                f"{brief(name)}=st.just({shown(strategy)})"
             )
         if not is_name(name):
-            raise TypeError(f"explore({safe_text(name)}=…): a further keyword is the name of an argument of the test")
+            raise TypeError(f"explore({brief(name)}=…): a further keyword is the name of an argument of the test")
     _check_packages(options.preempt)
     for name, switch in (("cancel", options.cancel), ("processes", options.processes)):
         if not isinstance(switch, bool):

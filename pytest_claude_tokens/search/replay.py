@@ -22,6 +22,8 @@ from pytest_claude_tokens.simulation.scheduler import SLOW_SECONDS
 __all__ = ["PREFIX", "BadToken", "Replay"]
 
 PREFIX = "ct1-"
+_QUOTED = 500
+"""Characters of a token that an error quotes: whoever pasted it compares it with the report."""
 
 
 class BadToken(ValueError):
@@ -85,7 +87,7 @@ class Replay:
     def read(cls, text: str) -> Replay:
         """Decode ``text``. Raises :class:`BadToken`."""
         if not text.startswith(PREFIX):
-            raise BadToken(f"{shown(text)} is not a replay token of this version, which begins with {PREFIX}")
+            raise BadToken(f"{shown(text, _QUOTED)} is not a replay token of this version, which begins with {PREFIX}")
         try:
             data = base64.b64decode(text[len(PREFIX) :] + "=" * (-len(text[len(PREFIX) :]) % 4), b"-_", validate=True)
             stream = zlib.decompressobj()
@@ -119,7 +121,7 @@ class Replay:
             )
         except (ValueError, TypeError, zlib.error):
             raise BadToken(
-                f"{shown(text)} is damaged: copy the whole token, with every letter, from the report"
+                f"{shown(text, _QUOTED)} is damaged: copy the whole token, with every letter, from the report"
             ) from None
 
 

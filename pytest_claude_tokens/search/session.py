@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import Phase, settings
+from hypothesis import Phase, Verbosity, settings
 
 from fake_server.transports.inprocess import Interceptor, cached_client_setup, shared_ssl_context
 from pytest_claude_tokens.guard import guard
@@ -42,6 +42,7 @@ from pytest_claude_tokens.simulation.trio_runs import trio_simulated
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from pytest_claude_tokens.judge.history import History
     from pytest_claude_tokens.search.context import ExplorationContext
     from pytest_claude_tokens.search.hypothesis_engine import Decorations
     from pytest_claude_tokens.search.plan import Plan
@@ -115,7 +116,10 @@ class Session:
         self._context = context if self._replay is None else _with_policy_of(self._replay, context)
         self._slow = plan.slow if self._replay is None else self._replay.slow
         self._settings = _settings(plan, context, decorations)
+        # Whoever asked Hypothesis to talk wants to read what it printed between the runs, too.
+        self._starting = context.starting if self._settings.verbosity <= Verbosity.normal else lambda: None
         self._tally = Tally(progress=context.progress)
+        self._last: History | None = None
         if isinstance(plan.schedules, ScheduleStrategy):
             plan.schedules.forget()
 
@@ -135,10 +139,15 @@ class Session:
             raise error
         if self._replay is None:
             self._check_races()
+        if self._context.passed is not None and self._last is not None:
+            self._context.passed(self._last)
 
     def _execute(self, bare: Execute, schedule: Schedule, arguments: Mapping[str, Any]) -> Outcome:
         __tracebackhide__ = True
+        self._starting()
         outcome = bare(schedule, {**self._fixtures, **arguments})
+        if self._context.passed is not None:
+            self._last = outcome.history
         if self._plan.preempt is not None and isinstance(self._plan.schedules, ScheduleStrategy):
             self._plan.schedules.learn(outcome)
         return outcome
@@ -195,8 +204,10 @@ class Session:
             replayed=replayed,
             token=token,
             replay=f"{context.command} --claude-tokens-replay={token}",
+            trouble=self._tally.trouble,
         )
         known = evidence(found)
+        known.workers = plan.workers
         error = shown(found, first.outcome.error, full=context.full)
         context.failed(known)
         attach(error, known)

@@ -49,7 +49,8 @@ class Tally:
     ``postponed``: the first mild finding, which the search raises if it finds nothing worse;
     ``unscheduled``: requests over real sockets, by client;
     ``timed``: in at least one schedule, the body waited for time to pass; ``drawn``: how many schedules were drawn,
-    whatever others had shown; ``progress`` is told the numbers of schedules and of histories after each.
+    whatever others had shown; ``trouble``: why the failure is not in the example database; ``progress`` is told the
+    numbers of schedules and of histories after each.
     """
 
     schedules: int = 0
@@ -62,6 +63,7 @@ class Tally:
     missed: Missed = field(default_factory=Counter)
     unscheduled: Counter[str] = field(default_factory=Counter)
     postponed: Failure | None = None
+    trouble: str = ""
     progress: Callable[[int, int], object] = lambda schedules, histories: None
     _postponed_at: int = 0
     _seen: Counter[int] = field(default_factory=Counter)

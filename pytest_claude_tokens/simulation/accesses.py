@@ -12,7 +12,7 @@ import ast
 import dis
 import inspect
 import linecache
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -52,6 +52,19 @@ _OPERATIONS: dict[str, tuple[AccessKind, bool]] = {
 }
 """What an instruction does, and whether it writes; for a call, that is known only when it is made."""
 _BACKWARD = "JUMP_BACKWARD"
+_SWITCHING = (
+    "CALL",
+    _BACKWARD,
+    "RESUME",
+    "SEND",
+    "YIELD",
+    "BEFORE_",
+    "WITH_",
+    "LOAD_SPECIAL",
+    "IMPORT_NAME",
+    "FOR_ITER",
+)
+"""How the names of instructions begin at which CPython may hand its interpreter lock on, or in what they call."""
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _NODES: dict[AccessKind, tuple[type[ast.AST], ...]] = {
     "attribute": (ast.Attribute,),
@@ -82,7 +95,8 @@ class Access:
     source. ``name``: of the attribute, global, cell or method. ``tests``: what is read here decides which way to go.
     ``always``: not only if a global is anything but a function, class or module. ``names``: the local ones of the code;
     ``inner``: it is a comprehension's. ``function``: the one that it is in. ``spins``: a loop whose rounds do not call.
-    ``calls``: a loop that does not only look. ``generates``: it is in a generator.
+    ``calls``: a loop that does not only look. ``generates``: it is in a generator. ``offset``: of its instruction;
+    ``stretch``: how many instructions before it in the code are such that the interpreter lock may be handed on there.
     """
 
     place: str
@@ -102,6 +116,8 @@ class Access:
     spins: bool = False
     calls: bool = False
     generates: bool = False
+    offset: int = 0
+    stretch: int = 0
 
 
 PLACES: dict[str, Access] = {}
@@ -173,14 +189,15 @@ def accesses_of(code: CodeType) -> Mapping[int, Access]:
     """The accesses in ``code``, by the offset of the instruction before which they have not happened yet."""
     source = _source(code.co_filename)
     found: dict[int, Access] = {}
-    start = None
+    start, stretch = None, 0
     for instruction in dis.get_instructions(code):
         start = instruction.offset if start is None else start
         if instruction.opname == "EXTENDED_ARG":
             continue
         access = _access(code, source, instruction)
         if access is not None:
-            found[start] = PLACES.setdefault(access.place, access)
+            found[start] = PLACES.setdefault(access.place, replace(access, offset=start, stretch=stretch))
+        stretch += instruction.opname.startswith(_SWITCHING)
         start = None
     return found
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from pytest_claude_tokens.simulation.naming import ANY, Owner
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Sequence
+    from collections.abc import Hashable, Iterable, Iterator, Sequence
 
+    from pytest_claude_tokens.simulation.naming import Touched
     from pytest_claude_tokens.simulation.watch import Step
 
-__all__ = ["BETWEEN", "CONFLICT", "UNNAMED", "Point", "Thing", "classes", "conflicting", "points"]
+__all__ = ["BETWEEN", "CONFLICT", "UNNAMED", "Point", "Thing", "classes", "conflicting", "conflicts", "points"]
 
 Point = tuple[int, str, int]
 """A worker, a place, and how often the worker has been there before."""
@@ -52,6 +53,17 @@ def conflicting(steps: Iterable[Step]) -> dict[Thing, set[_Use]]:
         (owner, what): any_of[what] if owner is None else own | unnamed[what] for (owner, what), own in uses.items()
     }
     return {thing: others for thing, others in meeting.items() if _conflict(uses[thing], others)}
+
+
+def conflicts(steps: Sequence[Step]) -> Iterator[tuple[int, Touched]]:
+    """The number of each step that conflicts with another thread's, and what it touched; what has no name, not."""
+    things = conflicting(steps)
+    for number, step in enumerate(steps):
+        for touched in step.touched:
+            owner, what, key, write = touched
+            use = (step.thread, write, key, step.locks)
+            if owner is not None and any(_clash(use, other) for other in things.get((owner, what), ())):
+                yield number, touched
 
 
 def _conflict(own: set[_Use], others: set[_Use]) -> bool:

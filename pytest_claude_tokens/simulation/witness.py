@@ -43,13 +43,20 @@ class Witness(Lines):
     def __init__(self) -> None:
         super().__init__()
         self._world: World | None = None
-        self._calls: dict[int, tuple[int, str]] = {}
+        self._calls: dict[int, list[dict[str, Any]]] = {}
+        self._marks: Iterator[int] = itertools.count()
+        self.steps_before: dict[int, int] = {}
+        """For each event, how many accesses the run's watch had noted before it."""
+        self.written: dict[int, dict[str, str]] = {}
+        """For each look at a store, who had written it since the last one, and at which line."""
+        self._steps: list[Any] = []
         self.moments: Moments = Moments(self._place)
         self.locks: HeldLocks = HeldLocks(lambda: 0.0 if self._world is None else self._world.now)
 
     def attend(self, world: World, journal: Journal) -> None:
         """Watch the run that is about to begin."""
         self._world = world
+        self._steps = [] if world.watch is None else world.watch.steps
         world.chooser.__class__ = WatchedChooser
         WatchedChooser.moments = self.moments
         journal.observers.append(self.observe)
@@ -62,24 +69,30 @@ class Witness(Lines):
         """See :class:`Lines`."""
         super().observe(event)
         self.moments.observe(event)
+        self.steps_before[event.seq] = len(self._steps)
+        if event.f == "store" and (written := self.locks.written(str(event.get("store")))):
+            self.written[event.seq] = written
         if event.op is None or event.type == "note":
             return
         if event.type == "invoke":
-            if (call := _call(sys._getframe(), len(self._calls))) is not None:
-                self._calls[event.op] = call
+            frames = _stack_of(sys._getframe())
+            if not lines_of(frames) and self._world is not None:
+                frames = _waiting(self._world, worker_number(event.actor))
+            self._calls[event.op] = _calls(frames, self._marks)
             self.locks.sent(event.op, event.actor)
         else:
             self.locks.ended(event.op)
 
     def facts(self) -> dict[int, dict[str, Any]]:
-        """See :class:`Lines`; ``seen``: see :meth:`HeldLocks.seen`. ``call``: the number of the user's call.
+        """See :class:`Lines`; ``seen``: see :meth:`HeldLocks.seen`. ``calls``: those of libraries that led to it.
 
-        Two requests with one number were sent within one call of ``library``, without any code of the user's between.
+        Each has the number of the ``call`` (two requests with one number were sent within one), the ``library``, and
+        the line ``at`` which the user's code called it; where the library called a function of the user's, that
+        function's name (``of``) and the number of its own call (``inner``).
         """
         facts = super().facts()
         for op, seen in self.locks.seen().items():
-            number, library = self._calls.get(op, (None, None))
-            facts.setdefault(op, {})["seen"] = {**seen, "call": number, "library": library}
+            facts.setdefault(op, {})["seen"] = {**seen, "calls": self._calls.get(op, [])}
         return facts
 
     def _place(self, worker: int) -> str:
@@ -95,19 +108,35 @@ class Witness(Lines):
 _MARK = "__claude_tokens_call__"
 
 
-def _call(frame: FrameType | None, number: int) -> tuple[int, str] | None:
-    """The number of the call, by a line of the user's, within which a library sends a request, and the library's name.
+def _calls(frames: list[FrameType], numbers: Iterator[int]) -> list[dict[str, Any]]:
+    """The calls of libraries on a stack, whose frames come from the innermost on: see :meth:`Witness.facts`."""
+    found: list[dict[str, Any]] = []
+    library = inner = None
+    code_under_test = itertools.takewhile(lambda frame: not is_bottom(frame.f_code.co_filename), frames)
+    for by_user, group in itertools.groupby(code_under_test, lambda frame: is_users(frame.f_code.co_filename)):
+        run = list(group)
+        nearest, outermost = run[0], run[-1]
+        if not by_user:
+            library = outermost if is_library(outermost.f_code.co_filename) else None
+            continue
+        if library is not None:
+            found.append(
+                {
+                    "call": _number(library, numbers),
+                    "library": str(library.f_globals.get("__name__")).partition(".")[0],
+                    "at": text((nearest.f_code, nearest.f_lineno or 0)),
+                    "of": inner and inner.f_code.co_name,
+                    "inner": inner and _number(inner, numbers),
+                }
+            )
+        library, inner = None, outermost
+    return found
 
-    The library's outermost frame is marked: it is the same for as long as that call lasts, and no longer.
-    """
-    outermost: FrameType | None = None
-    while frame is not None and not is_users(frame.f_code.co_filename) and not is_bottom(frame.f_code.co_filename):
-        outermost, frame = frame, frame.f_back
-    by_user = frame is not None and is_users(frame.f_code.co_filename)
-    if not by_user or outermost is None or not is_library(outermost.f_code.co_filename):
-        return None
-    found: int = outermost.f_locals.setdefault(_MARK, number)
-    return found, str(outermost.f_globals.get("__name__")).partition(".")[0]
+
+def _number(frame: FrameType, numbers: Iterator[int]) -> int:
+    """The number of a call, by which its frame is marked: it is the same for as long as the call lasts, no longer."""
+    number: int = frame.f_locals.setdefault(_MARK, next(numbers))
+    return number
 
 
 class _Current:
@@ -138,13 +167,17 @@ def attend(world: World, journal: Journal) -> None:
 
 
 def _where_it_waits(world: World, worker: int) -> tuple[Line, ...]:
-    """The user's lines at which a worker waits for a library, else those at which it waits at all."""
-    waiting: tuple[Line, ...] = ()
+    return lines_of(_waiting(world, worker))
+
+
+def _waiting(world: World, worker: int) -> list[FrameType]:
+    """The stack on which code of the user's waits for a library, else one on which it waits at all."""
+    waiting: list[FrameType] = []
     for frames in _stacks(world, worker):
         lines = lines_of(frames)
         if lines and _asks_a_library(frames):
-            return lines
-        waiting = waiting or lines
+            return frames
+        waiting = waiting or (frames if lines else [])
     return waiting
 
 
@@ -165,8 +198,13 @@ def _stacks(world: World, worker: int) -> Iterator[list[FrameType]]:
     current = sys._current_frames()
     for record in world.all:
         if record.worker == worker:
-            frames, frame = [], current.get(record.ident)
-            while frame is not None:
-                frames.append(frame)
-                frame = frame.f_back
-            yield frames
+            yield _stack_of(current.get(record.ident))
+
+
+def _stack_of(frame: FrameType | None) -> list[FrameType]:
+    """The frames of a stack, from the innermost on."""
+    frames = []
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.f_back
+    return frames

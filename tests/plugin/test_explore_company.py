@@ -122,6 +122,7 @@ async def test_it(claude_tokens, workers):
     assert result.parseoutcomes() == {"passed": 1, "rerun": 1}
 
 
+@pytest.mark.nightly
 def test_a_fuzzer_collects_what_it_needs(explored):
     """As HypoFuzz does: from the collected items, the inner test and its strategies, outside of any run of ours."""
     explored(

@@ -10,6 +10,7 @@ import sys
 import pytest
 from hypothesis import core
 
+from fake_server import clock
 from pytest_claude_tokens.plugin import exploring
 from pytest_claude_tokens.runs import watchdog
 from tests.plugin.logins import BAD, HEAD, SOUND, replay_line, told
@@ -203,16 +204,20 @@ def test_the_replay_of_a_mended_bug_passes(explored):
 
 
 def test_a_debugger_stops_the_watchdog_too(monkeypatch):
-    """pytest says when it enters ``pdb`` and when it leaves it. Without a search there is nothing to stop."""
-    search = exploring.Search()
-    assert watchdog.__name__ == exploring._WATCHDOG
+    """pytest says when it enters ``pdb`` and when it leaves it. Without a search or a service, nobody is told."""
+    search, seconds = exploring.Search(), iter(range(10))
+    monkeypatch.setattr(clock, "DEBUGGED", looking := clock.Debugged(lambda: next(seconds)))
+    assert (watchdog.__name__, clock.__name__) == (exploring._WATCHDOG, exploring._CLOCK)
     search.pytest_enter_pdb()
     assert watchdog.DEBUGGER.at_work
     search.pytest_leave_pdb()
     assert not watchdog.DEBUGGER.at_work
-    monkeypatch.delitem(sys.modules, watchdog.__name__)
+    assert looking.seconds() == 1
+    for module in (watchdog, clock):
+        monkeypatch.delitem(sys.modules, module.__name__)
     search.pytest_enter_pdb()
     assert not watchdog.DEBUGGER.at_work
+    assert looking.seconds() == 1
 
 
 def test_given_above_explore_is_told_in_our_words(explored):

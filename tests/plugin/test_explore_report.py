@@ -118,3 +118,38 @@ async def test_nothing(claude_tokens, workers):
     )
     result.stdout.no_fnmatch_line("*pytest_claude_tokens/*.py*")
     result.stdout.no_fnmatch_line("*--full-trace*")
+
+
+def test_a_search_that_passed_is_drawn_where_all_are(explored, pytester):
+    """The history of its last run, which says VALID."""
+    explored(SOUND, "--claude-tokens-html=always", "--claude-tokens-examples=2").assert_outcomes(passed=1)
+    [page] = pytester.path.glob(".claude-tokens/test_sound-*/timeline.html")
+    assert '"VALID">VALID<' in page.read_text()
+    assert page.with_name("history.jsonl").exists()
+
+
+NOT_OURS = """
+@few
+@explore()
+async def test_not_ours(claude_tokens, workers):
+    await workers(Login(claude_tokens.account(expired=True)).token)
+    raise LookupError("of the body")
+"""
+TOLD = {
+    "test_bad": "claude_tokens.DoubleSpend: rt#1 by w0 (#2) and w1 (#3)",
+    "test_not_ours": "LookupError: of the body",
+}
+
+
+@pytest.mark.parametrize("style", ["line", "no"])
+def test_a_failed_search_is_told_in_each_style_of_traceback(explored, style):
+    """Where pytest shows no section, the headline and the way to see it again are there all the same."""
+    text = str(explored(BAD + NOT_OURS, f"--tb={style}", "-q", "--claude-tokens-examples=2").stdout)
+    for test, headline in TOLD.items():
+        assert f"FAILED test_it.py::{test} - {headline}" in text
+        assert re.search(rf'^    replay  .*"test_it.py::{test}" --claude-tokens-replay=ct1-', text, re.MULTILINE)
+        assert re.search(rf"^    see     \.claude-tokens/{test}-", text, re.MULTILINE)
+    assert "claude-tokens: 2 tests, 6 schedules, 1 violation" in text
+    if style == "line":  # the line of the test, not of what runs it; of the body's own error, that which raised
+        places = dict(re.findall(r"test_it\.py:(\d+): (?:claude_tokens\.)?(\w+)", text))
+        assert places == {"29": "DoubleSpend", "38": "LookupError"}

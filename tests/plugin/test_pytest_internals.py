@@ -133,6 +133,28 @@ def test_a_native_report_stays_as_it_is():
     pytest_internals.redescribe("a text", "test_it.py", 7, "said instead", always=True)
 
 
+@pytest.mark.parametrize(("options", "known"), [("", True), ("-p no:logging -p no:capture", False)])
+def test_what_a_phase_has_printed_and_logged_can_be_forgotten(pytester, options, known):
+    """`CaptureManager.read_global_capture`, and the handlers of `LoggingPlugin`; without those plugins nothing is."""
+    pytester.makepyfile(
+        """
+        import logging
+        from pytest_claude_tokens.plugin import pytest_internals
+        def test_it(request):
+            print("printed before")
+            logging.getLogger().warning("logged before")
+            pytest_internals.output(request.config)()
+            print("printed after")
+            logging.getLogger().warning("logged after")
+        """
+    )
+    shown = str(pytester.runpytest("-p", "no:claude_tokens", "-rP", *options.split()).stdout)
+
+    assert ("printed before" in shown) is not known, f"see read_global_capture() in _pytest/capture.py, for {HOME}"
+    assert ("logged before" in shown) is False, f"see LogCaptureHandler in _pytest/logging.py, for {HOME}"
+    assert ("printed after" in shown, "logged after" in shown) == (True, known)
+
+
 @pytest.mark.parametrize(
     "error", [pytest.skip.Exception, pytest.xfail.Exception, pytest.fail.Exception, pytest.exit.Exception]
 )

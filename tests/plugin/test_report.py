@@ -296,7 +296,7 @@ def test_further_files_of_a_finding_are_saved_and_named(tmp_path):
     play.login()
     known = Evidence(history=play.history, files={"schedule.json": "{}"})
 
-    folder = save(tmp_path, "test_x.py::test_it", known)
+    folder, _ = save(tmp_path, "test_x.py::test_it", known)
 
     assert sorted(path.name for path in folder.iterdir()) == ["history.jsonl", "schedule.json"]
     assert (folder / "schedule.json").read_text() == "{}"

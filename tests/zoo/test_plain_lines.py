@@ -37,6 +37,9 @@ def test_race_is_found_told_and_replayed(race: Race):
         assert not race.why or told.startswith(race.why), told
         assert {"w0", "w1"} <= set(re.findall(r"w\d", told))
         assert re.search(r"w\d is preempted before plain_lines\.py:\d+ \S", found.schedule.text())
+        rows = [row for event in found.history for row in event.get("accesses", ())]
+        assert {"w0", "w1"} <= {row["actor"] for row in rows}, "what both did to what they share is in the table"
+        assert [row["actor"] for row in rows if row["what"] == "lost its turn before"]
     again = searched(race.planted, context=ExplorationContext(replay=found.token))
     assert type(again) is type(error)
     assert again.claude_tokens_found.history.events == found.history.events

@@ -19,7 +19,7 @@ from tests.zoo.table import ZOO
 FACTS = 4
 SEED = 1
 """Of each search: it is the same in every version of Python, where a derandomized one hashes the bytecode."""
-TWIN = 100
+TWIN = 60
 """Schedules that a sound twin has to pass; in the nightly profile, as many as the profile says."""
 SOME = ["double takeover of a dead lease", "cancelled leader", "threads: losing worker blanks the store"]
 """Those that are replayed in other processes on each run: jobs in threads, a cancellation, threads and files."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fake_server.clock import Debugged
 from fake_server.core.hold import HOLD_LIMIT, Hold
 from fake_server.effects import Piece, Start, Wait
 from fake_server.faults import Fault
@@ -178,6 +179,36 @@ def test_a_hold_lets_go_when_enough_wait() -> None:
     assert (hold.open, hold.waited, hold.ran_out) == (False, ["w0", "w1"], False)
     assert "hold" not in names(world.run(first))
     assert names(world.run(third, Answer()))[1] == "reply"
+
+
+def test_a_hold_waits_for_who_looks_at_it_in_a_debugger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has what was left of its time afterwards, however long that took."""
+    world = World()
+    looking = Debugged(lambda: world.time)
+    monkeypatch.setattr("fake_server.exchange.DEBUGGED", looking)
+    hold = Hold("token", 2)
+    world.server.holds.append(hold)
+    held = world.begin(refresh(world.login()[1]), "w0")
+    held.step()
+    left = []
+    for seconds, does in (
+        (10, looking.begin),
+        (1000, looking.begin),
+        (1000, looking.end),
+        (10, looking.end),
+        (10, None),
+    ):
+        wait = held.step()
+        assert isinstance(wait, Wait)
+        left.append(wait.seconds)
+        world.time += seconds
+        if does is not None:
+            does()
+    assert left == [HOLD_LIMIT, HOLD_LIMIT - 10, HOLD_LIMIT - 10, HOLD_LIMIT - 10, HOLD_LIMIT - 20]
+    assert looking.seconds() == 2000
+    assert hold.open
+    held.step()
+    assert hold.ran_out
 
 
 def test_a_hold_keeps_only_its_kind() -> None:

@@ -9,7 +9,18 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fake_server.secrecy import clean, discreet, discreet_class, is_name, is_path, redact, safe_text, shown
+from fake_server.secrecy import (
+    brief,
+    clean,
+    discreet,
+    discreet_class,
+    is_name,
+    is_path,
+    redact,
+    safe_sentence,
+    safe_text,
+    shown,
+)
 from tests.pasted import KINDS, SECRETS, frames, pieces
 
 REFRESH = SECRETS["refresh token"]
@@ -96,10 +107,12 @@ def test_kind_and_length_are_no_quotation() -> None:
 
 @given(st.text(alphabet="ab c/", min_size=3000, max_size=3000) | st.just("x" * 10_000))
 def test_an_argument_is_never_repeated_at_any_length(text: str) -> None:
-    """500 characters of a value, 2,000 of a message, its end included."""
-    assert (len(shown(text)), len(safe_text(f"{text} END"))) <= (501, 2001)
-    assert safe_text(f"{text} END").endswith(" END") or "characters" in safe_text(text)
-    assert shown("y " * 5_000).startswith("'y y y")
+    """120 characters of a value, or of names; 400 of a sentence about one, and 2,000 of a message; its end included."""
+    told = [shown(text), brief(text, text), safe_sentence(f"{text} END"), safe_text(f"{text} END")]
+    assert [len(one) <= most for one, most in zip(told, (120, 120, 400, 2000), strict=True)] == [True] * 4
+    assert all(one.endswith(" END") for one in told[2:]) or "characters" in safe_text(text)
+    assert (shown("y " * 5_000)[:6], shown("y " * 5_000, 7)) == ("'y y y", "'y …y '")
+    assert brief("one", "two") == "one, two"
 
 
 @example("x" * 1000)

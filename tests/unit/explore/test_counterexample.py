@@ -16,7 +16,7 @@ SLOW = Deviation(0, "slow", 0, 2)
 
 
 def found(schedule, before, **more):
-    outcome = SimpleNamespace(schedule=schedule, held=(), words={})
+    outcome = SimpleNamespace(schedule=schedule, held=(), words={}, steps=())
     return Counterexample(
         best=Failure(outcome=outcome, **more), example=7, deviations_before=before, replayed=(3, 3)
     ).remarks()

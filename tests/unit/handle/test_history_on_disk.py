@@ -7,6 +7,7 @@ import json
 import httpx
 import pytest
 
+from fake_server.serve import history_file
 from pytest_claude_tokens import ClaudeTokens
 from pytest_claude_tokens.cli import check
 from tests.unit.transports.raw import token_body
@@ -37,6 +38,28 @@ def test_two_handles_do_not_write_one_file(tmp_path):
     assert [json.loads(line)["f"] for line in path.read_text().splitlines()] == ["header", "login", "end"]
     ClaudeTokens(history=path).open().close()
     assert path.read_text().count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("ends", "raised"),
+    [("well", OSError), ("with a finding", AssertionError), ("with an error", KeyError)],
+)
+def test_a_disk_that_fills_up_is_told_at_the_end(tmp_path, monkeypatch, ends, raised):
+    """In place of nothing; a finding and an error of the body's own are told first."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(raised) as told, ClaudeTokens(history=tmp_path / "h.jsonl") as tokens:
+        monkeypatch.setattr(history_file, "_write", full)
+        secret = tokens.account(expired=True).refresh_token
+        for _ in range(2 if ends == "with a finding" else 1):
+            httpx.post(URL, content=token_body(secret))
+        if ends == "with an error":
+            raise KeyError("of the body")
+    assert "h.jsonl' is not whole: No space left on device" in (
+        str(told.value) if raised is OSError else told.value.__notes__[-1]
+    )
 
 
 def test_a_secret_is_no_path():

@@ -367,3 +367,21 @@ def test_a_look_at_a_moment_without_the_file_forgets_nothing(between):
     tokens.close()
 
     assert type(tokens.violations()[0]).__name__ == "StoreRegression"
+
+
+@pytest.mark.parametrize(
+    ("text", "alone"),
+    [
+        ("{refresh}", True),
+        ('{{"refresh_token": "{refresh}", "client_id": "mine"}}', True),
+        ('{{"refresh_token": "{refresh}", "access_token": "{access}"}}', False),
+    ],
+)
+def test_a_file_that_holds_a_refresh_token_alone_says_so(tokens, tmp_path, text, alone):
+    """Whoever reads it has no access token from it; of what a callable leaves out nobody knows."""
+    account = tokens.account()
+    file = tmp_path / "login"
+    file.write_text(text.format(refresh=account.refresh_token, access=account.access_token))
+    tokens.watch_store(file, account)
+    tokens.watch_store(lambda: account.refresh_token, account)
+    assert [event.get("alone") for event in tokens.history if event.f == "store"] == [alone, None]

@@ -18,7 +18,7 @@ INVALID = [path for path in GOLDEN if judge(History.load(path)).state == "INVALI
 
 def as_saved(path: Path, folder: Path) -> Path:
     """The file that a failure with that history leaves."""
-    return save(folder, "test", Evidence(history=History.load(path))) / "history.jsonl"
+    return save(folder, "test", Evidence(history=History.load(path)))[0] / "history.jsonl"
 
 
 def verdict(path: Path) -> str:

@@ -142,3 +142,25 @@ def test_later_ones_are_counted():
     (storm,) = judge(history(more)).violations
 
     assert (str(storm), storm.more) == ("rt#2 by w1 (#5, at#2 still good)", 2)
+
+
+ALONE = "note store store=s state=token grant=g#1 refresh=rt#2 alone=true"
+
+
+@pytest.mark.parametrize(
+    ("between", "spared"),
+    [
+        (ALONE, True),
+        ("x: w2 call at#1\nx fail 401 reason=expired\n" + ALONE, True),
+        (ALONE + "\n" + ALONE.replace("=s", "=t"), True),
+        (ALONE.replace("alone=true", ""), False),
+        (ALONE.replace("rt#2", "rt#1"), False),
+        (ALONE + "\n" + ALONE.replace("=s", "=t").replace("true", "false"), False),
+        ("x: w1 call at#1\nx fail 401 reason=expired\n" + ALONE, False),
+    ],
+)
+def test_a_worker_that_shares_nothing_but_a_refresh_token_needs_one_of_its_own(between, spared):
+    """All stores hold it alone, and it has had no access token: neither one that was refused, nor by a refresh."""
+    assert (twice(between) == []) is spared
+    own = TWICE.format(between=between, end="ok at#3 rt#3").replace("b: w1", "b: w0")
+    assert told(judge(history(own))) != []

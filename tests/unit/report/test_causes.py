@@ -76,9 +76,19 @@ TOGETHER = [
         seen(5, 8, [hold(A, 4, 10)]),
     ),
     (
-        "released before the body ended: w0 let A go",  # a third one took it: w1 did not
+        "lease expired while held: w2 took A away",  # a third one did, and w1 got it
         seen(2, 9, [gone := hold(A, 1, 3, by="w2", after=11.0)], lost=[gone]),
         seen(5, 8, [hold(A, 4, 10)]),
+    ),
+    (
+        "a fresh lease was taken for a stale one: w2 removed A, which w0 had just made (pool.py:9)",
+        seen(2, 9, lost=[hold(A, 1, 1, by="w2", after=0.5)]),
+        seen(5, 8, [hold(A, 4, 10)]),
+    ),
+    (
+        "different leases",  # whatever a third one took, w1 had something else
+        seen(2, 9, [hold(A, 1, 10)], lost=[hold("C", 1, 1, by="w2", after=0.5)]),
+        seen(5, 8, [hold(B, 4, 11)]),
     ),
     (
         "no lease on one side",  # it was taken away, but after w1 had sent its request
@@ -235,7 +245,7 @@ def lost(play, *, actor="w0", before=None):
             "a retry of the transport's: httpx sent rt#1 again by itself, within one call (pool.py:1)",
         ),
         ("w0", (7, 8), None, "retry after an unknown outcome: w0 sent rt#1 again itself"),
-        ("w0", (None, None), None, "retry after an unknown outcome: w0 sent rt#1 again itself"),
+        ("w0", (5, 6), None, "retry after an unknown outcome: w0 sent rt#1 again itself"),
         (
             "w1",
             (7, 7),
@@ -255,9 +265,41 @@ def test_a_retry_says_who_sent_it_again(actor, calls, before, expected):
     """The library within one call, the worker itself, or another one, as the first was cancelled."""
     play = Play()
     violation = lost(play, actor=actor, before=before)
-    told = why(play, violation, *(seen(n, n, call=call, library="httpx") for n, call in enumerate(calls)))
+    told = why(play, violation, *(seen(n, n, calls=[called(call, "httpx")]) for n, call in enumerate(calls)))
 
     assert told.startswith(expected)
+
+
+def called(number, library, inner=None):
+    return {"call": number, "library": library, "at": "pool.py:1", "of": inner and "renew", "inner": inner}
+
+
+@pytest.mark.parametrize(
+    ("inner", "expected"),
+    [
+        ((3, 4), "a retry of a library's: tenacity called renew() again by itself, within one call (pool.py:1)"),
+        ((3, 3), "retry after an unknown outcome: w0 sent rt#1 again itself"),
+    ],
+)
+def test_a_retry_of_a_library_that_called_the_users_code_again(inner, expected):
+    """A function that the library has called once, and which sends twice, tries again itself."""
+    play = Play()
+    violation = lost(play)
+    both = (seen(n, n, calls=[called(n, "httpx"), called(9, "tenacity", inner[n])]) for n in range(2))
+
+    assert why(play, violation, *both).startswith(expected)
+
+
+def test_connections_may_be_those_of_one_client():
+    """Where the service knows nothing better of who has sent a request, it is called after its connection."""
+    play = Play()
+    violation = lost(play, actor="c2")
+    for operation in violation.operations:
+        object.__setattr__(operation.invoke, "actor", {"w0": "c1"}.get(operation.actor, operation.actor))
+
+    assert why(play, violation).startswith(
+        "retry after an unknown outcome: rt#1 came again on another connection (c2), as that on c1 had no reply: by a"
+    )
 
 
 def calls(*seen_of, bearers=1, rounds=1):

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
@@ -116,7 +117,7 @@ def test_a_thread_is_looked_up_where_no_task_is(worker):
     waiting.wait()
     witness = Witness()
     record = SimpleNamespace(worker=0, ident=thread.ident)
-    world = SimpleNamespace(loops=[SimpleNamespace()], all=[record], chooser=Chooser(DEFAULT_ORDER, 2))
+    world = SimpleNamespace(loops=[SimpleNamespace()], all=[record], chooser=Chooser(DEFAULT_ORDER, 2), watch=None)
     witness.attend(world, SimpleNamespace(observers=[]))
     event = Event(seq=1, t=0.0, actor=f"w{worker}" if worker >= 0 else "c1", type="invoke", f="call", op=1)
     outcome.call(partial(witness.observe, event), {})
@@ -125,3 +126,75 @@ def test_a_thread_is_looked_up_where_no_task_is(worker):
     thread.join()
 
     assert [facts.get("at") in (line(job, 1), line(job, 2)) for facts in witness.facts().values()] == [worker == 0]
+
+
+LIBRARY = """
+def twice(job):
+    job()
+    return job()
+
+async def twice_in_tasks(job):
+    await job()
+    return await job()
+
+async def get_twice(session, url):
+    for _ in range(2):
+        async with session.get(url):
+            pass
+"""
+again: dict[str, Any] = {"__name__": "again.retries"}
+exec(compile(LIBRARY, "/env/site-packages/again/retries.py", "exec"), again)
+
+
+def calls_of(body):
+    """The calls of libraries that led to the requests of the one worker in ``body``, in order."""
+    with witnessed() as witness:
+        outcome_of(body, workers=1)
+    return [facts["seen"]["calls"] for _, facts in sorted(witness.facts().items())]
+
+
+def fetch():
+    """A function of the user's."""
+    return httpx.get(HELLO_URL)
+
+
+async def fetch_in_a_task():
+    """A function of the user's."""
+    async with httpx.AsyncClient() as client:
+        return await client.get(HELLO_URL)
+
+
+@pytest.mark.parametrize("tasks", [False, True])
+def test_a_library_that_calls_the_users_function_again_is_seen(tasks):
+    """By its own call, which lasts, and by the function's calls, of which there are two."""
+
+    async def job():
+        await again["twice_in_tasks"](fetch_in_a_task)
+
+    async def body_in_tasks(workers):
+        await workers(job)
+
+    def body(workers):
+        workers(lambda: again["twice"](fetch))
+
+    (sent, around), (sent_later, around_later) = calls_of(body_in_tasks if tasks else body)
+    assert (sent["library"], sent["inner"], sent["call"] == sent_later["call"]) == ("httpx", None, False)
+    assert (around["library"], around["of"]) == ("again", "fetch_in_a_task" if tasks else "fetch")
+    assert around["call"] == around_later["call"]
+    assert around["inner"] != around_later["inner"]
+    assert around["at"] == (line(job) if tasks else line(body))
+
+
+def test_a_library_that_sends_again_over_connections_is_seen():
+    """The loop took the request from a connection: the call is on the stack of the worker, which waits."""
+
+    async def job():
+        async with aiohttp.ClientSession() as session:
+            await again["get_twice"](session, HELLO_URL)
+
+    async def body(workers):
+        await workers(job)
+
+    (sent,), (sent_later,) = calls_of(body)
+    assert sent == sent_later
+    assert (sent["library"], sent["at"], sent["inner"]) == ("again", line(job, 2), None)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_claude_tokens.report.accessed import accesses_before
-from pytest_claude_tokens.report.raced_lines import told_interpreter_lock
+from pytest_claude_tokens.report.raced_lines import Touch, name_of, told_interpreter_lock
 from pytest_claude_tokens.report.story import plain_story, story
 from pytest_claude_tokens.report.table import table, who_accessed
 from pytest_claude_tokens.simulation.accesses import Access
@@ -54,6 +54,13 @@ def test_each_conflicting_access_has_a_row_before_the_event_that_followed():
         ],
         3: [{"actor": "w0", "what": "added to and read Pool.busy", "at": "pool.py:32"}],
     }
+
+
+@pytest.mark.parametrize("inner", ["", ".<locals>.<listcomp>", ".<locals>.<lambda>.<locals>.<genexpr>"])
+def test_a_thing_has_the_name_of_the_class_whose_method_a_comprehension_is_in(inner):
+    read = step(0, "read", 31)
+    inside = replace(read, access=replace(read.access, function=f"Pool.choose{inner}"))
+    assert name_of(Touch(inside, inside.touched[0])) == "Pool.busy"
 
 
 def test_without_a_preemption_nothing_is_told():

@@ -83,8 +83,8 @@ class Touch:
 
 
 def who(step: Step) -> str:
-    """Whose step it is: a worker's, or that of a thread which is none."""
-    return f"w{step.worker}" if step.worker >= 0 else "a thread of the test"
+    """Whose step it is: a worker's, or that of a thread which is none; the first thread of a run is the body's."""
+    return f"w{step.worker}" if step.worker >= 0 else "a thread of the test" if step.thread else "the body"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ def section(finding: BaseException) -> str:
         "replay": evidence.replay,
         "error": evidence.error,
         "remarks": evidence.remarks,
+        "workers": evidence.workers,
         "folder": evidence.folder,
         "files": (evidence.name, *evidence.files),
     }

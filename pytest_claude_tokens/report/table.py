@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from fake_server.core.journal import SERVICE
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from fake_server.events import Event
     from pytest_claude_tokens.judge.history import History, Operation
 
-__all__ = ["bars", "describe", "outcome", "request", "table", "who_accessed"]
+__all__ = ["aside", "bars", "describe", "outcome", "request", "store_content", "summed_up", "table", "who_accessed"]
 
 _ROWS = 60
 """Rows of a table; further ones are only counted. The history file has them all."""
@@ -103,11 +104,16 @@ def _commit(history: History, event: Event) -> str:
     return f"{text}; {event.grant} revoked" if event.get("revoked") else text
 
 
-def _store(history: History, event: Event) -> str:
+def store_content(history: History, event: Event) -> str:
+    """What a store holds, when it was looked at."""
     if event.get("state") != "token":
         return f"store {event.get('store')}: {event.get('state')}"
     dead = "" if event.get("accepted") else " (dead)"
     return f"store {event.get('store')}: {history.label(event.grant, event.refresh)}{dead}"
+
+
+def _store(history: History, event: Event) -> str:
+    return store_content(history, event) + (f", by {event.get('by')}" if event.get("by") else "")
 
 
 def _ended(history: History, event: Event) -> str:
@@ -151,8 +157,8 @@ def table(
     ``kept``: there is a file with all of them, which can be referred to. ``rows``: how many are shown. What threads did
     to what they share stands where it happened, and has half of them at most.
     """
-    aside = _aside(history, {*marked, *important})
-    events = [event for event in history if event.op is None or event.op not in aside]
+    side = aside(history, {*marked, *important})
+    events = [event for event in history if event.op is None or event.op not in side]
     accesses = _accesses(events, rows // 2)
     room = rows - sum(map(len, accesses.values()))
     shown = _choose([event.seq for event in events], {*marked, *important}, room)
@@ -169,7 +175,7 @@ def table(
             lines.append(grid.row(f"  {star} {event.seq:<4}{event.t:>+10.3f}", event.actor, describe(history, event)))
         else:
             left_out += 1
-    return [*lines, *_gap(left_out, kept=kept), *_sum_up(aside.values()), *_quiet(history.quiet.requests)]
+    return [*lines, *_gap(left_out, kept=kept), *_sum_up(side.values()), *_quiet(history.quiet.requests)]
 
 
 class _Grid:
@@ -219,7 +225,7 @@ def _told_accesses(accesses: object) -> Iterator[tuple[str, str]]:
             yield actor, " ".join(filter(None, rest))
 
 
-def _aside(history: History, needed: set[int]) -> dict[int, Operation]:
+def aside(history: History, needed: AbstractSet[int]) -> dict[int, Operation]:
     """The requests that touch no token: of other kinds, not refused, and with nothing noted of them.
 
     A client sends dozens at its start. A single one is shown as any other.
@@ -232,18 +238,21 @@ def _aside(history: History, needed: set[int]) -> dict[int, Operation]:
         and op.op not in noted
         and op.refresh is None
         and op.status not in (401, 403)
-        and not needed & {op.opened, op.closed}
+        and needed.isdisjoint((op.opened, op.closed))
     }
     return found if len(found) > 1 else {}
 
 
 def _sum_up(operations: Collection[Operation]) -> list[str]:
     """One line for all requests that touch no token."""
-    if not operations:
-        return []
+    return [one_line(f"    and {summed_up(operations)}")] if operations else []
+
+
+def summed_up(operations: Collection[Operation]) -> str:
+    """Requests that touch no token, in some words: how many, and which."""
     counts = Counter(f"{op.invoke.get('method', '?')} {op.invoke.get('path', '?')}" for op in operations)
     listed = ", ".join(what if n == 1 else f"{what} ({n} times)" for what, n in counts.most_common())
-    return [one_line(f"    and {count(len(operations), 'request')} that touch no token: {listed}")]
+    return f"{count(len(operations), 'request')} that touch no token: {listed}"
 
 
 def _quiet(requests: int) -> list[str]:

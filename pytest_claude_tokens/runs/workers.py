@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -156,6 +157,8 @@ class Workers:
             bind_thread(world, thread, f"w{number}", f"w{number}")
         while left:
             world.block(caller, "its workers")
+        if caller is world.root and world.follow is not None and not world.is_alone:
+            world.follow(sys._getframe())
         _raise_first(errors)
         return results
 

@@ -10,9 +10,11 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from fake_server.genuine import json
+from pytest_claude_tokens.judge.history import History
 from pytest_claude_tokens.judge.judging import judge
-from pytest_claude_tokens.judge.wording import count
+from pytest_claude_tokens.judge.wording import clip, count
 from pytest_claude_tokens.report.story import plain_story, story
+from pytest_claude_tokens.report.table import aside, summed_up
 from pytest_claude_tokens.report.timeline.facts import facts
 from pytest_claude_tokens.report.verdict import qualified_name
 from pytest_claude_tokens.report.wording import ascii_only
@@ -20,7 +22,6 @@ from pytest_claude_tokens.report.wording import ascii_only
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_claude_tokens.judge.history import History
     from pytest_claude_tokens.judge.verdict import Verdict
 
 __all__ = ["MOST_EVENTS", "TIMELINE", "embedded", "timeline"]
@@ -29,6 +30,10 @@ TIMELINE = "timeline.html"
 """The name of the page in the folder of a failure."""
 MOST_EVENTS = 60_000
 """Events in a page: those of some 20,000 requests. A browser shows so many within a second or two."""
+_FEW = 12
+"""Requests that touch no token, which are drawn like all others; of more, a notice tells."""
+_LONGEST = 300
+"""Characters of that notice."""
 _MOST_ROWS = 300
 """Rows of the table for browsers without JavaScript."""
 
@@ -47,9 +52,11 @@ def timeline(
     ``around``: the ``seq`` in the middle of what is shown of a history that has more than ``most`` events.
     """
     verdict = judge(history) if verdict is None else verdict
-    drawn = facts(history, verdict.violations, most=most, around=around)
+    shown, folded = _folded(history, verdict, around)
+    drawn = facts(shown, verdict.violations, most=most, around=around)
     if headline is None and verdict.violations:
         headline = f"{qualified_name(verdict.violations[0])}: {verdict.violations[0]}"
+    notices = [*_notices(history, drawn), *folded]
     code, style = _file("page.js"), _file("page.css")
     parts = {
         "policy": f"default-src 'none'; script-src '{_digest(code)}'; style-src '{_digest(style)}'; "
@@ -57,9 +64,9 @@ def timeline(
         "title": _text(headline or str(verdict.state)),
         "verdict": _text(str(verdict.state)),
         "headline": _text(headline or _sum(history, verdict)),
-        "notices": "".join(f'<p class="notice" role="note">{_text(text)}</p>\n' for text in _notices(history, drawn)),
+        "notices": "".join(f'<p class="notice" role="note">{_text(text)}</p>\n' for text in notices),
         "story": _text(_story(history, verdict)),
-        "rows": _rows(history, drawn),
+        "rows": _rows(shown, drawn),
         "data": _json(drawn),
         "style": style,
         "script": code,
@@ -102,6 +109,22 @@ def _json(value: Any) -> str:
 def _sum(history: History, verdict: Verdict) -> str:
     reasons = "; ".join(map(str, verdict.reasons))
     return f"{count(len(history.operations), 'request')}{f': {reasons}' if reasons else ', no violation'}"
+
+
+def _folded(history: History, verdict: Verdict, around: int | None) -> tuple[History, list[str]]:
+    """The history without the requests that touch no token, if they are many and not all there is; and what says so.
+
+    A process of the real CLI sends a dozen of them at its start.
+    """
+    needed = {0 if around is None else around}
+    for violation in verdict.violations:
+        needed |= {violation.seq, *(op.opened for op in violation.operations)}
+    side = aside(history, needed)
+    if not _FEW < len(side) < len(history.operations):
+        return history, []
+    events = [event for event in history if event.op not in side]
+    rest = History(history.header, events, torn=history.torn, notes=history.notes)
+    return rest, [f"Not drawn: {clip(summed_up(side.values()), _LONGEST)}"]
 
 
 def _notices(history: History, drawn: Mapping[str, Any]) -> list[str]:

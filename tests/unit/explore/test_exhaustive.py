@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import threading
 from collections import Counter
+from dataclasses import replace
 from time import (
     process_time,  # is real everywhere
     sleep,  # in a world: simulated seconds, which pass at once
@@ -17,7 +18,8 @@ import pytest
 
 from pytest_claude_tokens.runs.outcome import Outcome
 from pytest_claude_tokens.search.exhaustive import _extensions, enumerate_schedules
-from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, Schedule
+from tests.unit.simulation.test_conflicts import steps as accesses
 from tests.unit.simulation.worlds import explored
 from tests.zoo.common import HELLO_URL, TOKEN_URL, Login, redeem, token_request
 
@@ -143,6 +145,42 @@ def test_equivalent_schedules_are_not_taken_further():
     enumerate_schedules(run, Kept(), 2)
     assert len(run_so_far) == 1 + 6 + 4  # of the six with one deviation only the first is taken further
     assert [deviation.position for deviation in run_so_far[-1].deviations] == [0, 2]
+
+
+def ran(schedule, steps, *options):
+    """A run with these accesses, at whose first decision these could go on."""
+    return SimpleNamespace(
+        schedule=schedule,
+        options=(options,),
+        error=None,
+        steps=steps,
+        timed=False,
+        departed=lambda: (0, 0),
+        shape=lambda: len(schedule.deviations),
+    )
+
+
+def test_where_a_later_run_has_shown_a_conflict_the_earlier_ones_are_preempted_too():
+    """In default order the second worker does not even get to its access."""
+    both, run_so_far = accesses("0w", "1w"), []
+
+    def run(schedule):
+        run_so_far.append(schedule)
+        return ran(schedule, both if schedule.deviations else both[:1], ("alone", 1))
+
+    enumerate_schedules(run, Kept(), 1)
+    assert [[(one.what, one.place) for one in schedule.deviations] for schedule in run_so_far] == [
+        [],
+        [("alone", "")],
+        [("preempt", both[0].access.place)],
+    ]
+
+
+def test_who_was_preempted_does_not_get_its_turn_back_at_once():
+    """That would be the run without the preemption."""
+    lost = replace(accesses("0w")[0], touched=())
+    found = _extensions(Schedule(), ran(Schedule(), [lost], ("alone", 0), ("alone", 1)))
+    assert [schedule.deviations for schedule in found] == [(Deviation(0, "alone", 1, 1),)]
 
 
 def of_each(outcome):

@@ -82,7 +82,7 @@ def test_a_thing_has_one_name_in_all_rows():
 def rows(accesses: Any, **options: Any) -> list[str]:
     play = Play()
     play.end(play.call("w1", play.login().access[0].secret))
-    return [row[20:] for row in table(play.history.with_facts({}, {2: accesses}), {2}, **options)]
+    return [row[20:] for row in table(play.history.with_facts({}, {2: {"accesses": accesses}}), {2}, **options)]
 
 
 def test_the_table_shows_them_in_the_columns_of_their_workers():
@@ -103,7 +103,7 @@ def test_the_table_shows_them_in_the_columns_of_their_workers():
     ]
     play = Play()
     play.end(play.call("w1", play.login().access[0].secret))
-    assert who_accessed(play.history.with_facts({}, {2: told})) == {"w0"}
+    assert who_accessed(play.history.with_facts({}, {2: {"accesses": told}})) == {"w0"}
 
 
 def test_they_have_half_of_the_rows_at_most():

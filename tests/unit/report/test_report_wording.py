@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pytest_claude_tokens.judge.wording import clip, count
+from pytest_claude_tokens.report.story import _fitting
 from pytest_claude_tokens.report.wording import WIDTH, ascii_only, one_line, paragraph
+from tests.unit.judge.build import history
 
 
 def test_what_is_not_ascii_is_escaped():
@@ -43,3 +45,11 @@ def test_a_plural_that_is_more_than_an_s():
     """It is given."""
     assert count(1, "history", "histories") == "1 history"
     assert count(2, "history", "histories") == "2 histories"
+
+
+@pytest.mark.parametrize(("room", "rows"), [(30, 28), (20, 16), (1, 12), (-5, 12)])
+def test_a_story_whose_other_parts_fill_the_page_has_a_dozen_rows(room, rows):
+    """And as many more as there is room for, besides the heads and what was left out."""
+    told = history("login\n" + "".join(f"a{one}: w0 other at#1\na{one} ok\nnote store op={one}\n" for one in range(20)))
+    table = _fitting(told, set(), set(), room=room, kept=True)
+    assert sum(line[4:5].isdigit() for line in table) == rows

@@ -359,3 +359,43 @@ def test_a_lease_has_a_lane_of_its_own():
     """Where a history tells of one; it is no worker."""
     data = Page(timeline(history("note lease lease=/c0/.lock actor=w0 state=held\nnote lease actor=w0"))).data
     assert data["lanes"] == [["lease /c0/.lock", "lease"], ["lease", "lease"]]
+
+
+SIDE = ("HEAD /api/hello", "GET /api/claude_cli/bootstrap", "POST /api/event_logging/v2/batch")
+
+
+def with_side_requests(number: int, path: Path = OVERLAP) -> History:
+    """A history after so many requests that touch no token, as a process of the real CLI sends them at its start."""
+    whole = History.load(path)
+    [first, *rest] = [replace(event, seq=event.seq + 2 * number) for event in whole]
+    side = []
+    for index in range(number):
+        method, _, path_of = SIDE[index % len(SIDE)].partition(" ")
+        begun = replace(
+            first, seq=2 * index + 1, type="invoke", f="other", op=1000 + index, actor=f"w{index}", issued=None,
+            grant=None, account=None, data={"method": method, "path": path_of},
+        )  # fmt: skip
+        side += [begun, replace(begun, seq=begun.seq + 1, type="ok", status=200, data={})]
+    return History(whole.header, [*side, first, *rest])
+
+
+@pytest.mark.parametrize("number", [12, 13, 36])
+def test_many_requests_that_touch_no_token_are_not_drawn(number):
+    """A notice says how many there are, and which; a few are drawn like all others, and so is one that is asked for."""
+    page = Page(timeline(with_side_requests(number)))
+    told = [text for text in page.texts.get("p", ()) if text.startswith("Not drawn")]
+    assert [op[4] for op in page.data["ops"] if op[4] in SIDE] == [SIDE[n % 3] for n in range(number * (number <= 12))]
+    assert [op[4] for op in page.data["ops"]][-2:] == ["refresh rt#1", "refresh rt#1"]
+    assert len(told) == (number > 12)
+    if number == 36:
+        which = ", ".join(f"{what} (12 times)" for what in SIDE)
+        assert told == [f"Not drawn: 36 requests that touch no token: {which}"]
+        around = Page(timeline(with_side_requests(number), around=3)).data["ops"]
+        assert [op[4] for op in around if op[4] in SIDE] == ["GET /api/claude_cli/bootstrap"]
+
+
+def test_where_nothing_else_was_sent_all_is_drawn():
+    """An empty page would say nothing."""
+    whole = with_side_requests(20)
+    alone = History(whole.header, [event for event in whole if event.f == "other"])
+    assert len(Page(timeline(alone)).data["ops"]) == 20

@@ -137,6 +137,10 @@ def test_the_interpreter_lock_is_said_to_help_where_it_never_changes_hands():
     assert lock(*CHECKED[:-1], after_a_call).startswith("interpreter lock: no help, it may be handed on between")
     once_more = [*CHECKED[:-1], step(0, "read", 40, of=HIS), CHECKED[-1]]  # another round of a loop
     assert lock(*once_more).startswith("interpreter lock: no help")
+    around_a_loop = replace(CHECKED[-1], access=replace(CHECKED[-1].access, rounds=((0, 31),)))
+    assert "by itself between" in lock(*CHECKED[:-1], around_a_loop)
+    after_a_loop = replace(CHECKED[-1], access=replace(CHECKED[-1].access, rounds=((32, 33),), offset=40))
+    assert lock(*CHECKED[:-1], after_a_loop).startswith("interpreter lock: no help")
     one_line = [replace(one, access=replace(one.access, line="pool.py:5")) for one in CHECKED]
     assert "by itself within pool.py:5; " in lock(*one_line)
 

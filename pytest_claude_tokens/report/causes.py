@@ -179,16 +179,18 @@ def _two_processes(pair: _Pair) -> str:
 
 def _lease_lost(pair: _Pair) -> str:
     first, again = pair.first, pair.again
+    got = {hold["lock"] for hold in pair.seen_again["held"]}  # where a third one has removed the lease
     for hold in pair.seen_first["lost"]:
-        if hold["taken_by"] != again.actor or hold["released"] > pair.seen_again["sent"]:
+        taker = hold["taken_by"]
+        if hold["released"] > pair.seen_again["sent"] or (taker != again.actor and hold["lock"] not in got):
             continue
         if hold["after"] < _FRESH_SECONDS:
             return (
-                f"a fresh lease was taken for a stale one: {again.actor} removed {hold['lock']}, which "
+                f"a fresh lease was taken for a stale one: {taker} removed {hold['lock']}, which "
                 f"{first.actor} had just made{_at(hold['taken_at'])}"
             )
         return (
-            f"lease expired while held: {again.actor} took {hold['lock']} away after {hold['after']:g} s, while "
+            f"lease expired while held: {taker} took {hold['lock']} away after {hold['after']:g} s, while "
             f"{first.actor} was slow and not done{_at(hold['taken_at'])}"
         )
     return ""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.runs.outcome import Outcome
     from pytest_claude_tokens.simulation.schedule import DeviationKind, LatencyKind
 
-    OrderKind = Literal["default", "deviations", "suspended", "pct", "walk", "paced"]
+    OrderKind = Literal["default", "deviations", "suspended", "pct", "pos", "paced"]
 
 __all__ = ["EARLY", "LATENCIES", "OPENING", "ORDERS", "Knowledge", "Portfolio"]
 
@@ -33,7 +33,7 @@ that come within that time overlap, and whoever is less patient loses its patien
 """
 EARLY: tuple[tuple[OrderKind, Latency, int], ...] = (
     ("paced", Latency(), 20_000),
-    ("walk", Latency(), 0),
+    ("pos", Latency(), 0),
     ("paced", Latency("uniform", 1_000), 1_000),
     ("default", Latency("requests", 60_000), 0),
     ("paced", Latency(), 10),
@@ -47,8 +47,8 @@ EARLY: tuple[tuple[OrderKind, Latency, int], ...] = (
 first ones leave, in few schedules. Times of more than a second are for searches that may hold up a run by a minute,
 and longer or shorter in others.
 """
-ORDERS: dict[OrderKind, int] = {"default": 1, "deviations": 4, "suspended": 2, "pct": 5, "walk": 4, "paced": 8}
-"""How often each order is drawn."""
+ORDERS: dict[OrderKind, int] = {"default": 1, "deviations": 4, "suspended": 2, "pct": 5, "pos": 4, "paced": 8}
+"""How often each order is drawn. A walk is not: partial orders in its place find more (``benchmarks/README.md``)."""
 LATENCIES: dict[LatencyKind, int] = {
     "none": 3,
     "same": 3,
@@ -171,7 +171,7 @@ class Portfolio:
         if order == "suspended":
             deviations.append(self._suspension(random))
         return Schedule(
-            kind=order if order in ("pct", "walk", "paced") else "deviations",
+            kind=order if order in ("pct", "pos", "paced") else "deviations",
             deviations=tuple(deviations),
             seed=random.randrange(0x10000),
             latency=latency,

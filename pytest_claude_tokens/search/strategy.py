@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ProcessScheduleStrategy", "ScheduleStrategy", "fault_strategy", "process_schedules", "schedules"]
 
-_SCHEDULE_KINDS: tuple[ScheduleKind, ...] = ("deviations", "pct", "walk", "paced")
+_SCHEDULE_KINDS: tuple[ScheduleKind, ...] = ("deviations", "pct", "walk", "paced", "pos")
 _LATENCY_KINDS: tuple[LatencyKind, ...] = tuple(LATENCIES)
 _DEVIATION_KINDS: tuple[DeviationKind, ...] = ("freeze", "alone", "clock", "slow", "late", "preempt")
 _PROCESS_SCHEDULE_KINDS: tuple[ScheduleKind, ...] = ("deviations",) * 7 + ("pct",) * 2 + ("walk",)

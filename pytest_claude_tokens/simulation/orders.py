@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pytest_claude_tokens.simulation.schedule import Schedule
 
-__all__ = ["CLOCK", "Interrupts", "Order", "Paced", "Priorities", "Walk", "order_of"]
+__all__ = ["CLOCK", "Interrupts", "Order", "Paced", "PartialOrder", "Priorities", "Walk", "order_of"]
 
 CLOCK = -2
 """The answer of a chooser: the next timer fires, although something could run."""
@@ -25,7 +25,9 @@ _SLOW_STEPS = 0.3
 _LEGS = 6
 """How many legs of requests are interesting: the first ones."""
 _CLOCK_PROBABILITY = 0.05
-"""The probability with which ``pct`` and ``walk`` let a timer fire early, at each decision where that is allowed."""
+"""The probability with which ``pct``, ``pos`` and ``walk`` let a timer fire early, at each decision where it may."""
+_TIME = 1 << 30
+"""The number under which time has a priority, as if it were a worker."""
 
 
 class Interrupts:
@@ -95,6 +97,38 @@ class Walk(Order):
             return CLOCK
         workers = sorted(set(ready))
         return ready.index(workers[int(random.random() * len(workers))])
+
+
+class PartialOrder(Order):
+    """Partial-order sampling: each step has a priority of its own, drawn when its worker comes to it; the highest goes.
+
+    Yuan, Yang and Gu, Partial Order Aware Concurrency Sampling, CAV 2018, section 3.2: a walk gives most of its
+    chances to orders of steps that have nothing to do with each other, and keeps nobody waiting for long. Here, who
+    waits keeps its priority until a step has been taken that its own may race with: one that sends a request or a
+    reply. What a step will touch is not known before it is taken, so that then all who wait draw anew.
+    """
+
+    def __init__(self, random: Random, *, clock: bool = False) -> None:
+        super().__init__(random)
+        self._clock = clock
+        self._pending: dict[int, float] = {}
+
+    def pick(self, decision: int, ready: Sequence[int], now: float, when: float | None) -> int:
+        """See :class:`Order`."""
+        pending, random = self._pending, self._random.random
+        if not self._clock and when is not None and random() < _CLOCK_PROBABILITY:
+            return CLOCK
+        waiting = [*ready, _TIME] if self._clock and when is not None else ready
+        for worker in waiting:
+            if worker not in pending:
+                pending[worker] = random()
+        chosen = max(waiting, key=pending.__getitem__)
+        del pending[chosen]
+        return CLOCK if chosen == _TIME else ready.index(chosen)
+
+    def note_leg(self, leg: int, worker: int) -> None:
+        """See :class:`Order`."""
+        self._pending.clear()
 
 
 class Priorities(Order):
@@ -196,6 +230,8 @@ def order_of(schedule: Schedule, workers: int) -> Order | None:
     random = Random(schedule.seed)
     if schedule.kind == "walk":
         return Walk(random)
+    if schedule.kind == "pos":
+        return PartialOrder(random, clock=random.random() < 0.5)
     decisions = schedule.reach or _DECISIONS
     interrupts = None
     if random.random() < 0.5:

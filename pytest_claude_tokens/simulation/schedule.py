@@ -3,7 +3,7 @@
 In default order the first that became ready goes on. A *deviation* prefers another for a while. A schedule is a handful
 of deviations, so that the shortest failing schedule reads as a sentence: "w1 is frozen for 5 decisions".
 
-Four kinds: ``deviations``, and three that draw the order at random, from ``seed``: ``pct``, ``walk`` and ``paced``
+Five kinds: ``deviations``, and four that draw the order at random, from ``seed``: ``pct``, ``pos``, ``walk``, ``paced``
 (:mod:`pytest_claude_tokens.simulation.orders`). How long the legs of requests take may be drawn, too. Whatever was
 drawn, a run records it as deviations from default order, and is the same again under these.
 """
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 DeviationKind = Literal["freeze", "alone", "clock", "slow", "late", "cancel", "kill", "preempt"]
-ScheduleKind = Literal["deviations", "pct", "walk", "paced"]
+ScheduleKind = Literal["deviations", "pct", "walk", "paced", "pos"]
 LatencyKind = Literal["none", "same", "uniform", "heavy", "requests", "replies", "worker"]
 DelayWhy = Literal["slow", "request", "reply", "piece"]
 Delay = tuple[int, DelayWhy, float]

@@ -133,7 +133,7 @@ def test_workers_die_only_where_they_may():
     assert all(1200 < deaths[what] < 1466 for what in ("cancel", "kill"))
 
 
-@pytest.mark.parametrize("kind", ["pct", "walk", "paced"])
+@pytest.mark.parametrize("kind", ["pct", "pos", "walk", "paced"])
 def test_runs_in_random_orders_do_not_count_as_the_length_of_a_run(kind):
     """They have decisions of their own."""
     known = Knowledge()

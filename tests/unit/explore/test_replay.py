@@ -28,7 +28,7 @@ FAULTS = st.one_of(
 WHATS = ["freeze", "alone", "clock", "slow", "late", "cancel", "kill"]
 SCHEDULES = st.builds(
     Schedule,
-    kind=st.sampled_from(["deviations", "pct", "walk", "paced"]),
+    kind=st.sampled_from(["deviations", "pct", "pos", "walk", "paced"]),
     deviations=st.lists(
         st.builds(Deviation, st.integers(0, 10**6), st.sampled_from(WHATS), st.integers(-50, 50), st.integers(0, 500)),
         max_size=30,

@@ -76,9 +76,19 @@ TOGETHER = [
         seen(5, 8, [hold(A, 4, 10)]),
     ),
     (
-        "released before the body ended: w0 let A go",  # a third one took it: w1 did not
+        "lease expired while held: w2 took A away",  # a third one did, and w1 got it
         seen(2, 9, [gone := hold(A, 1, 3, by="w2", after=11.0)], lost=[gone]),
         seen(5, 8, [hold(A, 4, 10)]),
+    ),
+    (
+        "a fresh lease was taken for a stale one: w2 removed A, which w0 had just made (pool.py:9)",
+        seen(2, 9, lost=[hold(A, 1, 1, by="w2", after=0.5)]),
+        seen(5, 8, [hold(A, 4, 10)]),
+    ),
+    (
+        "different leases",  # whatever a third one took, w1 had something else
+        seen(2, 9, [hold(A, 1, 10)], lost=[hold("C", 1, 1, by="w2", after=0.5)]),
+        seen(5, 8, [hold(B, 4, 11)]),
     ),
     (
         "no lease on one side",  # it was taken away, but after w1 had sent its request

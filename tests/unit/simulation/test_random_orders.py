@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from pytest_claude_tokens.simulation.orders import CLOCK, Interrupts, Paced, Priorities, Walk
+from pytest_claude_tokens.simulation.orders import CLOCK, Interrupts, Paced, PartialOrder, Priorities, Walk
 
 BODY = -1
 ALL = [2, 0, BODY, 1]
@@ -22,6 +22,10 @@ HORIZON = 60
 
 def pct(seed, **options):
     return Priorities(Random(seed), 3, HORIZON, **options)
+
+
+def pos(seed, **options):
+    return PartialOrder(Random(seed), **options)
 
 
 def walk(seed):
@@ -116,10 +120,57 @@ def test_walk_does_not_weigh_a_worker_by_how_much_of_it_is_ready():
     assert 1850 <= indices[4] <= 2150
 
 
+# Partial orders (Yuan, Yang and Gu, section 3.2): each step has a priority, which it keeps until it races with another.
+
+
+def test_partial_order_gives_every_order_of_steps_the_same_chance():
+    """Of the first steps of all who wait, none is likelier to come before another."""
+    orders = Counter()
+    for seed in range(2400):
+        order, left, taken = pos(seed), list(ALL), []
+        while left:
+            taken.append(left.pop(order.pick(0, left, 0.0, None)))
+        orders[tuple(taken)] += 1
+    assert len(orders) == 24
+    assert all(55 <= count <= 150 for count in orders.values())
+
+
+def test_partial_order_keeps_who_waits_waiting_until_there_is_a_race():
+    """Where a walk would take the other one half of the time; with a race before each step, so does this."""
+
+    def switches(order, races):
+        turns = []
+        for leg in range(1000):
+            if races:
+                order.note_leg(leg, 0)
+            turns += turns_of(order, 1, [0, 1])
+        return sum(a != b for a, b in pairwise(turns))
+
+    assert max(switches(pos(seed), False) for seed in range(20)) < 30
+    assert all(400 < switches(pos(seed), True) < 600 for seed in range(20))
+
+
+def test_partial_order_draws_anew_for_whoever_has_gone():
+    """A new step is a new event: who went first is not first for good."""
+    orders = Counter(tuple(turns_of(pos(seed), 2, [0, 1])) for seed in range(1200))
+    assert {pair: round(6 * count / 1200) for pair, count in orders.items()} == {
+        (0, 0): 2, (1, 1): 2, (0, 1): 1, (1, 0): 1,
+    }  # fmt: skip
+
+
+def test_partial_order_may_give_time_a_priority_as_if_it_were_a_worker():
+    """Of somebody who belongs to no worker it is told apart, whatever its number."""
+    stranger = CLOCK
+    first = Counter(pos(seed, clock=True).pick(0, [stranger, 0], 0.0, 1.0) for seed in range(1200))
+    assert set(first) == {CLOCK, 0, 1}
+    assert all(330 <= count <= 470 for count in first.values())
+    assert CLOCK not in {pos(seed, clock=True).pick(0, [0, 1], 0.0, None) for seed in range(50)}
+
+
 # Timers.
 
 
-@pytest.mark.parametrize("kind", [pct, walk])
+@pytest.mark.parametrize("kind", [pct, pos, walk])
 def test_a_timer_fires_early_once_in_twenty_decisions(kind):
     """Oftener, and workers would hardly run; and never where there is none."""
     clocks = sum(turns_of(kind(seed), 200, when=1.0).count(CLOCK) for seed in range(50))

@@ -65,7 +65,7 @@ WORKERS = st.lists(
 )
 
 
-@given(st.sampled_from(["pct", "walk", "paced"]), st.integers(0, 500), WORKERS)
+@given(st.sampled_from(["pct", "pos", "walk", "paced"]), st.integers(0, 500), WORKERS)
 def test_random_order_can_be_told_as_workers_that_were_frozen(kind, seed, queues):
     """In no more facts than there are turns, and it is the same order again."""
     answers, chooser = choices(Schedule(kind, seed=seed, scale=100), queues)
@@ -136,7 +136,7 @@ def test_first_fact_of_two_at_once_decides():
     assert choices(both, [([0, 1], True)])[0] == [1]
 
 
-@pytest.mark.parametrize("kind", ["pct", "walk", "paced"])
+@pytest.mark.parametrize("kind", ["pct", "pos", "walk", "paced"])
 def test_random_kinds_are_their_seed(kind):
     """One seed gives one order; some seeds give different ones."""
     queues = [([0, 1, 2], number % 3 == 0) for number in range(60)]

@@ -12,6 +12,7 @@ from pytest_claude_tokens.report.accessed import accesses_before
 from pytest_claude_tokens.report.raced_lines import told_interpreter_lock
 from pytest_claude_tokens.report.story import plain_story, story
 from pytest_claude_tokens.report.table import table, who_accessed
+from pytest_claude_tokens.report.timeline import timeline
 from pytest_claude_tokens.simulation.accesses import Access
 from pytest_claude_tokens.simulation.watch import Step
 from pytest_claude_tokens.violations import CoSchedule, DoubleSpend
@@ -121,6 +122,14 @@ def test_they_have_half_of_the_rows_at_most():
 @pytest.mark.parametrize("odd", ["text", [1, "text"], [{}], [{"actor": 5, "what": None}]])
 def test_a_file_that_others_wrote_may_hold_anything_there(odd: Any):
     assert "call at#1 ..." in rows(odd)[-2]
+
+
+def test_the_timeline_tells_them_with_the_event_that_followed():
+    play = Play()
+    play.end(play.call("w1", play.login().access[0].secret))
+    told = [{"actor": "w0", "what": "read Pool.busy", "at": "pool.py:31"}, {"actor": "", "what": "... 3 more accesses"}]
+    page = timeline(play.history.with_facts({}, {2: {"accesses": told}}))
+    assert "call at#1 ... (before: w0 read Pool.busy pool.py:31; ... 3 more accesses)" in page
 
 
 def lock(*steps: Step) -> str:

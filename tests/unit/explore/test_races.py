@@ -41,6 +41,7 @@ LOST = "login\na: w0 token rt#1\na info\n"
         pytest.param([calls(*["w0"] * 9, "w1")], 0, 4, id="of many calls the first ones"),
         pytest.param([calls("w0", "w1", token="unknown")], 0, 0, id="no token of ours"),
         pytest.param([calls("w0", "main"), refresh("main", "w0")], 0, 0, id="the body is no worker"),
+        pytest.param([refresh("w0", "main"), TWICE.replace("w1", "main")], 0, 0, id="nor is it where it comes second"),
         pytest.param([calls("w0.1", "w1.2"), calls("w1.1", "w0.1")], 1, 1, id="processes are their workers"),
         pytest.param([refresh("w0", "w0", "w1")], 0, 2, id="the other came second"),
         pytest.param([refresh("w0"), refresh("w1")], 1, 1, id="who refreshes first"),

@@ -198,18 +198,16 @@ class History:
         return f"<History {len(self.events)} events, {len(self.operations)} operations{', torn' * self.torn}>"
 
     def with_facts(
-        self, facts: Mapping[int, Mapping[str, Any]], accesses: Mapping[int, Sequence[Mapping[str, str]]] | None = None
+        self, facts: Mapping[int, Mapping[str, Any]], further: Mapping[int, Mapping[str, Any]] | None = None
     ) -> History:
         """The same history, with these further fields in the first event of each request, by its number.
 
-        ``accesses``: what threads had done, right before an event, by its ``seq``, to what they share.
+        ``further``: the same for any event, by its ``seq``.
         """
-        known = accesses or {}
         events = []
         for event in self.events:
             more = dict(facts.get(event.op or 0, {})) if event.type == "invoke" else {}
-            if event.seq in known:
-                more["accesses"] = known[event.seq]
+            more |= (further or {}).get(event.seq, {})
             events.append(replace(event, data={**event.data, **more}) if more else event)
         again = History(self.header, events, torn=self.torn, notes=self.notes)
         again.quiet = self.quiet

@@ -19,10 +19,10 @@ HISTORY = "history.jsonl"
 class Evidence:
     """Facts about a finding, for its report.
 
-    ``replay``: a shell command. ``error``: the error of the body that pytest does not show in full.
-    ``why``: which lines raced, of a finding that is no violation. ``remarks``: how it
-    was found, line by line. ``files``: names and texts of further files for the failure's folder. ``folder``: its path
-    as shown to people; ``name``: the history's file name in it. ``trouble``: why saving failed.
+    ``replay``: a shell command. ``error``: the error of the body that pytest does not show in full. ``why``: which
+    lines raced, of a finding that is no violation. ``workers``: how many a search had, if it was one. ``remarks``: how
+    it was found, line by line. ``files``: names and texts of further files for the failure's folder. ``folder``: its
+    path as shown to people; ``name``: the history's file name in it. ``trouble``: why saving failed.
     """
 
     history: History
@@ -30,6 +30,7 @@ class Evidence:
     replay: str | None = None
     error: str = ""
     why: str = ""
+    workers: int = 0
     files: Mapping[str, str] = field(default_factory=dict)
     remarks: Sequence[str] = ()
     folder: str | None = None

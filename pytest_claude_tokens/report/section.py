@@ -23,6 +23,7 @@ def section(finding: BaseException) -> str:
         "replay": evidence.replay,
         "error": evidence.error,
         "remarks": evidence.remarks,
+        "workers": evidence.workers,
         "folder": evidence.folder,
         "files": (evidence.name, *evidence.files),
     }
@@ -37,4 +38,5 @@ def _headline(finding: BaseException) -> str:
     """One line: the message of a violation; class and message of an exception that the test's body raised."""
     if type(finding).__module__ == "claude_tokens":
         return str(finding)
-    return headline(finding)
+    worker = getattr(finding, "claude_tokens_worker", None)
+    return headline(finding) if worker is None else f"{worker} raised {headline(finding)}"

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from pytest_claude_tokens.judge.earning import refusals, told
 from pytest_claude_tokens.judge.wording import count
+from pytest_claude_tokens.report.advice import MEND, ONE_LOCK, RULES, TO_DO
 from pytest_claude_tokens.report.causes import mistake
 from pytest_claude_tokens.report.raced_lines import split_race
-from pytest_claude_tokens.report.table import bars, outcome, request, table, who_accessed
+from pytest_claude_tokens.report.table import bars, outcome, request, store_content, table, who_accessed
 from pytest_claude_tokens.report.wording import WIDTH, one_line, paragraph
 
 if TYPE_CHECKING:
@@ -21,24 +22,7 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.judge.history import History, Operation
     from pytest_claude_tokens.judge.violations import Violation
 
-__all__ = ["RULES", "plain_story", "story"]
-
-RULES: Mapping[str, str] = {
-    "double-spend": "a refresh token is not sent again while its first request is open, or after that one succeeded"
-    " (RFC 9700 s4.14.2)",
-    "blind-replay": "after a token request whose outcome is unknown, its refresh token is not sent again",
-    "co-schedule": "no more workers than the limit have a call open on one bearer",
-    "lost-rotation": "at the end, each live grant has in one of its stores a refresh token that the service accepts",
-    "forced-login": "no grant ends without a live refresh token that reached a worker and, if it has stores, is in one",
-    "stale-bearer": "no worker presents a bearer again after it was told that it is expired or revoked",
-    "refresh-storm": "per grant: no more refresh requests than access tokens that ended, plus one; and no new pair is"
-    " refreshed again while its access token is live, was not refused, and is in the first half of its life",
-    "missing-bearer": "no call carries neither bearer nor API key while its worker's dispatcher has a live login",
-    "starvation": "every job ends, and no worker waits for ever",
-    "store-regression": "a store never goes from a refresh token that the service accepts to one that it doesn't",
-    "token-leak": "no live token in arguments, logs, or files that others may read",
-}
-"""The rule of each invariant, in one sentence."""
+__all__ = ["plain_story", "story"]
 
 _MARGIN = " " * 8
 _LINES = 60
@@ -55,6 +39,7 @@ def story(
     replay: str | None = None,
     error: str = "",
     remarks: Sequence[str] = (),
+    workers: int = 0,
     folder: str | None = None,
     files: Sequence[str] = ("history.jsonl",),
     in_test: bool = False,
@@ -71,10 +56,11 @@ def story(
             *_sides(history, violation),
             *_labelled("why", _why(history, violation)),
             *_labelled("after", _after(history, violation)),
+            *_labelled("mend", _mend(violation)),
             *_labelled("error", f"{error}; all: --tb=long" if error else ""),
             *([f"replay  {replay}"] if replay else []),
         ],
-        [*_rule(history, violation), *_remarks([*_refused(history), *remarks])],
+        [*_rule(history, violation, workers), *_remarks([*_refused(history), *remarks])],
         bars(history, violation.operations) if _overlap(violation) else [],
         [],
         _list_others(violation.others),
@@ -106,6 +92,7 @@ def plain_story(
     replay: str | None = None,
     error: str = "",
     remarks: Sequence[str] = (),
+    workers: int = 0,
     folder: str | None = None,
     files: Sequence[str] = (),
     kept: bool = True,
@@ -114,11 +101,12 @@ def plain_story(
     first = [
         *_labelled("verdict", headline),
         *_labelled("why", why),
+        *_labelled("mend", ONE_LOCK if why else ""),
         *_labelled("error", f"{error}; all: --tb=long" if error else ""),
         *([f"replay  {replay}"] if replay else []),
     ]
     refused = [text for text in _refused(history) if text not in headline]
-    facts = [*_facts(history), *_remarks([*refused, *remarks])]
+    facts = [*_facts(history, workers), *_remarks([*refused, *remarks])]
     blocks = [first, facts, table(history, (), kept=kept), [_kept(folder, files)] if folder else []]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
@@ -136,7 +124,9 @@ def _sides(history: History, violation: Violation) -> list[str]:
     operations = _known(history, violation.operations)
     if not operations:
         event = next((event for event in history if event.seq == violation.seq), None)
-        return [] if event is None else [one_line(f"at      #{event.seq}  {event.t:+.3f}s  {event.actor}  {event.f}")]
+        return (
+            [] if event is None else [one_line(f"at      #{event.seq}  {event.t:+.3f}s  {_happening(history, event)}")]
+        )
     *_, again = operations
     later, earlier = ("at", "beside") if violation.invariant == "missing-bearer" else ("again", "first")
     sides = [(later if len(operations) > 1 else "at", again)]
@@ -154,6 +144,14 @@ def _sides(history: History, violation: Violation) -> list[str]:
         lines.append(one_line(line))
     between = len(operations) - len(sides)
     return [*lines, f"{_MARGIN}and {between} more between these two"] if between > 0 else lines
+
+
+def _happening(history: History, event: Event) -> str:
+    """What is no request: of a store, who wrote it and what is in it now."""
+    if event.f != "store":
+        return f"{event.actor}  {event.f}"
+    content = store_content(history, event)
+    return f"{event.get('by')}  {event.get('at')}  {content}" if event.get("by") else f"{event.actor}  {content}"
 
 
 def _known(history: History, operations: Sequence[Operation]) -> list[Operation]:
@@ -248,7 +246,7 @@ def _idle(history: History, again: Operation) -> list[str]:
 def _after(history: History, violation: Violation) -> str:
     """The consequence for the user."""
     if violation.invariant == "co-schedule":
-        return _waits(history, violation.operations) or _TO_DO["co-schedule"]
+        return _waits(history, violation.operations) or TO_DO["co-schedule"]
     ids = {op.op for op in violation.operations}
     for event in reversed(history.noted("commit")):
         if event.op in ids and event.get("revoked"):
@@ -259,22 +257,11 @@ def _after(history: History, violation: Violation) -> str:
             return "the service tolerated it: no harm was done here"
         if event.op in ids and event.get("outcome") in ("reused", "refused"):
             return _left(history, event)
-    return _TO_DO.get(violation.invariant, "")
+    return TO_DO.get(violation.invariant, "")
 
 
-_TO_DO: Mapping[str, str] = {
-    "co-schedule": "nobody has to log in; where a service serves one call per token at a time, the second one waits",
-    "forced-login": "a person has to log in again",
-    "lost-rotation": "a person has to log in again",
-    "stale-bearer": "nobody has to log in; the work of the refused call is not done",
-    "refresh-storm": "nobody has to log in; each needless refresh is one more chance to lose the login",
-    "missing-bearer": "nobody has to log in; the call can't succeed, and has to be made again",
-    "starvation": "the workers have to be stopped by hand; what they had begun is not done",
-    "store-regression": "whoever reads the store next has no login that works: unless a worker puts it right, a person"
-    " has to log in again",
-    "token-leak": "revoke the login and log in again: whoever can read there can use the token",
-}
-"""What there is to do for the person at the keyboard, where the history does not say more."""
+def _mend(violation: Violation) -> str:
+    return ONE_LOCK if split_race(violation.cause)[0] else MEND.get(violation.invariant, "")
 
 
 def _left(history: History, commit: Event) -> str:
@@ -305,18 +292,19 @@ def _waits(history: History, operations: Iterable[Operation]) -> str:
 # The rest.
 
 
-def _rule(history: History, violation: Violation) -> list[str]:
-    return [*paragraph(f"{violation.invariant}: {RULES[violation.invariant]}"), *_facts(history)]
+def _rule(history: History, violation: Violation, workers: int) -> list[str]:
+    return [*paragraph(f"{violation.invariant}: {RULES[violation.invariant]}"), *_facts(history, workers)]
 
 
-def _facts(history: History) -> list[str]:
+def _facts(history: History, workers: int) -> list[str]:
+    """The circumstances. ``workers``: how many a search had, whether or not all have sent something."""
     policy = _settings(history.header.get("policy"), "name")
     clock = _settings(history.header.get("clock"), "kind")
-    workers = len({*history.quiet.actors, *(op.actor for op in history.operations), *who_accessed(history)})
+    seen = len({*history.quiet.actors, *(op.actor for op in history.operations), *who_accessed(history)})
     grants = len(history.noted("login"))
     settings = ", ".join(f"{name} {_plain(value)}" for name, value in policy.items() if name != "name")
     return paragraph(
-        f"{count(workers, 'worker')}, {count(grants, 'grant')}; policy {policy.get('name', '?')}"
+        f"{count(max(seen, workers), 'worker')}, {count(grants, 'grant')}; policy {policy.get('name', '?')}"
         f"{f' ({settings})' if settings else ''}; {clock.get('kind', '?')} clock; {_faults(history)}"
     )
 

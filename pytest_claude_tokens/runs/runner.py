@@ -34,7 +34,10 @@ from pytest_claude_tokens.simulation.witness import attend
 from pytest_claude_tokens.simulation.world import World
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from pytest_claude_tokens.judge.history import History
+    from pytest_claude_tokens.simulation.instruments import Instruments
     from pytest_claude_tokens.simulation.schedule import Schedule
     from pytest_claude_tokens.simulation.watch import Step
 
@@ -147,8 +150,10 @@ class _Run:
             slow=body.slow,
         )
         self._watch: Watch | None = None
+        self._end_following: Callable[[], None] | None = None
         if body.instruments is not None and (record or body.instruments.wanted(schedule)):
             self.world.watching = body.instruments.watching
+            self.world.follow = partial(self._follow, body.instruments)
             self.world.watch = self._watch = Watch(self.world, schedule, body.instruments.is_tested)
         self.waiter = SimulatedWaiter(self.world, schedule)
         self.unscheduled = Unscheduled(self.world)
@@ -175,7 +180,7 @@ class _Run:
         self.world.release()
         if self._watch is not None:
             self._watch.take_apart()
-            self.world.watch = self.world.watching = None
+            self.world.watch = self.world.watching = self.world.follow = None
         self.workers.detach()
 
     def run_body(self, arguments: dict[str, Any]) -> BaseException | None:
@@ -216,9 +221,15 @@ class _Run:
             try:
                 call(self._body.function, arguments)
             finally:
+                if self._end_following is not None:
+                    self._end_following()
                 until = world.now + GRACE_PERIOD_SECONDS + world.early
                 while tokens.server.open and world.now < until and not world.stuck:
                     world.sleep(world.root, _POLL_INTERVAL_SECONDS)
+
+    def _follow(self, instruments: Instruments, frame: FrameType) -> None:
+        if self._end_following is None:
+            self._end_following = instruments.follow(frame)
 
     def _new_network(self) -> Network:
         tokens = self.tokens

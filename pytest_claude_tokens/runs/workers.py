@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -156,6 +157,8 @@ class Workers:
             bind_thread(world, thread, f"w{number}", f"w{number}")
         while left:
             world.block(caller, "its workers")
+        if caller is world.root and world.follow is not None and not world.is_alone:
+            world.follow(sys._getframe())
         _raise_first(errors)
         return results
 
@@ -214,10 +217,11 @@ def is_race(asking: int, working: Sequence[object]) -> bool:
 
 
 def _raise_first(errors: list[BaseException | None]) -> None:
-    """Raise the first exception, with the others as notes."""
+    """Raise the first exception, with the others as notes. It carries the name of its worker, for its story."""
     found = [(number, error) for number, error in enumerate(errors) if error is not None]
     if found:
         first = found[0][1]
+        first.__dict__["claude_tokens_worker"] = f"w{found[0][0]}"
         if len(found) > 1:
             others = [f"w{number} raised {type(error).__name__}: {_words(error)}" for number, error in found[1:]]
             set_notes(first, [*notes_of(first), *others])

@@ -173,6 +173,8 @@ class Campaign:
         except BaseException as error:
             if failed is None or not is_failure(error):
                 raise
+            if type(error) not in (type(failed.outcome.error), _Failed):  # Hypothesis saves a failure before it ends
+                self._not_kept(error)
             _take_notes(failed.outcome, error)
             return failed
         return None if passed else failed
@@ -213,7 +215,10 @@ class Campaign:
         try:
             self._property.keep(self._base.database, failed.choices, shrunk=shrunk)
         except Exception as error:
-            self._tally.trouble = f"the example database has not kept this failure: {headline(error)}"
+            self._not_kept(error)
+
+    def _not_kept(self, error: BaseException) -> None:
+        self._tally.trouble = f"the example database has not kept this failure: {headline(error)}"
 
 
 def _relaxed(base: settings, **changes: Any) -> settings:

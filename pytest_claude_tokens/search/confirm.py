@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_claude_tokens.judge.violations import Nondeterministic, Unknown, Violation
 from pytest_claude_tokens.judge.wording import count
@@ -128,7 +128,10 @@ def _watched(best: Outcome, run: Run) -> Outcome:
         return best
     words = witness.moments.words(best.schedule)
     accesses = accesses_before(seen.steps, witness.steps_before)
-    return replace(best, history=best.history.with_facts(witness.facts(), accesses), words=words)
+    further: dict[int, dict[str, Any]] = {seq: {"accesses": rows} for seq, rows in accesses.items()}
+    for seq, written in witness.written.items():
+        further[seq] = {**further.get(seq, {}), **written}
+    return replace(best, history=best.history.with_facts(witness.facts(), further), words=words)
 
 
 def _repeated_roughly(first: Failure, run: Run, *, shrinking: bool) -> tuple[Failure, tuple[int, int]]:

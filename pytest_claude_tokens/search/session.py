@@ -207,6 +207,7 @@ class Session:
             trouble=self._tally.trouble,
         )
         known = evidence(found)
+        known.workers = plan.workers
         error = shown(found, first.outcome.error, full=context.full)
         context.failed(known)
         attach(error, known)

@@ -88,6 +88,9 @@ class HeldLocks:
         self._requests: dict[int, _Sent] = {}
         self.wrote: list[tuple[int, str, str]] = []
         """Tick, worker and path of each writing of a file."""
+        self._lines: dict[int, tuple[Line, ...]] = {}
+        """The lines behind each of them, by its tick."""
+        self._looked: dict[str, int] = {}
 
     def tick(self) -> int:
         """A number that rises with each call: the order of what is noted."""
@@ -154,13 +157,31 @@ class HeldLocks:
         """An audit event: a file is opened, or renamed."""
         worker = WORKER.get()
         path = args[1] if event == "os.rename" else args[0]
-        if worker is None or not isinstance(path, str) or not lines_up_from(sys._getframe()):
+        if worker is None or not isinstance(path, str) or not (lines := lines_up_from(sys._getframe())):
             return
         writes = event == "os.rename" or (isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR))
         if writes:
             self.wrote.append((self.tick(), worker, os.path.abspath(path)))
+            self._lines[self._tick] = lines
         else:
             self.of(worker).read[os.path.abspath(path)] = self.tick()
+
+    def written(self, store: str) -> dict[str, str]:
+        """Who has written the file of a store since the last call for it, if that is clear, and at which line.
+
+        ``store`` is only a name: it is the one file that was written and is still there, or the one that says
+        "credentials".
+        """
+        since, self._looked[store] = self._looked.get(store, 0), self.tick()
+        new = {path: (tick, worker) for tick, worker, path in self.wrote if tick > since}
+        paths = [path for path in new if not self.is_lock(path) and os.path.exists(path)]
+        named = [path for path in paths if "credentials" in os.path.basename(path)]
+        if len(paths := named or paths) != 1:
+            return {}
+        tick, worker = new[paths[0]]
+        at, *via = map(text, self._lines[tick])
+        elsewhere = [f" from {line}" for line in via if line.rpartition(":")[0] != at.rpartition(":")[0]]
+        return {"by": worker, "at": at + "".join(elsewhere[:1])}
 
     def sent(self, op: int, worker: str) -> None:
         """A request begins."""

@@ -118,6 +118,29 @@ class Instruments:
             with _SETTING:
                 sys.settrace(before)
 
+    def follow(self, frame: FrameType | None) -> Callable[[], None]:
+        """From now on the calling thread is told of, in ``frame`` and all below it, too. Returns what ends that.
+
+        It is for the thread of the body, which has others to race with only once it has started one.
+        """
+        if self._tool is not None:  # pragma: no cover - from Python 3.12 on
+            return lambda: None
+        before: Any = sys.gettrace()
+        while frame is not None:
+            accesses = self.accesses(frame)
+            if accesses is not None:
+                frame.f_trace_opcodes = True
+                frame.f_trace = _in_frame(accesses, frame.f_trace)
+            frame = frame.f_back
+        with _SETTING:
+            sys.settrace(_tracer(self, before))
+
+        def end() -> None:
+            with _SETTING:
+                sys.settrace(before)
+
+        return end
+
     def accesses(self, frame: FrameType) -> Mapping[int, Access] | None:
         """The accesses in the code of a frame, by offset; ``None`` for code that is not under test."""
         code = frame.f_code

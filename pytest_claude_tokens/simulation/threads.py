@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -124,6 +125,8 @@ def start_thread(thread: Thread) -> None:
         REAL_START(thread)
         return
     world = place[0]
+    if place[1] is world.root and world.follow is not None:
+        world.follow(sys._getframe())
     if _COUNTED.match(thread.name):
         thread.name = f"thread-{len(world.all)}"
     bind_thread(world, thread, thread.name, WORKER.get())

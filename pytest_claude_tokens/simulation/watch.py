@@ -99,7 +99,9 @@ class Watch:
         """A thread is about to make an access in ``frame``. Returns whether it was preempted."""
         world = self.world
         record = world.records.get(get_ident())
-        if record is None or record is world.root or record.inside or world.holder is not record or world.asking:
+        if record is None or record.inside or world.holder is not record or world.asking:
+            return False
+        if record is world.root and world.is_alone:
             return False
         if access.kind == LOOP:
             return self._go_round(record, access, frame)

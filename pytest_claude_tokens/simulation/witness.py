@@ -47,6 +47,8 @@ class Witness(Lines):
         self._marks: Iterator[int] = itertools.count()
         self.steps_before: dict[int, int] = {}
         """For each event, how many accesses the run's watch had noted before it."""
+        self.written: dict[int, dict[str, str]] = {}
+        """For each look at a store, who had written it since the last one, and at which line."""
         self._steps: list[Any] = []
         self.moments: Moments = Moments(self._place)
         self.locks: HeldLocks = HeldLocks(lambda: 0.0 if self._world is None else self._world.now)
@@ -68,6 +70,8 @@ class Witness(Lines):
         super().observe(event)
         self.moments.observe(event)
         self.steps_before[event.seq] = len(self._steps)
+        if event.f == "store" and (written := self.locks.written(str(event.get("store")))):
+            self.written[event.seq] = written
         if event.op is None or event.type == "note":
             return
         if event.type == "invoke":

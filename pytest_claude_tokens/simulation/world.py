@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pytest_claude_tokens.simulation.baton import Baton
 from pytest_claude_tokens.simulation.frames import thread_place
 from pytest_claude_tokens.simulation.scheduler import SLOW_SECONDS
-from pytest_claude_tokens.simulation.thread_record import LockWait, ThreadState
+from pytest_claude_tokens.simulation.thread_record import LockWait, ThreadState, worker_number
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -88,6 +88,8 @@ class World(Baton):
         """Who is told what the threads are about to access, where they may be preempted."""
         self.watching: Callable[[], AbstractContextManager[None]] | None = None
         """In its block a thread tells the watch."""
+        self.follow: Callable[[FrameType], None] | None = None
+        """Called with the frame of the body's thread when that starts another one: from then on it tells the watch."""
         self.getters: dict[int, deque[ThreadRecord] | None] = {}
         """For each ``SimpleQueue``, by identity: the threads that wait for an item; ``None``: it is older than this."""
 
@@ -101,6 +103,14 @@ class World(Baton):
         if self._new_loop is None:
             raise RuntimeError("this world makes no event loops")
         return self._new_loop(self)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the body has nobody to race with: it has started no thread that is left, and no worker has.
+
+        While the workers themselves run, it waits for them.
+        """
+        return all(one.done or one is self.root or worker_number(one.name) >= 0 for one in self.all)
 
     def drop(self, dead: int) -> None:
         """Worker number ``dead`` never runs again: take its threads and handles out of the ready queue."""

@@ -20,7 +20,7 @@ from fake_server.policy import PRESETS
 from pytest_claude_tokens.cli.main import COMMANDS
 from pytest_claude_tokens.plugin.marker import KEYWORDS
 from pytest_claude_tokens.plugin.options import OPTIONS
-from pytest_claude_tokens.report.story import RULES
+from pytest_claude_tokens.report.advice import RULES
 from pytest_claude_tokens.violations import INVARIANTS, VIOLATIONS
 from tests.plugin.inner import settle
 

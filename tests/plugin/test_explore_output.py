@@ -46,7 +46,8 @@ def test_another_error_in_its_place():
 def test_it_is_that_of_the_run_that_is_told(explored):
     """The last one, which repeats the failing schedule; all of it, where Hypothesis was asked to talk in between.
 
-    An exception that refuses to be assigned to is told as it is: pytest's own context managers try.
+    An exception that refuses to be assigned to is told as it is: pytest's own context managers try. Where it is the
+    verdict, its worker is named.
     """
     result = explored(LOUD, "-rP", "--show-capture=all")
     result.assert_outcomes(passed=2, failed=4)
@@ -61,4 +62,5 @@ def test_it_is_that_of_the_run_that_is_told(explored):
 
     assert "FrozenInstanceError" not in shown
     assert shown.count("E       test_it.Refused: by the body") == 2
+    assert "\nverdict w0 raised test_it.Refused: by the body\n" in shown
     assert "E       KeyError: 'by the body'" in shown

@@ -82,7 +82,7 @@ def test_threads(claude_tokens, workers):
             "E       AssertionError: assert 'hello' == 'goodbye'",
             "E       w1 raised AssertionError: *",
             "*- claude-tokens history -*",
-            "verdict AssertionError: assert 'hello' == 'goodbye'",
+            "verdict w0 raised AssertionError: assert 'hello' == 'goodbye'",
             "replay  * --claude-tokens-replay=ct1-*",
             "claude-tokens: 1 test, * schedules, 0 violations",
         ]

@@ -8,7 +8,8 @@ import re
 import pytest
 
 from fake_server import Fault, Policy
-from pytest_claude_tokens.report.story import RULES, plain_story, story
+from pytest_claude_tokens.report.advice import RULES
+from pytest_claude_tokens.report.story import plain_story, story
 from pytest_claude_tokens.violations import (
     INVARIANTS,
     VIOLATIONS,
@@ -57,6 +58,8 @@ again   #5  +0.002s  w1  pool.py:91  refresh rt#1 -> 400 invalid_grant
 first   #2  +0.000s  w0  pool.py:88  refresh rt#1 -> 200 at#2 rt#2
 why     as the checker says; it kept using its copy of rt#1 after w0 had received rt#2 (#4)
 after   the service detected the reuse: rt#2 at#1 at#2 revoked: a person has to log in again
+mend    refresh under one lock of all workers: there, read the login, look whether it is new
+        already, else refresh and store it
 replay  pytest "test_pool.py::test_it" --claude-tokens-replay=ct1-AAEBAA
 
 double-spend: a refresh token is not sent again while its first request is open, or after that one
@@ -133,6 +136,8 @@ again   #4  +0.001s  w1  call work:at#1 -> 200
 first   #3  +0.000s  w0  call work:at#1 -> 200
 why     as the checker says; spare:at#1 was free
 after   in the service's queue w1 waited 2.1 s (#4)
+mend    give each bearer to one worker at a time, and take it back when the body of the reply was
+        read
 
 co-schedule: no more workers than the limit have a call open on one bearer
 2 workers, 2 grants; policy anthropic; virtual clock; no faults
@@ -297,6 +302,21 @@ def test_what_no_request_did_is_told_by_its_event(invariant):
     assert text.startswith("at      #2  +0.000s  service  end\nwhy     cause not recognised\n")
     assert ("after   a person has to log in again" in text) is (invariant is ForcedLogin)
     assert "\n  * 2       +0.000  end of the run\n" in text
+
+
+def test_a_store_is_told_with_who_wrote_it():
+    """By a witness of a search; else with the service, which looked at it. Who sent nothing was there all the same."""
+    play = Play()
+    play.login()
+    play.server.journal.note("store", store="shared", state="blank", accepted=False, account="a", grant="g#1")
+    violation = StoreRegression("headline", seq=2, cause="why")
+    written = play.history.with_facts({}, {2: {"by": "w1", "at": "pool.py:33"}})
+    text = story(written, violation, workers=3)
+
+    assert text.startswith("at      #2  +0.000s  w1  pool.py:33  store shared: blank\n")
+    assert "\n  * 2       +0.000  store shared: blank, by w1" in text
+    assert "\n3 workers, 1 grant; " in text
+    assert story(play.history, violation).startswith("at      #2  +0.000s  service  store shared: blank\n")
 
 
 def test_a_violation_of_an_event_that_the_history_has_not_is_told_without():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import threading
 import time
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import strategies as st
 
@@ -17,6 +20,7 @@ from pytest_claude_tokens.search.replay import Replay
 from pytest_claude_tokens.search.strategy import schedules
 from pytest_claude_tokens.simulation.schedule import Deviation, Schedule
 from pytest_claude_tokens.violations import CoSchedule, Starvation
+from tests.zoo.common import CALL_URL, HELLO_URL, MESSAGE, bearer_header
 from tests.zoo.plain_lines import RACES, Client, Race, calling, locked
 from tests.zoo.test_plain_lines import searched
 
@@ -192,3 +196,75 @@ def test_a_spin_that_nobody_ends_is_starvation():
     assert isinstance(searched(calling(Forgets), number=3), Starvation)
     assert isinstance(searched(calling(Spins)), CoSchedule)
     assert searched(calling(locked(RACES[0].planted.maker)), number=3) is None
+
+
+class Owned:
+    """Accounts with one owner each; who comes in one step is safe, who looks first and then takes is not."""
+
+    def __init__(self, accounts: Any, http: httpx.Client) -> None:
+        self.accounts, self.http = accounts, http
+        self.owners: dict[str, str] = {}
+
+    def send(self, account: Any) -> None:
+        self.http.post(CALL_URL, headers=bearer_header(account.access_token), json=MESSAGE)
+
+    def in_one_step(self, owner: str) -> None:
+        account = self.accounts[0]
+        if self.owners.setdefault(account.name, owner) == owner:
+            self.send(account)
+
+    def in_two(self, owner: str) -> None:
+        account = self.accounts[0]
+        if account.name not in self.owners:
+            self.owners[account.name] = owner
+            self.send(account)
+
+
+def with_a_thread(body_does: str, starter: str = "body") -> Any:
+    """A body that does something itself while a thread runs that it has started, or one of its workers has."""
+
+    def with_a_thread(claude_tokens: Any, workers: Any) -> None:
+        with httpx.Client() as http:
+            owned = Owned([claude_tokens.account("a", setup_token=True)], http)
+            begin = threading.Event()
+
+            def in_one_step() -> None:
+                begin.wait()
+                owned.in_one_step("thread")
+
+            thread = threading.Thread(target=in_one_step)
+
+            def job() -> None:
+                http.get(HELLO_URL)
+                if starter == "worker":
+                    thread.start()
+
+            workers(job, lambda: http.get(HELLO_URL))
+            if starter == "body":
+                threading.Thread(target=list).start()  # one more, with nothing to do
+                thread.start()
+            begin.set()
+            getattr(owned, body_does)("body")
+            thread.join()
+
+    return with_a_thread
+
+
+def test_a_thread_that_a_worker_left_behind_races_with_the_body_too():
+    error = searched(with_a_thread("in_two", "worker"), number=60)
+    assert "the body is preempted before test_preempting.py:" in error.claude_tokens_found.schedule.text()
+
+
+def test_the_body_itself_loses_its_turn_while_a_thread_of_its_own_runs():
+    """As a worker does: it is found, told and replayed; in one step the same is sound."""
+    traced = sys.gettrace()
+    error = searched(with_a_thread("in_two"), number=60)
+    assert isinstance(error, CoSchedule)
+    found = error.claude_tokens_found
+    assert re.search(r"the body is preempted before test_preempting\.py:\d+ self\.owners\[", found.schedule.text())
+    assert error.cause.startswith("check, then act: a thread of the test added to Owned.owners (test_preempting.py:")
+    assert "between the body's test (test_preempting.py:" in error.cause
+    again = searched(with_a_thread("in_two"), context=ExplorationContext(replay=found.token))
+    assert again.claude_tokens_found.history.events == found.history.events
+    assert searched(with_a_thread("in_one_step"), number=16) is None
+    assert sys.gettrace() is traced

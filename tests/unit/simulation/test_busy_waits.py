@@ -15,6 +15,7 @@ import pytest
 
 from pytest_claude_tokens.simulation import scheduler
 from pytest_claude_tokens.simulation.chooser import Chooser
+from pytest_claude_tokens.simulation.looks import looking
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, Schedule
 from tests.unit.simulation.worlds import outcome_of, put_in, run_tasks, run_threads, world
 
@@ -257,3 +258,20 @@ def test_a_forked_child_is_outside_of_the_world():
 
     run_threads(job, lambda: time.sleep(1))
     assert seen == [0]
+
+
+def test_only_looks_in_a_turn_are_counted():
+    """Whoever is outside of the simulation is in nobody's way, however often it looks."""
+
+    def look():
+        return looking()
+
+    def reads_the_clock():
+        return look()
+
+    with world() as new:
+        holder, record = new.holder, new.me()
+        for new.holder, counted in ((None, 0), (holder, 1)):
+            record.looks, record.looked_at = 0, new.happened
+            assert reads_the_clock() == (new, record)
+            assert record.looks == counted

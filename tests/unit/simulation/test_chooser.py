@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pytest_claude_tokens.simulation.chooser import CLOCK, Chooser
@@ -49,6 +51,24 @@ def test_clock_is_an_answer_only_where_it_is_allowed() -> None:
 
     assert decide(Chooser(schedule, 3), timer=True)[0] == CLOCK
     assert decide(Chooser(schedule, 3), timer=False)[0] == 0
+
+
+@pytest.mark.parametrize("kind", ["deviations", "walk"])
+def test_who_was_preempted_is_frozen_but_in_a_random_order(kind: Any) -> None:
+    """There, others come first as it is: the order goes on as it would have."""
+    plain, holding = (Chooser(Schedule(kind=kind, seed=3), 3) for _ in range(2))
+    holding.hold(0, 5)
+    answers = [[decide(chooser)[0] for _ in range(8)] for chooser in (plain, holding)]
+
+    assert answers[1] == ([1] * 5 + [0] * 3 if kind == "deviations" else answers[0])
+
+
+def test_a_preemption_after_the_end_does_not_bring_the_random_order_back() -> None:
+    chooser = Chooser(Schedule(kind="walk", seed=3), 3)
+    chooser.end()
+    chooser.hold(0, 5)
+
+    assert decide(chooser) == (0, [])
 
 
 def test_one_that_has_ended_asks_no_more() -> None:

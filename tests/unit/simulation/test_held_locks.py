@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import sys
 import tempfile
 import threading
 import time
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import httpx
 import pytest
@@ -323,3 +325,39 @@ def test_an_event_of_a_file_is_a_reading_or_a_writing(tmp_path):
         locks.file("os.rename", (other, login, -1, -1))
     assert list(locks.of("w0").read) == [login]
     assert [(worker, path) for _, worker, path in locks.wrote] == [("w0", other), ("w1", login)]
+
+
+def test_who_wrote_a_store_is_known_where_one_file_was_written_since_the_last_look(tmp_path):
+    """One that is still there, and no lock; of several the one that says what it is. The last writer counts."""
+    locks = HeldLocks(lambda: 0.0)
+    login, other, gone, lock = (str(tmp_path / name) for name in (".credentials.json", "notes", "gone", "it.lock"))
+    for path in (login, other, lock):
+        Path(path).touch()
+
+    def looks(*writes):
+        for worker, path in writes:
+            with as_worker(worker):
+                locks.file("open", (path, "w", os.O_WRONLY))
+        return locks.written("shared")
+
+    mine = f"test_held_locks.py:{looks.__code__.co_firstlineno + 3}"
+    assert looks() == {}
+    found = looks(("w0", other), ("w1", other), ("w1", gone), ("w0", lock))
+    assert found == {"by": "w1", "at": mine}
+    assert looks() == {}
+    assert looks(("w0", login), ("w1", other))["by"] == "w0"
+    Path(second := str(tmp_path / "more")).touch()
+    assert looks(("w0", second), ("w1", other)) == {}
+
+
+def test_the_line_that_wrote_a_store_has_its_caller_in_another_file(tmp_path):
+    """A helper that writes files says little by itself."""
+    locks, store = HeldLocks(lambda: 0.0), tmp_path / "login"
+    store.touch()
+    helper = compile("def write(do):\n    do()\ndef save(do):\n    write(do)\n", str(tmp_path / "helper.py"), "exec")
+    names = {}
+    exec(helper, names)
+    with as_worker("w0"):
+        names["save"](partial(locks.file, "open", (str(store), "w", os.O_WRONLY)))
+    line = sys._getframe().f_lineno - 1
+    assert locks.written("shared") == {"by": "w0", "at": f"helper.py:2 from test_held_locks.py:{line}"}

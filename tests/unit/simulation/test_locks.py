@@ -369,3 +369,18 @@ def test_a_quiet_lock_excludes_threads_outside_the_world():
     assert not lock.acquire(blocking=False)
     lock.release()
     assert not lock.locked()
+
+
+def test_a_lock_tells_who_has_taken_it():
+    """Of those in the search: of one that was taken outside, nobody is known."""
+    told = []
+
+    def job():
+        lock = threading.Lock()
+        told.append(lock.held_by())
+        with lock:
+            told.append(lock.held_by())
+
+    run_threads(job)
+    assert told[0] == "nobody"
+    assert told[1].startswith("w0 (test_locks.py:")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from _thread import get_ident, start_new_thread
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from time import sleep  # in a world: simulated seconds, which pass at once
 
 import pytest
@@ -81,6 +82,35 @@ def test_pool_of_threads_keeps_its_limit(kind):
         return time.monotonic()
 
     assert [run_tasks(body) for _ in range(3)] == [3, 3, 3]
+
+
+class Bare(Executor):
+    """Runs each job in a thread that no search knows, and waits for its end."""
+
+    def submit(self, job, *args, **options):
+        ended, queued = [], Future()
+
+        def work():
+            try:
+                job()
+            finally:
+                ended.append(True)
+
+        start_new_thread(work, ())
+        while not ended:  # a lock would be a simulated one
+            pass
+        queued.set_result(None)
+        return queued
+
+
+def test_a_job_may_run_in_a_thread_that_no_search_knows():
+    """Its result arrives all the same; its requests are nobody's."""
+
+    async def body():
+        here = get_ident()
+        return here != await asyncio.get_running_loop().run_in_executor(Bare(), get_ident)
+
+    assert run_tasks(body)
 
 
 def test_pool_of_processes_is_played_by_threads():

@@ -7,6 +7,7 @@ from _thread import get_ident
 from collections import ChainMap, deque
 from collections.abc import Callable, Iterator
 from itertools import repeat
+from threading import Thread
 from types import CodeType, SimpleNamespace
 from typing import Any, cast
 
@@ -326,6 +327,19 @@ def test_who_spins_goes_to_the_end_now_and_then_and_then_time_passes():
     assert sorted(arrivals(Schedule(), still, spin)[1]) == [0, 1]
     assert arrivals(Schedule(), still)[0].world.now > 0
     assert arrivals(Schedule(), locked, locked)[1] == [0, 1]
+
+
+def test_the_thread_of_the_body_is_told_of_while_it_has_another_to_race_with():
+    access, box = an_access(), probes.Box()
+    with world() as new:
+        watch, lengths = Watch(new, Schedule(), lambda code: False), []
+        other = Thread(target=lambda: None, name="other")
+        for step in (lambda: None, other.start, other.join):
+            step()
+            watch.arrive(access, sys._getframe())
+            lengths.append(len(watch.steps))
+    assert lengths == [0, 1, 1]
+    assert watch.steps[0].touched == ((watch.names.number(box), "number", "*", True),)
 
 
 @pytest.mark.parametrize(("module", "order"), [("logging", [0, 1]), ("another", [1, 0])])

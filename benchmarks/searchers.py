@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -86,6 +87,9 @@ class Waiter:
     def __init__(self, latency: Callable[[], float | None]) -> None:
         self.latency = latency
 
+    def suspended(self) -> float:
+        return 0.0
+
     def wait(self, wait: Wait) -> None:
         raise AssertionError("these dispatchers are asynchronous")
 
@@ -114,10 +118,11 @@ class Run:
             namespace="peer",
             header={"limit": 1, "allow": [], "default": ["double-spend", "blind-replay"]},
         )
-        Run.current = Destination(self.server, Waiter(latency), timeouts=False)
+        Run.current = Destination(self.server, Waiter(latency))
         logins = [self.server.login(f"a{n}", expired=True) for n in range(1, job.case.accounts + 1)]
-        self.client = httpx.AsyncClient() if job.client == "shared" else None
-        connect: Connect = httpx.AsyncClient if self.client is None else shared(self.client)
+        patient = partial(httpx.AsyncClient, timeout=None)  # else a peer's latencies would outlast its clients
+        self.client = patient() if job.client == "shared" else None
+        connect: Connect = patient if self.client is None else shared(self.client)
         self.jobs = job.case.jobs(job.make, [login.refresh[0].secret for login in logins], connect, job.workers)
 
     async def all(self) -> None:

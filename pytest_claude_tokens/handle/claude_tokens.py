@@ -195,14 +195,17 @@ class ClaudeTokens:
     def check(self) -> None:
         """Raise the first violation so far that was not yet raised, if any."""
         __tracebackhide__ = True
-        verdict = self._verdict or self._judgement.verdict()
-        found = self._recorded(self._judgement.to_raise(verdict))
+        found = self._recorded(self._judgement.to_raise(self._verdict or self._judgement.verdict()))
         if found is not None:
             raise found
 
     def violations(self) -> list[Violation]:
         """All violations so far, raised ones included, in the order in which they would be raised."""
         return list((self._verdict or self._judgement.verdict()).violations)
+
+    def timeline(self, path: str | os.PathLike[str]) -> None:
+        """Draw the history so far as one HTML file that fetches nothing. Raises ``OSError`` if it can't be written."""
+        self.history.draw(path)
 
     # Accounts.
 

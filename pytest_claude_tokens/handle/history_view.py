@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import os
+from fake_server.secrecy import is_path, shown
 from pytest_claude_tokens.judge.history import History
 
 if TYPE_CHECKING:
@@ -33,6 +36,16 @@ class HistoryView:
             if self._taken is None or len(self._taken) != len(journal.events):
                 self._taken = History(journal.header, journal.events)
             return self._taken
+
+    def draw(self, path: str | os.PathLike[str]) -> None:
+        """Draw the history so far as one HTML file. Raises ``ValueError`` for a pasted secret, and ``OSError``."""
+        from pytest_claude_tokens.report.folder import write
+        from pytest_claude_tokens.report.timeline import timeline
+
+        file = os.fspath(path)
+        if not is_path(file):
+            raise ValueError(f"timeline({shown(file)}): must be the path of a file")
+        write(Path(file), timeline(self.taken()))
 
     @property
     def header(self) -> Event:

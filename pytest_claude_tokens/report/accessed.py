@@ -37,7 +37,7 @@ class _Row:
     def told(self) -> dict[str, str]:
         """The row as it stands in the history."""
         what = f"{' and '.join(self.verbs)} {self.name}" if self.name else "lost its turn before"
-        return {"actor": who(self.step), "what": redact(what), "at": self.step.access.line}
+        return {"actor": who(self.step), "what": redact(what), "at": redact(self.step.access.line)}
 
 
 def accesses_before(steps: Sequence[Step], steps_before: Mapping[int, int]) -> dict[int, list[dict[str, str]]]:

@@ -137,10 +137,15 @@ def _index(steps: Sequence[Step], step: Step) -> int:
 
 
 def _is_one_step(steps: Sequence[Step]) -> bool:
-    """Whether the thread of the last of these steps comes from the first to it with no point between to switch at."""
+    """Whether the thread of the last of these steps comes from the first to it with no point between to switch at.
+
+    What lies between two instructions need not have been run: compilers put the end of a loop there.
+    """
     own = [step.access for step in steps if step.thread == steps[-1].thread]
     return all(
-        (one.function, one.stretch) == (two.function, two.stretch) and one.offset < two.offset
+        (one.function, one.stretch) == (two.function, two.stretch)
+        and one.offset < two.offset
+        and not any(one.offset < top and end < two.offset for top, end in two.rounds)
         for one, two in pairwise(own)
     )
 

@@ -19,7 +19,18 @@ if TYPE_CHECKING:
     from fake_server.events import Event
     from pytest_claude_tokens.judge.history import History, Operation
 
-__all__ = ["aside", "bars", "describe", "outcome", "request", "store_content", "summed_up", "table", "who_accessed"]
+__all__ = [
+    "aside",
+    "bars",
+    "describe",
+    "outcome",
+    "request",
+    "store_content",
+    "summed_up",
+    "table",
+    "told_accesses",
+    "who_accessed",
+]
 
 _ROWS = 60
 """Rows of a table; further ones are only counted. The history file has them all."""
@@ -202,7 +213,7 @@ class _Grid:
 
 def _accesses(events: Iterable[Event], most: int) -> dict[int, list[tuple[str, str]]]:
     """What threads did right before each event, as actor and text; of more than ``most`` the last ones."""
-    found = {event.seq: [*_told_accesses(event.get("accesses"))] for event in events if event.get("accesses")}
+    found = {event.seq: [*told_accesses(event)] for event in events if event.get("accesses")}
     over = sum(map(len, found.values())) - most
     for seq, told in found.items():
         found[seq] = told[max(0, over) :]
@@ -212,12 +223,13 @@ def _accesses(events: Iterable[Event], most: int) -> dict[int, list[tuple[str, s
 
 def who_accessed(events: Iterable[Event]) -> set[str]:
     """The workers of whose accesses something is told, whether or not they have sent a request."""
-    told = (access for event in events for access in _told_accesses(event.get("accesses")))
+    told = (access for event in events for access in told_accesses(event))
     return {actor for actor, _ in told if _WORKER.fullmatch(actor)}
 
 
-def _told_accesses(accesses: object) -> Iterator[tuple[str, str]]:
-    """The accesses of an event; a file that we did not write may hold anything in their place."""
+def told_accesses(event: Event) -> Iterator[tuple[str, str]]:
+    """What threads did right before an event, as actor and text; a file that we did not write may hold anything."""
+    accesses = event.get("accesses")
     for access in accesses if isinstance(accesses, list) else ():
         if isinstance(access, Mapping):
             words = (str(access.get(key) or "") for key in ("actor", "what", "at"))

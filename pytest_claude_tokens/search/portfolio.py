@@ -29,7 +29,7 @@ __all__ = ["EARLY", "LATENCIES", "OPENING", "ORDERS", "Knowledge", "Portfolio"]
 
 OPENING = (Latency("same", 12_000), Latency())
 """The latencies of the first schedules of a search, in default order. In the first one each request takes 24 s: all
-that come within that time overlap, and whoever is less patient loses its patience.
+that come within that time overlap, or within the time for which the least patient client waits.
 """
 EARLY: tuple[tuple[OrderKind, Latency, int], ...] = (
     ("paced", Latency(), 20_000),

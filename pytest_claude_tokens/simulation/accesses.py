@@ -52,19 +52,10 @@ _OPERATIONS: dict[str, tuple[AccessKind, bool]] = {
 }
 """What an instruction does, and whether it writes; for a call, that is known only when it is made."""
 _BACKWARD = "JUMP_BACKWARD"
-_SWITCHING = (
-    "CALL",
-    _BACKWARD,
-    "RESUME",
-    "SEND",
-    "YIELD",
-    "BEFORE_",
-    "WITH_",
-    "LOAD_SPECIAL",
-    "IMPORT_NAME",
-    "FOR_ITER",
-)
-"""How the names of instructions begin at which CPython may hand its interpreter lock on, or in what they call."""
+_SWITCHING = ("CALL", "RESUME", "SEND", "YIELD", "BEFORE_", "WITH_", "LOAD_SPECIAL", "IMPORT_NAME", "FOR_ITER")
+"""How the names of instructions begin at which CPython may hand its interpreter lock on, or in what they call; the
+other ones are jumps backward.
+"""
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _NODES: dict[AccessKind, tuple[type[ast.AST], ...]] = {
     "attribute": (ast.Attribute,),
@@ -96,7 +87,8 @@ class Access:
     ``always``: not only if a global is anything but a function, class or module. ``names``: the local ones of the code;
     ``inner``: it is a comprehension's. ``function``: the one that it is in. ``spins``: a loop whose rounds do not call.
     ``calls``: a loop that does not only look. ``generates``: it is in a generator. ``offset``: of its instruction;
-    ``stretch``: how many instructions before it in the code are such that the interpreter lock may be handed on there.
+    ``stretch``: how many instructions before it in the code are such that the interpreter lock may be handed on there;
+    ``rounds``: where the loops of the code begin and end, as it may be there, too.
     """
 
     place: str
@@ -118,6 +110,7 @@ class Access:
     generates: bool = False
     offset: int = 0
     stretch: int = 0
+    rounds: tuple[tuple[int, int], ...] = ()
 
 
 PLACES: dict[str, Access] = {}
@@ -190,13 +183,17 @@ def accesses_of(code: CodeType) -> Mapping[int, Access]:
     source = _source(code.co_filename)
     found: dict[int, Access] = {}
     start, stretch = None, 0
-    for instruction in dis.get_instructions(code):
+    instructions = list(dis.get_instructions(code))
+    rounds = tuple((int(one.argval), one.offset) for one in instructions if _BACKWARD in one.opname)
+    for instruction in instructions:
         start = instruction.offset if start is None else start
         if instruction.opname == "EXTENDED_ARG":
             continue
         access = _access(code, source, instruction)
         if access is not None:
-            found[start] = PLACES.setdefault(access.place, replace(access, offset=start, stretch=stretch))
+            found[start] = PLACES.setdefault(
+                access.place, replace(access, offset=start, stretch=stretch, rounds=rounds)
+            )
         stretch += instruction.opname.startswith(_SWITCHING)
         start = None
     return found

@@ -154,6 +154,7 @@ SENSIBLE: dict[str, Any] = {
     "seconds": 1.0,
     "arguments": ["true"],
     "path_or_callable": "/nowhere",
+    "path": "/nowhere/page.html",
 }
 TAKEN = {"to_raise", "started"}
 """What the plugin and the guard call; nobody pastes there."""

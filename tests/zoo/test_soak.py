@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from tests.zoo import leases
 from tests.zoo.searching import search
 from tests.zoo.table import ZOO
 
-SHORT_LEASES = [name for name in ZOO if "takeover" in name]
+SHORT_LEASES = {pair.name for pair in leases.PAIRS}
 """Twins with a lease of less than three minutes: they do not claim to survive a worker that is slower."""
 
 

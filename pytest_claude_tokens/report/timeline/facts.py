@@ -6,7 +6,8 @@ from bisect import bisect_left
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from pytest_claude_tokens.report.table import describe, request
+from pytest_claude_tokens.judge.wording import clip
+from pytest_claude_tokens.report.table import describe, request, told_accesses
 from pytest_claude_tokens.report.timeline.leases import holds
 from pytest_claude_tokens.report.timeline.states import States, lane_of
 
@@ -23,6 +24,8 @@ _FORGOTTEN = 20
 """Tokens that came and went in a gap, of which the event after it still tells."""
 _LISTED = 500
 """Violations that one can jump to."""
+_LONGEST = 400
+"""Characters of what threads did to what they share before one event."""
 _KINDS = ("worker", "service", "store", "lease")
 """The order of the lanes."""
 
@@ -169,7 +172,8 @@ def _told(history: History, chosen: Sequence[int]) -> Iterable[tuple[Event, str,
 
 def _text(history: History, event: Event) -> str:
     try:
-        return describe(history, event)
+        before = "; ".join(" ".join(filter(None, access)) for access in told_accesses(event))
+        return describe(history, event) + (f" (before: {clip(before, _LONGEST)})" if before else "")
     except Exception:  # noqa: BLE001 - a file that we did not write may hold anything; the picture stands
         return f"{event.type} {event.f}"
 

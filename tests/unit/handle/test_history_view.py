@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, assert_type
+
+import pytest
 
 from fake_server.events import Event
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
@@ -40,3 +43,19 @@ def test_it_answers_as_of_now_and_its_members_have_types(tokens: ClaudeTokens) -
     assert assert_type(len(history), int) == len(history.events)
     assert assert_type(history.taken(), History) is history.taken()
     assert repr(history) == repr(history.taken())
+
+
+def test_it_is_drawn_on_demand(tokens: ClaudeTokens, tmp_path: Path) -> None:
+    """As far as it has come, whole or not at all; a pasted secret is no path."""
+    secret = tokens.account(expired=True).refresh_token
+    assert secret is not None
+    tokens.timeline(tmp_path / "before.html")
+    refresh(secret)
+    tokens.timeline(str(tmp_path / "after.html"))
+    before, after = ((tmp_path / f"{name}.html").read_text() for name in ("before", "after"))
+    assert ("rt#2" in before, "rt#2" in after, secret in after) == (False, True, False)
+    with pytest.raises(FileNotFoundError):
+        tokens.timeline(tmp_path / "nowhere" / "it.html")
+    with pytest.raises(ValueError, match=r"timeline\(\[a refresh token of 108 characters\]\): must"):
+        tokens.timeline(secret)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["after.html", "before.html"]

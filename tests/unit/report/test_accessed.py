@@ -12,6 +12,7 @@ from pytest_claude_tokens.report.accessed import accesses_before
 from pytest_claude_tokens.report.raced_lines import Touch, name_of, told_interpreter_lock
 from pytest_claude_tokens.report.story import plain_story, story
 from pytest_claude_tokens.report.table import table, who_accessed
+from pytest_claude_tokens.report.timeline import timeline
 from pytest_claude_tokens.simulation.accesses import Access
 from pytest_claude_tokens.simulation.watch import Step
 from pytest_claude_tokens.violations import CoSchedule, DoubleSpend
@@ -130,6 +131,14 @@ def test_a_file_that_others_wrote_may_hold_anything_there(odd: Any):
     assert "call at#1 ..." in rows(odd)[-2]
 
 
+def test_the_timeline_tells_them_with_the_event_that_followed():
+    play = Play()
+    play.end(play.call("w1", play.login().access[0].secret))
+    told = [{"actor": "w0", "what": "read Pool.busy", "at": "pool.py:31"}, {"actor": "", "what": "... 3 more accesses"}]
+    page = timeline(play.history.with_facts({}, {2: {"accesses": told}}))
+    assert "call at#1 ... (before: w0 read Pool.busy pool.py:31; ... 3 more accesses)" in page
+
+
 def lock(*steps: Step) -> str:
     return told_interpreter_lock(steps)
 
@@ -144,6 +153,10 @@ def test_the_interpreter_lock_is_said_to_help_where_it_never_changes_hands():
     assert lock(*CHECKED[:-1], after_a_call).startswith("interpreter lock: no help, it may be handed on between")
     once_more = [*CHECKED[:-1], step(0, "read", 40, of=HIS), CHECKED[-1]]  # another round of a loop
     assert lock(*once_more).startswith("interpreter lock: no help")
+    around_a_loop = replace(CHECKED[-1], access=replace(CHECKED[-1].access, rounds=((0, 31),)))
+    assert "by itself between" in lock(*CHECKED[:-1], around_a_loop)
+    after_a_loop = replace(CHECKED[-1], access=replace(CHECKED[-1].access, rounds=((32, 33),), offset=40))
+    assert lock(*CHECKED[:-1], after_a_loop).startswith("interpreter lock: no help")
     one_line = [replace(one, access=replace(one.access, line="pool.py:5")) for one in CHECKED]
     assert "by itself within pool.py:5; " in lock(*one_line)
 

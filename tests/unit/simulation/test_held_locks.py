@@ -271,8 +271,8 @@ def test_requests_within_one_call_of_a_library_have_one_number():
 
         await workers(job)
 
-    calls = [(one["library"], one["call"]) for one in watched(body, workers=1)]
-    assert calls == [("retrying", 0), ("retrying", 0), ("retrying", 2), ("retrying", 2), ("httpx", 4)]
+    calls = [[(call["library"], call["call"]) for call in one["calls"]] for one in watched(body, workers=1)]
+    assert calls == [[("retrying", 0)], [("retrying", 0)], [("retrying", 2)], [("retrying", 2)], [("httpx", 4)]]
 
 
 def test_a_file_without_a_path_has_a_name(monkeypatch, tmp_path):

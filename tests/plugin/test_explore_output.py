@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import pytest
+
+from pytest_claude_tokens.plugin.exploring import _refuses_a_traceback
+
 LOUD = """
 import dataclasses, itertools, logging, sys
 runs = itertools.count(1)
@@ -64,3 +70,14 @@ def test_it_is_that_of_the_run_that_is_told(explored):
     assert shown.count("E       test_it.Refused: by the body") == 2
     assert "\nverdict w0 raised test_it.Refused: by the body\n" in shown
     assert "E       KeyError: 'by the body'" in shown
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):
+    why: str
+
+
+@pytest.mark.parametrize(("error", "refuses"), [(Frozen("by the body"), True), (KeyError("by the body"), False)])
+def test_only_an_error_that_cannot_be_assigned_to_takes_the_place_of_a_later_one(error, refuses):
+    """Of any other, what came after it is told, as always."""
+    assert _refuses_a_traceback(error) is refuses

@@ -337,6 +337,7 @@ def test_the_thread_of_the_body_is_told_of_while_it_has_another_to_race_with():
         for step in (lambda: None, other.start, other.join):
             step()
             watch.arrive(access, sys._getframe())
+            new.ask(lambda: watch.arrive(access, sys._getframe()))  # this one is the search's own
             lengths.append(len(watch.steps))
     assert lengths == [0, 1, 1]
     assert watch.steps[0].touched == ((watch.names.number(box), "number", "*", True),)

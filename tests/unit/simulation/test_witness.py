@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from functools import partial
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from fake_server.events import Event
+from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.runs import outcome
 from pytest_claude_tokens.simulation.chooser import Chooser
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER
@@ -198,3 +200,17 @@ def test_a_library_that_sends_again_over_connections_is_seen():
     (sent,), (sent_later,) = calls_of(body)
     assert sent == sent_later
     assert (sent["library"], sent["at"], sent["inner"]) == ("again", line(job, 2), None)
+
+
+def test_a_look_at_a_store_knows_who_has_written_it_since_the_last_one(tmp_path):
+    """One that nobody wrote meanwhile has no writer."""
+    witness, store = Witness(), tmp_path / "login"
+    store.touch()
+    token = WORKER.set("w1")
+    try:
+        witness.locks.file("open", (str(store), "w", os.O_WRONLY))
+    finally:
+        WORKER.reset(token)
+    for seq in (1, 2):
+        witness.observe(Event(seq=seq, t=0.0, actor="service", type="note", f="store", data={"store": "login"}))
+    assert {seq: written["by"] for seq, written in witness.written.items()} == {1: "w1"}

@@ -30,6 +30,7 @@ __all__ = ["ThreadedProgram", "faults"]
 _REWRITTEN = (
     (r"\basync (def|with)\b", r"\1"),
     (r"\bawait ", ""),
+    (r"=asyncio\.Lock\b", "=lambda: threading.Lock()"),  # looked up when a lock is made: a search has its own
     (r"\basyncio\.(Lock|Semaphore|Event)\b", r"threading.\1"),
     (r"\basyncio\.sleep\b", "time.sleep"),
     (r"\bimport asyncio\n", "import asyncio\nimport threading\nimport time\n"),

@@ -14,7 +14,7 @@ with ClaudeTokens():
 
 class Late:
     def __init__(self): self.open = open
-    def __del__(self): self.open(os.devnull).close()
+    def __del__(self): self.open("/dev/null").close()
 
 for module in (abc, codecs, encodings, io, os):
     module.late = Late()

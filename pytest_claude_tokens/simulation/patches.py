@@ -14,14 +14,17 @@ import logging
 import sys
 from concurrent.futures.thread import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from datetime import date
+from functools import partial
 from queue import SimpleQueue
 from random import Random, getstate, setstate
 from threading import Thread
-from types import ModuleType
+from types import BuiltinMethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation.active import here
+from pytest_claude_tokens.simulation.captured import captured_replaced
 from pytest_claude_tokens.simulation.clocks import DATE_METHODS, reseed, stand_in, stand_ins
 from pytest_claude_tokens.simulation.internals import (
     FUTURES_LOGGER,
@@ -170,6 +173,16 @@ def _replacements() -> list[tuple[Any, Any]]:
     ]
 
 
+def _instead(replacements: Mapping[int, Any], value: Any) -> Any:
+    """What stands in for a value that somebody has kept; ``None`` if nothing does."""
+    fake = replacements.get(id(value))
+    if fake is None and type(value) is BuiltinMethodType and value.__name__ in ("now", "utcnow", "today"):
+        owner = value.__self__
+        # A method in C that was looked up before: now the class has one that asks the world.
+        return getattr(owner, value.__name__) if isinstance(owner, type) and issubclass(owner, date) else None
+    return fake
+
+
 def _names(spared: Mapping[str, Any]) -> Iterator[tuple[str, ModuleType, dict[str, Any]]]:
     """The names of each loaded module that is not among ``spared``, and none of ours."""
     for name, module in list(sys.modules.items()):
@@ -226,6 +239,7 @@ def patched() -> Iterator[None]:
             setattr(owner, name, value)
         for cls, methods in (*DATE_METHODS.items(), (SimpleQueue, QUEUE_METHODS)):
             stack.enter_context(methods_replaced(cls, methods))
+        stack.enter_context(captured_replaced(partial(_instead, replacements), _OURS))
         stack.enter_context(shutdown_lock_replaced(SimulatedLock()))
         stack.enter_context(sockets_simulated())
         FUTURES_LOGGER.addFilter(_is_not_about_the_end)

@@ -1,0 +1,225 @@
+"""Real functions that code has kept where no name of a module is, before a search began.
+
+Default arguments (``def __init__(self, clock=time.monotonic)``), closures (the default factories of a dataclass),
+classes, tables, partials and objects at module level: a dispatcher that is given its clock or its lock in such a way
+would wait for real, and be excluded by what the simulation does not see.
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+from contextlib import contextmanager, suppress
+from functools import partial
+from types import CellType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+__all__ = ["captured_replaced"]
+
+_INSTALLED = ("site-packages", "dist-packages")
+_STANDARD = ("sched",)
+"""Modules of the standard library that keep a clock for their callers. The others have it for themselves."""
+_LONGEST_TABLE = 1000
+"""Entries of a table up to which it is looked through."""
+_MOST_OBJECTS = 20_000
+"""Of one module."""
+_DEEPEST = 8
+"""Objects within objects."""
+
+
+class _Place(NamedTuple):
+    """Somewhere a value is kept: how to read it there, and how to put another one."""
+
+    get: Callable[[], Any]
+    put: Callable[[Any], object]
+    value: Any
+
+
+_CACHE: dict[str, tuple[ModuleType, list[_Place]]] = {}
+"""The places in modules of the standard library and of installed packages, which don't change."""
+
+
+@contextmanager
+def captured_replaced(stand_in_for: Callable[[Any], Any], spared: Iterable[str]) -> Iterator[None]:
+    """In the block, what such places keep is what ``stand_in_for`` gives for it, if that is not ``None``.
+
+    ``stand_in_for`` is called with any object at all. Packages in ``spared`` are left alone.
+    """
+    replaced: list[tuple[_Place, Any]] = []
+    try:
+        for place in _places(stand_in_for, frozenset(spared)):
+            if place.get() is place.value:
+                fake = stand_in_for(place.value)
+                with suppress(AttributeError, TypeError):  # a class that refuses to be changed
+                    place.put(fake)
+                    replaced.append((place, fake))
+        yield
+    finally:
+        for place, fake in reversed(replaced):
+            if place.get() is fake:
+                place.put(place.value)
+
+
+def _places(wanted: Callable[[Any], Any], spared: frozenset[str]) -> Iterator[_Place]:
+    for name, module in list(sys.modules.items()):
+        kept = _CACHE.get(name)
+        if kept is not None and kept[0] is module:
+            yield from kept[1]
+            continue
+        package = name.partition(".")[0]
+        if package in spared or not isinstance(module, ModuleType):
+            continue
+        search = _Search(name, wanted)
+        if package in sys.stdlib_module_names:
+            _CACHE[name] = (module, list(search.module(module)) if package in _STANDARD else [])
+        elif any(part in (vars(module).get("__file__") or "") for part in _INSTALLED):
+            _CACHE[name] = (module, list(search.module(module)))
+        else:
+            search.objects = True
+            yield from search.module(module)
+            continue
+        yield from _CACHE[name][1]
+
+
+class _Search:
+    """Looks through what belongs to one module. ``objects``: also through its objects and tables, which in the user's
+    modules come and go.
+    """
+
+    def __init__(self, name: str, wanted: Callable[[Any], Any]) -> None:
+        self.objects = False
+        self._name = name
+        self._wanted = wanted
+        self._seen: set[int] = set()
+        self._depth = 0
+
+    def module(self, module: ModuleType) -> Iterator[_Place]:
+        """All places in it, but for its own names."""
+        for name, value in list(vars(module).items()):
+            if name != "__builtins__":
+                yield from self._inside(value)
+
+    def _inside(self, value: Any) -> Iterator[_Place]:
+        if id(value) in self._seen or self._depth == _DEEPEST or len(self._seen) == _MOST_OBJECTS:
+            return
+        look = self._way(type(value))
+        if look is not None:
+            self._seen.add(id(value))
+            self._depth += 1
+            yield from look(value)
+            self._depth -= 1
+
+    def _way(self, kind: type) -> Callable[[Any], Iterator[_Place]] | None:
+        """How to look into a value of that type, if at all."""
+        if kind is FunctionType:
+            return self._in_function
+        if issubclass(kind, type):
+            return self._in_class
+        if kind is partial:
+            return self._in_partial
+        if not self.objects:
+            return None
+        if kind is dict:
+            return self._in_table
+        if kind is list:
+            return self._in_list
+        return self._in_object if kind.__module__ == self._name else None
+
+    def _kept(self, value: Any, get: Callable[[], Any], put: Callable[[Any], object]) -> Iterator[_Place]:
+        """The place of a value if it is wanted, else those inside of it."""
+        if self._wanted(value) is not None:
+            yield _Place(get, put, value)
+        else:
+            yield from self._inside(value)
+
+    def _in_table(self, table: dict[Any, Any]) -> Iterator[_Place]:
+        for key, value in list(table.items())[:_LONGEST_TABLE]:
+            yield from self._kept(value, partial(_entry, table, key), partial(operator.setitem, table, key))
+
+    def _in_list(self, values: list[Any]) -> Iterator[_Place]:
+        for index, value in enumerate(values[:_LONGEST_TABLE]):
+            yield from self._kept(value, partial(_entry, values, index), partial(operator.setitem, values, index))
+
+    def _in_partial(self, kept: partial[Any]) -> Iterator[_Place]:
+        yield from self._kept(kept.func, partial(getattr, kept, "func"), partial(_put_function, kept))
+
+    def _in_object(self, value: Any) -> Iterator[_Place]:
+        try:
+            attributes = object.__getattribute__(value, "__dict__")  # its own one may do anything
+        except AttributeError:
+            return
+        yield from self._in_table(attributes)
+
+    def _in_function(self, function: FunctionType) -> Iterator[_Place]:
+        if function.__module__ != self._name:
+            return
+        for index, value in enumerate(function.__defaults__ or ()):
+            get = partial(_default, function, index)
+            yield from self._kept(value, get, partial(_put_default, function, index))
+        if function.__kwdefaults__:
+            yield from self._in_table(function.__kwdefaults__)
+        for cell in function.__closure__ or ():
+            if (content := _content(cell)) is not None:
+                yield from self._kept(content, partial(_content, cell), partial(setattr, cell, "cell_contents"))
+        if "__spec__" not in function.__globals__:  # no module's: those that attrs gives to the methods it makes
+            yield from self._in_table(function.__globals__)
+        if "__wrapped__" in vars(function):
+            yield from self._inside(vars(function)["__wrapped__"])
+
+    def _in_class(self, cls: type) -> Iterator[_Place]:
+        if vars(cls).get("__module__") != self._name:
+            return
+        for name, value in list(vars(cls).items()):
+            if type(value) in (staticmethod, classmethod):
+                wrap = type(value)
+                yield from self._kept(
+                    value.__func__, partial(_function_of, cls, name), partial(_put_wrapped, cls, name, wrap)
+                )
+            elif type(value) is property:
+                for function in filter(None, (value.fget, value.fset)):
+                    yield from self._inside(function)
+            else:
+                yield from self._kept(value, partial(_attribute, cls, name), partial(setattr, cls, name))
+
+
+def _entry(table: Any, key: Any) -> Any:
+    try:
+        return table[key]
+    except LookupError:  # it has been taken out meanwhile
+        return None
+
+
+def _content(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it has none yet
+        return None
+
+
+def _default(function: FunctionType, index: int) -> Any:
+    return _entry(function.__defaults__ or (), index)
+
+
+def _put_default(function: FunctionType, index: int, value: Any) -> None:
+    defaults = list(function.__defaults__ or ())
+    defaults[index] = value
+    function.__defaults__ = tuple(defaults)
+
+
+def _put_function(kept: partial[Any], function: Any) -> None:
+    kept.__setstate__((function, kept.args, kept.keywords, vars(kept)))  # type: ignore[attr-defined]
+
+
+def _attribute(cls: type, name: str) -> Any:
+    return vars(cls).get(name)
+
+
+def _function_of(cls: type, name: str) -> Any:
+    return getattr(vars(cls).get(name), "__func__", None)
+
+
+def _put_wrapped(cls: type, name: str, wrap: type, function: Any) -> None:
+    setattr(cls, name, wrap(function))

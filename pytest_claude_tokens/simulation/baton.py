@@ -340,7 +340,7 @@ class Baton(Scheduler):
     def _leave_idle(self) -> bool:
         """Leave the baton without a holder until a thread comes back from outside; ``False`` where none is outside."""
         with self.mutex:
-            if any(isinstance(item, ThreadRecord) for item in self.ready):  # it has just come back
+            if self._threads():  # it has just come back
                 self._deliver(self.decide())
             elif self.outsiders():
                 self.holder = None

@@ -286,7 +286,8 @@ class Scheduler:
                 return item
 
     def _threads(self) -> list[ThreadRecord]:
-        return [item for item in self.ready if isinstance(item, ThreadRecord)]
+        # A copy, as a thread that is outside may add a handle at any time.
+        return [item for item in tuple(self.ready) if isinstance(item, ThreadRecord)]
 
     def _jump(self, threads_only: bool) -> bool:
         """Move time to the next timer, as nothing can run; ``False`` where there is none."""
@@ -317,7 +318,7 @@ class Scheduler:
 
     def _can_run(self, worker: int) -> bool:
         """Whether something of this worker's is in the queue; of a negative number: something of no worker's."""
-        return any(max(-1, self.worker_of(item)) == worker for item in self.ready)
+        return any(max(-1, self.worker_of(item)) == worker for item in tuple(self.ready))
 
     def _lateness(self, item: Any) -> float:
         """The seconds that pass before a step, as the one who takes it is slow."""

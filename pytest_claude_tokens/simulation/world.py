@@ -116,7 +116,7 @@ class World(Baton):
         """Worker number ``dead`` never runs again: take its threads and handles out of the ready queue."""
         with self.mutex:  # a thread that comes back from outside meanwhile must not queue up
             self.dead.add(dead)
-            for item in [item for item in self.ready if self.worker_of(item) == dead]:
+            for item in [item for item in tuple(self.ready) if self.worker_of(item) == dead]:
                 self.ready.remove(item)
             self.patience.drop(dead)
             for loop in self.loops:

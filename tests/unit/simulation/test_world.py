@@ -78,3 +78,18 @@ def test_world_makes_loops_as_it_was_told_at_its_making() -> None:
     for world in (new, World(Chooser(DEFAULT_ORDER, 1), 1)):
         with pytest.raises(RuntimeError, match=r"^this world makes no event loops$"):
             world.new_loop()
+
+
+def test_a_handle_may_be_added_while_the_queue_is_looked_through() -> None:
+    """By a thread that is outside, and waits for nobody: it wakes a loop, say."""
+    new = World(Chooser(DEFAULT_ORDER, 1), 1)
+
+    def kind(_item: object) -> type:  # `isinstance` asks for it
+        new.ready.append(object())
+        return object
+
+    new.ready.append(type("Intruder", (), {"__class__": property(kind)})())
+    assert new._threads() == []
+    assert len(new.ready) == 2
+    new.ready.clear()
+    new.stop()

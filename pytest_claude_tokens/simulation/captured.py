@@ -164,7 +164,8 @@ class _Search:
         for cell in function.__closure__ or ():
             if (content := _content(cell)) is not None:
                 yield from self._kept(content, partial(_content, cell), partial(setattr, cell, "cell_contents"))
-        if "__spec__" not in function.__globals__:  # no module's: those that attrs gives to the methods it makes
+        of_module = getattr(sys.modules.get(function.__globals__.get("__name__", "")), "__dict__", None)
+        if function.__globals__ is not of_module:  # those that attrs gives to the methods it makes
             yield from self._in_table(function.__globals__)
         if "__wrapped__" in vars(function):
             yield from self._inside(vars(function)["__wrapped__"])

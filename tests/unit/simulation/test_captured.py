@@ -209,9 +209,11 @@ empty = outer()
         assert odd.module.slots.kept is REAL
 
 
-def test_functions_that_attrs_has_made_have_names_of_their_own(odd):
-    """Its methods find what the class gave them among globals that are no module's."""
-    with odd("make = eval('lambda: kept', {'kept': REAL}); make.__module__ = 'oddities'", REAL=REAL):
+@pytest.mark.parametrize("names", ["'kept': REAL", "**globals(), 'kept': REAL"])
+def test_functions_that_attrs_has_made_have_names_of_their_own(odd, names):
+    """Its methods find what the class gave them among globals that are no module's, or a copy of a module's."""
+    odd.module.__name__ = "oddities"
+    with odd(f"make = eval('lambda: kept', {{{names}}}); make.__module__ = 'oddities'", REAL=REAL):
         assert odd.module.make() is FAKE
     assert odd.module.make() is REAL
 

@@ -239,7 +239,8 @@ def patched() -> Iterator[None]:
             setattr(owner, name, value)
         for cls, methods in (*DATE_METHODS.items(), (SimpleQueue, QUEUE_METHODS)):
             stack.enter_context(methods_replaced(cls, methods))
-        stack.enter_context(captured_replaced(partial(_instead, replacements), _OURS))
+        # trio has a clock of its own, which is simulated elsewhere, and needs its locks to be real.
+        stack.enter_context(captured_replaced(partial(_instead, replacements), (*_OURS, "trio")))
         stack.enter_context(shutdown_lock_replaced(SimulatedLock()))
         stack.enter_context(sockets_simulated())
         FUTURES_LOGGER.addFilter(_is_not_about_the_end)

@@ -22,7 +22,9 @@ __all__ = ["captured_replaced"]
 _INSTALLED = ("site-packages", "dist-packages")
 _STANDARD = ("sched",)
 """Modules of the standard library that keep a clock for their callers. The others have it for themselves."""
-_LONGEST_TABLE = 1000
+_PLAIN = frozenset({bool, bytes, float, int, str, tuple, type(None)})
+"""Types of values in which nothing is looked for: most are of these."""
+_LONGEST_TABLE = 200
 """Entries of a table up to which it is looked through."""
 _MOST_OBJECTS = 20_000
 """Of one module."""
@@ -38,8 +40,17 @@ class _Place(NamedTuple):
     value: Any
 
 
-_CACHE: dict[str, tuple[ModuleType, list[_Place]]] = {}
-"""The places in modules of the standard library and of installed packages, which don't change."""
+class _Known(NamedTuple):
+    """A module that was looked through when it had so many names. ``roots``: those of its objects and tables."""
+
+    module: ModuleType
+    size: int
+    places: list[_Place]
+    roots: list[str]
+
+
+_CACHE: dict[str, _Known] = {}
+"""What functions and classes keep doesn't change, and a suite has thousands of them."""
 
 
 @contextmanager
@@ -65,32 +76,33 @@ def captured_replaced(stand_in_for: Callable[[Any], Any], spared: Iterable[str])
 
 def _places(wanted: Callable[[Any], Any], spared: frozenset[str]) -> Iterator[_Place]:
     for name, module in list(sys.modules.items()):
-        kept = _CACHE.get(name)
-        if kept is not None and kept[0] is module:
-            yield from kept[1]
-            continue
-        package = name.partition(".")[0]
-        if package in spared or not isinstance(module, ModuleType):
-            continue
-        search = _Search(name, wanted)
-        if package in sys.stdlib_module_names:
-            _CACHE[name] = (module, list(search.module(module)) if package in _STANDARD else [])
-        elif any(part in (vars(module).get("__file__") or "") for part in _INSTALLED):
-            _CACHE[name] = (module, list(search.module(module)))
-        else:
-            search.objects = True
-            yield from search.module(module)
-            continue
-        yield from _CACHE[name][1]
+        known = _CACHE.get(name)
+        if known is None or known.module is not module or known.size != len(vars(module)):
+            package = name.partition(".")[0]
+            if package in spared or not isinstance(module, ModuleType):
+                continue
+            known = _CACHE[name] = _look_through(name, module, wanted)
+        yield from known.places
+        if known.roots:  # these come and go
+            search = _Search(name, wanted, objects=True)
+            for root in known.roots:
+                yield from search.inside(vars(module).get(root))
+
+
+def _look_through(name: str, module: ModuleType, wanted: Callable[[Any], Any]) -> _Known:
+    package, size = name.partition(".")[0], len(vars(module))
+    if package in sys.stdlib_module_names and package not in _STANDARD:
+        return _Known(module, size, [], [])
+    installed = package in _STANDARD or any(part in (vars(module).get("__file__") or "") for part in _INSTALLED)
+    search = _Search(name, wanted, objects=not installed)
+    return _Known(module, size, list(search.module(module)), [] if installed else search.roots(module))
 
 
 class _Search:
-    """Looks through what belongs to one module. ``objects``: also through its objects and tables, which in the user's
-    modules come and go.
-    """
+    """Looks through what belongs to one module. ``objects``: also through its objects and tables, as in the user's."""
 
-    def __init__(self, name: str, wanted: Callable[[Any], Any]) -> None:
-        self.objects = False
+    def __init__(self, name: str, wanted: Callable[[Any], Any], *, objects: bool) -> None:
+        self._objects = objects
         self._name = name
         self._wanted = wanted
         self._seen: set[int] = set()
@@ -100,9 +112,16 @@ class _Search:
         """All places in it, but for its own names."""
         for name, value in list(vars(module).items()):
             if name != "__builtins__":
-                yield from self._inside(value)
+                yield from self.inside(value)
 
-    def _inside(self, value: Any) -> Iterator[_Place]:
+    def roots(self, module: ModuleType) -> list[str]:
+        """The names of its objects and tables."""
+        fixed = (self._in_function, self._in_class, None)
+        named = [name for name, value in list(vars(module).items()) if self._way(type(value)) not in fixed]
+        return [name for name in named if name != "__builtins__"]
+
+    def inside(self, value: Any) -> Iterator[_Place]:
+        """The places in a value, if it is the module's."""
         if id(value) in self._seen or self._depth == _DEEPEST or len(self._seen) == _MOST_OBJECTS:
             return
         look = self._way(type(value))
@@ -120,7 +139,7 @@ class _Search:
             return self._in_class
         if kind is partial:
             return self._in_partial
-        if not self.objects:
+        if not self._objects:
             return None
         if kind is dict:
             return self._in_table
@@ -133,15 +152,17 @@ class _Search:
         if self._wanted(value) is not None:
             yield _Place(get, put, value)
         else:
-            yield from self._inside(value)
+            yield from self.inside(value)
 
     def _in_table(self, table: dict[Any, Any]) -> Iterator[_Place]:
         for key, value in list(table.items())[:_LONGEST_TABLE]:
-            yield from self._kept(value, partial(_entry, table, key), partial(operator.setitem, table, key))
+            if type(value) not in _PLAIN:
+                yield from self._kept(value, partial(_entry, table, key), partial(operator.setitem, table, key))
 
     def _in_list(self, values: list[Any]) -> Iterator[_Place]:
         for index, value in enumerate(values[:_LONGEST_TABLE]):
-            yield from self._kept(value, partial(_entry, values, index), partial(operator.setitem, values, index))
+            if type(value) not in _PLAIN:
+                yield from self._kept(value, partial(_entry, values, index), partial(operator.setitem, values, index))
 
     def _in_partial(self, kept: partial[Any]) -> Iterator[_Place]:
         yield from self._kept(kept.func, partial(getattr, kept, "func"), partial(_put_function, kept))
@@ -168,7 +189,7 @@ class _Search:
         if function.__globals__ is not of_module:  # those that attrs gives to the methods it makes
             yield from self._in_table(function.__globals__)
         if "__wrapped__" in vars(function):
-            yield from self._inside(vars(function)["__wrapped__"])
+            yield from self.inside(vars(function)["__wrapped__"])
 
     def _in_class(self, cls: type) -> Iterator[_Place]:
         if vars(cls).get("__module__") != self._name:
@@ -181,7 +202,7 @@ class _Search:
                 )
             elif type(value) is property:
                 for function in filter(None, (value.fget, value.fset)):
-                    yield from self._inside(function)
+                    yield from self.inside(function)
             else:
                 yield from self._kept(value, partial(_attribute, cls, name), partial(setattr, cls, name))
 

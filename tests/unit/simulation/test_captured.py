@@ -228,22 +228,32 @@ def test_what_a_body_has_put_there_stays(odd):
     assert odd.module.list_ == []
 
 
+def test_tables_at_module_level_are_looked_through_each_time(odd):
+    """A fixture may fill them."""
+    with odd("table = {}", REAL=REAL):
+        pass
+    odd.module.table["new"] = [REAL]
+    with odd():
+        assert odd.module.table == {"new": [FAKE]}
+    assert odd.module.table == {"new": [REAL]}
+
+
 def test_a_class_method_that_wraps_one_is_wrapped_again(odd):
     with odd("class Kept:\n    kept = classmethod(REAL)", REAL=REAL):
         assert vars(odd.module.Kept)["kept"].__func__ is FAKE
     assert vars(odd.module.Kept)["kept"].__func__ is REAL
 
 
-def test_installed_modules_are_looked_through_once(odd):
+def test_installed_modules_are_looked_through_once_for_each_number_of_names(odd):
     """They are many, and what is kept in their functions doesn't change; if it has, it stays as it is."""
     odd.module.__file__ = "/x/site-packages/oddities.py"
     with odd("def first(kept=REAL): return kept\ntable = {'kept': REAL}", REAL=REAL):
         assert odd.module.first() is FAKE
         assert odd.module.table["kept"] is REAL  # objects are the user's alone
     assert odd.module.first() is REAL
-    with odd("def second(kept=REAL): return kept"):
+    with odd("def second(kept=REAL): return kept"):  # it has one name more
         assert odd.module.first() is FAKE
-        assert odd.module.second() is REAL
+        assert odd.module.second() is FAKE
     odd.module.first.__defaults__ = (None,)
     with odd():
         assert odd.module.first() is None

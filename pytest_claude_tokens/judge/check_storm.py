@@ -108,28 +108,23 @@ class _Pairs:
         self._by_end = {op.closed: op for ops in history.presentations.values() for op in ops}
         self._by_start = {op.opened: op for ops in history.presentations.values() for op in ops}
         self._pairs: dict[tuple[str | None, str | None], _Pair] = {}
-        self._forbidden = {
-            op.closed: (op.grant, op.bearer) for op in history.operations if op.status == 403 and op.f != "token"
-        }
+        self._denied = {op.closed: op for op in history.operations if op.status in (401, 403) and op.f != "token"}
         self._refused: set[tuple[str | None, str | None]] = set()
         self._alone: dict[tuple[str | None, str | None], bool] = {}
         """Whether all stores that hold this refresh token hold no access token."""
-        self._bearers = {
-            op.closed: (op.grant, op.actor) for op in history.operations if op.status in (401, 403) and op.f != "token"
-        }
         self._have_had_one: set[tuple[str | None, str]] = set()
         """The workers that have had an access token of the grant: a refresh brought it, or it was refused."""
         self._sent_too_early: dict[int, tuple[_Pair, float, float]] = {}
 
     def observe(self, event: Event, lifetimes: Lifetimes) -> None:
         """Take the next event into account, after ``lifetimes`` has."""
-        if event.seq in self._bearers:
-            self._have_had_one.add(self._bearers[event.seq])
         if event.type == "invoke":
             if (op := self._by_start.get(event.seq)) is not None:
                 self._look(op, lifetimes)
-        elif event.seq in self._forbidden:  # not an end of the token, but a reason to ask for another
-            self._refused.add(self._forbidden[event.seq])
+        elif (op := self._denied.get(event.seq)) is not None:
+            self._have_had_one.add((op.grant, op.actor))
+            if op.status == 403:  # not an end of the token, but a reason to ask for another
+                self._refused.add((op.grant, op.bearer))
         elif event.type == "ok" and (op := self._by_end.get(event.seq)) is not None:
             access, refresh = op.issued.get("access"), op.issued.get("refresh")
             self._have_had_one.add((op.grant, op.actor))

@@ -14,12 +14,13 @@ from functools import partial
 from types import CellType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pytest_claude_tokens.simulation.lines import is_installed
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["captured_replaced"]
 
-_INSTALLED = ("site-packages", "dist-packages")
 _STANDARD = ("sched",)
 """Modules of the standard library that keep a clock for their callers. The others have it for themselves."""
 _PLAIN = frozenset({bool, bytes, float, int, str, tuple, type(None)})
@@ -93,7 +94,7 @@ def _look_through(name: str, module: ModuleType, wanted: Callable[[Any], Any]) -
     package, size = name.partition(".")[0], len(vars(module))
     if package in sys.stdlib_module_names and package not in _STANDARD:
         return _Known(module, size, [], [])
-    installed = package in _STANDARD or any(part in (vars(module).get("__file__") or "") for part in _INSTALLED)
+    installed = package in _STANDARD or is_installed(vars(module).get("__file__") or "")
     search = _Search(name, wanted, objects=not installed)
     return _Known(module, size, list(search.module(module)), [] if installed else search.roots(module))
 

@@ -21,7 +21,18 @@ if TYPE_CHECKING:
 
     from fake_server.events import Event
 
-__all__ = ["Line", "Lines", "is_bottom", "is_library", "is_standard", "is_users", "lines_of", "lines_up_from", "text"]
+__all__ = [
+    "Line",
+    "Lines",
+    "is_bottom",
+    "is_installed",
+    "is_library",
+    "is_standard",
+    "is_users",
+    "lines_of",
+    "lines_up_from",
+    "text",
+]
 
 Line = tuple[CodeType, int]
 """A line of code: the code object that it is in, and its number."""
@@ -39,23 +50,25 @@ _INSTALLED = ("site-packages", "dist-packages")
 @lru_cache(maxsize=4096)
 def is_users(file: str) -> bool:
     """Whether that source file is the user's: a test, or the project under test."""
-    return not (file.startswith(("<", *_OURS, *_STANDARD)) or _is_installed(file))
+    return not (file.startswith(("<", *_OURS, *_STANDARD)) or is_installed(file))
 
 
 @lru_cache(maxsize=4096)
 def is_library(file: str) -> bool:
     """Whether that source file belongs to an installed package, such as a client of HTTP."""
-    return _is_installed(file) and not file.startswith(_OURS)
+    return is_installed(file) and not file.startswith(_OURS)
 
 
-def _is_installed(file: str) -> bool:
+@lru_cache(maxsize=4096)
+def is_installed(file: str) -> bool:
+    """Whether that source file lies where packages are installed."""
     return not set(_INSTALLED).isdisjoint(file.replace("\\", "/").split("/"))
 
 
 @lru_cache(maxsize=4096)
 def is_standard(file: str) -> bool:
     """Whether that source file belongs to the standard library or to this project."""
-    return file.startswith(_OURS) or (file.startswith(("<", *_STANDARD)) and not _is_installed(file))
+    return file.startswith(_OURS) or (file.startswith(("<", *_STANDARD)) and not is_installed(file))
 
 
 def is_bottom(file: str) -> bool:

@@ -10,6 +10,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pytest_claude_tokens.simulation.lines import is_installed
 from pytest_claude_tokens.simulation.locks import SimulatedLock, SimulatedRLock
 from pytest_claude_tokens.simulation.native import allocate_lock, allocate_rlock
 
@@ -22,7 +23,6 @@ _KINDS: dict[type, type[SimulatedLock]] = {
     type(allocate_lock()): SimulatedLock,
     type(allocate_rlock()): SimulatedRLock,
 }
-_INSTALLED = ("site-packages", "dist-packages")
 
 _Place = tuple[Any, str, Any]
 """An object, the name of its attribute, and the lock that is its value."""
@@ -68,7 +68,7 @@ def _places(spared: frozenset[str]) -> Iterator[_Place]:
         namespace = getattr(module, "__dict__", None)
         if namespace is None or package in spared or package in sys.stdlib_module_names:
             continue
-        if any(part in (namespace.get("__file__") or "") for part in _INSTALLED):
+        if is_installed(namespace.get("__file__") or ""):
             continue
         yield from _in_module(name, module, _KINDS)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fake_server.genuine import os
 from pytest_claude_tokens.simulation.frames import OURS
+from pytest_claude_tokens.simulation.lines import is_installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NotInstalled", "TestedCode", "folders_of", "switches_itself"]
 
-_INSTALLED = ("site-packages", "dist-packages")
 _LIBRARIES = tuple(
     os.path.normpath(path) + os.sep for path in {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
 )
@@ -90,4 +90,4 @@ class TestedCode:
 def _is_authors(filename: str) -> bool:
     if filename.startswith(("<", *OURS, *_LIBRARIES)):
         return False
-    return not any(folder in filename for folder in _INSTALLED)
+    return not is_installed(filename)

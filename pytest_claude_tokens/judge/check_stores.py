@@ -115,14 +115,14 @@ def _regression(history: History, note: Event, *, blank: bool) -> StoreRegressio
     before = history.label(note.get("previous_grant") or note.grant, note.get("previous"))
     after = "blank" if blank else history.label(note.grant, note.refresh)
     ours = next((it for it in _interventions(history) if _is_first_look(history, it, note)), None)
-    name, is_or_has = note.get("store"), "is" if blank else "has"
+    name, now = note.get("store"), "no refresh token at all" if blank else f"{after}, which it doesn't"
     return StoreRegression(
         f"{before} -> {after} in {name}",
         seq=note.seq,
         at_end=bool(note.get("final")),
         labels=(before,) if blank else (before, after),
         grant=note.grant,
-        cause=f"{name} had {before}, which the service accepts, and now {is_or_has} {after}, which it doesn't",
+        cause=f"{name} had {before}, which the service accepts, and now has {now}",
         excuse=f"we did that: {_did(ours)}" if ours else "",
     )
 

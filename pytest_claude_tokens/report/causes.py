@@ -248,8 +248,8 @@ def _one_after_the_other(pair: _Pair, mine: dict[str, Any], other: dict[str, Any
             f"{read['file']} before {pair.fresh} was in it"
         )
     return (
-        f"read before acquire, or released before {pair.fresh} was kept: {again} got {lock}{_at(other['at'])} after "
-        f"{first}, and sent {pair.what} all the same"
+        f"read before acquire, or released before it was kept: {again} got {lock}{_at(other['at'])} after {first} had "
+        f"got {pair.fresh}, and sent {pair.what} all the same"
     )
 
 

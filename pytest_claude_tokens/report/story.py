@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pytest_claude_tokens.judge.earning import refusals, told
 from pytest_claude_tokens.judge.wording import count
-from pytest_claude_tokens.report.advice import MEND, ONE_LOCK, RULES, TO_DO
+from pytest_claude_tokens.report.advice import ONE_LOCK, RULES, TO_DO, what_to_mend
 from pytest_claude_tokens.report.causes import mistake
 from pytest_claude_tokens.report.raced_lines import split_race
 from pytest_claude_tokens.report.table import bars, outcome, request, store_content, table, who_accessed
@@ -56,7 +56,7 @@ def story(
             *_sides(history, violation),
             *_labelled("why", _why(history, violation)),
             *_labelled("after", _after(history, violation)),
-            *_labelled("mend", _mend(violation)),
+            *_labelled("mend", _mend(history, violation)),
             *_labelled("error", f"{error}; all: --tb=long" if error else ""),
             *([f"replay  {replay}"] if replay else []),
         ],
@@ -192,6 +192,8 @@ def _why(history: History, violation: Violation) -> str:
     if violation.invariant == "double-spend" and found:  # it says all of the cause, and of the hint all but the store
         kept = _store_that_had_it(history, violation.operations[0], violation.operations[-1])
         return "; ".join(filter(None, [race, found, kept]))
+    if violation.invariant == "co-schedule" and found:  # that the other call was open is said by the sides
+        cause = ""
     reasons = [race, found, cause, _hint(history, violation)]
     return "; ".join(reason for reason in reasons if reason) or "cause not recognised"
 
@@ -260,8 +262,10 @@ def _after(history: History, violation: Violation) -> str:
     return TO_DO.get(violation.invariant, "")
 
 
-def _mend(violation: Violation) -> str:
-    return ONE_LOCK if split_race(violation.cause)[0] else MEND.get(violation.invariant, "")
+def _mend(history: History, violation: Violation) -> str:
+    if split_race(violation.cause)[0]:
+        return ONE_LOCK
+    return what_to_mend(violation.invariant, mistake(history, violation))
 
 
 def _left(history: History, commit: Event) -> str:
@@ -293,7 +297,8 @@ def _waits(history: History, operations: Iterable[Operation]) -> str:
 
 
 def _rule(history: History, violation: Violation, workers: int) -> list[str]:
-    return [*paragraph(f"{violation.invariant}: {RULES[violation.invariant]}"), *_facts(history, workers)]
+    rule = RULES[violation.invariant].format(limit=len(violation.operations) - 1)
+    return [*paragraph(f"{violation.invariant}: {rule}"), *_facts(history, workers)]
 
 
 def _facts(history: History, workers: int) -> list[str]:

@@ -117,6 +117,8 @@ def _commit(history: History, event: Event) -> str:
 
 def store_content(history: History, event: Event) -> str:
     """What a store holds, when it was looked at."""
+    if event.get("state") == "blank":
+        return f"store {event.get('store')}: no refresh token"
     if event.get("state") != "token":
         return f"store {event.get('store')}: {event.get('state')}"
     dead = "" if event.get("accepted") else " (dead)"
@@ -168,11 +170,12 @@ def table(
     ``kept``: there is a file with all of them, which can be referred to. ``rows``: how many are shown. What threads did
     to what they share stands where it happened, and has half of them at most.
     """
-    side = aside(history, {*marked, *important})
-    events = [event for event in history if event.op is None or event.op not in side]
+    needed = {*marked, *important}
+    side, same = aside(history, needed), _unchanged(history, needed)
+    events = [event for event in history if event.op not in side and event.seq not in same]
     accesses = _accesses(events, rows // 2)
     room = rows - sum(map(len, accesses.values()))
-    shown = _choose([event.seq for event in events], {*marked, *important}, room)
+    shown = _choose([event.seq for event in events], needed, room)
     grid = _Grid(_columns(events, shown, accesses, marked))
     lines = [grid.head()]
     left_out = 0
@@ -235,6 +238,18 @@ def told_accesses(event: Event) -> Iterator[tuple[str, str]]:
             words = (str(access.get(key) or "") for key in ("actor", "what", "at"))
             actor, *rest = words
             yield actor, " ".join(filter(None, rest))
+
+
+def _unchanged(history: History, needed: AbstractSet[int]) -> set[int]:
+    """The looks at a store that have found what is told already, as that at the end of a run mostly does."""
+    told: dict[object, str] = {}
+    found = set()
+    for event in history.noted("store"):
+        content = store_content(history, event)
+        if told.get(event.get("store")) == content and not event.get("by") and event.seq not in needed:
+            found.add(event.seq)
+        told[event.get("store")] = content
+    return found
 
 
 def aside(history: History, needed: AbstractSet[int]) -> dict[int, Operation]:

@@ -139,7 +139,7 @@ after   in the service's queue w1 waited 2.1 s (#4)
 mend    give each bearer to one worker at a time, and take it back when the body of the reply was
         read
 
-co-schedule: no more workers than the limit have a call open on one bearer
+co-schedule: no more workers than its limit (1) have a call open on one bearer
 2 workers, 2 grants; policy anthropic; virtual clock; no faults
 
     w0  #3 [========= work:at#1 ==========]
@@ -313,10 +313,25 @@ def test_a_store_is_told_with_who_wrote_it():
     written = play.history.with_facts({}, {2: {"by": "w1", "at": "pool.py:33"}})
     text = story(written, violation, workers=3)
 
-    assert text.startswith("at      #2  +0.000s  w1  pool.py:33  store shared: blank\n")
-    assert "\n  * 2       +0.000  store shared: blank, by w1" in text
+    assert text.startswith("at      #2  +0.000s  w1  pool.py:33  store shared: no refresh token\n")
+    assert "\n  * 2       +0.000  store shared: no refresh token, by w1" in text
     assert "\n3 workers, 1 grant; " in text
-    assert story(play.history, violation).startswith("at      #2  +0.000s  service  store shared: blank\n")
+    assert story(play.history, violation).startswith("at      #2  +0.000s  service  store shared: no refresh token\n")
+
+
+def test_a_look_at_a_store_that_has_found_nothing_new_has_no_row():
+    """A run ends with one at each store; what is marked is shown whatever it says."""
+    play = Play()
+    play.login()
+    for refresh in ("rt#1", "rt#1", "rt#2", "rt#2"):
+        play.server.journal.note("store", store="s", state="token", refresh=refresh, accepted=True, grant="g#1")
+    rows = story(play.history, StoreRegression("headline", seq=5, cause="why"))
+
+    assert re.findall(r"^  [ *] (\d+) .* store s: (.*)", rows, re.MULTILINE) == [
+        ("2", "rt#1"),
+        ("4", "rt#2"),
+        ("5", "rt#2"),
+    ]
 
 
 def test_a_violation_of_an_event_that_the_history_has_not_is_told_without():

@@ -32,7 +32,7 @@ TWINS = {
 
 MISTAKES = {
     "no lock": "no lease seen: neither",
-    "lock without re-read": "read before acquire, or released before rt#2 was kept",
+    "lock without re-read": "read before acquire, or released before it was kept",
     "lock time-out, then proceed": "gave up waiting",
     "two pools over one store": "different leases",
     "refresh in a thread under a lock of its own": "different leases",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
 from fake_server import Fault, Policy
+from pytest_claude_tokens.report import causes
+from pytest_claude_tokens.report.advice import MEND, MEND_CAUSE, what_to_mend
 from pytest_claude_tokens.report.causes import mistake
 from pytest_claude_tokens.violations import (
     BlindReplay,
@@ -122,7 +126,7 @@ AFTER = [
         seen(7, 8, [hold(A, 5, 10)], **read(6)),
     ),
     (
-        "read before acquire, or released before rt#2 was kept: w1 got A (A.py:5) after w0, and sent rt#1 all the same",
+        "read before acquire, or released before it was kept: w1 got A (A.py:5) after w0 had got rt#2, and sent rt#1 all the same",
         seen(2, 3, [hold(A, 1, 4)]),
         seen(7, 8, [hold(A, 5, 10)]),
     ),
@@ -403,3 +407,18 @@ def test_of_other_violations_their_checker_says_enough():
     assert why(play, found(play, StaleBearer, first, again)) == ""
     assert why(play, ForcedLogin("g#1", seq=1)) == ""
     assert why(play, found(play, DoubleSpend, first)) == ""
+
+
+@pytest.mark.parametrize("cause", MEND_CAUSE)
+def test_what_there_is_to_mend_belongs_to_a_cause_that_is_told(cause):
+    assert f'"{cause}: ' in inspect.getsource(causes)
+    assert what_to_mend("double-spend", f"{cause}: w0 and w1") == MEND_CAUSE[cause]
+
+
+def test_what_there_is_to_mend_fits_the_mistake_else_the_invariant():
+    expired = double_spend(
+        seen(2, 9, lost=[hold("A", 1, 3, by="w1", after=60.0)]), seen(4, 8, [hold("A", 3, None)]), overlap=True
+    )
+    assert what_to_mend("double-spend", expired).startswith("renew the lease while its holder is at work")
+    assert what_to_mend("double-spend", "no lease seen: neither held one") == MEND["double-spend"]
+    assert what_to_mend("co-schedule", "") == MEND["co-schedule"]

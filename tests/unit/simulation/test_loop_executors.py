@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
 import time
 from _thread import get_ident, start_new_thread
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -91,6 +93,7 @@ class Bare(Executor):
         ended, queued = [], Future()
 
         def work():
+            sys.settrace(threading.gettrace())  # else coverage looks at the threads of `threading` alone
             try:
                 job()
             finally:

@@ -156,3 +156,32 @@ def test_what_is_learnt_is_bounded():
     known.learn(seen(decisions=90_000, first_leg=80_000, last_leg=85_000, legs=3000))
     assert max(known.decisions, known.first_leg, known.last_leg) == 400
     assert known.legs == 16
+
+
+def test_of_a_body_with_timers_each_suspension_is_tried_early():
+    """Every lease has to survive that its holder is suspended, wherever that is."""
+
+    def places(*, timed, slow=60):
+        portfolio = Portfolio(2, slow=slow)
+        portfolio.known.timed = timed
+        first = [portfolio.next(Random(3)) for _ in range(len(OPENING) + len(EARLY) + 3 * 10)]
+        alone = [one.deviations[0] for one in first if one.latency == Latency() and len(one.deviations) == 1]
+        return [(one.position, one.target) for one in alone if one.what == "freeze" and one.length == FOR_GOOD]
+
+    every = {(position, target) for position in range(5) for target in range(2)}
+    assert every <= set(places(timed=5))
+    assert len(set(places(timed=300))) >= 10
+    assert max(position for position, _ in places(timed=300)) > 50
+    assert len(places(timed=0)) < 3
+    assert len(places(timed=5, slow=0)) < 3
+
+
+def test_whether_a_body_has_timers_its_run_in_default_order_shows():
+    known = Knowledge()
+    other = Schedule(seed=1)
+    known.learn(seen(other, decisions=90, slept=(3.0,)))
+    assert known.timed == 0
+    known.learn(seen(DEFAULT_ORDER, decisions=9, slept=(3.0,)))
+    assert known.timed == 9
+    known.learn(seen(DEFAULT_ORDER, decisions=9, slept=()))
+    assert known.timed == 0

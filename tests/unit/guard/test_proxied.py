@@ -79,6 +79,18 @@ def test_no_socket_sends_it(guarded, way):
         assert proxy.recv(100) == array("i", [7]).tobytes()
 
 
+@pytest.mark.parametrize("name", ["send", "sendmsg"])
+def test_a_method_that_is_kept_sends_all_after_the_session(guarded, name):
+    guarded.install()
+    kept = getattr(socket.socket, name)
+    guarded.uninstall()
+    data = next(iter(ASKING))
+    client, proxy = socket.socketpair()
+    with client, proxy:
+        kept(client, data if name == "send" else [data])
+        assert proxy.recv(1000) == data
+
+
 def test_a_socket_without_a_peer_sends_nothing(guarded):
     """It has no port that could be one of ours."""
     guarded.install()

@@ -56,8 +56,8 @@ MEND: Mapping[str, str] = {
 """What there is to do in the code, by invariant, where :data:`MEND_CAUSE` has nothing that fits better."""
 
 MEND_CAUSE: Mapping[str, str] = {
-    "reply dropped": "let each refresh that was begun come to its end and store what it brings, even if nobody waits for"
-    " it any more (a task of its own, `asyncio.shield`)",
+    "reply dropped": "let each refresh that was begun come to its end and store what it brings, even if nobody waits"
+    " for it any more (a task of its own, `asyncio.shield`)",
     "a copy in two processes (a fork, or a second start)": "let one process refresh; or read, refresh and store under"
     " one lock of all processes, from one file",
     "a stale copy": "read the login from where the new one was stored, and keep no copy beside it",
@@ -76,8 +76,8 @@ MEND_CAUSE: Mapping[str, str] = {
     "read before acquire, or released before it was kept": "read the login when the lock is yours, and store the new"
     " one before you let it go",
     "no lease on one side": "whoever refreshes takes the same lock, also at the start, after a 401, in the background",
-    "refreshed for an old refusal": "after a 401 look whether the bearer that was refused is still the login's: if it is"
-    " not, send the new one",
+    "refreshed for an old refusal": "after a 401 look whether the bearer that was refused is still the login's: if it"
+    " is not, send the new one",
     "overwritten": "read and write the store under one lock, and write nothing that is older than what is in it",
 }
 """What there is to do in the code, by cause: the words before the colon of what :mod:`~.report.causes` says."""

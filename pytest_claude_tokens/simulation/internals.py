@@ -279,8 +279,11 @@ def was_shut_down(executor: Any) -> bool:
 
 def like(executor: Any) -> ThreadPoolExecutor:
     """A new thread pool with the settings of ``executor``."""
-    initializer, initargs = getattr(executor, "_initializer", None), getattr(executor, "_initargs", ())
-    return ThreadPoolExecutor(executor._max_workers, "", initializer, initargs)
+    # Since Python 3.14 what each of its threads begins with is in a context that is made for it.
+    make = getattr(executor, "_create_worker_context", None)
+    begins, prefix = (executor, "_") if make is None else (make(), "")
+    initializer, initargs = (getattr(begins, f"{prefix}{name}", None) for name in ("initializer", "initargs"))
+    return ThreadPoolExecutor(executor._max_workers, "", initializer, initargs or ())
 
 
 def forget_pool_thread(thread: Thread) -> None:

@@ -134,6 +134,7 @@ async def test_bad(claude_tokens, workers, n):
     await workers(Login(claude_tokens.account(expired=True), locked=n < 2).token)
 
 def test_fuzz(request):
+    import inspect
     import random
     from hypothesis import is_hypothesis_test
 
@@ -143,7 +144,7 @@ def test_fuzz(request):
     for name, most in (("test_sound", 4), ("test_bad", 12)):
         function = items[name].obj
         assert is_hypothesis_test(function)
-        assert not asyncio.iscoroutinefunction(function.hypothesis.inner_test)
+        assert not inspect.iscoroutinefunction(function.hypothesis.inner_test)
         for _ in range(most):
             try:
                 function.hypothesis.fuzz_one_input(source.randbytes(400))

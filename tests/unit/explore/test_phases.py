@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import inspect
 from unittest import SkipTest
 
 from hypothesis import HealthCheck, Phase, Verbosity, assume, example, settings
@@ -146,7 +146,7 @@ def test_a_fuzzer_can_drive_the_property_by_itself():
 
     assert test_it.is_hypothesis_test
     assert callable(test_it.hypothesis.inner_test)
-    assert asyncio.iscoroutinefunction(test_it) is False
+    assert inspect.iscoroutinefunction(test_it) is False
     source = __import__("random").Random(4)
     caught = 0
     for _ in range(20):

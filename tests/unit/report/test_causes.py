@@ -126,7 +126,7 @@ AFTER = [
         seen(7, 8, [hold(A, 5, 10)], **read(6)),
     ),
     (
-        "read before acquire, or released before it was kept: w1 got A (A.py:5) after w0 had got rt#2, and sent rt#1 all the same",
+        "read before acquire, or released before it was kept: w1 got A (A.py:5) after w0 had got rt#2, and sent rt#1",
         seen(2, 3, [hold(A, 1, 4)]),
         seen(7, 8, [hold(A, 5, 10)]),
     ),

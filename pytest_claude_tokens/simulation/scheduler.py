@@ -21,6 +21,7 @@ from pytest_claude_tokens.simulation.chooser import CLOCK
 from pytest_claude_tokens.simulation.internals import callback_of, context_of, is_cancelled, pop_timer
 from pytest_claude_tokens.simulation.patience import Patience
 from pytest_claude_tokens.simulation.thread_record import ThreadRecord, ThreadState, worker_number
+from pytest_claude_tokens.simulation.timeouts import LONGEST_SECONDS, checked_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -185,7 +186,11 @@ class Scheduler:
         record.timer = self._timer_count
         if self.steps > self._patience:
             seconds = max(seconds, self.look_seconds)
-        heapq.heappush(self._timers, (self.now + max(0.0, seconds), record.timer, record))
+        heapq.heappush(self._timers, (self.now + max(0.0, min(LONGEST_SECONDS, seconds)), record.timer, record))
+
+    def until(self, timeout: float | None) -> float | None:
+        """The time at which a wait of ``timeout`` seconds ends that begins now; ``None``: never."""
+        return None if timeout is None else self.now + checked_timeout(timeout)
 
     def wake(self, record: ThreadRecord) -> None:
         """Make a blocked record ready, unless its worker was killed."""

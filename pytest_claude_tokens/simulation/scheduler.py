@@ -21,7 +21,7 @@ from pytest_claude_tokens.simulation.chooser import CLOCK
 from pytest_claude_tokens.simulation.internals import callback_of, context_of, is_cancelled, pop_timer
 from pytest_claude_tokens.simulation.patience import Patience
 from pytest_claude_tokens.simulation.thread_record import ThreadRecord, ThreadState, worker_number
-from pytest_claude_tokens.simulation.timeouts import LONGEST_SECONDS, checked_timeout
+from pytest_claude_tokens.simulation.timeouts import LONGEST_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -42,9 +42,8 @@ any case.
 PATIENCE = 400
 """Decisions without progress after which time passes at each further one."""
 _FIRST_LOOK_SECONDS, _LOOK_SECONDS, _LAST_LOOK_SECONDS = 1e-4, 0.01, 0.05
-"""Simulated seconds that such a decision takes. It is no more than a busy machine may add to any sleep, so that a lease
-which is renewed in time is not lost by it; the last value is reached when nothing has happened for a long time.
-"""
+"""Simulated seconds that such a decision takes, the last where nothing has happened for long. A busy machine may add
+as much to any sleep, so that a lease which is renewed in time is not lost by it."""
 _SUSPENDED_DECISIONS = 12_000
 """Such decisions for which a worker stays suspended while others sleep between two looks: some minutes."""
 _FREE_LOOKS = 10
@@ -187,10 +186,6 @@ class Scheduler:
         if self.steps > self._patience:
             seconds = max(seconds, self.look_seconds)
         heapq.heappush(self._timers, (self.now + max(0.0, min(LONGEST_SECONDS, seconds)), record.timer, record))
-
-    def until(self, timeout: float | None) -> float | None:
-        """The time at which a wait of ``timeout`` seconds ends that begins now; ``None``: never."""
-        return None if timeout is None else self.now + checked_timeout(timeout)
 
     def wake(self, record: ThreadRecord) -> None:
         """Make a blocked record ready, unless its worker was killed."""

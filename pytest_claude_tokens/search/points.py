@@ -1,7 +1,7 @@
 """Where the threads of a search are preempted: the accesses that have been seen to conflict, the promising ones first.
 
-Each run shows some. First each of them is tried alone, in default order; then they are combined, with one another and
-with other orders and latencies.
+Each run shows some. First each of them is tried alone, in default order: briefly, then for longer. Then they are
+combined, with one another and with other orders and latencies.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_claude_tokens.simulation.conflicts import CONFLICT, points
-from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, LENGTHS, Deviation
+from pytest_claude_tokens.simulation.conflicts import BETWEEN, CONFLICT, UNNAMED, ranked
+from pytest_claude_tokens.simulation.schedule import LENGTHS, UNTIL_LEG, Deviation, Latency
 
 if TYPE_CHECKING:
     from random import Random
@@ -33,11 +33,18 @@ def preemption(point: Point, length: int = 1) -> Deviation:
 
 
 class Points:
-    """The points that one search knows. ``tried``: how many of them have been tried alone."""
+    """The points that one search knows, by how promising they are, each to be tried alone.
+
+    Where others could run, a thread first loses its turn for one decision. Where they slept, and in the end at every
+    point, it is away until another's request or reply is under way: who comes later meets it then.
+    """
 
     def __init__(self) -> None:
         self._known: dict[Point, int] = {}
-        self._fresh: dict[int, list[Point]] = {}
+        self._ranks: dict[tuple[Point, bool], int] = {}
+        self._untried: dict[tuple[bool, int], list[Point]] = {}
+        self._tried: list[Point] = []
+        self._turn = False
 
     def __len__(self) -> int:
         return len(self._known)
@@ -46,20 +53,32 @@ class Points:
         """Take note of the accesses of a run."""
         if not outcome.steps or len(self._known) >= _MOST_POINTS:
             return
-        for point, rank in points(outcome.steps).items():
-            before = self._known.get(point)
-            if before is None or rank < before:
-                self._known[point] = rank
-                self._fresh.setdefault(rank, []).append(point)
+        asleep = outcome.schedule.kind == "deviations" and outcome.schedule.latency == Latency()
+        for (point, late), rank in ranked(outcome.steps).items():
+            if late and not asleep:  # the others wait for their replies, or for what the order has made of their steps
+                continue
+            self._known[point] = min(rank, self._known.get(point, rank))
+            if rank < self._ranks.get((point, late), rank + 1):
+                self._ranks[point, late] = rank
+                self._untried.setdefault((late, rank), []).append(point)
 
-    def alone(self, random: Random) -> Schedule | None:
-        """A point that has not been tried yet, in default order; ``None`` where there is none."""
-        for rank in sorted(self._fresh):
-            fresh = self._fresh[rank]
-            while fresh:
-                point = fresh.pop(random.randrange(len(fresh)))
-                if self._known[point] == rank:
-                    return replace(DEFAULT_ORDER, deviations=(preemption(point),))
+    def alone(self, random: Random) -> Deviation | None:
+        """The preemption that is to be tried next, with no other deviation; ``None`` where all were tried."""
+        self._turn = not self._turn
+        for late in (not self._turn, self._turn):
+            point = self._most_promising(random, late=late)
+            if point is not None:
+                self._tried += [] if late else [point]
+                return preemption(point, UNTIL_LEG if late else 1)
+        return preemption(self._tried.pop(0), UNTIL_LEG) if self._tried else None
+
+    def _most_promising(self, random: Random, *, late: bool) -> Point | None:
+        for rank in (BETWEEN, CONFLICT, UNNAMED):
+            untried = self._untried.get((late, rank), [])
+            while untried:
+                point = untried.pop(random.randrange(len(untried)))
+                if self._ranks[point, late] == rank:
+                    return point
         return None
 
     def among(self, random: Random, schedule: Schedule) -> Schedule:

@@ -150,8 +150,9 @@ class Portfolio:
         """One with preemptions: each point alone, and then some of them in any schedule."""
         points = self.known.points
         alone = points.alone(random)
-        if alone is not None:
-            return alone
+        if alone is not None:  # whoever is to meet a request that is under way needs it to take a while
+            latency = self._stretched(OPENING[0]) if alone.length > 1 else Latency()
+            return Schedule(deviations=(alone,), latency=latency)
         self.drew = True
         return points.among(random, DEFAULT_ORDER if random.random() < 0.5 else self.draw(random))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from pytest_claude_tokens.simulation.orders import CLOCK, Paced, order_of
-from pytest_claude_tokens.simulation.schedule import Deviation
+from pytest_claude_tokens.simulation.schedule import UNTIL_LEG, Deviation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,6 +39,7 @@ class Chooser:
     """
 
     __slots__ = (
+        "_away",
         "_begun",
         "_happened",
         "_order",
@@ -73,6 +74,7 @@ class Chooser:
         self.lates: list[Deviation] = []
         self.freezes: list[Deviation] = []
         self._waiting: dict[int, int] = {}
+        self._away: set[int] = set()
         if isinstance(self._order, Paced):
             self.late = {}
         self.default_until: int = self._upcoming[-1].position if self._upcoming else _NEVER
@@ -93,10 +95,16 @@ class Chooser:
         """Take note that a request or reply of this worker begins its way."""
         if self._order is not None:
             self._order.note_leg(leg, worker)
+        elif self._away and worker not in self._away:
+            self._away.clear()
+            self._upcoming = [one for one in self._upcoming if one.length != UNTIL_LEG]
+            self._begun = [one for one in self._begun if one.length != UNTIL_LEG]
 
     def hold(self, worker: int, length: int) -> None:
         """A worker was preempted: it is frozen for so many decisions, unless the order is drawn at random."""
         if self._order is None:
+            if length == UNTIL_LEG:
+                self._away.add(worker)
             self._upcoming.append(Deviation(self.decision, "freeze", worker, length))
             self.default_until = min(self.default_until, self.decision)
 

@@ -19,7 +19,18 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.simulation.naming import Touched
     from pytest_claude_tokens.simulation.watch import Step
 
-__all__ = ["BETWEEN", "CONFLICT", "UNNAMED", "Point", "Thing", "classes", "conflicting", "conflicts", "points"]
+__all__ = [
+    "BETWEEN",
+    "CONFLICT",
+    "UNNAMED",
+    "Point",
+    "Thing",
+    "classes",
+    "conflicting",
+    "conflicts",
+    "points",
+    "ranked",
+]
 
 Point = tuple[int, str, int]
 """A worker, a place, and how often the worker has been there before."""
@@ -79,9 +90,14 @@ def _clash(one: _Use, other: _Use) -> bool:
 
 def points(steps: Sequence[Step]) -> dict[Point, int]:
     """The points of a run at which to preempt a thread, in order, each with how promising that is."""
+    return {point: rank for (point, late), rank in ranked(steps).items() if not late}
+
+
+def ranked(steps: Sequence[Step]) -> dict[tuple[Point, bool], int]:
+    """As :func:`points`; ``True`` beside a point where all others slept: there, only a long absence lets them meet."""
     things = conflicting(steps)
     last: dict[tuple[int, Thing], _Use] = {}
-    found: dict[Point, int] = {}
+    found: dict[tuple[Point, bool], int] = {}
     for step in steps:
         for owner, what, key, write in step.touched:
             uses = things.get((owner, what))
@@ -93,8 +109,8 @@ def points(steps: Sequence[Step]) -> dict[Point, int]:
             before = last.get((step.thread, (owner, what)))
             last[step.thread, (owner, what)] = use
             rank = UNNAMED if owner is None else BETWEEN if _is_between(before, use, uses) else CONFLICT
-            point = (step.worker, step.access.place, step.times)
-            if step.others:
+            point = (step.worker, step.access.place, step.times), not step.others
+            if step.others or step.sleepers:
                 found[point] = min(rank, found.get(point, rank))
     return found
 

@@ -24,6 +24,7 @@ __all__ = [
     "EACH_LEG",
     "FOR_GOOD",
     "LENGTHS",
+    "UNTIL_LEG",
     "Delay",
     "DelayWhy",
     "Deviation",
@@ -46,6 +47,8 @@ LENGTHS = (1, 2, 3, 5, 8, 13, 21, 34)
 """Numbers of decisions for which a deviation may hold."""
 FOR_GOOD = 50_000
 """That of one which ends with the run, or as soon as nothing else can go on and the run may not be held up any more."""
+UNTIL_LEG = 40_000
+"""That of a preempted thread which is away until a request or a reply of another's is under way."""
 
 EACH_LEG = -1
 """The position of a ``slow`` deviation that holds for each leg of each request."""
@@ -62,7 +65,7 @@ class Deviation:
     follows each decision, and is taken where there is nothing to decide). ``cancel`` and ``kill``: ``target`` is
     cancelled or killed at decision ``position``; a process by signal number ``length``. ``preempt``: ``target``, a
     thread, loses its turn before the access at ``place`` in the source, when it has been there ``position`` times, and
-    is frozen for ``length`` decisions.
+    is frozen for ``length`` decisions, or :data:`UNTIL_LEG`.
     """
 
     position: int
@@ -100,6 +103,8 @@ class Deviation:
         words = ":".join(self.place.split(":")[:2]) if known is None else known.words
         times = f", {_ordinal(self.position + 1)} time there" if self.position else ""
         frozen = f", for {_decisions(self.length)}" if self.length > 1 else ""
+        if self.length == UNTIL_LEG:
+            frozen = ", until another's request or reply is under way"
         return words + times + frozen
 
 

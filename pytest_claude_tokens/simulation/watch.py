@@ -44,7 +44,8 @@ class Step:
     """One access of a run, or, without ``touched``, the moment at which a thread lost its turn before one.
 
     ``thread``: the number of the thread; ``times``: how often its worker had been there before. ``locks``: those that
-    the thread holds. ``decision``: the number of the next decision. ``others``: whether anybody else could run.
+    the thread holds. ``decision``: the number of the next decision. ``others``: whether anybody else could run;
+    ``sleepers``: whether anybody sleeps.
     """
 
     thread: int
@@ -55,6 +56,7 @@ class Step:
     locks: frozenset[int]
     decision: int
     others: bool
+    sleepers: bool = False
 
 
 @dataclass(slots=True)
@@ -140,6 +142,7 @@ class Watch:
                 record.locks,
                 world.chooser.decision,
                 bool(world.ready),
+                world.next_timer(purge=False) is not None,
             )
         )
 

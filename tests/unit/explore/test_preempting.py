@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import seed, settings
 from hypothesis import strategies as st
 
 from pytest_claude_tokens import explore
@@ -18,10 +19,11 @@ from pytest_claude_tokens.report.raced_lines import raced_lines
 from pytest_claude_tokens.search.context import ExplorationContext, Report
 from pytest_claude_tokens.search.replay import Replay
 from pytest_claude_tokens.search.strategy import schedules
-from pytest_claude_tokens.simulation.schedule import Deviation, Schedule
+from pytest_claude_tokens.simulation.schedule import UNTIL_LEG, Deviation, Schedule
 from pytest_claude_tokens.violations import CoSchedule, Starvation
 from tests.zoo.common import CALL_URL, HELLO_URL, MESSAGE, bearer_header
-from tests.zoo.plain_lines import RACES, Client, Race, calling, locked
+from tests.zoo.outside import error_of
+from tests.zoo.plain_lines import RACES, CheckThenAct, Client, Race, calling, locked
 from tests.zoo.test_plain_lines import searched
 
 BY_NAME = {race.name: race for race in RACES}
@@ -101,6 +103,10 @@ def test_installed_packages_are_looked_into_where_they_are_named():
             Deviation(10, "preempt", 1, 3, "a.py:1:9:x"),
             "w1 is preempted before a.py:1, 11th time there, for 3 decisions",
         ),
+        (
+            Deviation(0, "preempt", 0, UNTIL_LEG, "a.py:1:9:x"),
+            "w0 is preempted before a.py:1, until another's request or reply is under way",
+        ),
     ],
 )
 def test_a_preemption_is_told_replayed_and_drawn_again(deviation, words):
@@ -112,6 +118,31 @@ def test_a_preemption_is_told_replayed_and_drawn_again(deviation, words):
     strategy = schedules(2)
     integers = iter(strategy.written(schedule))
     assert strategy.draw_from(lambda low, high: next(integers)) == schedule
+
+
+@pytest.mark.parametrize("gap", [0.03, 5.0])
+@pytest.mark.parametrize("make", [CheckThenAct, locked(CheckThenAct)], ids=["planted", "sound"])
+def test_workers_that_come_later_are_met(make: type[Client], gap: float):
+    """Who is preempted while all others sleep is away for as long as it takes one of them to come there."""
+
+    def body(claude_tokens: Any, workers: Any) -> None:
+        with httpx.Client() as http:
+            client = make([claude_tokens.account(f"a{n}", setup_token=True) for n in range(3)], http)
+
+            def call(seconds: float) -> None:
+                time.sleep(seconds)
+                client.call()
+
+            workers(lambda: call(0), lambda: call(gap), lambda: call(3 * gap))
+
+    test = seed(1)(settings(max_examples=20, database=None)(explore(workers=3)(body)))
+    error: Any = error_of(test, ExplorationContext())
+    if make is CheckThenAct:
+        assert isinstance(error, CoSchedule)
+        assert error.cause.startswith("check, then act: ")
+        assert len(error.claude_tokens_found.schedule.deviations) == 1
+    else:
+        assert error is None
 
 
 def test_it_can_be_switched_off():

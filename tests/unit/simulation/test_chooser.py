@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pytest_claude_tokens.simulation.chooser import CLOCK, Chooser
-from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, Schedule
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, UNTIL_LEG, Deviation, Schedule
 
 NAMES = ("w0", "w1", "w2")
 
@@ -61,6 +61,18 @@ def test_who_was_preempted_is_frozen_but_in_a_random_order(kind: Any) -> None:
     answers = [[decide(chooser)[0] for _ in range(8)] for chooser in (plain, holding)]
 
     assert answers[1] == ([1] * 5 + [0] * 3 if kind == "deviations" else answers[0])
+
+
+@pytest.mark.parametrize(("worker", "left"), [(1, 0), (0, 4)])
+def test_who_was_preempted_is_away_until_a_leg_of_another_begins(worker: int, left: int) -> None:
+    """Its own, such as that of a job of its own, is none."""
+    chooser = Chooser(DEFAULT_ORDER, 3)
+    chooser.hold(0, UNTIL_LEG)
+    before = [decide(chooser)[0] for _ in range(4)]
+    chooser.note_leg(0, worker)
+
+    assert before == [1] * 4
+    assert [decide(chooser)[0] for _ in range(4)] == [1] * left + [0] * (4 - left)
 
 
 def test_a_preemption_after_the_end_does_not_bring_the_random_order_back() -> None:

@@ -13,6 +13,7 @@ from pytest_claude_tokens.report.raced_lines import raced_lines
 from pytest_claude_tokens.search.points import Points
 from pytest_claude_tokens.simulation.accesses import Access
 from pytest_claude_tokens.simulation.conflicts import BETWEEN, CONFLICT, UNNAMED, classes, points
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, UNTIL_LEG, Latency, Schedule
 from pytest_claude_tokens.simulation.watch import Step
 
 BOX, OTHER = (1, "Box"), (2, "Box")
@@ -73,11 +74,40 @@ def test_a_point_is_tried_once_and_as_what_it_turned_out_to_be():
     random, plain, promising = Random(1), steps("0w", "1w"), steps("0r", "0w", "1w")
     promising[1] = replace(promising[1], access=plain[0].access)
     for run in ((), plain, promising):
-        known.learn(SimpleNamespace(steps=run))
+        known.learn(ran(run))
+    tried = tried_alone(known, random)
+    assert len(tried) == len(set(tried)) == 2 * len(known)
+    assert [length for _, length in tried] == [1] * len(known) + [UNTIL_LEG] * len(known)
+
+
+def ran(steps, schedule=DEFAULT_ORDER):
+    return SimpleNamespace(steps=steps, schedule=schedule)
+
+
+def tried_alone(known, random):
+    """The place and the length of each preemption."""
     tried = []
-    while (schedule := known.alone(random)) is not None:
-        tried += [deviation.place for deviation in schedule.deviations]
-    assert len(tried) == len(set(tried)) == len(known)
+    while (deviation := known.alone(random)) is not None:
+        tried.append((deviation.place, deviation.length))
+    return tried
+
+
+def test_where_the_others_sleep_a_thread_is_away_until_they_meet_it():
+    """Tried in turn with the other points. Who sleeps in another order waits for a reply, or was made late."""
+    known: Any = Points()
+    first, other = steps("0w", "1w")
+    alone = [replace(first, others=False, sleepers=True), replace(other, others=False)]
+    known.learn(ran(alone, Schedule(latency=Latency("same", 12_000))))
+    known.learn(ran(alone, Schedule(kind="paced")))
+    assert len(known) == 0
+    assert points(alone) == {}
+    known.learn(ran(alone))
+    known.learn(
+        ran([replace(step, access=replace(step.access, place=f"y{n}")) for n, step in enumerate((first, other))])
+    )
+    tried = tried_alone(known, Random(1))
+    assert sorted(tried[:2]) in ([("x.py:0", UNTIL_LEG), ("y0", 1)], [("x.py:0", UNTIL_LEG), ("y1", 1)])
+    assert len(tried) == 1 + 2 * 2
 
 
 def test_where_nothing_was_touched_by_others_no_lines_have_raced():

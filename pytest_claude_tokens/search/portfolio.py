@@ -32,31 +32,31 @@ OPENING = (Latency("same", 12_000), Latency())
 that come within that time overlap, or within the time for which the least patient client waits.
 """
 EARLY: tuple[tuple[OrderKind, Latency, int], ...] = (
-    ("paced", Latency(), 20_000),
-    ("pos", Latency(), 0),
-    ("paced", Latency("uniform", 1_000), 1_000),
-    ("default", Latency("requests", 60_000), 0),
-    ("paced", Latency(), 10),
-    ("paced", Latency("same", 1_000), 20_000),
-    ("suspended", Latency(), 0),
-    ("paced", Latency("uniform", 5_000), 5_000),
-    ("pct", Latency(), 0),
+    ("pos", Latency("same", 30_000), 0),
+    ("paced", Latency("uniform", 30_000), 20_000),
+    ("pos", Latency("requests", 60_000), 0),
+    ("pos", Latency("worker", 3_000), 0),
+    ("paced", Latency("same", 3_000), 20_000),
+    ("pos", Latency("requests", 300), 0),
+    ("pct", Latency("worker", 30_000), 0),
+    ("paced", Latency("uniform", 3_000), 20_000),
     ("suspended", Latency("same", 1_000), 0),
+    ("pos", Latency(), 0),
 )
-"""The kinds of those that follow: an order, a latency, and milliseconds of a step. Together they find most of what the
-first ones leave, in few schedules. Times of more than a second are for searches that may hold up a run by a minute,
-and longer or shorter in others.
+"""The kinds of those that follow: an order, a latency, and milliseconds of a step. Each was chosen as the one that
+finds most of what those before it leave, in a population of programs (``benchmarks/README.md``). Times of more than a
+second are for searches that may hold up a run by a minute, and longer or shorter in others.
 """
-ORDERS: dict[OrderKind, int] = {"default": 1, "deviations": 4, "suspended": 2, "pct": 5, "pos": 4, "paced": 8}
+ORDERS: dict[OrderKind, int] = {"default": 1, "deviations": 2, "suspended": 2, "pct": 3, "pos": 7, "paced": 9}
 """How often each order is drawn. A walk is not: partial orders in its place find more (``benchmarks/README.md``)."""
 LATENCIES: dict[LatencyKind, int] = {
-    "none": 3,
-    "same": 3,
+    "none": 2,
+    "same": 2,
     "uniform": 4,
-    "heavy": 2,
-    "requests": 1,
+    "heavy": 3,
+    "requests": 3,
     "replies": 1,
-    "worker": 2,
+    "worker": 3,
 }
 """How often each latency is drawn."""
 _DEVIATIONS: tuple[DeviationKind, ...] = ("freeze",) * 4 + ("slow",) * 3 + ("alone",) * 2 + ("clock",)
@@ -65,6 +65,8 @@ _REACH = (15, 15, 40, 120)
 """The number of decisions before which deviations begin, where no run has been seen: most runs are short."""
 _MOST_DECISIONS = 400
 _MOST_LEGS = 16
+_EACH_SUSPENSION, _MOST_SUSPENSIONS = 3, 16
+"""Of a body that waits for time to pass, every third schedule suspends a worker at another decision, up to so many."""
 _LONGEST = 5 / 6
 """The longest time that is drawn at random, as a share of what there is: a second delay may be a short one, too."""
 
@@ -75,7 +77,8 @@ class Knowledge:
 
     ``decisions``: in all; ``first_leg``, ``last_leg``: up to its first request and its last reply. ``waits``: the
     seconds of its timers, one of each order of magnitude, by their logarithm; up to twice the ``longest`` time drawn.
-    ``points``: where its threads may be preempted.
+    ``points``: where its threads may be preempted. ``timed``: the decisions of a run in default order in which timers
+    were set, else 0.
     """
 
     longest: float = SLOW_SECONDS * _LONGEST
@@ -83,6 +86,7 @@ class Knowledge:
     first_leg: int = 0
     last_leg: int = 0
     legs: int = 0
+    timed: int = 0
     waits: dict[int, float] = field(default_factory=dict)
     points: Points = field(default_factory=Points, compare=False)
 
@@ -96,6 +100,7 @@ class Knowledge:
             self.last_leg = max(self.last_leg, min(outcome.last_leg, _MOST_DECISIONS))
             self.legs = max(self.legs, min(outcome.legs, _MOST_LEGS))
         if schedule == DEFAULT_ORDER:  # elsewhere there are timers of the search's own
+            self.timed = outcome.decisions if outcome.slept else 0
             for wait in outcome.slept:
                 if 0.001 <= wait < 2 * self.longest:
                     self.waits[round(log2(wait))] = wait
@@ -115,6 +120,8 @@ class Portfolio:
         self._slow = slow
         self._drawn = 0
         self._turn = False
+        self._asked = 0
+        self._suspensions: list[Schedule] | None = None
         self.drew: bool = False
         self.known: Knowledge = Knowledge(slow * _LONGEST)
         self._magnitudes = log10(max(1.0, self.known.longest))
@@ -133,6 +140,9 @@ class Portfolio:
         if self._drawn <= len(OPENING) + len(EARLY):
             order, latency, scale = EARLY[self._drawn - len(OPENING) - 1]
             return self._made(random, order, self._stretched(latency), self._in_proportion(scale))
+        self._asked += 1
+        if self._asked % _EACH_SUSPENSION == 0 and (suspended := self._suspending(random)) is not None:
+            return suspended
         self.drew = True
         return self.draw(random)
 
@@ -144,6 +154,16 @@ class Portfolio:
             return alone
         self.drew = True
         return points.among(random, DEFAULT_ORDER if random.random() < 0.5 else self.draw(random))
+
+    def _suspending(self, random: Random) -> Schedule | None:
+        """The next one in which a worker goes on no more from some decision on, as every lease has to survive."""
+        if self._suspensions is None and self.known.timed and self._slow:
+            places = [(at, worker) for at in range(self.known.timed) for worker in range(self._workers)]
+            chosen = random.sample(places, min(len(places), _MOST_SUSPENSIONS))
+            self._suspensions = [
+                Schedule(deviations=(Deviation(at, "freeze", worker, FOR_GOOD),)) for at, worker in chosen
+            ]
+        return self._suspensions.pop() if self._suspensions else None
 
     def _stretched(self, latency: Latency) -> Latency:
         return replace(latency, milliseconds=self._in_proportion(latency.milliseconds))
@@ -162,7 +182,7 @@ class Portfolio:
         """A schedule of this kind. Its order and its latency are on one scale: only so can they meet."""
         scale = self._milliseconds(random)
         drawn = Latency(latency, scale) if latency != "none" else Latency()
-        return self._made(random, order, drawn, self._near(random, scale))
+        return self._made(random, order, drawn, self._pace(random, scale) if order == "paced" else 0)
 
     def _made(self, random: Random, order: OrderKind, latency: Latency, scale: int) -> Schedule:
         deviations = [self._death(random, what) for what in self._deaths if random.random() < 2 / 3]
@@ -175,7 +195,7 @@ class Portfolio:
             deviations=tuple(deviations),
             seed=random.randrange(0x10000),
             latency=latency,
-            scale=scale if order == "paced" else 0,
+            scale=scale,
             reach=self._reach(random) if order in ("pct", "paced") else 0,
         )
 
@@ -210,6 +230,12 @@ class Portfolio:
         else:
             seconds = 10 ** (random.uniform(-3, 0) if random.random() < 0.4 else random.uniform(0, self._magnitudes))
         return self._bounded(1000 * seconds)
+
+    def _pace(self, random: Random, scale: int) -> int:
+        """What a slow step takes: on the scale of the latency, or much of what time there is, so that leases end."""
+        if random.random() < 0.3:
+            return self._bounded(1000 * self.known.longest * random.uniform(0.2, 1))
+        return self._near(random, scale)
 
     def _near(self, random: Random, scale: int) -> int:
         if random.random() < 0.4:

@@ -36,6 +36,8 @@ _READABLE = 3
 """Deviations that a person can still follow: if more remain, another schedule with fewer is searched for."""
 _FRESH_SCHEDULES = 150
 """Schedules that are drawn for that search."""
+_FINEST = 11
+"""A number of decisions is halved so often: of thousands, which take long to run, a few more or less make no story."""
 _ROUND_MILLISECONDS = (1, 10, 100, 1_000, 2_000, 5_000, 10_000, 20_000)
 """The times that a story had best be told with."""
 _ORDER: tuple[DeviationKind, ...] = ("freeze", "freeze", "alone", "clock")
@@ -246,7 +248,8 @@ def _simpler_lengths(deviation: Deviation) -> list[int]:
     if deviation.what in ("cancel", "kill"):  # a signal number
         return []
     if deviation.what not in ("slow", "late"):
-        return [shorter for shorter in sorted({1, length // 2, length - 1} - {0}) if shorter < length]
+        halves = {length - (length >> step) for step in range(1, min(length.bit_length(), _FINEST))}
+        return [shorter for shorter in sorted({1, *halves}) if shorter < length]
     shorter = [milliseconds for milliseconds in _ROUND_MILLISECONDS if milliseconds < length]
     rounder = [length // 1000 * 1000, -(-length // 1000) * 1000] if length > 1000 and length % 1000 else []
     # Then by halves, to the second: so the story tells which lease is just too short.

@@ -170,6 +170,12 @@ class Chooser:
                 return index
         return _first_but(frozen, ready, timer) if frozen else 0
 
+    def suspended(self) -> set[int]:
+        """The workers that are frozen at the next decision."""
+        if self._order is not None or self.decision < self.default_until:
+            return set()
+        return {one.target for one in self._in_force() if one.what == "freeze"}
+
     def _in_force(self) -> list[Deviation]:
         """The deviations in force at this decision. If there are none, ``default_until`` moves to the next one.
 

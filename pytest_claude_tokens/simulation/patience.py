@@ -10,8 +10,9 @@ time-outs:
   from the first request inside of them, and as long as their worker can go on: it may be about to send one. Around
   anything else, such as the wait for a lock, they fire as in reality.
 
-A worker that is suspended does not look at its clock: what it waits for is postponed by as much (:meth:`suspend`). What
-the test asks for itself is not held back: a latency above the time-out, a fault, a hold.
+A worker that is suspended does not look at its clock: what it waits for is postponed by as much (:meth:`suspend`). So
+it is where time passes only because somebody looks again and again (:meth:`overlook`). What the test asks for itself is
+not held back: a latency above the time-out, a fault, a hold.
 """
 
 from __future__ import annotations
@@ -44,6 +45,12 @@ _SCOPES = {
 """Module and name of what a timer calls to end a task that has waited for too long."""
 _CLIENTS = {("aiohttp.helpers", "__call__"), ("aiohttp.client_proto", "_on_read_timeout")}
 """The same, for a request."""
+_ON_ITS_WAY = ("request", "reply", "piece", "gate")
+"""Why a client waits whose reply comes by itself."""
+_OVERLOOKED_SECONDS = 5.0
+"""Simulated seconds of looking by which one time-out is postponed, together: enough for a reply that is there to be
+read, and not for ever where the one who looks is the one whose time is up.
+"""
 
 
 @dataclass(slots=True)
@@ -54,17 +61,21 @@ class _TimeOut:
     worker: int
     task: Task[Any] | None
     strict: bool
+    overlooked: float = 0.0
 
 
 @dataclass(slots=True)
 class _Asking:
-    """A request under way: until when its client waits, and how many seconds the service needs for it."""
+    """A request under way: until when its client waits, how many seconds the service needs for it, and whether the
+    reply comes by itself.
+    """
 
     until: float
     needs: float
     worker: int
     task: Task[Any] | None
     over: Callable[[], bool] | None
+    comes: bool
 
 
 class Patience:
@@ -114,7 +125,8 @@ class Patience:
         """A client waits for a reply, in ``task``; returns the number for :meth:`end`. ``over`` tells it, too."""
         self.note_request(task)
         number = next(self._numbers)
-        self._asking[number] = _Asking(inf if wait.until is None else wait.until, wait.needs, worker, task, over)
+        until = inf if wait.until is None else wait.until
+        self._asking[number] = _Asking(until, wait.needs, worker, task, over, wait.why in _ON_ITS_WAY)
         return number
 
     def end(self, number: int) -> None:
@@ -136,6 +148,21 @@ class Patience:
         for timer in self._timers:
             if timer.worker in workers and not timer.handle.cancelled():
                 postpone(timer.handle, seconds)
+
+    def overlook(self, now: float, seconds: float, can_run: Callable[[int], bool]) -> bool:
+        """Time is about to pass as somebody looks again and again; returns whether timers were postponed by it.
+
+        Nobody gives up whose reply is on its way, or is there and was not read yet.
+        """
+        until = now + seconds
+        late = {one.worker for one in self._asking.values() if one.comes and now < one.until <= until}
+        for timer in self._timers:
+            if timer.strict and now < timer.handle.when() <= until and timer.overlooked < _OVERLOOKED_SECONDS:
+                if can_run(timer.worker):
+                    timer.overlooked += seconds
+                    late.add(timer.worker)
+        self.suspend(late, seconds)
+        return bool(late)
 
     def limit(self, now: float, can_run: Callable[[int], bool], suspended: Collection[int] = ()) -> float:
         """The time at which the first of the clients would give up, but for those of workers that are suspended.

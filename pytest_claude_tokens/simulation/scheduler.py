@@ -21,7 +21,7 @@ from pytest_claude_tokens.simulation.chooser import CLOCK
 from pytest_claude_tokens.simulation.internals import callback_of, context_of, is_cancelled, pop_timer
 from pytest_claude_tokens.simulation.patience import Patience
 from pytest_claude_tokens.simulation.thread_record import ThreadRecord, ThreadState, worker_number
-from pytest_claude_tokens.simulation.timeouts import LONGEST_SECONDS, checked_timeout
+from pytest_claude_tokens.simulation.timeouts import LONGEST_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -42,9 +42,10 @@ any case.
 PATIENCE = 400
 """Decisions without progress after which time passes at each further one."""
 _FIRST_LOOK_SECONDS, _LOOK_SECONDS, _LAST_LOOK_SECONDS = 1e-4, 0.01, 0.05
-"""Simulated seconds that such a decision takes. It is no more than a busy machine may add to any sleep, so that a lease
-which is renewed in time is not lost by it; the last value is reached when nothing has happened for a long time.
-"""
+"""Simulated seconds that such a decision takes, the last where nothing has happened for long. A busy machine may add
+as much to any sleep, so that a lease which is renewed in time is not lost by it."""
+_SUSPENDED_DECISIONS = 12_000
+"""Such decisions for which a worker stays suspended while others sleep between two looks: some minutes."""
 _FREE_LOOKS = 10
 """Decisions that take no time all the same after each sleep, beside two of each that can run."""
 _SPIN_SHARE = 0.05
@@ -133,9 +134,13 @@ class Scheduler:
         self.held += [(worker, why, granted) for worker in workers]
         if suspended:
             self.patience.suspend(suspended, granted)
-            for timers in self.heaps:
-                heapq.heapify(timers)
+            self._sort_timers()
         return granted
+
+    def _sort_timers(self) -> None:
+        """Some of the event loops' were postponed."""
+        for timers in self.heaps:
+            heapq.heapify(timers)
 
     def next_timer(self, *, purge: bool = True) -> float | None:
         """When the next timer is due. ``purge``: take cancelled timers off the top of the heap.
@@ -182,10 +187,6 @@ class Scheduler:
             seconds = max(seconds, self.look_seconds)
         heapq.heappush(self._timers, (self.now + max(0.0, min(LONGEST_SECONDS, seconds)), record.timer, record))
 
-    def until(self, timeout: float | None) -> float | None:
-        """The time at which a wait of ``timeout`` seconds ends that begins now; ``None``: never."""
-        return None if timeout is None else self.now + checked_timeout(timeout)
-
     def wake(self, record: ThreadRecord) -> None:
         """Make a blocked record ready, unless its worker was killed."""
         if record.state is _WAITING:
@@ -217,6 +218,14 @@ class Scheduler:
             return max(_FIRST_LOOK_SECONDS, idle)
         return min(_LAST_LOOK_SECONDS, _LOOK_SECONDS * max(1.0, idle / _LONG_SECONDS))
 
+    def overlooked(self) -> float:
+        """As :attr:`look_seconds`, before so much time passes: no client gives up, who is suspended is slow."""
+        seconds = self.look_seconds
+        self.spend(seconds, "slow", *self.chooser.suspended())
+        if self.patience.overlook(self.now, seconds, self._can_run):
+            self._sort_timers()
+        return seconds
+
     @property
     def spin_seconds(self) -> float:
         """How long the rounds of one who spins in vain take together, from one time at which it is looked after to the
@@ -234,7 +243,7 @@ class Scheduler:
         self._stood += 1
         if self._stood <= 2 * len(self.ready) + _FREE_LOOKS:
             return True
-        until = self.now + self.look_seconds
+        until = self.now + self.overlooked()
         when = self.next_timer()
         if when is None or when > until:
             self.now = self._stands_at = until
@@ -273,7 +282,9 @@ class Scheduler:
             index = 0
             if when is not None or len(candidates) > 1:  # a single candidate is no decision
                 # Whoever waits in vain must not be preferred for ever.
-                if chooser.decision < chooser.default_until or self.steps > self._patience:
+                if chooser.decision < chooser.default_until or (
+                    self.steps > self._patience and not self._stay_suspended()
+                ):
                     chooser.decision += 1
                 else:
                     timer = when is not None and self._may_fire(when, candidates)
@@ -289,6 +300,11 @@ class Scheduler:
                 self.now += 0.0 if chooser.late is None else self._lateness(item)
                 del ready[ready.index(item) if threads_only else index]
                 return item
+
+    def _stay_suspended(self) -> bool:
+        """Whether a worker stays suspended although nothing has happened for long: others sleep between two looks."""
+        vain = self._stood > 2 * len(self.ready) + _FREE_LOOKS or self.steps > self._patience + _SUSPENDED_DECISIONS
+        return not vain and self.early > self.look_seconds and bool(self.chooser.suspended())
 
     def _threads(self) -> list[ThreadRecord]:
         # A copy, as a thread that is outside may add a handle at any time.

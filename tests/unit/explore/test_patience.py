@@ -12,6 +12,9 @@ from hypothesis import settings
 
 from fake_server import Fault
 from pytest_claude_tokens import explore
+from pytest_claude_tokens.search.replay import Replay
+from pytest_claude_tokens.simulation.patience import Patience
+from pytest_claude_tokens.simulation.schedule import EACH_LEG, Deviation, Schedule
 from pytest_claude_tokens.violations import BlindReplay, DoubleSpend
 from tests.unit.explore.common import quick, refreshing, search
 from tests.zoo.common import TOKEN_URL, Login
@@ -236,3 +239,68 @@ def test_threads_have_patience_too():
     assert search(leased_now(PATIENCE + 0.1, PATIENCE + 0.1)).error is None
     assert search(leased_now(60)).error is None
     assert type(search(leased_now(PATIENCE - 1)).error) is DoubleSpend
+
+
+class Polled(Leased):
+    """Who waits looks often at the clock, and in short sleeps, as one who asks a database does."""
+
+    async def ask(self, way):
+        while all(time.time() < self.until for _ in range(4)):
+            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.25)
+        await super().ask(way)
+
+
+SUSPENDED = Schedule(deviations=(Deviation(EACH_LEG, "slow", 0, 2_700), Deviation(4, "freeze", 0, 50_000)))
+"""Its replies take as long as its client waits, and it is suspended as soon as it has asked, for as long as may be."""
+
+
+def polled(way, lease, slow):
+    @settings(quick, max_examples=1)
+    @explore(workers=2, slow=slow)
+    async def test(claude_tokens, workers):
+        login = Polled(claude_tokens.account(expired=True), lease)
+        await workers(lambda: login.ask(way))
+        assert not login.given_up
+
+    token = Replay(kind="tasks", workers=2, schedule=SUSPENDED, slow=slow).token()
+    return search(test, replay=token)
+
+
+@pytest.mark.parametrize("way", [by_httpx, in_total, for_each_read, in_a_scope, waited_for])
+def test_no_time_out_fires_while_others_look_again_and_again(way):
+    """Time passes for them, and it is no reason for a client to give up whose reply is there."""
+    assert polled(way, 600, 120).error is None
+
+
+@pytest.mark.parametrize("lease", [30, 110])
+def test_a_worker_stays_suspended_however_often_others_look(lease):
+    """For as long as the search may hold it up, and no longer: a lease is told as long as it was."""
+    result = polled(by_httpx, lease, 120)
+    assert type(result.error) is DoubleSpend
+    (told,) = (line for line in result.found.remarks() if line.startswith("w0 was slow"))
+    assert abs(int(told.rpartition(" a lease of ")[2].split()[0]) - lease) <= 3
+    assert polled(by_httpx, 120, 120).error is None
+
+
+def test_a_client_s_timer_waits_for_who_looks_but_not_for_ever():
+    """As long as its worker can go on: whoever waits for a reply that never comes is up in time."""
+
+    def overlooked(can_run, times):
+        patience = Patience()
+        by_client = type(
+            "TimeoutHandle", (), {"__call__": None, "__module__": "aiohttp.helpers", "__name__": "__call__"}
+        )()
+        handle = asyncio.TimerHandle(10.0, by_client, (), loop)
+        patience.note_timer(handle, by_client, None)
+        said = [patience.overlook(handle.when() - 0.01, 1.0, lambda _: can_run) for _ in range(times)]
+        assert patience.overlook(handle.when() - 2, 1.0, lambda _: True) is False  # that is not near
+        return said, handle.when()
+
+    loop = asyncio.new_event_loop()
+    try:
+        assert overlooked(True, 2) == ([True, True], 12.0)
+        assert overlooked(True, 7) == ([True] * 5 + [False] * 2, 15.0)
+        assert overlooked(False, 2) == ([False, False], 10.0)
+    finally:
+        loop.close()

@@ -57,8 +57,9 @@ def checked_count(what: str, value: Any, least: int = 1, most: int = MOST_COUNT)
 
 
 def plain(value: Any) -> float:
-    """An accepted number as one of Python's own, which JSON can hold: those of numpy and fractions can't be. Zero has no
-    sign.
+    """An accepted number as one of Python's own, which JSON can hold: those of numpy and fractions can't be.
+
+    Zero has no sign.
     """
     return int(value) if isinstance(value, Integral) else float(value) + 0.0
 

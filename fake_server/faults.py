@@ -217,10 +217,12 @@ _OF_THE_CONNECTION = ("connection", "content-length", "keep-alive", "te", "trail
 
 
 def _body_text(body: object) -> str | None:
-    if body is None or isinstance(body, str):
-        return body
     try:
-        return json.dumps(body, separators=(",", ":"), allow_nan=False)
+        if isinstance(body, str):
+            body.encode()  # half of a surrogate pair is no text
+        return (
+            body if body is None or isinstance(body, str) else json.dumps(body, separators=(",", ":"), allow_nan=False)
+        )
     except (TypeError, ValueError, RecursionError):
         raise ValueError(f"Fault.status(body={shown(body)}): must be JSON, or text") from None
 

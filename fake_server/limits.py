@@ -57,8 +57,11 @@ def checked_count(what: str, value: Any, least: int = 1, most: int = MOST_COUNT)
 
 
 def plain(value: Any) -> float:
-    """An accepted number as one of Python's own, which JSON can hold: those of numpy and fractions can't be."""
-    return int(value) if isinstance(value, Integral) else float(value)
+    """An accepted number as one of Python's own, which JSON can hold: those of numpy and fractions can't be.
+
+    Zero has no sign.
+    """
+    return int(value) if isinstance(value, Integral) else float(value) + 0.0
 
 
 def _is_a(kind: type, value: Any) -> bool:

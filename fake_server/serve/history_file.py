@@ -88,6 +88,9 @@ class HistoryFile:
         file, self._file = self._file, None
         _open.discard(self)
         if file is not None:
+            if not self._forked:  # a child that was forked just now may still have the file open
+                with suppress(OSError):
+                    fcntl.flock(file, fcntl.LOCK_UN)
             with suppress(OSError):  # the error of the write is kept
                 os.close(file)
 

@@ -33,6 +33,8 @@ _FREE_ROUNDS, _FREE_ROUNDS_THAT_DO = 100, 1_000
 """Rounds in a circle without progress in which a thread keeps its turn; the second where a round changes something."""
 _ROUNDS_THAT_DO = 100
 """From then on, rounds of the second kind from one turn to the next."""
+_MOST_ROUNDS_THAT_DO = 200_000
+"""From then on a thread keeps its turn: it computes, and after seconds the watchdog has the others go on without it."""
 
 
 _LOCKED = ("importlib._bootstrap", "_frozen_importlib", "logging", "functools")
@@ -163,7 +165,9 @@ class Watch:
             return False
         values = tuple(map(id, frame.f_locals.values()))
         does, rounds.values, rounds.does = rounds.does or values != rounds.values, values, False
-        if does and (rounds.count < _FREE_ROUNDS_THAT_DO or rounds.count % _ROUNDS_THAT_DO):
+        if does and not _FREE_ROUNDS_THAT_DO <= rounds.count <= _MOST_ROUNDS_THAT_DO:
+            return False
+        if does and rounds.count % _ROUNDS_THAT_DO:
             return False
         if not self._may_switch(frame):
             return False

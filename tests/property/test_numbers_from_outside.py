@@ -142,6 +142,7 @@ def test_a_plain_number_is_what_is_kept() -> None:
     """One that JSON can hold, whatever it was."""
     assert checked_seconds("x", Fraction(1, 4)) == 0.25
     assert type(checked_seconds("x", 5)) is int
+    assert repr(checked_seconds("x", -0.0)) == "0.0"
     assert checked_count("x", MOST_COUNT) == MOST_COUNT
     with pytest.raises(ValueError, match=r"x=9223372036854775808: must be a whole number, at most 9,223,"):
         checked_count("x", MOST_COUNT + 1)

@@ -176,6 +176,7 @@ def test_an_argument_that_a_kind_cannot_honour_is_refused(
     [
         ({"body": object()}, ValueError, "must be JSON, or text"),
         ({"body": float("nan")}, ValueError, "must be JSON, or text"),
+        ({"body": "\ud800"}, ValueError, "must be JSON, or text"),
         ({"headers": {"a b": "c"}}, ValueError, "'a b' is not the name of a header"),
         ({"headers": {"a": "b\r\nc: d"}}, ValueError, "must be a line of text"),
         ({"headers": {"a": 1}}, ValueError, "must be a line of text"),

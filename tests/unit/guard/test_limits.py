@@ -67,6 +67,28 @@ def test_what_is_sent_over_tls_is_not_seen(guarded):
     assert proxy.read() == request
 
 
+KEPT = """
+import socket, trio
+from pytest_claude_tokens.guard import guard
+
+async def main():
+    near, far = socket.socketpair()
+    with trio.socket.from_stdlib_socket(near) as client, far:
+        await client.send(b"CONNECT claude.ai:443 HTTP/1.1\\r\\n\\r\\n")
+        print(far.recv(17))
+
+guard.install()
+trio.run(main)
+"""
+
+
+def test_what_trio_sends_is_not_seen():
+    """It keeps the sockets' own methods from its import on."""
+    pytest.importorskip("trio")
+    done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("b'CONNECT claude.ai'\n", "")
+
+
 def test_another_process_has_its_environment_alone(guarded):
     """No guard is in there: it asks for the name, here without a look-up, and is told that it is no address."""
     guarded.install()

@@ -15,6 +15,7 @@ import pytest
 
 from pytest_claude_tokens.simulation import accesses as module_of_accesses
 from pytest_claude_tokens.simulation import instruments as module
+from pytest_claude_tokens.simulation import watch as module_of_watch
 from pytest_claude_tokens.simulation.accesses import LOOP, Access, accesses_of
 from pytest_claude_tokens.simulation.naming import Names
 from pytest_claude_tokens.simulation.schedule import Deviation, Schedule
@@ -361,6 +362,12 @@ def looking() -> None:
         pass
 
 
+def counting() -> None:
+    number = 0
+    while True:
+        number += 1
+
+
 def calling() -> None:
     while probes.COUNT < 0:
         probes.Box().method()
@@ -388,6 +395,23 @@ def test_a_loop_that_calls_keeps_its_turn_unless_what_it_calls_is_the_authors():
 
     assert arrivals(Schedule(), computes, lambda watch: None)[1] == [0, 1]
     assert arrivals(Schedule(), goes_inside, lambda watch: None)[1] == [1, 0]
+
+
+def test_a_loop_that_never_ends_keeps_its_turn_at_last(monkeypatch):
+    """One that changes something in each round computes: the watchdog ends that, within seconds."""
+    monkeypatch.setattr(module_of_watch, "_MOST_ROUNDS_THAT_DO", 2_000)
+    (loop,) = (one for one in accesses_of(counting.__code__).values() if one.kind == LOOP)
+    lost: list[int] = []
+
+    def counts(watch: Watch) -> None:
+        number = 0
+        while number < 4_000:
+            number += 1
+            if watch.arrive(loop, sys._getframe()):
+                lost.append(number)
+
+    arrivals(Schedule(), counts, lambda watch: None)
+    assert lost == [1_000, *range(2_000, 3_001, 100)]  # the first time another ends, which is progress
 
 
 def test_a_trace_function_tells_the_watch(monkeypatch):

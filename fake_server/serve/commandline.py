@@ -57,8 +57,8 @@ class PlainParser(argparse.ArgumentParser):
 
 
 def path(text: str) -> str:
-    """For ``type=``: the path of a file. Refuses a secret."""
-    if not is_path(text):
+    """For ``type=``: the path of a file. Refuses a secret, and no text at all."""
+    if not text or not is_path(text):
         raise argparse.ArgumentTypeError(f"{shown(text)} is not the name of a file")
     return text
 

@@ -7,6 +7,7 @@ import fcntl
 import stat
 from contextlib import suppress
 from typing import Self
+from weakref import WeakSet
 
 from fake_server.genuine import os
 
@@ -22,16 +23,22 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 """Errors of ``flock`` on a file system that has no locks."""
 
 
+_open: WeakSet[HistoryFile] = WeakSet()
+"""Those that are open in this process."""
+
+
 class HistoryFile:
     """A text file for the history; each line is written at once, or buffered until the file is opened.
 
     A disk that fills up must not stop the service: once it is open, a failed write sets ``error`` instead of raising.
+    A process that is forked meanwhile writes nothing to it, and does not keep its lock.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path: str = os.fspath(path)
         self.error: str = ""
         self._file: int | None = None
+        self._forked = False
         self._held: list[str] = []
 
     def open(self) -> None:
@@ -53,6 +60,7 @@ class HistoryFile:
             raise
         self._file = file
         self._held.clear()
+        _open.add(self)
 
     def __enter__(self) -> Self:
         self.open()
@@ -62,6 +70,8 @@ class HistoryFile:
         self.close()
 
     def write(self, text: str) -> None:
+        if self._forked:
+            return
         if self._file is None:
             self._held.append(text)
         elif not self.error:
@@ -76,9 +86,23 @@ class HistoryFile:
     def close(self) -> None:
         """Close the file, and so release its lock. Does nothing if it is not open."""
         file, self._file = self._file, None
+        _open.discard(self)
         if file is not None:
             with suppress(OSError):  # the error of the write is kept
                 os.close(file)
+
+    def leave(self) -> None:
+        """In a process that was forked: leave the file to its writer. An open descriptor would keep the lock."""
+        self._forked = True
+        self.close()
+
+
+def _leave_all() -> None:
+    for file in tuple(_open):
+        file.leave()
+
+
+os.register_at_fork(after_in_child=_leave_all)
 
 
 def check_kind(path: str) -> None:

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import wraps
+from contextlib import suppress
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from fake_server.genuine import os
-from pytest_claude_tokens.guard import audit
+from pytest_claude_tokens.guard import audit, proxied
 from pytest_claude_tokens.guard.refusal import refuse
 
 if TYPE_CHECKING:
@@ -39,17 +40,11 @@ _ANSWERED = (
     "httpx and httpx2 are answered in process while a handle is open, any other client through tokens.url or "
     "tokens.environ()"
 )
-_ASKS_PROXY = re.compile(rb"(?:CONNECT |[A-Z]+ https?://)(?:[^/@\s]*@)?([^/:?#\s]+)\S* HTTP/1\.")
-"""The first line of a request that names a host to a proxy."""
+_NO_PART_OF_A_NAME = re.compile("[^a-z0-9._-]+")
+"""What stands between a name and the rest where a text is not a name alone."""
 
-_ADDRESSES = {
-    "bind": slice(0, 1),
-    "connect": slice(0, 1),
-    "connect_ex": slice(0, 1),
-    "sendto": slice(1, 3),
-    "sendmsg": slice(3, 4),
-}
-"""The methods of a socket that look a name up, and the position of the address among their arguments."""
+_BYTES = (bytes, bytearray, memoryview)
+_FIRST_BUFFERS = 8
 
 _proxies: dict[str, tuple[str | None, str]] = {}
 _wrapped: list[tuple[type, str, Any, Any]] = []
@@ -90,17 +85,45 @@ def uninstall() -> None:
 
 
 def _check_host(host: object) -> None:
-    if not isinstance(host, (str, bytes, bytearray)):
-        return
-    from fake_server.hosts import canonical, hosts_of, is_loopback  # late: the guard is loaded without the service
+    """Refuse a guarded host, in whatever spelling."""
+    # Of a subclass, the interpreter reads the characters, and `getaddrinfo` asks a `str` for its encoding.
+    if isinstance(host, str):
+        if type(host).encode is not str.encode:
+            _check_host(host.encode("idna"))
+        _check_name(str.__str__(host))
+    elif isinstance(host, (bytes, bytearray)):
+        _check_name(memoryview(host).tobytes())
+
+
+def _check_name(text: str | bytes) -> None:
+    from fake_server.hosts import canonical  # late: the guard is loaded without the service
 
     try:
         with audit.muted():  # the first name with a letter beyond ASCII imports IDNA's tables
-            name = canonical(bytes(host) if isinstance(host, bytearray) else host)
+            name = canonical(text)
     except ValueError:
         from fake_server.secrecy import shown
 
-        refuse(f"to look up {shown(host)}", "a resolver could read this name in more than one way", host=shown(host))
+        refuse(f"to look up {shown(text)}", "a resolver could read this name in more than one way", host=shown(text))
+    _refuse_guarded(name)
+    if _NO_PART_OF_A_NAME.search(name):  # such as a space, a user, a port, an escape: a lenient reader leaves it out
+        for part in _NO_PART_OF_A_NAME.split(_unescaped(name)):
+            _refuse_guarded(part.strip("."))
+
+
+def _unescaped(name: str) -> str:
+    from urllib.parse import unquote  # seldom needed
+
+    from fake_server.hosts import canonical
+
+    with suppress(ValueError):  # an IPv6 address's zone may look like an escape that is none
+        return canonical(unquote(name))
+    return name
+
+
+def _refuse_guarded(name: str) -> None:
+    from fake_server.hosts import hosts_of, is_loopback  # late: the guard is loaded without the service
+
     if any(name == real or name.endswith("." + real) for real in HOSTS):
         refuse(
             f"to reach {name}",
@@ -113,8 +136,8 @@ def _check_host(host: object) -> None:
 
 
 def _check_address(address: object) -> None:
-    if isinstance(address, tuple) and address:
-        _check_host(address[0])
+    if isinstance(address, tuple) and tuple.__len__(address):
+        _check_host(tuple.__getitem__(address, 0))
 
 
 def _on_look_up(event: str, args: Args) -> None:
@@ -126,18 +149,27 @@ def _on_connect(event: str, args: Args) -> None:
 
 
 def _on_send(event: str, args: Args) -> None:
-    """``http.client`` sends data: refuse it if it asks a proxy for a real host."""
+    """``http.client`` sends data, maybe over TLS."""
     connection, data = args
-    asked = _ASKS_PROXY.match(data) if isinstance(data, bytes) else None
-    if asked is not None and not _is_ours(connection):
-        _check_host(asked[1])
+    _check_sent(data, lambda: (connection.host, connection.port))
 
 
-def _is_ours(connection: Any) -> bool:
+def _check_sent(data: Any, peer: Callable[[], Any]) -> None:
+    """Refuse data that asks a proxy for a guarded host, unless the proxy is a fake server."""
+    asked = proxied.host_in(data) if isinstance(data, _BYTES) else None
+    if asked is not None and not _is_ours(peer):
+        _check_host(asked)
+
+
+def _is_ours(peer: Callable[[], Any]) -> bool:
     """Whether it leads to a fake server: in this process or, in an environment built by a handle, in another one."""
     from fake_server.hosts import LISTENING_PORTS, is_loopback  # late: the guard is loaded without the service
 
-    return is_loopback(connection.host) and (connection.port in LISTENING_PORTS or MARKER in os.environ)
+    try:
+        host, port, *_ = peer()
+    except (OSError, ValueError):  # it is not connected, or by a Unix socket
+        return False
+    return is_loopback(host) and (port in LISTENING_PORTS or MARKER in os.environ)
 
 
 CHECKS: dict[str, Check] = {
@@ -159,16 +191,18 @@ def _wrap_sockets() -> None:
     from fake_server.genuine import socket  # late: loading the guard stays cheap
 
     owner = socket.socket
-    for name, places in _ADDRESSES.items():
+    for name, wrapped in _WRAPPERS.items():
         before = getattr(owner, name)
         if before not in _ours and not hasattr(before, GUARDED):
-            ours = _checked(before, places)
+            ours = wrapped(before)
             _ours.add(ours)
             _wrapped.append((owner, name, owner.__dict__.get(name), ours))
             setattr(owner, name, ours)
 
 
 def _checked(method: Callable[..., Any], places: slice) -> Callable[..., Any]:
+    """For a method that looks a name up; ``places``: where the address is among its arguments."""
+
     @wraps(method)
     def checked(connection: Any, *args: Any) -> Any:
         for address in args[places] if _wrapped else ():  # code that holds a reference may call it after `uninstall`
@@ -176,6 +210,42 @@ def _checked(method: Callable[..., Any], places: slice) -> Callable[..., Any]:
         return method(connection, *args)
 
     return checked
+
+
+def _checked_data(method: Callable[..., Any]) -> Callable[..., Any]:
+    """For a method whose first argument is data, for whom the socket is connected to."""
+
+    @wraps(method)
+    def checked(connection: Any, data: Any, *args: Any) -> Any:
+        if _wrapped:
+            _check_sent(data, connection.getpeername)
+        return method(connection, data, *args)
+
+    return checked
+
+
+def _checked_buffers(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def checked(connection: Any, buffers: Any, *args: Any) -> Any:
+        if _wrapped:
+            buffers = [*buffers]  # maybe to be iterated over once
+            first = b"".join(buffer for buffer in buffers[:_FIRST_BUFFERS] if isinstance(buffer, _BYTES))
+            _check_sent(first, connection.getpeername)
+        return method(connection, buffers, *args)
+
+    return checked
+
+
+_WRAPPERS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
+    "bind": partial(_checked, places=slice(0, 1)),
+    "connect": partial(_checked, places=slice(0, 1)),
+    "connect_ex": partial(_checked, places=slice(0, 1)),
+    "sendto": partial(_checked, places=slice(1, 3)),
+    "sendmsg": lambda method: _checked_buffers(_checked(method, slice(3, 4))),
+    "send": _checked_data,
+    "sendall": _checked_data,
+}
+"""What is wrapped around each method of a socket."""
 
 
 # --- NO_PROXY ---------------------------------------------------------------------------------------------------

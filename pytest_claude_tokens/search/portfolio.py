@@ -32,31 +32,31 @@ OPENING = (Latency("same", 12_000), Latency())
 that come within that time overlap, or within the time for which the least patient client waits.
 """
 EARLY: tuple[tuple[OrderKind, Latency, int], ...] = (
-    ("paced", Latency(), 20_000),
-    ("pos", Latency(), 0),
-    ("paced", Latency("uniform", 1_000), 1_000),
-    ("default", Latency("requests", 60_000), 0),
-    ("paced", Latency(), 10),
-    ("paced", Latency("same", 1_000), 20_000),
-    ("suspended", Latency(), 0),
-    ("paced", Latency("uniform", 5_000), 5_000),
-    ("pct", Latency(), 0),
+    ("pos", Latency("same", 30_000), 0),
+    ("paced", Latency("uniform", 30_000), 20_000),
+    ("pos", Latency("requests", 60_000), 0),
+    ("pos", Latency("worker", 3_000), 0),
+    ("paced", Latency("same", 3_000), 20_000),
+    ("pos", Latency("requests", 300), 0),
+    ("pct", Latency("worker", 30_000), 0),
+    ("paced", Latency("uniform", 3_000), 20_000),
     ("suspended", Latency("same", 1_000), 0),
+    ("pos", Latency(), 0),
 )
-"""The kinds of those that follow: an order, a latency, and milliseconds of a step. Together they find most of what the
-first ones leave, in few schedules. Times of more than a second are for searches that may hold up a run by a minute,
-and longer or shorter in others.
+"""The kinds of those that follow: an order, a latency, and milliseconds of a step. Each was chosen as the one that
+finds most of what those before it leave, in a population of programs (``benchmarks/README.md``). Times of more than a
+second are for searches that may hold up a run by a minute, and longer or shorter in others.
 """
-ORDERS: dict[OrderKind, int] = {"default": 1, "deviations": 4, "suspended": 2, "pct": 5, "pos": 4, "paced": 8}
+ORDERS: dict[OrderKind, int] = {"default": 1, "deviations": 2, "suspended": 2, "pct": 3, "pos": 7, "paced": 9}
 """How often each order is drawn. A walk is not: partial orders in its place find more (``benchmarks/README.md``)."""
 LATENCIES: dict[LatencyKind, int] = {
-    "none": 3,
-    "same": 3,
+    "none": 2,
+    "same": 2,
     "uniform": 4,
-    "heavy": 2,
-    "requests": 1,
+    "heavy": 3,
+    "requests": 3,
     "replies": 1,
-    "worker": 2,
+    "worker": 3,
 }
 """How often each latency is drawn."""
 _DEVIATIONS: tuple[DeviationKind, ...] = ("freeze",) * 4 + ("slow",) * 3 + ("alone",) * 2 + ("clock",)
@@ -137,12 +137,12 @@ class Portfolio:
             if self._turn:
                 self._drawn -= 1
                 return self._preempting(random)
-        self._asked += 1
-        if self._asked % _EACH_SUSPENSION == 0 and (suspended := self._suspending(random)) is not None:
-            return suspended
         if self._drawn <= len(OPENING) + len(EARLY):
             order, latency, scale = EARLY[self._drawn - len(OPENING) - 1]
             return self._made(random, order, self._stretched(latency), self._in_proportion(scale))
+        self._asked += 1
+        if self._asked % _EACH_SUSPENSION == 0 and (suspended := self._suspending(random)) is not None:
+            return suspended
         self.drew = True
         return self.draw(random)
 
@@ -163,10 +163,7 @@ class Portfolio:
             self._suspensions = [
                 Schedule(deviations=(Deviation(at, "freeze", worker, FOR_GOOD),)) for at, worker in chosen
             ]
-        if not self._suspensions:
-            return None
-        self._drawn -= 1
-        return self._suspensions.pop()
+        return self._suspensions.pop() if self._suspensions else None
 
     def _stretched(self, latency: Latency) -> Latency:
         return replace(latency, milliseconds=self._in_proportion(latency.milliseconds))
@@ -185,7 +182,7 @@ class Portfolio:
         """A schedule of this kind. Its order and its latency are on one scale: only so can they meet."""
         scale = self._milliseconds(random)
         drawn = Latency(latency, scale) if latency != "none" else Latency()
-        return self._made(random, order, drawn, self._near(random, scale))
+        return self._made(random, order, drawn, self._pace(random, scale) if order == "paced" else 0)
 
     def _made(self, random: Random, order: OrderKind, latency: Latency, scale: int) -> Schedule:
         deviations = [self._death(random, what) for what in self._deaths if random.random() < 2 / 3]
@@ -198,7 +195,7 @@ class Portfolio:
             deviations=tuple(deviations),
             seed=random.randrange(0x10000),
             latency=latency,
-            scale=scale if order == "paced" else 0,
+            scale=scale,
             reach=self._reach(random) if order in ("pct", "paced") else 0,
         )
 
@@ -233,6 +230,12 @@ class Portfolio:
         else:
             seconds = 10 ** (random.uniform(-3, 0) if random.random() < 0.4 else random.uniform(0, self._magnitudes))
         return self._bounded(1000 * seconds)
+
+    def _pace(self, random: Random, scale: int) -> int:
+        """What a slow step takes: on the scale of the latency, or much of what time there is, so that leases end."""
+        if random.random() < 0.3:
+            return self._bounded(1000 * self.known.longest * random.uniform(0.2, 1))
+        return self._near(random, scale)
 
     def _near(self, random: Random, scale: int) -> int:
         if random.random() < 0.4:

@@ -22,6 +22,7 @@ from pytest_claude_tokens.simulation.active import here
 from pytest_claude_tokens.simulation.looks import looking, sleeping
 from pytest_claude_tokens.simulation.native import REAL_DATES, REAL_TIMES
 from pytest_claude_tokens.simulation.scheduler import EPOCH
+from pytest_claude_tokens.simulation.timeouts import checked_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,9 +127,9 @@ def _sleep(real: Callable[[float], None]) -> Callable[..., None]:
         if place is None:
             real(seconds)
             return
-        if seconds < 0:
+        if (length := checked_timeout(seconds)) < 0:
             raise ValueError("sleep length must be non-negative")
-        place[0].sleep(place[1], seconds)
+        place[0].sleep(place[1], length)
 
     return sleep
 

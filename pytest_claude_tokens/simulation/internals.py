@@ -33,6 +33,7 @@ __all__ = [
     "CLOSE_SOCKET",
     "CONDITION_WAIT",
     "FUTURES_LOGGER",
+    "INIT_OF_DATACLASS",
     "BareLoop",
     "attributes_set",
     "callback_of",
@@ -301,6 +302,12 @@ def shutdown_lock_replaced(lock: Any) -> Iterator[None]:
         yield
     finally:
         module._global_shutdown_lock = before
+
+
+# Dataclasses.
+
+INIT_OF_DATACLASS = "__create_fn__.<locals>.__init__"
+"""The qualified name of the code of each constructor that ``dataclasses`` has made."""
 
 
 # Sockets.

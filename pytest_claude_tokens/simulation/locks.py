@@ -21,6 +21,7 @@ from pytest_claude_tokens.simulation.internals import (
 )
 from pytest_claude_tokens.simulation.native import allocate_lock, allocate_rlock
 from pytest_claude_tokens.simulation.thread_record import LockWait, Stopped
+from pytest_claude_tokens.simulation.timeouts import checked_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +62,10 @@ class SimulatedLock:
         """That of the real lock, for ``isinstance``."""
         return type(self._real)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """As the real lock: it is neither pickled nor copied."""
+        return self._real.__reduce_ex__(protocol)
+
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """As ``threading.Lock.acquire``; ``timeout`` is in simulated seconds."""
         place = here()
@@ -69,7 +74,7 @@ class SimulatedLock:
             return taken
         if not blocking and timeout != -1:
             raise ValueError("can't specify a timeout for a non-blocking call")
-        if timeout < 0 and timeout != -1:
+        if checked_timeout(timeout) < 0 and timeout != -1:
             raise ValueError("timeout value must be a non-negative number")
         world, record = place
         world.pause(record)
@@ -92,7 +97,7 @@ class SimulatedLock:
 
     def _queue(self, world: World, record: ThreadRecord, timeout: float | None) -> bool:
         """Wait for the lock; returns whether it was taken."""
-        until = None if timeout is None else world.now + timeout
+        until = world.until(timeout)
         why: Callable[[], str] | str = "a condition, event or queue"
         if sys._getframe(2).f_code is not CONDITION_WAIT:
             why = LockWait(here_and_now(record), self.held_by)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextvars
 import itertools
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from fake_server.genuine import asyncio, socket
@@ -27,6 +28,7 @@ from pytest_claude_tokens.simulation.interrupts import INTERRUPT, calls_foreign_
 from pytest_claude_tokens.simulation.tasks import SimulatedFuture, SimulatedTask, close_task, has_ended, worker_of
 from pytest_claude_tokens.simulation.thread_record import Stopped, Stuck
 from pytest_claude_tokens.simulation.threads import bind_thread, new_thread
+from pytest_claude_tokens.simulation.timeouts import LONGEST_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -74,6 +76,9 @@ class NumberedLoop(BareLoop):
     def call_at(self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:  # type: ignore[override]
         """As usual; the world takes note of the seconds, and of time-outs."""
         world = self.world
+        if isnan(when):  # as Python says from 3.13 on: no clock ever comes to it
+            raise ValueError("Invalid delay: NaN (not a number)")
+        when = min(when, world.now + LONGEST_SECONDS)
         world.slept.add(when - world.now)
         handle = super().call_at(when, callback, *args, context=context)
         world.patience.note_timer(handle, callback, asyncio.current_task(self))

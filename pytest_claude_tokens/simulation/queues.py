@@ -36,8 +36,8 @@ def _get(self: SimpleQueue[Any], block: bool = True, timeout: float | None = Non
     world, record = place
     if block and timeout is not None and timeout < 0:
         raise ValueError("'timeout' must be a non-negative number")
+    until = world.until(timeout)
     world.pause(record)
-    until = None if timeout is None else world.now + timeout
     while True:
         try:
             return _GET(self, False)

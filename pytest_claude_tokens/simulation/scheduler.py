@@ -21,6 +21,7 @@ from pytest_claude_tokens.simulation.chooser import CLOCK
 from pytest_claude_tokens.simulation.internals import callback_of, context_of, is_cancelled, pop_timer
 from pytest_claude_tokens.simulation.patience import Patience
 from pytest_claude_tokens.simulation.thread_record import ThreadRecord, ThreadState, worker_number
+from pytest_claude_tokens.simulation.timeouts import LONGEST_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -41,9 +42,8 @@ any case.
 PATIENCE = 400
 """Decisions without progress after which time passes at each further one."""
 _FIRST_LOOK_SECONDS, _LOOK_SECONDS, _LAST_LOOK_SECONDS = 1e-4, 0.01, 0.05
-"""Simulated seconds that such a decision takes. It is no more than a busy machine may add to any sleep, so that a lease
-which is renewed in time is not lost by it; the last value is reached when nothing has happened for a long time.
-"""
+"""Simulated seconds that such a decision takes, the last where nothing has happened for long. A busy machine may add
+as much to any sleep, so that a lease which is renewed in time is not lost by it."""
 _SUSPENDED_DECISIONS = 12_000
 """Such decisions for which a worker stays suspended while others sleep between two looks: some minutes."""
 _FREE_LOOKS = 10
@@ -185,7 +185,7 @@ class Scheduler:
         record.timer = self._timer_count
         if self.steps > self._patience:
             seconds = max(seconds, self.look_seconds)
-        heapq.heappush(self._timers, (self.now + max(0.0, seconds), record.timer, record))
+        heapq.heappush(self._timers, (self.now + max(0.0, min(LONGEST_SECONDS, seconds)), record.timer, record))
 
     def wake(self, record: ThreadRecord) -> None:
         """Make a blocked record ready, unless its worker was killed."""
@@ -303,9 +303,8 @@ class Scheduler:
 
     def _stay_suspended(self) -> bool:
         """Whether a worker stays suspended although nothing has happened for long: others sleep between two looks."""
-        if self._stood > 2 * len(self.ready) + _FREE_LOOKS or self.steps > self._patience + _SUSPENDED_DECISIONS:
-            return False
-        return self.early > self.look_seconds and bool(self.chooser.suspended())
+        vain = self._stood > 2 * len(self.ready) + _FREE_LOOKS or self.steps > self._patience + _SUSPENDED_DECISIONS
+        return not vain and self.early > self.look_seconds and bool(self.chooser.suspended())
 
     def _threads(self) -> list[ThreadRecord]:
         # A copy, as a thread that is outside may add a handle at any time.

@@ -12,7 +12,7 @@ from pytest_claude_tokens.simulation.internals import exception_of, ignore_destr
 from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterator
 
 __all__ = ["MAX_CLOSES", "SimulatedFuture", "SimulatedTask", "close_task", "has_ended", "worker_of"]
 
@@ -63,7 +63,16 @@ def close_task(task: Any) -> None:
     coroutine = task.get_coro()
     for _ in range(MAX_CLOSES):
         with suppress(BaseException):  # a coroutine that awaits in a ``finally`` block raises RuntimeError
-            coroutine.close()
+            # From the inside: that error would end the outer ones, and leave the inner one to the collector.
+            for each in reversed([*_awaiting(coroutine)]):
+                each.close()
             return
     # Leaked on purpose: Python would close it again when it is deleted, at the latest at exit, and might loop for ever.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(coroutine))
+
+
+def _awaiting(coroutine: Any) -> Iterator[Any]:
+    """A coroutine and what it awaits, from the outermost to the innermost, as far as they can be closed."""
+    while hasattr(coroutine, "close"):
+        yield coroutine
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fake_server.genuine import os
 from pytest_claude_tokens.simulation.frames import OURS
+from pytest_claude_tokens.simulation.internals import INIT_OF_DATACLASS
 from pytest_claude_tokens.simulation.lines import is_installed
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ class TestedCode:
         filename = frame.f_code.co_filename
         if not filename.startswith("<"):
             return self.covers(filename)
+        if frame.f_code.co_qualname == INIT_OF_DATACLASS:
+            # It has no source, so that each of its writes would be one to anything. It writes to an object that no
+            # other thread has yet.
+            return False
         file = frame.f_globals.get("__file__")
         if isinstance(file, str):
             return self.covers(file)

@@ -141,7 +141,7 @@ def join_thread(thread: Thread, timeout: float | None, real_join: Any) -> None:
         real_join(thread, timeout)
         return
     world, me = place
-    until = None if timeout is None else world.now + timeout
+    until = world.until(timeout)
     world.pause(me)
     while not record.done:
         left = None if until is None else until - world.now

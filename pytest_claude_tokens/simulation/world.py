@@ -18,6 +18,7 @@ from pytest_claude_tokens.simulation.baton import Baton
 from pytest_claude_tokens.simulation.frames import thread_place
 from pytest_claude_tokens.simulation.scheduler import SLOW_SECONDS
 from pytest_claude_tokens.simulation.thread_record import LockWait, ThreadState, worker_number
+from pytest_claude_tokens.simulation.timeouts import checked_timeout
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -111,6 +112,10 @@ class World(Baton):
         While the workers themselves run, it waits for them.
         """
         return all(one.done or one is self.root or worker_number(one.name) >= 0 for one in self.all)
+
+    def until(self, timeout: float | None) -> float | None:
+        """The time at which a wait of ``timeout`` seconds ends that begins now; ``None``: never."""
+        return None if timeout is None else self.now + checked_timeout(timeout)
 
     def drop(self, dead: int) -> None:
         """Worker number ``dead`` never runs again: take its threads and handles out of the ready queue."""

@@ -173,6 +173,36 @@ def test_a_plain_request_through_a_proxy_is_refused(tokens):
     assert requests.get("http://api.anthropic.com/api/hello", proxies={"http": tokens.url}, timeout=5).status_code < 500
 
 
+def aiohttp_by(proxy, url):
+    async def get():
+        async with aiohttp.ClientSession() as session, session.get(url, proxy=proxy) as reply:
+            return reply.status
+
+    asyncio.run(get())
+
+
+def httpx_by(proxy, url):
+    httpx.get(url, proxy=proxy, timeout=5)
+
+
+def httpx2_by(proxy, url):
+    httpx2.get(url, proxy=proxy, timeout=5)
+
+
+@pytest.mark.parametrize("url", ["http://status.anthropic.com/", "https://status.anthropic.com/"])
+@pytest.mark.parametrize("way", [aiohttp_by, httpx_by, httpx2_by])
+def test_a_proxy_given_by_hand_is_asked_for_no_real_host(tokens, way, url):
+    """Clients with a tunnel of their own."""
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        with pytest.raises(RealServiceRefused):
+            way(f"http://127.0.0.1:{proxy.getsockname()[1]}", url)
+        proxy.settimeout(5)
+        connection, _ = proxy.accept()
+        with connection:
+            connection.settimeout(5)
+            assert connection.recv(100) == b""
+
+
 def test_a_server_of_ours_is_known_while_it_listens():
     """Its port may be somebody else's afterwards."""
     with ClaudeTokens() as tokens:

@@ -59,7 +59,7 @@ refresh unknown ...
                                               clock +60 s
                                               queued 10 s, overdue
                                               store shared: rt#1 (dead)
-                                              store shared: blank
+                                              store shared: no refresh token
                                               rt#1 in file log.txt
                        kill signal=9
                        stuck: no end after 2 s

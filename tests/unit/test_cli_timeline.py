@@ -74,6 +74,7 @@ def test_the_page_goes_where_one_wants_it(file, tmp_path):
         ("a.jsonl", "a page is no history: name a file that doesn't end in .jsonl"),
         ("same.html", "same.html is the history itself; name another file with --output"),
         ("sk-ant-oat01-" + "aB3" * 30, "is not the name of a file"),
+        ("", "'' is not the name of a file"),
     ],
 )
 def test_what_can_not_be_a_page_is_refused(output, says, file, monkeypatch, capsys):

@@ -76,6 +76,38 @@ def test_the_lock_dies_with_its_holder(tmp_path: Path) -> None:
         assert path.read_text() == ""
 
 
+def test_a_forked_process_is_no_writer(tmp_path: Path) -> None:
+    """It writes nothing, whatever it inherits, and keeps nobody from the file when its parent has ended."""
+    path = tmp_path / "h"
+    reading, writing = os.pipe()
+    with HistoryFile(path) as file:
+        child = os.fork()
+        if not child:
+            os.close(writing)
+            file.write("theirs\n")
+            file.close()
+            os.read(reading, 1)
+            os._exit(0)
+        file.write("mine\n")
+    assert path.read_text() == "mine\n"
+    with HistoryFile(path):
+        os.close(writing)
+        assert os.waitpid(child, 0)[1] == 0
+    os.close(reading)
+
+
+def test_what_a_forked_process_does(tmp_path: Path) -> None:
+    """The same without a fork: each open file is left."""
+    path = tmp_path / "h"
+    with HistoryFile(path) as file:
+        file.write("mine\n")
+        history_file._leave_all()
+        file.write("theirs\n")
+        with HistoryFile(path) as other:
+            other.write("others\n")
+            assert path.read_text() == "others\n"
+
+
 @pytest.mark.parametrize("kind", ["a FIFO", "a socket", "a device", "a folder"])
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
     """Without waiting for a reader, and without opening it."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_claude_tokens.simulation.active import here
 from pytest_claude_tokens.simulation.internals import attributes_set
 from pytest_claude_tokens.simulation.sockets.wire import WIRES, Wire, find_number
+from pytest_claude_tokens.simulation.timeouts import checked_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,6 +48,7 @@ def _wait(wires: dict[int, Wire], timeout: float | None, others: Ready | None) -
     """Wait until one of ``wires`` can be read, or ``others`` finds something; returns what that has found."""
     place = here()
     assert place is not None
+    timeout = None if timeout is None else checked_timeout(timeout)
     found: list[Any] = [None]
 
     def done() -> bool:
@@ -162,7 +164,7 @@ def _selecting(real: Callable[..., Any]) -> Callable[..., Any]:
             return [pair for pair in real(self, 0) if pair[0].fd not in wires]
 
         writable = any(keys[number].events & selectors.EVENT_WRITE for number in wires)
-        seconds = None if timeout is None else max(0.0, timeout)
+        seconds = None if timeout is None else max(0.0, checked_timeout(timeout))
         found = _wait(wires, 0 if writable else seconds, look if len(wires) < len(keys) else None) or []
         for number, wire in wires.items():
             mask = keys[number].events & selectors.EVENT_WRITE

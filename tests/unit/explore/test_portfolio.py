@@ -50,13 +50,13 @@ def test_it_opens_with_what_is_cheap_and_broad():
     assert len({one.seed for one in first[len(OPENING) :]}) == len(EARLY) + 1
 
 
-@pytest.mark.parametrize(("slow", "longest", "scales"), [(6, 1_200, {2_000, 500}), (600, 120_000, {200_000, 50_000})])
-def test_its_first_times_are_in_proportion_to_what_there_is(slow, longest, scales):
+@pytest.mark.parametrize(("slow", "longest", "scale"), [(6, 1_200, 2_000), (600, 120_000, 200_000)])
+def test_its_first_times_are_in_proportion_to_what_there_is(slow, longest, scale):
     """But for those of a second and less: they are as long as what a program does."""
     portfolio, random = Portfolio(2, slow=slow), Random(3)
     first = [portfolio.next(random) for _ in range(len(OPENING) + len(EARLY))]
     assert first[0].latency == Latency("same", longest)
-    assert {one.scale for one in first if one.scale} == {10, 1_000, *scales}
+    assert {one.scale for one in first if one.scale} == {scale}
     assert {one.latency.milliseconds for one in first} >= {0, 1_000, 1_000 * slow}
 
 
@@ -164,7 +164,7 @@ def test_of_a_body_with_timers_each_suspension_is_tried_early():
     def places(*, timed, slow=60):
         portfolio = Portfolio(2, slow=slow)
         portfolio.known.timed = timed
-        first = [portfolio.next(Random(3)) for _ in range(3 * 10 + len(OPENING))]
+        first = [portfolio.next(Random(3)) for _ in range(len(OPENING) + len(EARLY) + 3 * 10)]
         alone = [one.deviations[0] for one in first if one.latency == Latency() and len(one.deviations) == 1]
         return [(one.position, one.target) for one in alone if one.what == "freeze" and one.length == FOR_GOOD]
 

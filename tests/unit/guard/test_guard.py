@@ -152,10 +152,10 @@ def test_sockets_are_as_before_after_the_session(guarded):
     for _ in range(2):
         guard.install()
     kept = socket.socket.connect
-    assert len(hosts._wrapped) == len(hosts._ADDRESSES)
+    assert len(hosts._wrapped) == len(hosts._WRAPPERS)
     guard.uninstall()
 
-    assert not set(hosts._ADDRESSES) & set(vars(socket.socket))
+    assert not set(hosts._WRAPPERS) & set(vars(socket.socket))
     assert kept.__wrapped__ is socket.socket.connect
     with socket.socket() as client, pytest.raises(TypeError):
         kept(client, ("api.anthropic.com",))  # no port: it is not looked up

@@ -15,6 +15,7 @@ import ssl
 import threading
 from asyncio import base_events, events
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from queue import SimpleQueue
@@ -143,6 +144,22 @@ def test_a_pool_that_is_like_another_begins_its_threads_in_the_same_way(argument
         pool.submit(int).result()
 
     assert begun == [*arguments.get("initargs", ())]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    x: int
+
+
+@dataclass(slots=True)
+class Slotted:
+    x: int = 0
+
+
+def test_the_constructors_of_dataclasses_have_a_name_of_their_own() -> None:
+    """Else find how their code differs from the author's, which ``exec`` may have made, too."""
+    assert {cls.__init__.__code__.co_qualname for cls in (Frozen, Slotted)} == {internals.INIT_OF_DATACLASS}
+    assert Frozen.__eq__.__code__.co_qualname != internals.INIT_OF_DATACLASS
 
 
 def test_lock_of_asyncio_keeps_its_waiter_in_known_locals() -> None:

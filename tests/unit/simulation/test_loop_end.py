@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import types
 import warnings
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 
 from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.simulation.loop import SimulatedLoop
+from pytest_claude_tokens.simulation.tasks import MAX_CLOSES, close_task
 from tests.unit.simulation.worlds import run_tasks, schedules, start, workers_of, world
 
 pytestmark = pytest.mark.usefixtures("staged")
@@ -55,6 +57,42 @@ def test_tasks_that_are_left_end_without_a_word(schedule):
         warnings.simplefilter("error")
         run_tasks(body, schedule)
     assert sorted(ended) == sorted(begun)
+
+
+@pytest.mark.usefixtures("no_complaints")
+@pytest.mark.parametrize("closes", [0, 3, MAX_CLOSES + 5])
+def test_a_task_that_waits_again_when_it_is_closed_goes_without_a_word(closes):
+    """Also where another coroutine awaits it, which its stubbornness ends: the collector would meet it alone."""
+    closed = []
+
+    @types.coroutine
+    def pause():
+        yield
+
+    async def stubborn():
+        while True:
+            try:
+                await pause()
+            except BaseException as error:
+                closed.append(type(error))
+                if len(closed) > closes:
+                    raise
+
+    async def outer():
+        try:
+            await stubborn()
+        finally:
+            closed.append("outer")
+
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(outer())
+    loop.close()
+    task.get_coro().send(None)
+    close_task(task)
+    del task
+    gc.collect()
+    tries = min(closes + 1, MAX_CLOSES)
+    assert closed == [GeneratorExit] * tries + ["outer"] * (closes < MAX_CLOSES)
 
 
 @pytest.mark.usefixtures("no_complaints")

@@ -12,6 +12,7 @@ import socket
 import ssl
 import time
 from contextlib import closing, suppress
+from math import inf, nan
 
 import pytest
 
@@ -74,6 +75,19 @@ LOOKS = {
     **{cls.__name__: by_selector(cls) for cls in (selectors.SelectSelector, selectors.PollSelector)},
     "DefaultSelector": by_selector(selectors.DefaultSelector),
 }
+
+
+def test_nobody_looks_until_a_time_that_is_no_number():
+    """As outside of a search: it was never over."""
+
+    def job(sock):
+        for look in LOOKS.values():
+            with pytest.raises(ValueError, match="NaN"):
+                look(sock, nan)
+            with pytest.raises(OverflowError):
+                look(sock, inf)
+
+    alone(job)
 
 
 @pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)

@@ -262,12 +262,16 @@ DEPENDENT = [
     "tests/unit/transports",
     *map("tests/unit/explore/test_{}.py".format, ("examples", "hypothesis_engine", "phases", "portfolio", "rolling")),
     *map("tests/unit/explore/test_{}.py".format, ("settings", "shrink", "stateful", "strategies", "usage", "workers")),
+    *map("--ignore=tests/plugin/test_{}.py".format, ("explore_processes", "pasted_secrets", "the_judge_is_there")),
 ]
 """The tests of what releases of a requirement may change: pytest, Hypothesis, httpx, respx. The rest is the standard
 library's.
 """
 
-INSIDE = ("tests/unit/simulation", "tests/unit/guard", "--ignore=tests/unit/simulation/test_patched_names.py")
+INSIDE = (
+    *("tests/unit/simulation", "tests/unit/guard"),
+    *map("--ignore=tests/unit/simulation/test_{}.py".format, ("patched_names", "determinism")),
+)
 """The tests of what reaches into the interpreter and its asyncio, which differ from one Python to the next."""
 
 

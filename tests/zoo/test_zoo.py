@@ -19,7 +19,7 @@ from tests.zoo.table import ZOO
 FACTS = 4
 SEED = 1
 """Of each search: it is the same in every version of Python, where a derandomized one hashes the bytecode."""
-TWIN = 60
+TWIN = 25
 """Schedules that a sound twin has to pass; in the nightly profile, as many as the profile says."""
 SOME = ["double takeover of a dead lease", "cancelled leader", "threads: losing worker blanks the store"]
 """Those that are replayed in other processes on each run: jobs in threads, a cancellation, threads and files."""
@@ -118,7 +118,7 @@ def test_replays_are_the_same_in_every_process():
     Each process makes two: the second would show what the first has left behind.
     """
     names = list(ZOO) if nightly() else SOME
-    processes, repeats = (20, 2) if nightly() else (3, 2)
+    processes, repeats = (20, 2) if nightly() else (2, 2)
     tokens = {name: found(name).found.token for name in names}
     results = Counter((name, history) for name, history in in_processes(tokens, range(1, processes + 1), repeats))
     assert results == {(name, replayed(name, tokens[name])): processes * repeats for name in names}

@@ -272,7 +272,7 @@ def _start_service(
         header["limit"] = None
     server = Server(policy, clock, stopwatch(), namespace=namespace, service=form, header=header, sink=history)
     with _telling("a temporary folder can't be made"):
-        folder = Path(tempfile.mkdtemp(prefix="claude-tokens-")).resolve()
+        folder = Path(tempfile.mkdtemp(prefix="claude-tokens.")).resolve()
     undo.callback(shutil.rmtree, folder, ignore_errors=True)
     service = _Service(server, judge, folder, (host, options.port), hosts)
     _listen(service.own, undo)

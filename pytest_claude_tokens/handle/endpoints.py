@@ -92,7 +92,7 @@ class LocalEndpoints:
         with self._lock, audit.muted():
             undo = self._opened()
             if self.made is None:
-                self.made = Path(tempfile.mkdtemp(prefix="claude-tokens-")).resolve()
+                self.made = Path(tempfile.mkdtemp(prefix="claude-tokens.")).resolve()
                 undo.callback(shutil.rmtree, self.made, ignore_errors=True)
             return self.made
 

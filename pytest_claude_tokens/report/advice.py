@@ -69,6 +69,8 @@ MEND_CAUSE: Mapping[str, str] = {
     " refresh, with its time-outs and retries; who waits for it then looks whether the login is new already",
     "gave up waiting": "who doesn't get the lock must not refresh: wait longer, or fail and say so",
     "different leases": "one lock for each login, the same for all: not one for each instance, pool, process or name",
+    "twice under one lock": "a lock keeps other workers out, not the tasks and threads that its holder starts: let each"
+    " of them take it, or one of them refresh",
     "a lock for several": "a lock that one worker alone can hold, as a semaphore of one",
     "released before the body ended": "keep the lock until the whole reply was read",
     "read before acquire": "read the login again when the lock is yours: what was read before may be spent",

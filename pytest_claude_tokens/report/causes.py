@@ -221,6 +221,8 @@ def _shared_lock(pair: _Pair) -> str:
     if (shared := pair.shared()) is None:
         return ""
     mine, other = shared
+    if pair.same_worker and pair.overlap and mine["tick"] == other["tick"]:
+        return f"twice under one lock: {pair.first.actor} sent both while it held {mine['lock']}{_at(mine['at'])}"
     if mine["released"] is None or mine["released"] > other["tick"]:
         both = f"{pair.first.actor} and {pair.again.actor} both held {mine['lock']}"
         return f"a lock for several: {both}{_at(mine['at'])}"
@@ -331,7 +333,8 @@ _RULES: dict[str, list[Rule]] = {
 
 
 def _named(holds: list[dict[str, Any]]) -> str:
-    return " and ".join(f"{hold['lock']}{_at(hold['at'])}" for hold in holds)
+    """Each once: a library may make a lock's file with ``O_EXCL`` and lock it, too."""
+    return " and ".join(dict.fromkeys(f"{hold['lock']}{_at(hold['at'])}" for hold in holds))
 
 
 def _at(place: Any) -> str:

@@ -78,5 +78,5 @@ def _run(explored: Callable[[], None], context: ExplorationContext) -> Exception
 @contextmanager
 def nothing_kept() -> Iterator[None]:
     """In the block, Hypothesis writes into a temporary folder, not into one below the current folder."""
-    with tempfile.TemporaryDirectory(prefix="claude-tokens-") as folder, storing_in(folder):
+    with tempfile.TemporaryDirectory(prefix="claude-tokens.") as folder, storing_in(folder):
         yield

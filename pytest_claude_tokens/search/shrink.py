@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pytest_claude_tokens.simulation.schedule import (
     EACH_LEG,
+    FOR_GOOD,
     LENGTHS,
     Deviation,
     DeviationKind,
@@ -38,6 +39,8 @@ _FRESH_SCHEDULES = 150
 """Schedules that are drawn for that search."""
 _FINEST = 11
 """A number of decisions is halved so often: of thousands, which take long to run, a few more or less make no story."""
+_FRESH_MOMENTS = 12
+"""Decisions at which it is tried to suspend a worker instead."""
 _ROUND_MILLISECONDS = (1, 10, 100, 1_000, 2_000, 5_000, 10_000, 20_000)
 """The times that a story had best be told with."""
 _ORDER: tuple[DeviationKind, ...] = ("freeze", "freeze", "alone", "clock")
@@ -124,6 +127,7 @@ class _Search:
 
     def shorten(self) -> None:
         """Try simpler schedules until none of them fails in the same way."""
+        self._suspend()
         self._descend()
         while len(self.best.schedule.deviations) > _READABLE and not self.is_over and self._start_over():
             self._descend()
@@ -204,6 +208,19 @@ class _Search:
             if self.attempt(replace(schedule, deviations=(*kept, *drawn))):
                 return True
         return False
+
+    def _suspend(self) -> None:
+        """Where time has passed early, somebody may as well be suspended, from one of the first moments on."""
+        deviations = self.best.schedule.deviations
+        order = [deviation for deviation in deviations if deviation.what in _ORDER]
+        if len(order) <= _READABLE or not any(deviation.what == "clock" for deviation in order):
+            return
+        kept = [deviation for deviation in deviations if deviation.what not in _ORDER]
+        targets = sorted({deviation.target for deviation in order} | {0, 1})
+        for position in sorted({deviation.position for deviation in order})[:_FRESH_MOMENTS]:
+            for target in targets:
+                if self._attempt_deviations([*kept, Deviation(position, "freeze", target, FOR_GOOD)]):
+                    return
 
     def _leave_out(self, name: str) -> bool:
         before = self.best.schedule

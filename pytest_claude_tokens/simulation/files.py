@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fake_server.genuine import os
 from pytest_claude_tokens.guard import audit
 from pytest_claude_tokens.simulation.active import here
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.simulation.thread_record import ThreadRecord
     from pytest_claude_tokens.simulation.world import World
 
-__all__ = ["switching_at_files"]
+__all__ = ["OpenFile", "switching_at_files"]
 
 _EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.utime",
            "os.listdir", "os.scandir", "fcntl.flock", "fcntl.lockf")  # fmt: skip
@@ -96,3 +98,39 @@ def _wait_for_lock(world: World, record: ThreadRecord, event: str, args: tuple[A
             delay = min(_BACKOFF * delay, _LAST_POLL_SECONDS)
         else:
             return
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A file that is open under this number; the number may be another file's, or none's, later."""
+
+    number: int
+    path: str
+    identity: tuple[int, int]
+
+    @classmethod
+    def of(cls, number: int) -> OpenFile:
+        """The one that is open now: with its path, or a name where the system tells none."""
+        identity = _identity(number)
+        try:
+            path = os.readlink(f"/proc/self/fd/{number}")
+        except OSError:
+            path = f"/flock/{identity[1]}"
+        return cls(number, path, identity)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it still is."""
+        try:
+            return _identity(self.number) == self.identity
+        except OSError:
+            return False
+
+    def is_same(self, other: OpenFile | None) -> bool:
+        """Whether the other is the same file, under whichever number."""
+        return other is not None and other.identity == self.identity
+
+
+def _identity(number: int) -> tuple[int, int]:
+    found = os.fstat(number)
+    return found.st_dev, found.st_ino

@@ -16,6 +16,7 @@ from fake_server.genuine import asyncio, os
 from fake_server.protocol.actors import WORKER
 from fake_server.secrecy import redact
 from pytest_claude_tokens.guard import audit
+from pytest_claude_tokens.simulation.files import OpenFile
 from pytest_claude_tokens.simulation.frames import is_ours
 from pytest_claude_tokens.simulation.internals import CONDITION_WAIT
 from pytest_claude_tokens.simulation.lines import Line, is_standard, is_users, lines_up_from, text
@@ -35,8 +36,6 @@ __all__ = ["HeldLocks", "Hold"]
 _OBJECTS = ((asyncio.Lock, asyncio.Semaphore), (SimulatedLock, SimulatedRLock))
 """Classes of locks: those whose ``acquire`` is awaited, and those whose is not."""
 _READS_AND_WRITES = ("open", "os.rename")
-
-
 _NEVER = 1 << 60
 
 
@@ -45,6 +44,7 @@ class Hold:
     """A lock that a worker has, had or wants. ``tick``: when it got it, by number; ``since``: in seconds.
 
     ``released``: the tick at which it gave it back; ``taken_by``: who took it away, and after how many seconds.
+    ``file``: the open file that is locked, of a lock that ends with it.
     """
 
     key: Any
@@ -54,6 +54,7 @@ class Hold:
     waited: bool = False
     released: int | None = None
     taken_by: tuple[str, float, Line] | None = None
+    file: OpenFile | None = None
 
 
 @dataclass(slots=True)
@@ -115,10 +116,16 @@ class HeldLocks:
 
     # What happens.
 
-    def got(self, key: Any, line: Line, *, waited: bool) -> None:
+    def got(self, key: Any, line: Line, *, waited: bool, file: OpenFile | None = None) -> None:
         """The calling worker has got a lock."""
         if (worker := WORKER.get()) is not None:
-            self.of(worker).holds.append(Hold(key, line, self.tick(), self._now(), waited=waited))
+            self.of(worker).holds.append(Hold(key, line, self.tick(), self._now(), waited=waited, file=file))
+
+    def _look_at_files(self, taken: OpenFile | None = None) -> None:
+        """Locks of files that were closed are over; whoever else held the one that was ``taken`` has let it go."""
+        for hold in [hold for known in self._workers.values() for hold in known.holds if hold.released is None]:
+            if hold.file is not None and (not hold.file.is_open or hold.file.is_same(taken)):
+                hold.released = self.tick()
 
     def missed(self, key: Any, line: Line) -> None:
         """The calling worker has waited for a lock in vain."""
@@ -185,10 +192,12 @@ class HeldLocks:
 
     def sent(self, op: int, worker: str) -> None:
         """A request begins."""
+        self._look_at_files()
         self._requests[op] = _Sent(worker, self.tick(), dict(self.of(worker).read))
 
     def ended(self, op: int) -> None:
         """A request has ended."""
+        self._look_at_files()
         self._requests[op].ended = self.tick()
 
     # What came of it.
@@ -362,24 +371,17 @@ class HeldLocks:
             line = None if is_ours(caller) else next(iter(lines_up_from(caller)), None)
             result = real(fd, operation)
             if line is not None:
-                number = fd if isinstance(fd, int) else fd.fileno()
-                key = self.path(_path_of(number))
+                file = OpenFile.of(fd if isinstance(fd, int) else fd.fileno())
+                key = self.path(file.path)
                 if operation & fcntl.LOCK_UN:
                     self.let_go(key, line)
                 else:
+                    self._look_at_files(file if operation & fcntl.LOCK_EX else None)
                     self._contended.add(key)
-                    self.got(key, line, waited=False)
+                    self.got(key, line, waited=False, file=file)
             return result
 
         return flock
-
-
-def _path_of(number: int) -> str:
-    """The path of an open file, or a name for it where the system has none."""
-    try:
-        return os.readlink(f"/proc/self/fd/{number}")
-    except OSError:
-        return f"/flock/{os.fstat(number).st_ino}"
 
 
 _NOWHERE: Line = compile("", "", "exec"), 0

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from fake_server.effects import Wait
 
-__all__ = ["Patience"]
+__all__ = ["ON_ITS_WAY", "Patience"]
 
 _SCOPES = {
     ("asyncio.timeouts", "_on_timeout"),
@@ -45,7 +45,7 @@ _SCOPES = {
 """Module and name of what a timer calls to end a task that has waited for too long."""
 _CLIENTS = {("aiohttp.helpers", "__call__"), ("aiohttp.client_proto", "_on_read_timeout")}
 """The same, for a request."""
-_ON_ITS_WAY = ("request", "reply", "piece", "gate")
+ON_ITS_WAY = ("request", "reply", "piece", "gate")
 """Why a client waits whose reply comes by itself."""
 _OVERLOOKED_SECONDS = 5.0
 """Simulated seconds of looking by which one time-out is postponed, together: enough for a reply that is there to be
@@ -88,6 +88,8 @@ class Patience:
         self._parents: dict[Task[Any], Task[Any]] = {}
         self.suspended: dict[int, float] = defaultdict(float)
         """For how many seconds each worker was suspended so far."""
+        self.stood: float = 0.0
+        """For how many seconds somebody was."""
 
     def forget(self) -> None:
         """Let go of all tasks and timers."""
@@ -126,7 +128,7 @@ class Patience:
         self.note_request(task)
         number = next(self._numbers)
         until = inf if wait.until is None else wait.until
-        self._asking[number] = _Asking(until, wait.needs, worker, task, over, wait.why in _ON_ITS_WAY)
+        self._asking[number] = _Asking(until, wait.needs, worker, task, over, wait.why in ON_ITS_WAY)
         return number
 
     def end(self, number: int) -> None:
@@ -140,6 +142,7 @@ class Patience:
 
     def suspend(self, workers: Collection[int], seconds: float) -> None:
         """The workers do nothing for so long: their clients do not notice the time that passes."""
+        self.stood += seconds if workers else 0.0
         for worker in workers:
             self.suspended[worker] += seconds
         for one in self._asking.values():

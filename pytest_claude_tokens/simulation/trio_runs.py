@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.simulation.thread_record import ThreadRecord
     from pytest_claude_tokens.simulation.world import World
 
-__all__ = ["trio_generator", "trio_simulated"]
+__all__ = ["trio_generator", "trio_patient", "trio_simulated"]
 
 _FOREVER = 86_400
 """Seconds for which a run of trio waits that has no deadline."""
+
+_LATER = 1e9
+"""Seconds by which deadlines are put off that a wait is not to reach: more than a clock of trio ever tells."""
 
 _MAX_LAST_ROUNDS = 100
 """Rounds in which a run of trio must end once it has been cancelled."""
@@ -65,6 +68,27 @@ def trio_simulated() -> Iterator[None]:
             stack.callback(setattr, owner, name, getattr(owner, name))
             setattr(owner, name, value)
         yield
+
+
+@contextmanager
+def trio_patient(suspended: Callable[[], float]) -> Iterator[None]:
+    """In the block, which waits for a reply that comes in time, no scope around this task ends it.
+
+    After it each has as many seconds left as if ``suspended`` ones had not passed.
+    """
+    before, held = suspended(), []
+    status = _core().GLOBAL_RUN_CONTEXT.task._cancel_status
+    while status is not None:
+        scope = status._scope
+        scope.deadline += _LATER
+        held.append(scope)
+        status = None if scope.shield else status.parent
+    try:
+        yield
+    finally:
+        for scope in held:
+            if scope.deadline > _LATER / 2:  # else somebody has set another one
+                scope.deadline += suspended() - before - _LATER
 
 
 def _get_events(real: Callable[..., Any], idle: list[tuple[World, ThreadRecord]]) -> Callable[..., Any]:

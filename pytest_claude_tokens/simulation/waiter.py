@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncio import current_task, get_running_loop
+from contextlib import nullcontext
 from dataclasses import replace
 from math import inf
 from random import Random
@@ -13,8 +14,10 @@ from fake_server.effects import Wait
 from fake_server.protocol.actors import WORKER
 from fake_server.transports.inprocess import running_trio, wait_in_trio
 from pytest_claude_tokens.simulation.internals import wake_up
+from pytest_claude_tokens.simulation.patience import ON_ITS_WAY
 from pytest_claude_tokens.simulation.schedule import EACH_LEG, Deviation
 from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
+from pytest_claude_tokens.simulation.trio_runs import trio_patient
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -109,7 +112,8 @@ class SimulatedWaiter:
         if (trio := running_trio()) is not None:
             asking = patience.begin(self._within_scopes(trio, wait), worker_number(WORKER.get()), None)
             try:
-                await self._wait_in_trio(trio, wait)
+                with trio_patient(self.suspended) if wait.why in ON_ITS_WAY else nullcontext():
+                    await self._wait_in_trio(trio, wait)
             finally:
                 patience.end(asking)
             return

@@ -47,7 +47,7 @@ MISTAKES = {
     "blind retry after a lost reply": "retry after an unknown outcome: w0 sent rt#1 again itself",
     "retry after a time-out": "retry after an unknown outcome: w0 sent rt#1 again itself",
     "cancelled leader": "retry after an unknown outcome: w",
-    "shielded request, reply dropped": "reply dropped: w0 was cancelled",
+    "shielded request, reply dropped": "reply dropped: w",
     "slow refresh abandoned": "reply dropped: w0 gave up its request #2",
     "401 storm": "refreshed for an old refusal",
     "refresh token not stored": "not stored",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import anyio
@@ -20,6 +21,8 @@ from tests.unit.explore.common import quick, refreshing, search
 from tests.zoo.common import TOKEN_URL, Login
 
 aiohttp = pytest.importorskip("aiohttp")
+trio = pytest.importorskip("trio")
+urllib3 = pytest.importorskip("urllib3")
 PATIENCE = 5
 SCHEDULES = 40
 
@@ -304,3 +307,74 @@ def test_a_client_s_timer_waits_for_who_looks_but_not_for_ever():
         assert overlooked(False, 2) == ([False, False], 10.0)
     finally:
         loop.close()
+
+
+def by_urllib3(body):
+    pool = urllib3.PoolManager(retries=False)
+    try:
+        return pool.request("POST", TOKEN_URL, json=body, timeout=urllib3.Timeout(total=0.4)).json()
+    finally:
+        pool.clear()
+
+
+def in_trio(body):
+    async def within():
+        with trio.move_on_after(60), trio.fail_after(0.4):
+            return await by_httpx(body, None)
+
+    return trio.run(within)
+
+
+def in_trio_with_another_deadline(body):
+    async def extend(scope):
+        await trio.sleep(0)
+        scope.deadline = trio.current_time() + 600
+        await trio.sleep(0)
+        scope.deadline += 600
+
+    async def within():
+        with trio.fail_after(0.2) as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(extend, scope)
+                return await by_httpx(body, None)
+
+    return trio.run(within)
+
+
+def in_trio_by_anyio(body):
+    async def within():
+        with anyio.fail_after(0.4), anyio.CancelScope(shield=True):
+            with anyio.fail_after(0.5):
+                return await by_httpx(body, None)
+
+    return anyio.run(within, backend="trio")
+
+
+def locked(way, **options):
+    """Threads of which one after the other refreshes: how the search for what is wrong with it ends."""
+
+    @settings(quick, max_examples=SCHEDULES)
+    @explore(workers=2, preempt=False, **options)
+    def test(claude_tokens, workers):
+        login, lock = Leased(claude_tokens.account(expired=True), 0), threading.Lock()
+
+        def ask():
+            with lock:
+                if login.login.expired:
+                    login.login = Login.from_reply(way(refreshing(login.login.refresh)))
+
+        workers(ask)
+
+    return search(test).error
+
+
+@pytest.mark.parametrize("way", [by_urllib3, in_trio, in_trio_with_another_deadline, in_trio_by_anyio])
+def test_clients_that_measure_time_do_not_notice_either(way):
+    """A worker is suspended between two looks at the clock; or its run of trio is, just before a scope's deadline."""
+    assert locked(way) is None
+
+
+@pytest.mark.parametrize("way", [by_urllib3, in_trio, in_trio_by_anyio])
+def test_their_time_outs_fire_where_the_test_asks_for_it(way):
+    """Whoever goes on without a reply sends the token again."""
+    assert type(locked(way, faults=[Fault.delay(6), Fault.TIMEOUT])) is BlindReplay

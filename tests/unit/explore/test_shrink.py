@@ -185,6 +185,25 @@ def test_many_facts_that_are_all_needed_stay():
     assert 150 < len(runs) < 800
 
 
+def test_time_that_passes_early_again_and_again_is_told_as_one_suspended_worker():
+    """For far longer than any deviation that is drawn: the many are not even removed one by one before."""
+    many = tuple(Deviation(position, what, 0, 1) for position in range(3, 35, 2) for what in ("clock", "alone"))
+    slow = Deviation(1, "slow", 0, 2)
+
+    def fails(order, schedule):
+        rest = set(schedule.deviations)
+        suspended = any((one.what, one.position, one.target) == ("freeze", 5, 1) and one.length >= 3000 for one in rest)
+        return Overlap() if slow in rest and (suspended or set(many) <= rest) else None
+
+    run, runs = pretend(fails)
+    best, _ = shrink(run(Schedule(deviations=(slow, *many))), run)
+    assert best.schedule.deviations[0] == slow
+    (freeze,) = best.schedule.deviations[1:]
+    assert (freeze.what, freeze.position, freeze.target) == ("freeze", 5, 1)
+    assert 3000 <= freeze.length < 3050
+    assert len(runs) < 150
+
+
 def test_other_facts_may_tell_the_same_in_fewer_words():
     """Where many are needed of one kind, one of another kind may do: it is looked for."""
     many = tuple(Deviation(position, "alone", 1 + position % 2, 1) for position in (5, 11, 18, 26))

@@ -56,7 +56,7 @@ TOGETHER = [
         seen(2, 9, [hold(A, 1, 10)]),
         seen(4, 8, [hold(B, 3, 11)]),
     ),
-    ("no lease on one side: w0 held A (A.py:1), and w1", seen(2, 9, [hold(A, 1, 10)]), seen(4, 8)),
+    ("no lease on one side: w0 held A (A.py:1), and w1", seen(2, 9, [hold(A, 1, 10)] * 2), seen(4, 8)),
     ("no lease on one side: w1 held A (A.py:1), and w0", seen(2, 9), seen(4, 8, [hold(A, 1, 10)])),
     (
         "gave up waiting: w1 did not get A, which w0 held (A.py:1), and went on without it (A.py:3)",
@@ -190,6 +190,15 @@ def test_a_lease_that_no_witness_sees_may_have_expired(seconds, told):
 def test_a_worker_may_collide_with_itself(actor, overlap, expected):
     """It had the new token, or did not wait for it."""
     assert double_spend(seen(1, 3), seen(2, 4), overlap=overlap, actor=actor).startswith(expected)
+
+
+def test_two_tasks_of_one_worker_are_not_kept_apart_by_the_lock_that_it_holds():
+    """Twice under one lock; a semaphore that it got twice lets several in."""
+    under = [hold(A, 1, 11)]
+    told = "twice under one lock: w0 sent both while it held A (A.py:1)"
+    assert double_spend(seen(2, 9, under), seen(5, 8, under), overlap=True, actor="w0").startswith(told)
+    twice = double_spend(seen(2, 9, under), seen(5, 8, [hold(A, 4, 10)]), overlap=True, actor="w0")
+    assert twice.startswith("a lock for several")
 
 
 @pytest.mark.parametrize(("one", "other", "copied"), [("w0.1", "w0.2", True), ("w0.1", "w1.1", False)])

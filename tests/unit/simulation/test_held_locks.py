@@ -18,7 +18,8 @@ import pytest
 
 from fake_server.protocol.actors import as_worker
 from pytest_claude_tokens.runs import outcome
-from pytest_claude_tokens.simulation import held_locks
+from pytest_claude_tokens.simulation import files
+from pytest_claude_tokens.simulation.files import OpenFile
 from pytest_claude_tokens.simulation.held_locks import HeldLocks
 from pytest_claude_tokens.simulation.witness import witnessed
 from tests.unit.simulation.worlds import outcome_of
@@ -277,9 +278,57 @@ def test_requests_within_one_call_of_a_library_have_one_number():
 
 def test_a_file_without_a_path_has_a_name(monkeypatch, tmp_path):
     """Where the system does not tell it."""
-    monkeypatch.setattr(held_locks.os, "readlink", lambda path: (_ for _ in ()).throw(OSError))
+    monkeypatch.setattr(files.os, "readlink", lambda path: (_ for _ in ()).throw(OSError))
     with open(tmp_path / "x", "w") as file:
-        assert held_locks._path_of(file.fileno()).startswith("/flock/")
+        assert OpenFile.of(file.fileno()).path.startswith("/flock/")
+
+
+def test_a_lock_of_a_file_ends_with_it(tmp_path):
+    """Closed, or closed and its number given to another; where another gets the lock, the first has let it go."""
+    locks, line = HeldLocks(lambda: 0.0), (compile("", "pool.py", "exec"), 1)
+    paths = [tmp_path / name for name in ("a", "b", "c")]
+
+    def held_by(worker):
+        return [hold.key for hold in locks.of(worker).holds if hold.released is None]
+
+    def lock(path, worker, *, taken=True):
+        file = open(path, "w")  # noqa: SIM115 - closed by the test
+        with as_worker(worker):
+            opened = OpenFile.of(file.fileno())
+            locks._look_at_files(opened if taken else None)
+            locks.got(locks.path(path), line, waited=False, file=opened)
+        return file
+
+    first, second = lock(paths[0], "w0"), lock(paths[1], "w0")
+    first.close()
+    locks.sent(1, "w0")
+    assert held_by("w0") == [str(paths[1])]
+    other = lock(paths[2], "w1")  # it has the number of the first
+    second.close()
+    locks.ended(1)
+    assert (held_by("w0"), held_by("w1")) == ([], [str(paths[2])])
+    shared = lock(paths[2], "w0", taken=False)
+    assert (held_by("w0"), held_by("w1")) == ([str(paths[2])], [str(paths[2])])
+    again = lock(paths[2], "w2")
+    assert (held_by("w0"), held_by("w1"), held_by("w2")) == ([], [], [str(paths[2])])
+    for file in (other, shared, again):
+        file.close()
+
+
+def test_locks_that_end_with_their_files_are_not_told_as_held_at_once(tmp_path):
+    """The usual way to lock a file: one after the other has it."""
+
+    def body(workers):
+        def job():
+            with open(tmp_path / "x.lock", "w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                ask()
+            ask()
+
+        workers(job)
+
+    name = [(f"{tmp_path.name}/x.lock", False)]
+    assert sorted(held(watched(body))) == [[], [], name, name]
 
 
 def test_only_workers_are_watched_and_only_where_the_user_asks(tmp_path):

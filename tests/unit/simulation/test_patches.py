@@ -17,12 +17,13 @@ from datetime import date, datetime
 from time import monotonic, perf_counter
 from time import sleep as pause
 from time import time as now
+from typing import Any
 
 import pytest
 
 from pytest_claude_tokens.simulation import native
 from pytest_claude_tokens.simulation.patches import patched
-from pytest_claude_tokens.simulation.schedule import Schedule
+from pytest_claude_tokens.simulation.schedule import Deviation, Schedule
 from pytest_claude_tokens.simulation.scheduler import EPOCH
 from tests.unit.simulation.worlds import run_threads, stage, world
 
@@ -52,6 +53,24 @@ def test_every_clock_tells_simulated_time():
     wall, elapsed = EPOCH + 90.25, 90.25
     nanoseconds = [int(EPOCH) * 10**9 + 90_250_000_000, 90_250_000_000, 90_250_000_000]
     assert inside(job) == [wall, wall, elapsed, elapsed, elapsed, elapsed, *nanoseconds]
+
+
+def test_a_client_s_stopwatch_stands_while_a_worker_is_suspended():
+    """Whichever it is: the client's own goes on as if no time had passed, and its time-out doesn't fire."""
+    watch: dict[str, Any] = {"__name__": "urllib3.util.timeout", "time": time}
+    exec("def look(): return time.monotonic()", watch)
+
+    def job():
+        begun, before = watch["look"](), time.monotonic()
+        for _ in range(4):
+            pause(0)
+        pause(0.25)
+        return watch["look"]() - begun, time.monotonic() - before
+
+    with stage():
+        told = run_threads(job, job, schedule=Schedule(deviations=(Deviation(5, "late", 0, 700),)))
+    assert [own for own, _ in told] == pytest.approx([0.25, 0.25])
+    assert [seen for _, seen in told] == pytest.approx([0.95, 0.95])
 
 
 def test_dates_tell_simulated_time():

@@ -151,25 +151,31 @@ def _on_connect(event: str, args: Args) -> None:
 def _on_send(event: str, args: Args) -> None:
     """``http.client`` sends data, maybe over TLS."""
     connection, data = args
-    _check_sent(data, lambda: (connection.host, connection.port))
+    _check_sent(data, lambda: _is_ours(connection.host, connection.port))
 
 
-def _check_sent(data: Any, peer: Callable[[], Any]) -> None:
-    """Refuse data that asks a proxy for a guarded host, unless the proxy is a fake server."""
+def _check_sent(data: Any, trusted: Callable[[], bool]) -> None:
+    """Refuse data that asks a proxy for a guarded host, unless the proxy is trusted."""
     asked = proxied.host_in(data) if isinstance(data, _BYTES) else None
-    if asked is not None and not _is_ours(peer):
+    if asked is not None and not trusted():
         _check_host(asked)
 
 
-def _is_ours(peer: Callable[[], Any]) -> bool:
-    """Whether it leads to a fake server: in this process or, in an environment built by a handle, in another one."""
+def _is_ours(host: str, port: int) -> bool:
+    """Whether a fake server is there: in this process or, in an environment built by a handle, in another one."""
     from fake_server.hosts import LISTENING_PORTS, is_loopback  # late: the guard is loaded without the service
 
-    try:
-        host, port, *_ = peer()
-    except (OSError, ValueError):  # it is not connected, or by a Unix socket
-        return False
     return is_loopback(host) and (port in LISTENING_PORTS or MARKER in os.environ)
+
+
+def _is_near(connection: Any) -> bool:
+    """Whether the other end is on this machine, where it may be a fake server of another process."""
+    from fake_server.hosts import is_loopback  # late: the guard is loaded without the service
+
+    try:
+        return is_loopback(connection.getpeername()[0])
+    except (OSError, IndexError, TypeError):  # it is not connected, or by a Unix socket
+        return False
 
 
 CHECKS: dict[str, Check] = {
@@ -218,7 +224,7 @@ def _checked_data(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def checked(connection: Any, data: Any, *args: Any) -> Any:
         if _wrapped:
-            _check_sent(data, connection.getpeername)
+            _check_sent(data, lambda: _is_near(connection))
         return method(connection, data, *args)
 
     return checked
@@ -230,7 +236,7 @@ def _checked_buffers(method: Callable[..., Any]) -> Callable[..., Any]:
         if _wrapped:
             buffers = [*buffers]  # maybe to be iterated over once
             first = b"".join(buffer for buffer in buffers[:_FIRST_BUFFERS] if isinstance(buffer, _BYTES))
-            _check_sent(first, connection.getpeername)
+            _check_sent(first, lambda: _is_near(connection))
         return method(connection, buffers, *args)
 
     return checked

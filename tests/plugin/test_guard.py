@@ -191,9 +191,10 @@ def httpx2_by(proxy, url):
 
 @pytest.mark.parametrize("url", ["http://status.anthropic.com/", "https://status.anthropic.com/"])
 @pytest.mark.parametrize("way", [aiohttp_by, httpx_by, httpx2_by])
-def test_a_proxy_given_by_hand_is_asked_for_no_real_host(tokens, way, url):
+def test_a_proxy_given_by_hand_is_asked_for_no_real_host(tokens, way, url, monkeypatch):
     """Clients with a tunnel of their own."""
     with socket.create_server(("127.0.0.1", 0)) as proxy:
+        monkeypatch.setattr("fake_server.hosts.is_loopback", lambda host: False)  # as if this proxy were elsewhere
         with pytest.raises(RealServiceRefused):
             way(f"http://127.0.0.1:{proxy.getsockname()[1]}", url)
         proxy.settimeout(5)

@@ -92,10 +92,20 @@ def test_a_method_that_is_kept_sends_all_after_the_session(guarded, name):
 
 
 def test_a_socket_without_a_peer_sends_nothing(guarded):
-    """It has no port that could be one of ours."""
+    """It has no address that could be this machine's."""
     guarded.install()
     with socket.socket() as client, pytest.raises(RealServiceRefused):
         client.send(next(iter(ASKING)))
+
+
+def test_a_proxy_on_this_machine_may_be_a_service_of_another_process(guarded):
+    """As that of `claude-tokens serve`."""
+    guarded.install()
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
+        client.connect(listener.getsockname())
+        client.sendall(next(iter(ASKING)))
+        with listener.accept()[0] as proxy:
+            assert proxy.recv(1000) == next(iter(ASKING))
 
 
 @pytest.mark.parametrize(

@@ -220,9 +220,8 @@ def _body_text(body: object) -> str | None:
     try:
         if isinstance(body, str):
             body.encode()  # half of a surrogate pair is no text
-        return (
-            body if body is None or isinstance(body, str) else json.dumps(body, separators=(",", ":"), allow_nan=False)
-        )
+            return body
+        return None if body is None else json.dumps(body, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         raise ValueError(f"Fault.status(body={shown(body)}): must be JSON, or text") from None
 

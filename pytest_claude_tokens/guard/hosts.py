@@ -44,7 +44,9 @@ _NO_PART_OF_A_NAME = re.compile("[^a-z0-9._-]+")
 """What stands between a name and the rest where a text is not a name alone."""
 
 _BYTES = (bytes, bytearray, memoryview)
+"""Types of data that a socket sends."""
 _FIRST_BUFFERS = 8
+"""Buffers of one ``sendmsg`` in which the head of a request is looked for."""
 
 _proxies: dict[str, tuple[str | None, str]] = {}
 _wrapped: list[tuple[type, str, Any, Any]] = []
@@ -219,7 +221,7 @@ def _checked(method: Callable[..., Any], places: slice) -> Callable[..., Any]:
 
 
 def _checked_data(method: Callable[..., Any]) -> Callable[..., Any]:
-    """For a method whose first argument is data, for whom the socket is connected to."""
+    """For a method whose first argument is data, which goes to the other end of the connection."""
 
     @wraps(method)
     def checked(connection: Any, data: Any, *args: Any) -> Any:
@@ -231,6 +233,8 @@ def _checked_data(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _checked_buffers(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, for one whose first argument is an iterable of buffers."""
+
     @wraps(method)
     def checked(connection: Any, buffers: Any, *args: Any) -> Any:
         if _wrapped:

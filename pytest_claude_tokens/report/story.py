@@ -51,12 +51,13 @@ def story(
     was found. ``folder`` holds ``files``. ``in_test``: add how a test can allow the violation. ``kept``: the history is
     in a file.
     """
+    found = mistake(history, violation)
     blocks = [
         [
             *_sides(history, violation),
-            *_labelled("why", _why(history, violation)),
+            *_labelled("why", _why(history, violation, found)),
             *_labelled("after", _after(history, violation)),
-            *_labelled("mend", _mend(history, violation)),
+            *_labelled("mend", _mend(violation, found)),
             *_labelled("error", f"{error}; all: --tb=long" if error else ""),
             *([f"replay  {replay}"] if replay else []),
         ],
@@ -185,10 +186,9 @@ def _exchange(history: History, op: Operation) -> str:
 # Why: the cause that the checker names, and further facts from the history.
 
 
-def _why(history: History, violation: Violation) -> str:
-    """What raced between two lines comes first: without it nothing else would have happened."""
+def _why(history: History, violation: Violation, found: str) -> str:
+    """What raced between two lines comes first: without it nothing else would have happened. ``found``: the mistake."""
     race, cause = split_race(violation.cause)
-    found = mistake(history, violation)
     if violation.invariant == "double-spend" and found:  # it says all of the cause, and of the hint all but the store
         kept = _store_that_had_it(history, violation.operations[0], violation.operations[-1])
         return "; ".join(filter(None, [race, found, kept]))
@@ -262,10 +262,8 @@ def _after(history: History, violation: Violation) -> str:
     return TO_DO.get(violation.invariant, "")
 
 
-def _mend(history: History, violation: Violation) -> str:
-    if split_race(violation.cause)[0]:
-        return ONE_LOCK
-    return what_to_mend(violation.invariant, mistake(history, violation))
+def _mend(violation: Violation, found: str) -> str:
+    return ONE_LOCK if split_race(violation.cause)[0] else what_to_mend(violation.invariant, found)
 
 
 def _left(history: History, commit: Event) -> str:

@@ -67,9 +67,12 @@ class Points:
         self._turn = not self._turn
         for late in (not self._turn, self._turn):
             point = self._most_promising(random, late=late)
-            if point is not None:
-                self._tried += [] if late else [point]
-                return preemption(point, UNTIL_LEG if late else 1)
+            if point is None:
+                continue
+            if late:
+                return preemption(point, UNTIL_LEG)
+            self._tried.append(point)
+            return preemption(point)
         return preemption(self._tried.pop(0), UNTIL_LEG) if self._tried else None
 
     def _most_promising(self, random: Random, *, late: bool) -> Point | None:

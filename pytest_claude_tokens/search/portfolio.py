@@ -120,7 +120,6 @@ class Portfolio:
         self._slow = slow
         self._drawn = 0
         self._turn = False
-        self._asked = 0
         self._suspensions: list[Schedule] | None = None
         self.drew: bool = False
         self.known: Knowledge = Knowledge(slow * _LONGEST)
@@ -140,8 +139,7 @@ class Portfolio:
         if self._drawn <= len(OPENING) + len(EARLY):
             order, latency, scale = EARLY[self._drawn - len(OPENING) - 1]
             return self._made(random, order, self._stretched(latency), self._in_proportion(scale))
-        self._asked += 1
-        if self._asked % _EACH_SUSPENSION == 0 and (suspended := self._suspending(random)) is not None:
+        if self._drawn % _EACH_SUSPENSION == 0 and (suspended := self._suspending(random)) is not None:
             return suspended
         self.drew = True
         return self.draw(random)

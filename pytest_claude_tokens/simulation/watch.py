@@ -47,7 +47,7 @@ class Step:
 
     ``thread``: the number of the thread; ``times``: how often its worker had been there before. ``locks``: those that
     the thread holds. ``decision``: the number of the next decision. ``others``: whether anybody else could run;
-    ``sleepers``: whether anybody sleeps.
+    ``sleepers``: if nobody, whether anybody sleeps.
     """
 
     thread: int
@@ -134,6 +134,7 @@ class Watch:
 
     def _note(self, record: ThreadRecord, access: Access, times: int, touched: tuple[Touched, ...]) -> None:
         world = self.world
+        others = bool(world.ready)
         self.steps.append(
             Step(
                 record.index,
@@ -143,8 +144,8 @@ class Watch:
                 touched,
                 record.locks,
                 world.chooser.decision,
-                bool(world.ready),
-                world.next_timer(purge=False) is not None,
+                others,
+                not others and world.next_timer(purge=False) is not None,
             )
         )
 

@@ -155,6 +155,7 @@ class _Run:
             self.world.watching = body.instruments.watching
             self.world.follow = partial(self._follow, body.instruments)
             self.world.watch = self._watch = Watch(self.world, schedule, body.instruments.is_tested)
+            self._watch.on_spinning = body.instruments.watch_all
         self.waiter = SimulatedWaiter(self.world, schedule)
         self.unscheduled = Unscheduled(self.world)
         runtime = Runtime.simulated(self.world, self.waiter, lender=listener, namer=self.unscheduled)

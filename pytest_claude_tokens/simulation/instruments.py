@@ -98,6 +98,10 @@ class Instruments:
             or any(deviation.what == "preempt" for deviation in schedule.deviations)
         )
 
+    def watch_all(self) -> None:
+        """From now on all runs are watched: whoever spins would go on in another order in those that are not."""
+        self._spins = True
+
     @contextmanager
     def watching(self) -> Iterator[None]:
         """In the block, the calling thread's accesses are told of."""

@@ -79,13 +79,15 @@ class _Rounds:
 @dataclass(slots=True)
 class Watch:
     """The accesses of one run under ``schedule``. ``is_tested``: whether code is under test;
-    ``is_serving``: whether the calling thread is in the service, which others would have to wait for.
+    ``is_serving``: whether the calling thread is in the service, which others would have to wait for. ``on_spinning``:
+    called where a loop goes round that this watch may interrupt, so that the run would be another one without it.
     """
 
     world: World
     schedule: Schedule
     is_tested: Callable[[CodeType], bool]
     is_serving: Callable[[], bool] = lambda: False
+    on_spinning: Callable[[], None] = lambda: None
     steps: list[Step] = field(default_factory=list)
     _times: dict[tuple[int, str], int] = field(default_factory=dict)
     _due: dict[tuple[int, str], dict[int, int]] = field(default_factory=dict)
@@ -159,6 +161,7 @@ class Watch:
         inside, rounds.inside, rounds.frame = rounds.inside, False, id(frame)
         if access.calls and not inside:
             return False
+        self.on_spinning()
         if rounds.happened != self.world.happened:
             rounds.happened, rounds.count = self.world.happened, 0
         rounds.count += 1

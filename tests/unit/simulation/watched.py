@@ -22,7 +22,7 @@ def watched(
     """What the jobs access, each in a thread w0, w1 …"""
     instruments = instruments or Instruments(TestedCode())
     with instruments.installed(), world(schedule, len(jobs)) as new:
-        watch = Watch(new, schedule, instruments.is_tested, is_serving)
+        watch = Watch(new, schedule, instruments.is_tested, is_serving, instruments.watch_all)
         new.watch, new.watching = watch, instruments.watching
         try:
             workers_of(new, len(jobs), simulated_loop=False)(*jobs)

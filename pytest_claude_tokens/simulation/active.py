@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.simulation.thread_record import ThreadRecord
     from pytest_claude_tokens.simulation.world import World
 
-__all__ = ["ACTIVE", "here"]
+__all__ = ["ACTIVE", "here", "is_forked"]
 
 
 class _Active:
     """The world that is running now, if any. One at a time in a process."""
 
     world: World | None = None
+    process: int = os.getpid()
 
 
 ACTIVE = _Active()
@@ -25,6 +26,17 @@ ACTIVE = _Active()
 def _leave() -> None:
     """A forked child has the world's records, but none of its threads: it must not wait for them."""
     ACTIVE.world = None
+    ACTIVE.process = os.getpid()
+
+
+def is_forked() -> bool:
+    """Whether this is a forked child whose world does not know it yet: the standard library's own hooks come first, and
+    take locks. It leaves the world, in which it would wait for threads that it does not have.
+    """
+    if os.getpid() == ACTIVE.process:
+        return False
+    _leave()
+    return True
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no forks

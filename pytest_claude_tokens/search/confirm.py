@@ -124,7 +124,8 @@ def _watched(best: Outcome, run: Run) -> Outcome:
     """``best`` with what a witness has seen in one more run of it: lines of the user's code, and locks."""
     with witnessed() as witness:
         seen = run(best.schedule).outcome
-    if seen.lines() != best.lines():  # the witness has disturbed it
+    times = not best.in_real_time
+    if seen.lines(times=times) != best.lines(times=times):  # the witness has disturbed it
         return best
     words = witness.moments.words(best.schedule)
     accesses = accesses_before(seen.steps, witness.steps_before)
@@ -190,7 +191,8 @@ def evidence(found: Counterexample) -> Evidence:
 def compare(first: Outcome, second: Outcome) -> None:
     """Raise ``Nondeterministic`` where two runs of one schedule differ; it names the first event that does."""
     __tracebackhide__ = True
-    one, two = first.lines(), second.lines()
+    times = not (first.in_real_time or second.in_real_time)
+    one, two = first.lines(times=times), second.lines(times=times)
     for number, (a, b) in enumerate(zip_longest(one, two), start=1):
         if a != b:
             said, other = (_summary(list(outcome.history)[number - 1 : number]) for outcome in (first, second))

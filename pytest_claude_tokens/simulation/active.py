@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fake_server.genuine import os
+from pytest_claude_tokens.simulation.forked import settle
 
 if TYPE_CHECKING:
     from pytest_claude_tokens.simulation.thread_record import ThreadRecord
     from pytest_claude_tokens.simulation.world import World
 
-__all__ = ["ACTIVE", "here", "is_forked"]
+__all__ = ["ACTIVE", "here"]
 
 
 class _Active:
     """The world that is running now, if any. One at a time in a process."""
 
     world: World | None = None
-    process: int = os.getpid()
 
 
 ACTIVE = _Active()
@@ -26,17 +26,7 @@ ACTIVE = _Active()
 def _leave() -> None:
     """A forked child has the world's records, but none of its threads: it must not wait for them."""
     ACTIVE.world = None
-    ACTIVE.process = os.getpid()
-
-
-def is_forked() -> bool:
-    """Whether this is a forked child whose world does not know it yet: the standard library's own hooks come first, and
-    take locks. It leaves the world, in which it would wait for threads that it does not have.
-    """
-    if os.getpid() == ACTIVE.process:
-        return False
-    _leave()
-    return True
+    settle()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no forks

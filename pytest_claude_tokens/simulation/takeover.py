@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_claude_tokens.simulation.active import is_forked
+from pytest_claude_tokens.simulation.forked import is_forked
 from pytest_claude_tokens.simulation.interrupts import INTERRUPT
 from pytest_claude_tokens.simulation.native import monotonic
 from pytest_claude_tokens.simulation.thread_record import Stopped

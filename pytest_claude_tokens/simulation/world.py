@@ -62,6 +62,18 @@ class Watcher(Protocol):
         """A thread is about to make an access in ``frame``. Returns whether it was preempted."""
 
 
+class Pace(Protocol):
+    """Processes that threads of a world have started. ``waited``: whether time has waited for one of them."""
+
+    waited: bool
+
+    def expect(self) -> None:
+        """One more is about to start."""
+
+    def keep_pace(self, seconds: float, is_awaited: Callable[[], bool]) -> None:
+        """So many seconds of simulated time are about to pass, and may take as long while ``is_awaited``."""
+
+
 class World(Baton):
     """One world. ``new_loop`` makes an event loop in it, for a thread that runs its own."""
 
@@ -91,6 +103,8 @@ class World(Baton):
         """In its block a thread tells the watch."""
         self.follow: Callable[[FrameType], None] | None = None
         """Called with the frame of the body's thread when that starts another one: from then on it tells the watch."""
+        self.children: Pace | None = None
+        """The processes that its threads have started, if any."""
         self.getters: dict[int, deque[ThreadRecord] | None] = {}
         """For each ``SimpleQueue``, by identity: the threads that wait for an item; ``None``: it is older than this."""
 
@@ -112,6 +126,25 @@ class World(Baton):
         While the workers themselves run, it waits for them.
         """
         return all(one.done or one is self.root or worker_number(one.name) >= 0 for one in self.all)
+
+    def fire(self, when: float) -> None:
+        """As the scheduler does, when processes of the body's have had the time for it."""
+        if self.children is None or self._keep_pace(self.children, when - self.now):
+            super().fire(when)
+
+    def overlooked(self) -> float:
+        """As the scheduler does, and as :meth:`fire`."""
+        seconds = super().overlooked()
+        if self.children is not None:
+            self._keep_pace(self.children, seconds)
+        return seconds
+
+    def _keep_pace(self, children: Pace, seconds: float) -> bool:
+        """Let processes have their time; ``False`` if a thread has come back from outside meanwhile, and can go on."""
+        could_run = len(self.ready)
+        if self.me() is not None:  # the watchdog must not sleep: it keeps threads from coming back
+            children.keep_pace(seconds, lambda: len(self.ready) == could_run)
+        return len(self.ready) == could_run
 
     def until(self, timeout: float | None) -> float | None:
         """The time at which a wait of ``timeout`` seconds ends that begins now; ``None``: never."""

@@ -103,6 +103,8 @@ class World(Baton):
         """In its block a thread tells the watch."""
         self.follow: Callable[[FrameType], None] | None = None
         """Called with the frame of the body's thread when that starts another one: from then on it tells the watch."""
+        self._looked_at = -1
+        """After how many decisions the event loop's thread was last found to look at the clock again and again."""
         self.children: Pace | None = None
         """The processes that its threads have started, if any."""
         self.getters: dict[int, deque[ThreadRecord] | None] = {}
@@ -138,6 +140,28 @@ class World(Baton):
         if self.children is not None:
             self._keep_pace(self.children, seconds)
         return seconds
+
+    def look(self) -> None:
+        """The event loop's thread looks at the clock again and again: time passes."""
+        if self.steps != self._looked_at:
+            self._looked_at = self.steps
+            self.now += self.overlooked()
+            return
+        seconds = self.look_seconds  # in one turn: no task can go on meanwhile
+        self._stand(seconds)
+        if self.children is not None:
+            self._keep_pace(self.children, seconds)
+        self.now += seconds
+
+    def sleep(self, record: ThreadRecord, seconds: float) -> None:
+        """``time.sleep`` in simulated time. On an event loop's thread it blocks all tasks, as it does in real time."""
+        if record is self.loop_record and seconds > 0:
+            self._stand(seconds)
+        super().sleep(record, seconds)
+
+    def _stand(self, seconds: float) -> None:
+        if self.patience.stand(seconds):
+            self.sort_timers()
 
     def _keep_pace(self, children: Pace, seconds: float) -> bool:
         """Let processes have their time; ``False`` if a thread has come back from outside meanwhile, and can go on."""

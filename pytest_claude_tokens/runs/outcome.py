@@ -6,7 +6,7 @@ import inspect
 from asyncio import CancelledError
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -94,6 +94,7 @@ class Outcome:
     ``first_leg``, ``last_leg``: the decisions at which these began; ``slept``: the seconds of its timers; ``held``:
     whom the schedule held up; ``unscheduled``: how many requests each client sent that could not be scheduled.
     ``mild``: a violation that the test would raise, and that ends no search: see :func:`conclude`.
+    ``in_real_time``: whether it has waited for a process of its own, so that its times are not the schedule's alone.
     ``steps``: what its threads accessed, where they may be preempted; ``words``: for some deviations, what they did, if
     there was a witness.
     """
@@ -118,6 +119,7 @@ class Outcome:
     mild: Violation | None = None
     steps: tuple[Step, ...] = ()
     words: Mapping[Deviation, str] = field(default_factory=dict)
+    in_real_time: bool = False
 
     @property
     def timed(self) -> bool:
@@ -163,9 +165,9 @@ class Outcome:
         later = bisect_left(self.legs_begun, decision)
         return decision, max(leg, later)
 
-    def lines(self) -> list[str]:
-        """The history as the lines of its file."""
-        return [event.to_json() for event in self.history]
+    def lines(self, *, times: bool = True) -> list[str]:
+        """The history as the lines of its file. ``times``: with the time of each event."""
+        return [(event if times else replace(event, t=0.0)).to_json() for event in self.history]
 
 
 def plan_faults(server: Server, schedule: Schedule) -> None:
@@ -187,6 +189,7 @@ def conclude(
     steps: Iterable[Step] = (),
     held: Iterable[Delay] = (),
     unscheduled: Mapping[str, int] | None = None,
+    in_real_time: bool = False,
 ) -> Outcome:
     """The outcome of a run that has ended. ``error``: the exception that ended the body.
 
@@ -218,6 +221,7 @@ def conclude(
         slept=tuple(sorted(slept)),
         held=tuple(held),
         unscheduled=dict(unscheduled or {}),
+        in_real_time=in_real_time,
         options=tuple(chooser.options or ()),
         steps=tuple(steps),
         suspendable=tuple(chooser.suspendable),

@@ -111,6 +111,7 @@ class Runner:
             steps=run.steps(),
             held=run.world.held,
             unscheduled=run.unscheduled.clients,
+            in_real_time=run.world.children is not None and run.world.children.waited,
         )
 
     def _simulated(

@@ -124,7 +124,8 @@ def _watched(best: Outcome, run: Run) -> Outcome:
     """``best`` with what a witness has seen in one more run of it: lines of the user's code, and locks."""
     with witnessed() as witness:
         seen = run(best.schedule).outcome
-    if seen.lines() != best.lines():  # the witness has disturbed it
+    told, wanted = _comparable(seen, best)
+    if told != wanted:  # the witness has disturbed it
         return best
     words = witness.moments.words(best.schedule)
     accesses = accesses_before(seen.steps, witness.steps_before)
@@ -190,7 +191,7 @@ def evidence(found: Counterexample) -> Evidence:
 def compare(first: Outcome, second: Outcome) -> None:
     """Raise ``Nondeterministic`` where two runs of one schedule differ; it names the first event that does."""
     __tracebackhide__ = True
-    one, two = first.lines(), second.lines()
+    one, two = _comparable(first, second)
     for number, (a, b) in enumerate(zip_longest(one, two), start=1):
         if a != b:
             said, other = (_summary(list(outcome.history)[number - 1 : number]) for outcome in (first, second))
@@ -198,6 +199,12 @@ def compare(first: Outcome, second: Outcome) -> None:
     if type(first.error) is not type(second.error):
         said, other = (type(outcome.error).__name__ if outcome.error else "passed" for outcome in (first, second))
         raise Nondeterministic(f"two runs of one schedule have the same history, and differ: {said} | {other}")
+
+
+def _comparable(first: Outcome, second: Outcome) -> tuple[list[str], list[str]]:
+    """The lines of two runs of one schedule that must be the same."""
+    times = not (first.in_real_time or second.in_real_time)
+    return first.lines(times=times), second.lines(times=times)
 
 
 def _summary(events: list[Event]) -> str:

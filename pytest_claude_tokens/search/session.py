@@ -20,6 +20,7 @@ from pytest_claude_tokens.handle.settings import answered_hosts
 from pytest_claude_tokens.judge.earning import told, told_missed
 from pytest_claude_tokens.judge.violations import NothingRaced
 from pytest_claude_tokens.report.evidence import attach
+from pytest_claude_tokens.runs.children import noticing_children
 from pytest_claude_tokens.runs.leftovers import children_ended
 from pytest_claude_tokens.runs.outcome import Body, Outcome
 from pytest_claude_tokens.runs.process_runner import ProcessRunner
@@ -88,6 +89,7 @@ def stage(
         stack.enter_context(patched())
         stack.enter_context(trio_simulated())
         stack.enter_context(switching_at_files())
+        stack.enter_context(noticing_children())
         if instruments is not None:
             stack.enter_context(instruments.installed())
         yield runner.run

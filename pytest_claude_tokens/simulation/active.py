@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fake_server.genuine import os
+from pytest_claude_tokens.simulation.forked import settle
 
 if TYPE_CHECKING:
     from pytest_claude_tokens.simulation.thread_record import ThreadRecord
@@ -25,6 +26,7 @@ ACTIVE = _Active()
 def _leave() -> None:
     """A forked child has the world's records, but none of its threads: it must not wait for them."""
     ACTIVE.world = None
+    settle()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no forks

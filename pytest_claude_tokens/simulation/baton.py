@@ -68,6 +68,7 @@ from _thread import get_ident
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from pytest_claude_tokens.simulation.forked import is_forked
 from pytest_claude_tokens.simulation.interrupts import CLEAN_UP_SECONDS, INTERRUPT
 from pytest_claude_tokens.simulation.native import allocate_rlock, monotonic
 from pytest_claude_tokens.simulation.scheduler import SLOW_SECONDS, Scheduler
@@ -273,7 +274,7 @@ class Baton(Scheduler):
         """Wait for the baton."""
         if record is self.root:
             wait_for_baton(self)
-        else:
+        elif not is_forked():
             record.run_lock.acquire()
 
     def _deliver(self, item: Any) -> None:

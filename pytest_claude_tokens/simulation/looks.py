@@ -42,7 +42,7 @@ def looking() -> tuple[World, ThreadRecord] | None:
     if record.looks > MOST_LOOKS:
         record.looks -= LOOKS_AT_ONCE
         if record is world.loop_record:
-            world.now += world.overlooked()
+            world.look()
         else:
             world.pause(record, rotate=True)
     return place

@@ -11,8 +11,8 @@ time-outs:
   anything else, such as the wait for a lock, they fire as in reality.
 
 A worker that is suspended does not look at its clock: what it waits for is postponed by as much (:meth:`suspend`). So
-it is where time passes only because somebody looks again and again (:meth:`overlook`). What the test asks for itself is
-not held back: a latency above the time-out, a fault, a hold.
+it is where a whole event loop stands (:meth:`stand`). What the test asks for itself is not held back: a latency above
+the time-out, a fault, a hold.
 """
 
 from __future__ import annotations
@@ -45,12 +45,10 @@ _SCOPES = {
 """Module and name of what a timer calls to end a task that has waited for too long."""
 _CLIENTS = {("aiohttp.helpers", "__call__"), ("aiohttp.client_proto", "_on_read_timeout")}
 """The same, for a request."""
+_MOST_BARRED_LOOKS = 1_000
+"""Looks without progress that may take no time for the sake of a client: enough for a reply to be read."""
 ON_ITS_WAY = ("request", "reply", "piece", "gate")
 """Why a client waits whose reply comes by itself."""
-_OVERLOOKED_SECONDS = 5.0
-"""Simulated seconds of looking by which one time-out is postponed, together: enough for a reply that is there to be
-read, and not for ever where the one who looks is the one whose time is up.
-"""
 
 
 @dataclass(slots=True)
@@ -61,21 +59,17 @@ class _TimeOut:
     worker: int
     task: Task[Any] | None
     strict: bool
-    overlooked: float = 0.0
 
 
 @dataclass(slots=True)
 class _Asking:
-    """A request under way: until when its client waits, how many seconds the service needs for it, and whether the
-    reply comes by itself.
-    """
+    """A request under way: until when its client waits, and how many seconds the service needs for it."""
 
     until: float
     needs: float
     worker: int
     task: Task[Any] | None
     over: Callable[[], bool] | None
-    comes: bool
 
 
 class Patience:
@@ -88,6 +82,8 @@ class Patience:
         self._parents: dict[Task[Any], Task[Any]] = {}
         self.suspended: dict[int, float] = defaultdict(float)
         """For how many seconds each worker was suspended so far."""
+        self.barred: int = 0
+        """How many looks took no time, as a client would have given up by it, since there was progress."""
         self.stood: float = 0.0
         """For how many seconds somebody was."""
 
@@ -128,7 +124,7 @@ class Patience:
         self.note_request(task)
         number = next(self._numbers)
         until = inf if wait.until is None else wait.until
-        self._asking[number] = _Asking(until, wait.needs, worker, task, over, wait.why in ON_ITS_WAY)
+        self._asking[number] = _Asking(until, wait.needs, worker, task, over)
         return number
 
     def end(self, number: int) -> None:
@@ -152,20 +148,21 @@ class Patience:
             if timer.worker in workers and not timer.handle.cancelled():
                 postpone(timer.handle, seconds)
 
-    def overlook(self, now: float, seconds: float, can_run: Callable[[int], bool]) -> bool:
-        """Time is about to pass as somebody looks again and again; returns whether timers were postponed by it.
-
-        Nobody gives up whose reply is on its way, or is there and was not read yet.
+    def bars(self, now: float, seconds: float, suspended: Collection[int]) -> bool:
+        """Whether somebody's look must take no time: by so many ``seconds`` a client would give up whose reply may be
+        there, or on its way. Not for ever, as it may be neither.
         """
-        until = now + seconds
-        late = {one.worker for one in self._asking.values() if one.comes and now < one.until <= until}
-        for timer in self._timers:
-            if timer.strict and now < timer.handle.when() <= until and timer.overlooked < _OVERLOOKED_SECONDS:
-                if can_run(timer.worker):
-                    timer.overlooked += seconds
-                    late.add(timer.worker)
-        self.suspend(late, seconds)
-        return bool(late)
+        if self.barred >= _MOST_BARRED_LOOKS or self.limit(now, lambda worker: False, suspended) > now + seconds:
+            return False
+        self.barred += 1
+        return True
+
+    def stand(self, seconds: float) -> bool:
+        """Time passes in which no task can go on, as the loop's thread is busy; returns whether somebody asks then."""
+        waiting = {one.worker for one in self._asking.values()}
+        waiting |= {timer.worker for timer in self._timers if timer.strict and not timer.handle.cancelled()}
+        self.suspend(waiting, seconds)
+        return bool(waiting)
 
     def limit(self, now: float, can_run: Callable[[int], bool], suspended: Collection[int] = ()) -> float:
         """The time at which the first of the clients would give up, but for those of workers that are suspended.

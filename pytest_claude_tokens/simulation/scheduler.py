@@ -134,10 +134,10 @@ class Scheduler:
         self.held += [(worker, why, granted) for worker in workers]
         if suspended:
             self.patience.suspend(suspended, granted)
-            self._sort_timers()
+            self.sort_timers()
         return granted
 
-    def _sort_timers(self) -> None:
+    def sort_timers(self) -> None:
         """Some of the event loops' were postponed."""
         for timers in self.heaps:
             heapq.heapify(timers)
@@ -202,6 +202,7 @@ class Scheduler:
         self._limit = min(self.steps + MAX_DECISIONS, 2 * MAX_DECISIONS)
         self._patience = min(self.steps + PATIENCE, self._limit)
         self._progress_at = self.now
+        self.patience.barred = 0
         self.chooser.note_progress(self.now)
         self.happened += 1
 
@@ -219,12 +220,10 @@ class Scheduler:
         return min(_LAST_LOOK_SECONDS, _LOOK_SECONDS * max(1.0, idle / _LONG_SECONDS))
 
     def overlooked(self) -> float:
-        """As :attr:`look_seconds`, before so much time passes: no client gives up, who is suspended is slow."""
-        seconds = self.look_seconds
-        self.spend(seconds, "slow", *self.chooser.suspended())
-        if self.patience.overlook(self.now, seconds, self._can_run):
-            self._sort_timers()
-        return seconds
+        """As :attr:`look_seconds`, before so much time passes; 0 if a client would give up by it."""
+        seconds, suspended = self.look_seconds, self.chooser.suspended()
+        self.spend(seconds, "slow", *suspended)
+        return 0.0 if self.patience.bars(self.now, seconds + _LEAST_PATIENCE_SECONDS, suspended) else seconds
 
     @property
     def spin_seconds(self) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from pytest_claude_tokens.simulation.forked import is_forked
 from pytest_claude_tokens.simulation.interrupts import INTERRUPT
 from pytest_claude_tokens.simulation.native import monotonic
 from pytest_claude_tokens.simulation.thread_record import Stopped
@@ -58,7 +59,7 @@ def refuse(world: Ended, record: ThreadRecord, *, waits: bool) -> None:
 def wait_for_baton(world: Ended) -> None:
     """Park the root until it is given the baton, or has taken it back since a signal came."""
     lock = world.root.run_lock
-    while not lock.acquire(timeout=_POLL_INTERVAL_SECONDS):
+    while not is_forked() and not lock.acquire(timeout=_POLL_INTERVAL_SECONDS):
         if INTERRUPT.error is not None:
             _take_back(world)
             return

@@ -62,6 +62,18 @@ class Watcher(Protocol):
         """A thread is about to make an access in ``frame``. Returns whether it was preempted."""
 
 
+class Pace(Protocol):
+    """Processes that threads of a world have started. ``waited``: whether time has waited for one of them."""
+
+    waited: bool
+
+    def expect(self) -> None:
+        """One more is about to start."""
+
+    def keep_pace(self, seconds: float, is_awaited: Callable[[], bool]) -> None:
+        """So many seconds of simulated time are about to pass, and may take as long while ``is_awaited``."""
+
+
 class World(Baton):
     """One world. ``new_loop`` makes an event loop in it, for a thread that runs its own."""
 
@@ -91,6 +103,10 @@ class World(Baton):
         """In its block a thread tells the watch."""
         self.follow: Callable[[FrameType], None] | None = None
         """Called with the frame of the body's thread when that starts another one: from then on it tells the watch."""
+        self._looked_at = -1
+        """After how many decisions the event loop's thread was last found to look at the clock again and again."""
+        self.children: Pace | None = None
+        """The processes that its threads have started, if any."""
         self.getters: dict[int, deque[ThreadRecord] | None] = {}
         """For each ``SimpleQueue``, by identity: the threads that wait for an item; ``None``: it is older than this."""
 
@@ -112,6 +128,47 @@ class World(Baton):
         While the workers themselves run, it waits for them.
         """
         return all(one.done or one is self.root or worker_number(one.name) >= 0 for one in self.all)
+
+    def fire(self, when: float) -> None:
+        """As the scheduler does, when processes of the body's have had the time for it."""
+        if self.children is None or self._keep_pace(self.children, when - self.now):
+            super().fire(when)
+
+    def overlooked(self) -> float:
+        """As the scheduler does, and as :meth:`fire`."""
+        seconds = super().overlooked()
+        if self.children is not None:
+            self._keep_pace(self.children, seconds)
+        return seconds
+
+    def look(self) -> None:
+        """The event loop's thread looks at the clock again and again: time passes."""
+        if self.steps != self._looked_at:
+            self._looked_at = self.steps
+            self.now += self.overlooked()
+            return
+        seconds = self.look_seconds  # in one turn: no task can go on meanwhile
+        self._stand(seconds)
+        if self.children is not None:
+            self._keep_pace(self.children, seconds)
+        self.now += seconds
+
+    def sleep(self, record: ThreadRecord, seconds: float) -> None:
+        """``time.sleep`` in simulated time. On an event loop's thread it blocks all tasks, as it does in real time."""
+        if record is self.loop_record and seconds > 0:
+            self._stand(seconds)
+        super().sleep(record, seconds)
+
+    def _stand(self, seconds: float) -> None:
+        if self.patience.stand(seconds):
+            self.sort_timers()
+
+    def _keep_pace(self, children: Pace, seconds: float) -> bool:
+        """Let processes have their time; ``False`` if a thread has come back from outside meanwhile, and can go on."""
+        could_run = len(self.ready)
+        if self.me() is not None:  # the watchdog must not sleep: it keeps threads from coming back
+            children.keep_pace(seconds, lambda: len(self.ready) == could_run)
+        return len(self.ready) == could_run
 
     def until(self, timeout: float | None) -> float | None:
         """The time at which a wait of ``timeout`` seconds ends that begins now; ``None``: never."""

@@ -58,7 +58,7 @@ def test_a_walk_counts_the_deviations_that_its_run_recorded():
 
 def test_a_witness_that_disturbs_a_run_is_not_heard():
     """What it has seen is of another run; the failure is told without it."""
-    best = SimpleNamespace(lines=lambda: ["one"], schedule=DEFAULT_ORDER)
-    other = SimpleNamespace(outcome=SimpleNamespace(lines=lambda: ["another"]))
+    best = SimpleNamespace(lines=lambda times: ["one"], schedule=DEFAULT_ORDER, in_real_time=False)
+    other = SimpleNamespace(outcome=SimpleNamespace(lines=lambda times: ["another"], in_real_time=False))
 
     assert _watched(best, lambda schedule: other) is best

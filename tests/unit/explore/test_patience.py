@@ -14,7 +14,6 @@ from hypothesis import settings
 from fake_server import Fault
 from pytest_claude_tokens import explore
 from pytest_claude_tokens.search.replay import Replay
-from pytest_claude_tokens.simulation.patience import Patience
 from pytest_claude_tokens.simulation.schedule import EACH_LEG, Deviation, Schedule
 from pytest_claude_tokens.violations import BlindReplay, DoubleSpend
 from tests.unit.explore.common import quick, refreshing, search
@@ -286,27 +285,75 @@ def test_a_worker_stays_suspended_however_often_others_look(lease):
     assert polled(by_httpx, 120, 120).error is None
 
 
-def test_a_client_s_timer_waits_for_who_looks_but_not_for_ever():
-    """As long as its worker can go on: whoever waits for a reply that never comes is up in time."""
+class Spun(Leased):
+    """Who waits looks at the clock all the time."""
 
-    def overlooked(can_run, times):
-        patience = Patience()
-        by_client = type(
-            "TimeoutHandle", (), {"__call__": None, "__module__": "aiohttp.helpers", "__name__": "__call__"}
-        )()
-        handle = asyncio.TimerHandle(10.0, by_client, (), loop)
-        patience.note_timer(handle, by_client, None)
-        said = [patience.overlook(handle.when() - 0.01, 1.0, lambda _: can_run) for _ in range(times)]
-        assert patience.overlook(handle.when() - 2, 1.0, lambda _: True) is False  # that is not near
-        return said, handle.when()
+    async def ask(self, way):
+        while time.time() < self.until:
+            await asyncio.sleep(0)
+        await super().ask(way)
 
-    loop = asyncio.new_event_loop()
-    try:
-        assert overlooked(True, 2) == ([True, True], 12.0)
-        assert overlooked(True, 7) == ([True] * 5 + [False] * 2, 15.0)
-        assert overlooked(False, 2) == ([False, False], 10.0)
-    finally:
-        loop.close()
+
+@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("way", [by_httpx, in_total, in_a_scope, waited_for])
+def test_no_time_out_fires_while_others_spin(way, workers):
+    """Time passes by their looks; a reply that has come just before its client would give up is read all the same."""
+
+    @settings(quick, max_examples=15)
+    @explore(workers=workers)
+    async def test(claude_tokens, workers):
+        login = Spun(claude_tokens.account(expired=True), 120)
+        await workers(lambda: login.ask(way))
+        assert not login.given_up
+
+    assert search(test).error is None
+
+
+@pytest.mark.parametrize("way", [by_httpx, in_total, in_a_scope])
+def test_who_spins_for_a_client_that_gives_up_sees_it(way):
+    """Where no reply comes, time passes in the end."""
+
+    @settings(quick, max_examples=1)
+    @explore(workers=2)
+    async def test(claude_tokens, workers):
+        login = Leased(claude_tokens.account(expired=True), 0)
+        claude_tokens.fail_next("token", Fault.TIMEOUT)
+
+        async def spin():
+            while not login.given_up:
+                await asyncio.sleep(0)
+            assert PATIENCE <= asyncio.get_running_loop().time() < PATIENCE + 1
+
+        await workers(lambda: login.ask(way), spin)
+
+    assert search(test).error is None
+
+
+def spun():
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        pass
+
+
+@pytest.mark.parametrize("busy", [spun, lambda: time.sleep(PATIENCE)])
+@pytest.mark.parametrize("way", [by_httpx, in_total, in_a_scope])
+def test_no_time_out_fires_while_the_loop_is_blocked(way, busy):
+    """No task can go on meanwhile, so none of them is late."""
+
+    @settings(quick, max_examples=1)
+    @explore(workers=2)
+    async def test(claude_tokens, workers):
+        login = Leased(claude_tokens.account(expired=True), 0)
+
+        async def block():
+            await asyncio.sleep(1)
+            busy()
+
+        await workers(lambda: login.ask(way), block)
+        assert not login.given_up
+
+    slow = Schedule(deviations=(Deviation(EACH_LEG, "slow", 0, 2_000),))
+    assert search(test, replay=Replay(kind="tasks", workers=2, schedule=slow, slow=60).token()).error is None
 
 
 def by_urllib3(body):

@@ -17,7 +17,7 @@ from pytest_claude_tokens.simulation import scheduler
 from pytest_claude_tokens.simulation.chooser import Chooser
 from pytest_claude_tokens.simulation.looks import looking
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, Schedule
-from tests.unit.simulation.worlds import outcome_of, put_in, run_tasks, run_threads, world
+from tests.unit.simulation.worlds import outcome_of, put_in, run_tasks, run_threads, workers_of, world
 
 pytestmark = pytest.mark.usefixtures("staged")
 
@@ -248,17 +248,30 @@ def test_a_pipe_is_polled():
     writer.close()
 
 
-def test_a_forked_child_is_outside_of_the_world():
-    """It has none of the other threads, so it must not wait for one of them."""
+@pytest.mark.parametrize("forks", ["body", "worker"])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_forked_child_is_outside_of_the_world(seed, forks):
+    """It has none of the other threads, so it must not wait for one of them, from its first lock on."""
     seen = []
 
-    def job():
+    def fork():
         process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(0.01,))
         process.start()
         process.join()
         seen.append(process.exitcode)
 
-    run_threads(job, lambda: time.sleep(1))
+    def others():
+        for _ in range(50):
+            time.sleep(0)
+
+    with world(Schedule(kind="walk", seed=seed), 2) as new:
+        beside = threading.Thread(target=others)
+        beside.start()
+        if forks == "body":
+            fork()
+        else:
+            workers_of(new, 2, simulated_loop=False)(fork, others)
+        beside.join()
     assert seen == [0]
 
 

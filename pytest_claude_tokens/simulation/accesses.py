@@ -9,7 +9,6 @@ is one: which expression the accessed object comes from, and whether what was re
 from __future__ import annotations
 
 import ast
-import builtins
 import dis
 import inspect
 import linecache
@@ -86,11 +85,10 @@ class Access:
     ``base``: the expression for the object that is accessed, ``key`` that for the item, or none where there is no
     source. ``name``: of the attribute, global, cell or method. ``tests``: what is read here decides which way to go.
     ``always``: not only if a global is anything but a function, class or module. ``names``: the local ones of the code;
-    ``inner``: it is a comprehension's. ``function``: the one that it is in. ``spins``: a loop whose rounds call nothing,
-    or maybe the author's own code. ``calls``: a loop that does not only look. ``generates``: it is in a generator.
-    ``offset``: of its instruction; ``stretch``: how many instructions before it in the code are such that the
-    interpreter lock may be handed on there; ``rounds``: where the loops of the code begin and end, as it may be there,
-    too.
+    ``inner``: it is a comprehension's. ``function``: the one that it is in. ``spins``: a loop whose rounds do not call.
+    ``calls``: a loop that does not only look. ``generates``: it is in a generator. ``offset``: of its instruction;
+    ``stretch``: how many instructions before it in the code are such that the interpreter lock may be handed on there;
+    ``rounds``: where the loops of the code begin and end, as it may be there, too.
     """
 
     place: str
@@ -127,8 +125,6 @@ class _Source:
         self._by_end: dict[tuple[type[ast.AST], int, int], ast.AST] = {}
         self._parents: dict[ast.AST, ast.AST] = {}
         self.globals: set[str] = set()
-        self._defined: set[str] = set()
-        self._imported: set[str] = set()
         self._loops: list[tuple[int, int, ast.For | ast.While]] = []
         try:
             tree = ast.parse("".join(self.lines))
@@ -140,11 +136,7 @@ class _Source:
                 self._parents[child] = node
             if isinstance(node, ast.Global):
                 self.globals.update(node.names)
-            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-                self._defined.add(node.name)
-            elif isinstance(node, ast.alias):
-                self._imported.add(node.asname or node.name.partition(".")[0])
-            elif isinstance(node, ast.While | ast.For):
+            if isinstance(node, ast.While | ast.For):
                 self._loops.append((node.lineno, node.end_lineno or node.lineno, node))
             end: Any = getattr(node, "end_lineno", None), getattr(node, "end_col_offset", None)
             if end[0] is not None:
@@ -174,17 +166,6 @@ class _Source:
                 return True
             node = parent
         return False
-
-    def calls_its_own(self, node: ast.AST) -> bool:
-        """Whether something is called in ``node`` that may be defined in this file: by its name, nobody can be sure."""
-        return any(isinstance(one, ast.Call) and self._is_its_own(one.func) for one in ast.walk(node))
-
-    def _is_its_own(self, function: ast.expr) -> bool:
-        if isinstance(function, ast.Attribute):
-            return function.attr in self._defined
-        return isinstance(function, ast.Name) and not (
-            function.id in self._imported or hasattr(builtins, function.id)
-        )
 
     def loop(self, line: int) -> ast.For | ast.While | None:
         """The innermost loop around the line."""
@@ -254,7 +235,7 @@ def _loop(code: CodeType, source: _Source, line: int) -> Access | None:
         name="",
         line=f"{file}:{at}",
         words=f"{file}:{at}",
-        spins=not (calls and does) or loop is None or source.calls_its_own(loop),
+        spins=not calls,
         calls=does,
     )
 

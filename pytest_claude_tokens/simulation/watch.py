@@ -66,6 +66,7 @@ class _Rounds:
     """How often a thread has gone round since there was progress, and what its names meant then. ``does``: it has
     written something since the last round, or called what nobody can look into. ``inside``: it has come by in another
     frame than that of the loop, ``frame`` by its identity: what the loop calls is the author's own code.
+    ``steps``: how many decisions had been made.
     """
 
     happened: int = -1
@@ -74,13 +75,14 @@ class _Rounds:
     does: bool = False
     inside: bool = False
     frame: int = 0
+    steps: int = -1
 
 
 @dataclass(slots=True)
 class Watch:
     """The accesses of one run under ``schedule``. ``is_tested``: whether code is under test;
     ``is_serving``: whether the calling thread is in the service, which others would have to wait for. ``on_spinning``:
-    called where a loop goes round that this watch may interrupt, so that the run would be another one without it.
+    called where a loop has gone round so often that this watch may interrupt it: the run would be another one without.
     """
 
     world: World
@@ -157,16 +159,19 @@ class Watch:
         One that calls what is not the author's own may compute, however little of it is to be seen: the processor's
         own clock, a hash, a pipe. How many rounds it takes may differ from run to run, so it keeps its turn.
         """
-        rounds = self._rounds.setdefault(record.index, _Rounds())
+        rounds = self._rounds.setdefault(record.index, _Rounds(steps=self.world.steps))
         inside, rounds.inside, rounds.frame = rounds.inside, False, id(frame)
         if access.calls and not inside:
             return False
-        self.on_spinning()
+        if rounds.steps != self.world.steps:  # it has come to a switch point: others can go on as it is
+            rounds.steps = self.world.steps
+            return False
         if rounds.happened != self.world.happened:
             rounds.happened, rounds.count = self.world.happened, 0
         rounds.count += 1
         if rounds.count < _FREE_ROUNDS:
             return False
+        self.on_spinning()
         values = tuple(map(id, frame.f_locals.values()))
         does, rounds.values, rounds.does = rounds.does or values != rounds.values, values, False
         if does and not _FREE_ROUNDS_THAT_DO <= rounds.count <= _MOST_ROUNDS_THAT_DO:
@@ -179,6 +184,7 @@ class Watch:
             self.world.sleep(record, self.world.spin_seconds)
         else:
             self.world.pause(record, rotate=True)
+        rounds.steps = self.world.steps
         return True
 
     def _may_switch(self, frame: FrameType) -> bool:

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from pytest_claude_tokens.simulation import instruments as module
-from pytest_claude_tokens.simulation.accesses import LOOP, accesses_of
 from pytest_claude_tokens.simulation.schedule import Deviation, Schedule
 from pytest_claude_tokens.simulation.tested_code import TestedCode
 from pytest_claude_tokens.simulation.watch import Watch
@@ -320,35 +319,29 @@ def test_where_all_tool_numbers_are_taken_a_trace_function_does_it(monkeypatch):
     assert found.wanted(Schedule(deviations=(Deviation(0, "preempt", 0, 1, "x"),)))
 
 
-def method_of(box: Box) -> None:
-    while box.method():
-        time.sleep(1)
+def append(box: Box) -> None:
+    box.list.append(1)
 
 
-def handed_in(done: Any) -> None:
-    while True:
-        done()
+def spins(box: Box) -> None:
+    while len(box.list) < 200:
+        append(box)
 
 
-def of_others(box: Box) -> None:
-    while len(box.list) < 5:
-        box.list.append(1)
-        told([])
+def polls(box: Box) -> None:
+    while len(box.list) < 200:
+        append(box)
+        time.sleep(0)
 
 
-@pytest.mark.parametrize(("function", "spins"), [(method_of, True), (handed_in, True), (of_others, False)])
-def test_a_loop_that_may_call_code_of_its_file_may_spin(function, spins):
-    """All runs are watched then, lest those that are not go on in another order."""
-    (loop,) = [access for access in accesses_of(function.__code__).values() if access.kind == LOOP]
-    assert (loop.calls, loop.spins) == (True, spins)
-
-
-def test_a_loop_that_has_called_the_authors_code_of_another_file_may_spin(monkeypatch):
+@pytest.mark.parametrize(("job", "watched_all"), [(spins, True), (polls, False)])
+def test_once_a_loop_may_be_interrupted_all_runs_are_watched(job, watched_all, monkeypatch):
+    """Or those that are not would go on in another order. One that comes to a switch point needs no interruption."""
     monkeypatch.setattr(module, "_free_tool", lambda: None)
     found, box = module.Instruments(TestedCode()), Box()
 
-    watched(lambda: of_others(box), instruments=found)
-    assert all(found.wanted(Schedule()) for _ in range(module._FIRST_RUNS + 1))
+    watched(lambda: job(box), instruments=found)
+    assert all(found.wanted(Schedule()) for _ in range(module._FIRST_RUNS + 20)) is watched_all
 
 
 @pytest.mark.skipif(not hasattr(sys, "monitoring"), reason="Python 3.11 has none")

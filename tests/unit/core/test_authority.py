@@ -110,3 +110,61 @@ def test_without_a_grace_window_a_clock_that_goes_back_opens_none() -> None:
     authority.redeem(old, NOW)
 
     assert authority.redeem(old, NOW - 1).outcome is Outcome.REUSED
+
+
+def test_only_a_request_that_was_under_way_collides() -> None:
+    """Where the policy asks one of two at once to retry: a token that was spent before is a reuse."""
+    authority = Authority(Policy(at_once="retry"), "test")
+    old = authority.login("alice", NOW, scope="s").refresh[0].secret
+    authority.redeem(old, NOW)
+
+    assert authority.redeem(old, NOW, was_live=True).outcome is Outcome.RETRY
+    assert authority.redeem(old, NOW).outcome is Outcome.REUSED
+
+
+def test_in_a_grace_window_a_spent_token_is_accepted_where_two_at_once_collide() -> None:
+    """What would be accepted now does not depend on what is under way."""
+    authority = Authority(Policy.grace(30).but(at_once="retry"), "test")
+    grant = authority.login("alice", NOW, scope="s")
+    authority.redeem(grant.refresh[0].secret, NOW)
+
+    assert authority.accepted(grant, NOW + 1) == ("rt#1", "rt#2")
+    assert authority.accepted(grant, NOW + 30) == ("rt#2",)
+
+
+def test_revoking_an_access_token_names_it_once(authority: Authority) -> None:
+    """Only what was live until then has been ended; the pair's refresh token is left."""
+    grant = authority.login("alice", NOW, scope="s")
+    (access,) = grant.access
+
+    assert authority.revoke_access(access, NOW) == ("at#1",)
+    assert authority.revoke_access(access, NOW) == ()
+    assert authority.bearer(access.secret, NOW).state == "revoked"
+    assert authority.accepted(grant, NOW) == ("rt#1",)
+    late = authority.login("bob", NOW, scope="s", expires_in=60)
+    assert authority.revoke_access(late.access[0], NOW + 60) == ()
+
+
+def test_revoking_a_login_ends_what_was_live_until_then() -> None:
+    """At the deadline itself its refresh token is over already."""
+    authority = Authority(Policy(refresh_expires_in=100), "test")
+    ended, over = (authority.login("alice", NOW, scope="s") for _ in range(2))
+
+    assert authority.revoke(ended, NOW + 99) == ("rt#1", "at#1")
+    assert (ended.death, ended.died(NOW + 99)) == ("revoke", "revoke")
+    assert authority.revoke(over, NOW + 100) == ("at#1",)
+    assert (over.death, over.died(NOW + 100)) == (None, "expiry")
+
+
+def test_forgotten_tokens_hold_no_others(authority: Authority) -> None:
+    """A chain of ten thousand would wait for the garbage collector, each held by the one before."""
+    grant = authority.login("alice", NOW, scope="s")
+    authority.redeem(grant.refresh[0].secret, NOW)
+    first, second = grant.refresh
+    assert first.successor is second
+    authority.forget()
+
+    assert first.successor is None
+    assert (grant.access, grant.refresh, grant.unfinished) == ([], [], [])
+    assert authority.refresh_token(second.secret) is None
+    assert authority.grants_of("alice") == []

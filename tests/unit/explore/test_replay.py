@@ -6,6 +6,7 @@ import base64
 import re
 import string
 import zlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -25,14 +26,15 @@ FAULTS = st.one_of(
     st.builds(Fault.html, st.integers(400, 599)),
     st.just(Fault.moved()),
 )
-WHATS = ["freeze", "alone", "clock", "slow", "late", "cancel", "kill"]
+WHATS = ["freeze", "alone", "clock", "slow", "late", "cancel", "kill", "preempt"]
+PLACES = st.sampled_from(["", "", "pool.py:32:9:call"])
 SCHEDULES = st.builds(
     Schedule,
     kind=st.sampled_from(["deviations", "pct", "pos", "walk", "paced"]),
     deviations=st.lists(
-        st.builds(Deviation, st.integers(0, 10**6), st.sampled_from(WHATS), st.integers(-50, 50), st.integers(0, 500)),
+        st.tuples(st.integers(0, 10**6), st.sampled_from(WHATS), st.integers(-50, 50), st.integers(0, 500), PLACES),
         max_size=30,
-    ).map(tuple),
+    ).map(lambda drawn: tuple(Deviation(*fields) for fields in drawn)),
     seed=st.integers(0, 2**64),
     planned_faults=st.lists(
         st.builds(PlannedFault, st.integers(0, 100), st.sampled_from(["token", "call"]), FAULTS), max_size=3
@@ -50,6 +52,7 @@ REPLAYS = st.builds(
     names=st.lists(st.text(string.ascii_lowercase, min_size=1), max_size=3).map(tuple),
     choices=st.binary(max_size=200),
     example=st.integers(0, 9),
+    slow=st.just(60.0) | st.floats(0, 1e6),
 )
 TOKEN = Replay(
     kind="tasks",
@@ -73,6 +76,39 @@ def test_token_of_a_short_schedule_is_short():
     assert len(TOKEN) < 110
     assert Replay.read(TOKEN).schedule.text().startswith("w1 is frozen for 5 decisions")
     assert Replay.read(Replay(kind="tasks", workers=2, schedule=DEFAULT_ORDER).token()).schedule == DEFAULT_ORDER
+
+
+EMPTY = Replay(kind="tasks", workers=2, schedule=DEFAULT_ORDER)
+
+
+@pytest.mark.parametrize(
+    ("replay", "content"),
+    [
+        (EMPTY, '["tasks",2,"deviations"]'),
+        (
+            replace(EMPTY, schedule=Schedule(deviations=(Deviation(3, "freeze", 1, 5),))),
+            '["tasks",2,"deviations",0,[[3,"freeze",1,5]]]',
+        ),
+        (
+            replace(EMPTY, schedule=Schedule(deviations=(Deviation(0, "preempt", 1, 1, "a.py:1:2:x"),))),
+            '["tasks",2,"deviations",0,[[0,"preempt",1,1,"a.py:1:2:x"]]]',
+        ),
+        (
+            replace(EMPTY, schedule=Schedule("walk", seed=7, latency=Latency("heavy", 5))),
+            '["tasks",2,"walk",7,[],[],{},[],[],0,0,0,["heavy",5]]',
+        ),
+        (replace(EMPTY, slow=1.5), '["tasks",2,"deviations",0,[],[],{},[],[],0,0,0,[],[1.5]]'),
+        (replace(EMPTY, slow=0.0), '["tasks",2,"deviations",0,[],[],{},[],[],0,0,0,[],[0.0]]'),
+        (replace(EMPTY, example=3), '["tasks",2,"deviations",0,[],[],{},[],[],3]'),
+    ],
+)
+def test_a_token_holds_what_differs_from_the_default_and_no_more(replay, content):
+    """Also for who has an older token: its fields stay where they are."""
+    token = replay.token()
+    data = token.removeprefix(PREFIX)
+    assert zlib.decompress(base64.urlsafe_b64decode(data + "=" * (-len(data) % 4))).decode() == content
+    assert token.startswith("ct1-eN")  # zlib's two bytes for its best compression
+    assert Replay.read(token) == replay
 
 
 def refused(text):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_server.faults import Fault
+from pytest_claude_tokens.simulation.accesses import PLACES
 from pytest_claude_tokens.simulation.chooser import CLOCK, Chooser
 from pytest_claude_tokens.simulation.schedule import (
     DEFAULT_ORDER,
     EACH_LEG,
+    FOR_GOOD,
+    UNTIL_LEG,
     Deviation,
     Latency,
     PlannedFault,
@@ -187,11 +191,39 @@ def test_deaths_and_slow_legs_are_no_business_of_the_order():
         (Deviation(7, "cancel", 0, 1), "w0 is cancelled at decision 7"),
         (Deviation(7, "kill", 2, 1), "w2 is killed at decision 7"),
         (Deviation(7, "kill", 2, 15), "w2 gets SIGTERM at decision 7"),
+        (Deviation(7, "kill", 2, 2), "w2 gets SIGINT at decision 7"),
+        (Deviation(4, "freeze", 0, FOR_GOOD), "w0 is suspended from decision 4 on"),
+        (Deviation(0, "preempt", 0, 1, "a.py:32:9:x"), "w0 is preempted before a.py:32"),
+        (Deviation(0, "preempt", 0, 2, "a.py:32:9:x"), "w0 is preempted before a.py:32, for 2 decisions"),
+        (
+            Deviation(1, "preempt", -1, UNTIL_LEG, "a.py:32:9:x"),
+            "the body is preempted before a.py:32, 2nd time there, until another's request or reply is under way",
+        ),
     ],
 )
 def test_fact_reads_as_a_sentence(deviation, text):
     """Each kind has its words."""
     assert deviation.text() == text
+
+
+@pytest.mark.parametrize(
+    ("times", "words"),
+    [
+        *[(1, "2nd"), (2, "3rd"), (3, "4th"), (9, "10th"), (10, "11th"), (11, "12th"), (12, "13th"), (20, "21st")],
+        *[(100, "101st"), (110, "111th"), (111, "112th"), (112, "113th"), (121, "122nd")],
+    ],
+)
+def test_how_often_a_thread_has_been_there_is_an_ordinal(times, words):
+    assert (
+        Deviation(times, "preempt", 0, 1, "a.py:1:2:x").text() == f"w0 is preempted before a.py:1, {words} time there"
+    )
+
+
+def test_a_place_that_was_seen_is_told_in_its_own_words(monkeypatch):
+    """Line and code; of one that this process never read, file and line are known all the same."""
+    seen = SimpleNamespace(words="a.py:1 self.token = reply")
+    monkeypatch.setitem(PLACES, "a.py:1:2:x", seen)
+    assert Deviation(0, "preempt", 0, 1, "a.py:1:2:x").text() == "w0 is preempted before a.py:1 self.token = reply"
 
 
 def test_schedule_reads_as_a_sentence():
@@ -204,6 +236,12 @@ def test_schedule_reads_as_a_sentence():
         f"token request 1 meets {Fault.RESET}; call 2 meets {Fault.status(503)}"
     )
     assert Schedule(latency=Latency("same", 1500)).text() == "same latencies of 1.5 s"
+    frozen = Deviation(3, "freeze", 1, 5)
+    late = Schedule("walk", (frozen, Deviation(7, "cancel", 0, 1)), 9, latency=Latency("heavy", 20))
+    assert late.text({frozen: "w1 has rt#1"}) == (
+        "walk with seed 9; heavy latencies of 0.02 s; w1 has rt#1 [w1 is frozen for 5 decisions from decision 3]; "
+        "w0 is cancelled at decision 7"
+    )
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,16 @@ SCHEDULES = st.builds(
     Schedule,
     kind=st.sampled_from(["deviations", "pct", "pos", "walk", "paced"]),
     deviations=st.lists(
-        st.tuples(st.integers(0, 10**6), st.sampled_from(WHATS), st.integers(-50, 50), st.integers(0, 500), PLACES),
+        st.builds(
+            Deviation,
+            st.integers(0, 10**6),
+            st.sampled_from(WHATS),
+            st.integers(-50, 50),
+            st.integers(0, 500),
+            PLACES,
+        ),
         max_size=30,
-    ).map(lambda drawn: tuple(Deviation(*fields) for fields in drawn)),
+    ).map(tuple),
     seed=st.integers(0, 2**64),
     planned_faults=st.lists(
         st.builds(PlannedFault, st.integers(0, 100), st.sampled_from(["token", "call"]), FAULTS), max_size=3

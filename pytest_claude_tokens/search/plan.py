@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
 from hypothesis.strategies import SearchStrategy
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["GIVEN", "Options", "Plan", "WorkerKind", "checked", "planned"]
 
+_NUMBERS = ("schedules", "max_schedules", "examples", "max_examples", "runs", "max_runs", "iterations", "budget")
+_SEEDS = ("seed", "seeds", "random_seed")
+"""Names under which somebody may look for what Hypothesis has an own decorator for."""
 GIVEN = ("claude_tokens", "workers")
 """The arguments that a body receives anew for each schedule."""
 
@@ -111,10 +115,7 @@ def checked(options: Options) -> Options:
     _check_slow(options)
     for name, strategy in options.strategies.items():
         if not isinstance(strategy, SearchStrategy):
-            raise TypeError(
-                f"explore({brief(name)}={shown(strategy)}): a further keyword is an argument's strategy, such as "
-                f"{brief(name)}=st.just({shown(strategy)})"
-            )
+            raise TypeError(f"explore({brief(name)}={shown(strategy)}): {_instead(name, strategy)}")
         if not is_name(name):
             raise TypeError(f"explore({brief(name)}=…): a further keyword is the name of an argument of the test")
     _check_packages(options.preempt)
@@ -128,6 +129,18 @@ def checked(options: Options) -> Options:
     # Read now: an error raised at decoration would have frames of `explore()`, and show their locals.
     kills = default_signals(options.kills) if options.processes else options.kills
     return replace(options, faults=fault_strategy(options.faults), kills=kills)
+
+
+def _instead(name: str, value: object) -> str:
+    """What to write in place of a keyword that is neither an option nor a strategy."""
+    if name in _NUMBERS:
+        return "how many schedules are run is said by @settings(max_examples=…) of Hypothesis, above or below @explore"
+    if name in _SEEDS:
+        return "a search is repeated by pytest --claude-tokens-seed=…, or by @seed(…) of Hypothesis"
+    meant = f"{brief(name)}=st.just({shown(value)})"
+    if near := get_close_matches(name, [option.name for option in fields(Options)][:-1], n=1):
+        return f"did you mean {near[0]}? A further keyword is an argument's strategy, such as {meant}"
+    return f"a further keyword is an argument's strategy, such as {meant}"
 
 
 def _check_slow(options: Options) -> None:

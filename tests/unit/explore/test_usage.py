@@ -41,6 +41,9 @@ DRAWN: list[dict[str, Any]] = [
         ({"exhaustive": -1}, ValueError, "explore(exhaustive=-1): must be a number of deviations, 0 or more"),
         ({"exhaustive": True}, ValueError, "explore(exhaustive=True): must be a number of deviations, 0 or more"),
         ({"n": 5}, TypeError, "explore(n=5): a further keyword is an argument's strategy, such as n=st.just(5)"),
+        ({"schedules": 500}, TypeError, "explore(schedules=500): how many schedules are run is said by @settings("),
+        ({"seed": 7}, TypeError, "explore(seed=7): a search is repeated by pytest --claude-tokens-seed=…, or by @se"),
+        ({"worker": 3}, TypeError, "explore(worker=3): did you mean workers? A further keyword is an argument's"),
         ({"kills": [9]}, TypeError, "explore(kills=[…]) names signals: it needs processes=True; elsewhere it is kills"),
         *(
             (

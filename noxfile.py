@@ -262,7 +262,8 @@ DEPENDENT = [
     "tests/unit/transports",
     *map("tests/unit/explore/test_{}.py".format, ("examples", "hypothesis_engine", "phases", "portfolio", "rolling")),
     *map("tests/unit/explore/test_{}.py".format, ("settings", "shrink", "stateful", "strategies", "usage", "workers")),
-    *map("--ignore=tests/plugin/test_{}.py".format, ("explore_processes", "pasted_secrets", "the_judge_is_there")),
+    *map("--ignore=tests/plugin/test_{}.py".format, ("explore_company", "explore_processes")),
+    *map("--ignore=tests/plugin/test_{}.py".format, ("pasted_secrets", "the_judge_is_there")),
 ]
 """The tests of what releases of a requirement may change: pytest, Hypothesis, httpx, respx. The rest is the standard
 library's.

@@ -253,7 +253,7 @@ class AuthorityMachine(RuleBasedStateMachine):
 def test_the_authority_agrees_with_a_diary(policy: Policy) -> None:
     """Verdicts, pairs, deaths, bearers and what would be accepted, at every step and at every boundary of time."""
     machine = type("Machine", (AuthorityMachine,), {"policy": policy})
-    run_state_machine_as_test(machine, settings=settings(max_examples=40, stateful_step_count=25, deadline=None))
+    run_state_machine_as_test(machine, settings=settings(max_examples=25, stateful_step_count=25, deadline=None))
 
 
 def test_every_policy_of_the_service_is_compared() -> None:

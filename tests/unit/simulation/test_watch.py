@@ -6,6 +6,7 @@ import sys
 from _thread import get_ident
 from collections import ChainMap, deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from itertools import repeat
 from threading import Thread
 from types import CodeType, SimpleNamespace
@@ -455,6 +456,21 @@ def test_a_trace_function_tells_the_watch(monkeypatch):
     assert id(bare.f_globals) not in found.others
     generated = SimpleNamespace(f_code=compile("2", "<string>", "eval"), f_globals={"__file__": __file__}, f_back=None)
     assert found.tested.covers_frame(generated)
+
+
+@dataclass
+class Made:
+    """An object with the frame of the `__init__` that made it."""
+
+    frame: Any = field(default_factory=lambda: sys._getframe(1))
+
+
+def test_what_a_dataclass_makes_its_objects_with_is_no_code_of_the_authors():
+    """Each of its writes, which have no source, would be one to anything."""
+    frame = Made().frame
+    assert frame.f_code.co_name == "__init__"
+    assert frame.f_globals["__file__"] == __file__
+    assert not TestedCode().covers_frame(frame)
 
 
 def before_it(frame: Any, event: str, arg: Any) -> None:

@@ -43,7 +43,7 @@ class ChildProcesses:
         self._alive: frozenset[int] = frozenset()
         self._scans = 0
         self._left = _REAL_SECONDS
-        self.waited = False
+        self.waited: bool = False
         """Whether the run has waited for one, so that its times are real ones."""
         self._came = False
 

@@ -70,7 +70,7 @@ class NumberedLoop(BareLoop):
     ) -> asyncio.TimerHandle:
         """As usual; where nothing has happened for long, a delay lasts as long as a look at least."""
         if self.world.is_idle:
-            delay = max(delay, self.world.look_seconds)
+            delay = max(delay, self.world.patience.capped(self.world.now, self.world.look_seconds))
         return super().call_later(delay, callback, *args, context=context)
 
     def call_at(self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:  # type: ignore[override]

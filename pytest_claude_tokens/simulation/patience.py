@@ -157,6 +157,10 @@ class Patience:
         self.barred += 1
         return True
 
+    def capped(self, now: float, seconds: float) -> float:
+        """Up to so many seconds, less than any client still waits: its reply may be what takes so long."""
+        return min(seconds, (self.limit(now, lambda worker: False) - now) / 2)
+
     def stand(self, seconds: float) -> bool:
         """Time passes in which no task can go on, as the loop's thread is busy; returns whether somebody asks then."""
         waiting = {one.worker for one in self._asking.values()}

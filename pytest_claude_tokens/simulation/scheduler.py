@@ -184,7 +184,7 @@ class Scheduler:
         self._timer_count += 1
         record.timer = self._timer_count
         if self.steps > self._patience:
-            seconds = max(seconds, self.look_seconds)
+            seconds = max(seconds, self.patience.capped(self.now, self.look_seconds))
         heapq.heappush(self._timers, (self.now + max(0.0, min(LONGEST_SECONDS, seconds)), record.timer, record))
 
     def wake(self, record: ThreadRecord) -> None:
@@ -327,7 +327,7 @@ class Scheduler:
         """
         if when - max(self.now, self._disturbed) > self.early:
             return False
-        until = when + _LEAST_PATIENCE_SECONDS / 2
+        until = self.now + (when - self.now) / _SHARE_OF_PATIENCE + _LEAST_PATIENCE_SECONDS
         limit = self.patience.limit
         return until < limit(self.now, self._can_run) or (
             until < limit(self.now, self._can_run, self._workers_of(candidates))

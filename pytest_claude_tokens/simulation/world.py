@@ -77,6 +77,8 @@ class Pace(Protocol):
 class World(Baton):
     """One world. ``new_loop`` makes an event loop in it, for a thread that runs its own."""
 
+    now: float
+
     def __init__(
         self,
         chooser: Chooser,

@@ -9,14 +9,14 @@ import time
 import anyio
 import httpx
 import pytest
-from hypothesis import settings
+from hypothesis import seed, settings
 
 from fake_server import Fault
 from pytest_claude_tokens import explore
 from pytest_claude_tokens.search.replay import Replay
 from pytest_claude_tokens.simulation.schedule import EACH_LEG, Deviation, Schedule
 from pytest_claude_tokens.violations import BlindReplay, DoubleSpend
-from tests.unit.explore.common import quick, refreshing, search
+from tests.unit.explore.common import CALL_URL, quick, refreshing, search
 from tests.zoo.common import TOKEN_URL, Login
 
 aiohttp = pytest.importorskip("aiohttp")
@@ -325,6 +325,32 @@ def test_who_spins_for_a_client_that_gives_up_sees_it(way):
             assert PATIENCE <= asyncio.get_running_loop().time() < PATIENCE + 1
 
         await workers(lambda: login.ask(way), spin)
+
+    assert search(test).error is None
+
+
+@pytest.mark.parametrize("number", [5, 15])
+def test_no_time_out_fires_after_many_suspensions(number):
+    """Each takes a little of what is left: the last leg must not be made longer than that, nor the last suspension."""
+
+    @seed(number)
+    @settings(database=None, max_examples=16)
+    @explore(workers=3)
+    async def test(claude_tokens, workers):
+        bearers = [claude_tokens.account(name).access_token for name in "abc"]
+        arrivals = iter(range(3))
+
+        async def call():
+            turn = next(arrivals)
+            await asyncio.sleep(0.03 * turn)
+            patience = aiohttp.ClientTimeout(total=None, sock_read=2, connect=2)
+            async with aiohttp.ClientSession(timeout=patience) as session:
+                headers = {"Authorization": f"Bearer {bearers[turn]}"}
+                asked = {"model": "claude-x", "max_tokens": 8, "messages": [{"role": "user", "content": "hi"}]}
+                async with session.post(CALL_URL, json=asked, headers=headers, raise_for_status=True) as reply:
+                    await reply.json()
+
+        await workers(call)
 
     assert search(test).error is None
 

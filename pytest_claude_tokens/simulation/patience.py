@@ -158,8 +158,14 @@ class Patience:
         return True
 
     def capped(self, now: float, seconds: float) -> float:
-        """Up to so many seconds, less than any client still waits: its reply may be what takes so long."""
-        return min(seconds, (self.limit(now, lambda worker: False) - now) / 2)
+        """Up to so many ``seconds``, less than any client still waits: its reply may be what takes so long. As
+        :meth:`bars`, not for ever.
+        """
+        left = (self.limit(now, lambda worker: False) - now) / 2
+        if left >= seconds or self.barred >= _MOST_BARRED_LOOKS:
+            return seconds
+        self.barred += 1
+        return left
 
     def stand(self, seconds: float) -> bool:
         """Time passes in which no task can go on, as the loop's thread is busy; returns whether somebody asks then."""

@@ -12,8 +12,10 @@ import pytest
 from hypothesis import seed, settings
 
 from fake_server import Fault
+from fake_server.effects import Wait
 from pytest_claude_tokens import explore
 from pytest_claude_tokens.search.replay import Replay
+from pytest_claude_tokens.simulation.patience import Patience
 from pytest_claude_tokens.simulation.schedule import EACH_LEG, Deviation, Schedule
 from pytest_claude_tokens.violations import BlindReplay, DoubleSpend
 from tests.unit.explore.common import CALL_URL, quick, refreshing, search
@@ -353,6 +355,17 @@ def test_no_time_out_fires_after_many_suspensions(number):
         await workers(call)
 
     assert search(test).error is None
+
+
+def test_a_client_whose_time_is_up_does_not_make_time_stand_still():
+    """A sleep lasts as long as a look again after some that were cut short for its sake."""
+    patience = Patience()
+    patience.begin(Wait("request", 9.0, until=2.0, needs=9.0), 0, None)
+    took = [patience.capped(1.0, 0.01) for _ in range(1_001)]
+    assert took == [0.0] * 1_000 + [0.01]
+    assert not patience.bars(1.0, 0.01, ())
+    patience.barred = 0  # there was progress
+    assert patience.bars(1.0, 0.01, ())
 
 
 def spun():

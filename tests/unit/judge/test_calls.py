@@ -66,6 +66,10 @@ def test_a_co_schedule_says_who_when_and_for_how_long():
     assert str(violation) == "at#1 by w0 (#2) and w1 (#3)"
     assert (violation.seq, violation.actors, violation.labels, violation.grant) == (3, ("w0", "w1"), ("at#1",), "g#1")
     assert violation.cause == "w1 began a call on at#1 while #2 was open, for 2.5 s"
+    (short,) = judge(history(story.replace("t 4.5", "t 2.5"))).violations
+    assert short.cause.endswith(", for 0.5 s")
+    (third,) = judge(history("login\n" + "\n".join(f"{n}: w{n} call at#1" for n in range(3))), limit=2).violations
+    assert third.cause == "w2 began a call on at#1 while #2, #3 was open"
 
 
 def test_of_several_calls_of_one_worker_the_oldest_is_told():

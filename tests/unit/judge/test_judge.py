@@ -13,6 +13,7 @@ from tests.unit.judge.build import history, noted, told
 SOUND = "login\na: w0 token rt#1\na ok at#2 rt#2\nb: w0 call at#2\nb ok"
 SPENT_TWICE = "login\na: w0 token rt#1\nb: w1 token rt#1\na ok at#2 rt#2\nb fail 400"
 SHARED_BEARER = "\nc: w0 call at#2\nd: w1 call at#2"
+OTHERS = "login expires=100\nlogin g#2 expires=100\n"
 
 
 def torn(text: str, **header) -> History:
@@ -120,6 +121,7 @@ def test_what_the_header_does_not_ask_for_is_a_note():
     verdict = judge(history(SPENT_TWICE, default=["co-schedule"]))
 
     assert (verdict.state, noted(verdict)) == ("VALID", ["unjudged double-spend"])
+    assert str(verdict.notes[0]) == "double-spend: rt#1 by w0 (#2) and w1 (#3): not judged here"
     assert judge(history(SPENT_TWICE, default=list(INVARIANTS))).state == "INVALID"
     assert judge(history(SPENT_TWICE, default=[])).state == "VALID"
 
@@ -178,8 +180,9 @@ def test_a_checker_that_crashes_makes_it_unknown(broken_checker):
 
 
 def test_a_checker_that_crashes_does_not_hide_what_the_others_found(broken_checker):
-    """INVALID outranks UNKNOWN."""
+    """INVALID outranks UNKNOWN, and those that come after it in the table are asked all the same."""
     assert judge(history(SPENT_TWICE)).state == "INVALID"
+    assert told(judge(history("login" + SHARED_BEARER))) == ["co-schedule: at#2 by w0 (#2) and w1 (#3)"]
 
 
 @pytest.mark.parametrize("header", [{"allow": 5}, {"default": 5}, {"allow": [[]]}, {"policy": 5}, {"limit": "many"}])
@@ -190,3 +193,44 @@ def test_a_header_that_makes_no_sense_makes_it_unknown(header):
         "INVALID",
     )
     assert judge(history(SOUND, **header)).state in ("UNKNOWN", "VALID")
+
+
+def test_a_header_that_makes_no_sense_is_told_with_its_error():
+    """Beside whatever else makes it unknown."""
+    verdict = judge(torn(SOUND, allow=5))
+
+    assert noted(verdict) == ["crashed", "torn"]
+    assert str(verdict.notes[0]) == "the header can't be read: TypeError: 'int' object is not iterable"
+
+
+@pytest.mark.parametrize(
+    ("story", "what"),
+    [
+        ("a: w0 token g#2/rt#1\nb: w1 token g#2/rt#1", "double-spend: home:rt#1 by w0 (#3) and w1 (#4)"),
+        (
+            "a: w0 token g#2/rt#1\na info\nb: w1 token g#2/rt#1",
+            "blind-replay: home:rt#1 by w0 (#3, unknown outcome) and w1 (#5)",
+        ),
+        ("a: w0 call g#2/at#1\nb: w1 call g#2/at#1", "co-schedule: home:at#1 by w0 (#3) and w1 (#4)"),
+        (
+            "a: w0 call g#2/at#1\na fail 401 reason=expired\nb: w0 call g#2/at#1",
+            "stale-bearer: home:at#1 by w0 (#3: 401 expired, again #5)",
+        ),
+    ],
+)
+def test_of_several_logins_the_violation_names_the_one(story, what):
+    """Each has an rt#1; the headline, the labels and the grant say whose it was."""
+    verdict = judge(history(OTHERS + story))
+
+    (violation,) = verdict.violations
+    assert told(verdict) == [what]
+    assert (violation.grant, violation.labels) == ("g#2", (what.split()[1],))
+
+
+def test_who_was_told_to_try_again_collided_without_harm():
+    """Under a policy that asks one of two at once to; which of them had come first makes no difference."""
+    story = "login\na: w0 token rt#1\nb: w1 token rt#1\n{0} commit rotated at#2 rt#2\n{1} commit retry\n{1} fail 400"
+    for winner, loser in ("ab", "ba"):
+        verdict = judge(history(story.format(winner, loser)))
+        assert (verdict.state, noted(verdict)) == ("VALID", ["excused double-spend"])
+        assert str(verdict.notes[0]).endswith(": harmless, as the policy has one of two at once try again")

@@ -48,6 +48,14 @@ def test_an_account_that_is_not_told(first, second, meet):
     assert bool(contention(history)) is meet
 
 
+def test_calls_of_one_worker_are_no_overlap():
+    """It may have as many open as it likes; a lone call of another is none either, once those have ended."""
+    alone = [call(1, "w0", ONE), call(2, "w0", ONE)]
+    assert list(overlaps(History(HEADER, alone))) == []
+    assert not contention(History(HEADER, alone))
+    assert list(overlaps(History(HEADER, [call(1, "w0", ONE)]))) == []
+
+
 def test_one_bearer_of_an_unknown_grant():
     """It is one bearer, whatever its account is."""
     history = History(HEADER, [call(1, "w0", ONE), call(2, "w1", ONE)])

@@ -26,13 +26,13 @@ __all__ = ["ChildProcesses", "Notes", "noticing_children"]
 _EVENTS = ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty")
 _REAL_SECONDS = 10.0
 """For how long one run waits in real time, in all."""
+_VAIN_SECONDS = 20.0
+"""The same for those runs of a search, together, in which no process ended and no thread came back meanwhile."""
 _SECONDS_AT_ONCE = 1.0
-"""And between two decisions: a watchdog takes a run for stuck that makes none for some seconds."""
+"""The same between two decisions: a watchdog takes a run for stuck that makes none for some seconds."""
 _POLL_INTERVAL_SECONDS = 0.002
 _SCANS = 10
 """How often a process is looked for that is about to start; it may also fail to."""
-_VAIN_SECONDS = 20.0
-"""The same for those runs of a search, together, in which no process ended and no thread came back meanwhile."""
 
 
 class ChildProcesses:

@@ -138,7 +138,7 @@ def _instead(name: str, value: object) -> str:
     if name in _SEEDS:
         return "a search is repeated by pytest --claude-tokens-seed=…, or by @seed(…) of Hypothesis"
     meant = f"{brief(name)}=st.just({shown(value)})"
-    if near := get_close_matches(name, [option.name for option in fields(Options)][:-1], n=1):
+    if near := get_close_matches(name, [one.name for one in fields(Options) if one.name != "strategies"], n=1):
         return f"did you mean {near[0]}? A further keyword is an argument's strategy, such as {meant}"
     return f"a further keyword is an argument's strategy, such as {meant}"
 

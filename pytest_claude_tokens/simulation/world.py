@@ -133,14 +133,13 @@ class World(Baton):
 
     def fire(self, when: float) -> None:
         """As the scheduler does, when processes of the body's have had the time for it."""
-        if self.children is None or self._keep_pace(self.children, when - self.now):
+        if self._keep_pace(when - self.now):
             super().fire(when)
 
     def overlooked(self) -> float:
         """As the scheduler does, and as :meth:`fire`."""
         seconds = super().overlooked()
-        if self.children is not None:
-            self._keep_pace(self.children, seconds)
+        self._keep_pace(seconds)
         return seconds
 
     def look(self) -> None:
@@ -151,8 +150,7 @@ class World(Baton):
             return
         seconds = self.look_seconds  # in one turn: no task can go on meanwhile
         self._stand(seconds)
-        if self.children is not None:
-            self._keep_pace(self.children, seconds)
+        self._keep_pace(seconds)
         self.now += seconds
 
     def sleep(self, record: ThreadRecord, seconds: float) -> None:
@@ -165,11 +163,13 @@ class World(Baton):
         if self.patience.stand(seconds):
             self.sort_timers()
 
-    def _keep_pace(self, children: Pace, seconds: float) -> bool:
+    def _keep_pace(self, seconds: float) -> bool:
         """Let processes have their time; ``False`` if a thread has come back from outside meanwhile, and can go on."""
+        if self.children is None:
+            return True
         could_run = len(self.ready)
         if self.me() is not None:  # the watchdog must not sleep: it keeps threads from coming back
-            children.keep_pace(seconds, lambda: len(self.ready) == could_run)
+            self.children.keep_pace(seconds, lambda: len(self.ready) == could_run)
         return len(self.ready) == could_run
 
     def until(self, timeout: float | None) -> float | None:

@@ -213,6 +213,21 @@ def test_a_search_waits_no_more_for_what_never_ends(told):
     assert told.start(2) is None
 
 
+def test_a_run_waits_for_each_that_it_starts(told):
+    """The second is looked for, too, when the first has ended."""
+    with world() as new:
+        told.notes.note("os.fork", ())
+        told.alive.add(2)
+        children = new.children
+        children.keep_pace(0.01, lambda: True)
+        told.alive.remove(2)
+        told.notes.note("subprocess.Popen", ())
+        assert new.children is children
+        told.alive.add(3)
+        children.keep_pace(0.01, lambda: True)
+    assert told.now == pytest.approx(0.02)
+
+
 def test_outside_of_a_search_nobody_is_told(monkeypatch):
     module.Notes().note("os.fork", ())
     monkeypatch.setattr(procfs, "is_available", lambda: False)

@@ -180,7 +180,13 @@ def _two_processes(pair: _Pair) -> str:
 def _lease_lost(pair: _Pair) -> str:
     first, again = pair.first, pair.again
     got = {hold["lock"] for hold in pair.seen_again["held"]}  # where a third one has removed the lease
-    for hold in pair.seen_first["lost"]:
+    wrote = pair.seen_first.get("wrote")
+    late = [  # it had its reply by then, but had not kept it
+        hold
+        for hold in pair.seen_first["held"]
+        if hold.get("taken_by") and (wrote is None or wrote > hold["released"])
+    ]
+    for hold in [*pair.seen_first["lost"], *late]:
         taker = hold["taken_by"]
         if hold["released"] > pair.seen_again["sent"] or (taker != again.actor and hold["lock"] not in got):
             continue

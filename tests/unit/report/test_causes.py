@@ -126,6 +126,16 @@ AFTER = [
         seen(7, 8, [hold(A, 5, 10)], **read(6)),
     ),
     (
+        "lease expired while held: w1 took A away after 11 s",  # between the reply and the store
+        seen(2, 3, [hold(A, 1, 4, by="w1", after=11.0)], **read(1, 9)),
+        seen(7, 8, [hold(A, 5, 10)], **read(6)),
+    ),
+    (
+        "read before acquire, or released",  # it was taken when the store had it: nothing was lost by that
+        seen(2, 3, [hold(A, 1, 5, by="w1", after=11.0)], **read(1, 4)),
+        seen(8, 9, [hold(A, 6, 10)], **read(7)),
+    ),
+    (
         "read before acquire, or released before it was kept: w1 got A (A.py:5) after w0 had got rt#2, and sent rt#1",
         seen(2, 3, [hold(A, 1, 4)]),
         seen(7, 8, [hold(A, 5, 10)]),

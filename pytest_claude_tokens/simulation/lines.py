@@ -102,6 +102,9 @@ def lines_up_from(frame: FrameType | None) -> tuple[Line, ...]:
     return lines_of(frames)
 
 
+_WITH_LOCKS = tuple(path + name for path in _STANDARD for name in (os.path.join("concurrent", ""), "queue.py"))
+_OF_THREADING = ("Barrier.", "Event.", "Semaphore.", "Thread.")
+"""What of the standard library has locks of its own: whoever waits for a future, say, holds none."""
 _NOWHERE: Line = compile("", "", "exec"), 0
 """The line of a lock that was asked for in a task of its own, as ``asyncio.wait_for`` does."""
 
@@ -111,6 +114,8 @@ def users_line(frame: FrameType | None) -> Line | None:
     while frame is not None and frame.f_code is not CONDITION_WAIT and is_standard(frame.f_code.co_filename):
         if frame.f_code.co_filename == asyncio.events.__file__:
             return _NOWHERE
+        if frame.f_code.co_filename.startswith(_WITH_LOCKS) or frame.f_code.co_qualname.startswith(_OF_THREADING):
+            return None
         frame = frame.f_back
     if frame is None or not is_users(frame.f_code.co_filename):
         return None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import queue
 import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -313,6 +315,25 @@ def test_what_libraries_and_the_body_lock_is_not_told():
     code = compile("async def of_a_library(lock):\n async with lock:\n  await ask()", "/x/site-packages/lib.py", "exec")
     exec(code, names := {"ask": ask_async})
     of_a_library = names["of_a_library"]
+
+    assert held(watched(body)) == [[], []]
+
+
+def test_who_waits_for_a_future_holds_no_lock():
+    """Nor does who waits for an event, a barrier, a queue or a thread: theirs are nobody's lease."""
+
+    def body(workers):
+        def job():
+            done, jobs = threading.Event(), queue.Queue()
+            thread = threading.Thread(target=lambda: [jobs.get(), done.set()])
+            with ThreadPoolExecutor(1) as pool:
+                thread.start()
+                jobs.put(1)
+                done.wait()
+                pool.submit(ask).result()
+            thread.join()
+
+        workers(job)
 
     assert held(watched(body)) == [[], []]
 

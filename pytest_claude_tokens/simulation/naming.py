@@ -13,6 +13,7 @@ import datetime as dt
 import re
 import weakref
 from collections import OrderedDict, deque
+from contextvars import ContextVar
 from functools import cached_property
 from pathlib import PurePath
 from types import (
@@ -101,6 +102,7 @@ _NEVER_SHARED = (
     dt.time,
     dt.timedelta,
     dt.tzinfo,
+    ContextVar,  # each thread has a value of its own
 )
 
 

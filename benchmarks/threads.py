@@ -1,4 +1,4 @@
-"""How soon twelve races between two lines of plain Python are found, in threads, and whether a sound twin is blamed.
+"""How soon thirteen races between two lines of plain Python are found, in threads, and whether a sound twin is blamed.
 
 ``python benchmarks/threads.py [--seeds N] [--twins SCHEDULES] [--only WORD]``. Beside the search, *plain stress*: the
 same bodies in real threads, as often, with ``sys.setswitchinterval(1e-6)``. Exits 1 where the search misses a race

@@ -176,6 +176,8 @@ class Exchange:
             return intent.unjudged
         if intent.f == "token":
             return "a refresh token that was never minted here" if self._facts.get("refresh") == UNKNOWN else ""
+        if isinstance(intent, Call) and not has_credentials(self._request):
+            return "it carried neither bearer nor API key"
         if self._facts.get("bearer") != UNKNOWN or (intent.f == "other" and intent.name == "hello"):
             return ""
         return "a bearer that was never minted here"

@@ -21,14 +21,15 @@ __all__ = ["check_missing_bearer"]
 def check_missing_bearer(history: History) -> Iterator[MissingBearer]:
     """No call carries neither bearer nor API key while a login that the dispatcher uses is live.
 
-    A login is in use from the first request that presents one of its tokens. A dispatcher that sent a call without any
-    before that asks first and authenticates when it is told to: by this login it is not judged. There is one violation
-    for each worker.
+    A dispatcher may ask first, and authenticate when it is told to: by a login of which no token is presented before
+    the first such call has its answer, it is not judged. Where one is presented earlier, nobody had to be told: who
+    sent none, while that call was open or before, met a login that was not there yet. There is one violation for each
+    worker.
     """
     bare = {op.opened: op for op in history.operations if op.f == "call" and op.invoke.get("credentials") is False}
     if not bare or (history.header.get("service") or "claude") != "claude":
         return
-    logins = _Logins(history, min(bare))
+    logins = _Logins(history, min((op.closed for op in bare.values() if op.closed is not None), default=math.inf))
     found: dict[str, MissingBearer] = {}
     for event in history.events:
         op = bare.get(event.seq)
@@ -45,12 +46,14 @@ def check_missing_bearer(history: History) -> Iterator[MissingBearer]:
 
 @dataclass(slots=True)
 class _Login:
-    """One grant as its workers know it. ``known``: the tokens that have reached one; ``used_by``: who presented one."""
+    """One grant as its workers know it. ``used_by``: the first request that presents a token of it, or that logs in;
+    ``known``: the tokens that have reached a worker so far.
+    """
 
     grant: str
     account: str
+    used_by: Operation | None
     known: dict[str, None] = field(default_factory=dict)
-    used_by: Operation | None = None
     refreshing: dict[int | None, Operation] = field(default_factory=dict)
     _accepts: list[str] = field(default_factory=list)
     _expires: dict[str, float] = field(default_factory=dict)
@@ -69,14 +72,12 @@ class _Login:
         if event.type == "note":
             self._note(event)
         elif event.type == "invoke":
-            self.used_by = self.used_by or operation
             if operation is not None and event.f == "token":
                 self.refreshing[event.op] = operation
         else:
             self.refreshing.pop(event.op, None)
         if event.issued and (event.type == "ok" or (event.f == "login" and event.op is None)):
             self.known |= {label: None for label in event.issued.values() if label}
-            self.used_by = self.used_by or operation
 
     def _note(self, event: Event) -> None:
         access = (event.issued or {}).get("access")
@@ -92,17 +93,21 @@ class _Login:
 class _Logins:
     """All grants, event by event."""
 
-    def __init__(self, history: History, first_bare: int) -> None:
+    def __init__(self, history: History, first_told: float) -> None:
         self._operations: dict[int | None, Operation] = {op.op: op for op in history.operations}
-        self._first_bare = first_bare
+        self._first_told = first_told
         self._logins: dict[str, _Login] = {}
+        self._used_by: dict[str | None, Operation] = {}
+        for op in history.operations:
+            self._used_by.setdefault(op.grant, op)
 
     def observe(self, event: Event) -> None:
         """Take the next event into account."""
         if event.grant is not None:
             login = self._logins.get(event.grant)
             if login is None:
-                login = self._logins[event.grant] = _Login(event.grant, event.account or event.grant)
+                used_by = self._used_by.get(event.grant)
+                login = self._logins[event.grant] = _Login(event.grant, event.account or event.grant, used_by)
             login.observe(event, self._operations.get(event.op))
 
     def live_for(self, op: Operation) -> _Login | None:
@@ -110,7 +115,7 @@ class _Logins:
         used = [
             login
             for login in self._logins.values()
-            if login.used_by is not None and login.used_by.opened < self._first_bare and login.is_live(op.invoke.t)
+            if login.used_by is not None and login.used_by.opened < self._first_told and login.is_live(op.invoke.t)
         ]
         return min(used, key=lambda login: login.used_by is None or login.used_by.actor != op.actor, default=None)
 

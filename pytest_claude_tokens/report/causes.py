@@ -205,7 +205,8 @@ def _lease_lost(pair: _Pair) -> str:
 def _gave_up(pair: _Pair) -> str:
     wanted = {hold["lock"]: hold for hold in pair.seen_again["gave_up"]}
     for hold in pair.seen_first["held"]:
-        if hold["lock"] in wanted and not pair.seen_again["held"] and pair.overlap:
+        kept = hold["released"] is None or hold["released"] > pair.seen_again["sent"]
+        if hold["lock"] in wanted and not pair.seen_again["held"] and (pair.overlap or kept):
             return (
                 f"gave up waiting: {pair.again.actor} did not get {hold['lock']}, which {pair.first.actor} held"
                 f"{_at(hold['at'])}, and went on without it{_at(wanted[hold['lock']]['at'])}"

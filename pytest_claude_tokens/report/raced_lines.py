@@ -182,7 +182,7 @@ def _around(steps: Sequence[Step], number: int, thread: int) -> _Race | None:
         )
         if told:
             return told
-    return _gone_on(before, between)
+    return _gone_on(before, between) or _shown_too_soon(before, between, after)
 
 
 def _touches(steps: Sequence[Step]) -> Iterator[Touch]:
@@ -231,6 +231,21 @@ def _half_done(before: list[Touch], between: list[Touch], rest: Touch) -> _Race 
             f"torn read: {seen.deed()} between {first.who}'s writing {name_of(first)} ({first.line}) and "
             f"{name_of(rest)} ({rest.line})"
         )
+    return _Race(text, first, rest)
+
+
+def _shown_too_soon(before: list[Touch], between: list[Touch], after: list[Touch]) -> _Race | None:
+    """Written, looked at by another, and then something else written that the other may have read unseen."""
+    first = next((one for one in before if one.writes and _first(between, one, writes=False)), None)
+    rest = next((one for one in after if one.writes), None)
+    if first is None or rest is None:
+        return None
+    seen = _first(between, first, writes=False)
+    assert seen is not None
+    text = (
+        f"published too early: {seen.deed()} after {first.who} had made it visible ({first.line}), and before "
+        f"{rest.who} {rest.verb} {name_of(rest)} ({rest.line})"
+    )
     return _Race(text, first, rest)
 
 

@@ -3,7 +3,9 @@
 Only before such an access does it matter who goes on (Flanagan and Godefroid, Dynamic Partial-Order Reduction, POPL
 2005). Two accesses under one lock are kept apart by it: there, the operations of the lock are where to switch. Where a
 thread touches a thing for the second time, and what another does to it in between could not have been done before or
-after both, a switch is most likely to break something (Lu et al., AVIO, ASPLOS 2006).
+after both, a switch is most likely to break something (Lu et al., AVIO, ASPLOS 2006). And where a thread has just
+written what others look at, what it writes next may belong to it: an object is published, and then filled. Who meets it
+half-made may read it in code that nobody watches (a client's, which was given its headers), so no conflict is seen.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ Thing = tuple[Owner | str | None, str]
 
 BETWEEN, CONFLICT, UNNAMED = 0, 1, 2
 """How promising it is to preempt a thread before an access: between two that belong together; before any that
-conflicts; before one that conflicts only if what has no name is the same thing.
+conflicts; before one that conflicts only if what has no name is the same thing, or that follows on a publication.
 """
 _UNSERIALIZABLE = {(False, True, False), (True, True, False), (True, False, True), (False, True, True)}
 """Whether the first access, another thread's in between, and the second access are writes."""
@@ -98,7 +100,11 @@ def ranked(steps: Sequence[Step]) -> dict[tuple[Point, bool], int]:
     things = conflicting(steps)
     last: dict[tuple[int, Thing], _Use] = {}
     found: dict[tuple[Point, bool], int] = {}
+    shown: dict[int, int] = {}
+    """The decision at which a thread last wrote what another looks at, if it has written nothing since."""
     for step in steps:
+        if shown and any(write for *_, write in step.touched) and shown.pop(step.thread, None) == step.decision:
+            _find(found, step, UNNAMED)
         for owner, what, key, write in step.touched:
             uses = things.get((owner, what))
             if uses is None:
@@ -108,11 +114,16 @@ def ranked(steps: Sequence[Step]) -> dict[tuple[Point, bool], int]:
                 continue
             before = last.get((step.thread, (owner, what)))
             last[step.thread, (owner, what)] = use
-            rank = UNNAMED if owner is None else BETWEEN if _is_between(before, use, uses) else CONFLICT
-            point = (step.worker, step.access.place, step.times), not step.others
-            if step.others or step.sleepers:
-                found[point] = min(rank, found.get(point, rank))
+            _find(found, step, UNNAMED if owner is None else BETWEEN if _is_between(before, use, uses) else CONFLICT)
+            if write:
+                shown[step.thread] = step.decision
     return found
+
+
+def _find(found: dict[tuple[Point, bool], int], step: Step, rank: int) -> None:
+    point = (step.worker, step.access.place, step.times), not step.others
+    if step.others or step.sleepers:
+        found[point] = min(rank, found.get(point, rank))
 
 
 def _is_between(first: _Use | None, second: _Use, others: Iterable[_Use]) -> bool:

@@ -1,7 +1,7 @@
 """Which locks each worker holds in one run that is watched, and when it last read the file with the login.
 
 A lock is an object of ``asyncio`` or ``threading`` that the user's own code acquires, or a path that a worker makes
-with ``mkdir`` or ``O_EXCL``, or locks with ``flock``. The functions are replaced for this run only.
+with ``mkdir`` or ``O_EXCL``, or locks with ``flock`` or ``lockf``. The functions are replaced for this run only.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from fake_server.secrecy import redact
 from pytest_claude_tokens.guard import audit
 from pytest_claude_tokens.simulation.files import OpenFile
 from pytest_claude_tokens.simulation.frames import is_ours
-from pytest_claude_tokens.simulation.internals import CONDITION_WAIT
-from pytest_claude_tokens.simulation.lines import Line, is_standard, is_users, lines_up_from, text
+from pytest_claude_tokens.simulation.lines import Line, lines_up_from, takes_what_is_there, text, users_line
 from pytest_claude_tokens.simulation.locks import SimulatedLock, SimulatedRLock
 
 try:
@@ -29,14 +28,14 @@ except ImportError:  # pragma: no cover - Windows has no flock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
-
 __all__ = ["HeldLocks", "Hold"]
 
 _OBJECTS = ((asyncio.Lock, asyncio.Semaphore), (SimulatedLock, SimulatedRLock))
 """Classes of locks: those whose ``acquire`` is awaited, and those whose is not."""
 _READS_AND_WRITES = ("open", "os.rename")
 _NEVER = 1 << 60
+_OF_THE_PROCESS = " (a record lock, which keeps processes apart and not threads)"
+"""What is told of a lock by ``fcntl.lockf``: each thread of the process that has it has it, too (POSIX, ``fcntl``)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -131,8 +130,11 @@ class HeldLocks:
         """The calling worker has waited for a lock in vain."""
         if isinstance(key, str):
             self._contended.add(key)
-        elif (worker := WORKER.get()) is not None:
-            self.of(worker).gave_up.append(Hold(key, line, self.tick(), self._now()))
+        if (worker := WORKER.get()) is not None:
+            known = self.of(worker)
+            if known.gave_up and known.gave_up[-1].key == key:  # it tries again and again
+                known.gave_up.pop()
+            known.gave_up.append(Hold(key, line, self.tick(), self._now()))
 
     def let_go(self, key: Any, line: Line) -> None:
         """The calling worker gives a lock back, or takes it from another."""
@@ -225,7 +227,11 @@ class HeldLocks:
             "ended": None if one.ended == _NEVER else one.ended,
             "held": [self._told(hold) for hold in before if (hold.released or _NEVER) > one.tick],
             "lost": [self._told(hold) for hold in before if hold.taken_by and (hold.released or 0) < one.ended],
-            "gave_up": [self._told(hold) for hold in known.gave_up if last < hold.tick < one.tick],
+            "gave_up": [
+                self._told(hold)
+                for hold in known.gave_up
+                if last < hold.tick < one.tick and all(hold.key != got.key or got.tick < hold.tick for got in before)
+            ],
         }
         if read is not None:
             seen["read"] = {"file": os.path.basename(read[1]), "tick": read[0]}
@@ -274,7 +280,7 @@ class HeldLocks:
 
         @wraps(real)
         async def acquire(lock: Any) -> Any:
-            line = _users_line(sys._getframe(1))
+            line = users_line(sys._getframe(1))
             if line is None:
                 return await real(lock)
             key, waits = self.object(lock, cls.__name__), lock.locked()
@@ -293,7 +299,7 @@ class HeldLocks:
 
         @wraps(real)
         def acquire(lock: Any, blocking: bool = True, timeout: float = -1) -> Any:
-            line = _users_line(sys._getframe(1))
+            line = users_line(sys._getframe(1))
             if line is None:
                 return real(lock, blocking, timeout)
             key, waits = self.object(lock, "Lock"), lock.locked()
@@ -311,7 +317,7 @@ class HeldLocks:
 
         @wraps(real)
         def release(lock: Any) -> Any:
-            if (line := _users_line(sys._getframe(1))) is not None:
+            if (line := users_line(sys._getframe(1))) is not None:
                 self.let_go(self.object(lock, "Lock" if cls in _OBJECTS[1] else cls.__name__), line)
             return real(lock)
 
@@ -325,10 +331,13 @@ class HeldLocks:
             yield patched, name, self._removed(getattr(patched, name))
         if fcntl is not None:  # pragma: no branch - as above
             yield fcntl, "flock", self._locked(fcntl.flock)
+            yield fcntl, "lockf", self._locked(fcntl.lockf, _OF_THE_PROCESS)
 
     def _made(self, real: Any) -> Any:
         @wraps(real)
         def mkdir(path: Any, *args: Any, **options: Any) -> Any:
+            if takes_what_is_there(sys._getframe(1)):
+                return real(path, *args, **options)
             return self._trying(lambda: real(path, *args, **options), path)
 
         return mkdir
@@ -364,36 +373,26 @@ class HeldLocks:
 
         return remove
 
-    def _locked(self, real: Any) -> Any:
+    def _locked(self, real: Any, kind: str = "") -> Any:
         @wraps(real)
-        def flock(fd: Any, operation: int) -> Any:
+        def lock(fd: Any, operation: int, *span: int) -> Any:
             caller = sys._getframe(1)
             line = None if is_ours(caller) else next(iter(lines_up_from(caller)), None)
-            result = real(fd, operation)
-            if line is not None:
-                file = OpenFile.of(fd if isinstance(fd, int) else fd.fileno())
-                key = self.path(file.path)
-                if operation & fcntl.LOCK_UN:
-                    self.let_go(key, line)
-                else:
-                    self._look_at_files(file if operation & fcntl.LOCK_EX else None)
-                    self._contended.add(key)
-                    self.got(key, line, waited=False, file=file)
+            if line is None:
+                return real(fd, operation, *span)
+            file = OpenFile.of(fd if isinstance(fd, int) else fd.fileno())
+            key = self.path(file.path + kind)
+            try:
+                result = real(fd, operation, *span)
+            except BlockingIOError:
+                self.missed(key, line)
+                raise
+            if operation & fcntl.LOCK_UN:
+                self.let_go(key, line)
+            else:
+                self._look_at_files(file if operation & fcntl.LOCK_EX and not kind else None)
+                self._contended.add(key)
+                self.got(key, line, waited=False, file=file)
             return result
 
-        return flock
-
-
-_NOWHERE: Line = compile("", "", "exec"), 0
-"""The line of a lock that was asked for in a task of its own, as ``asyncio.wait_for`` does."""
-
-
-def _users_line(frame: FrameType | None) -> Line | None:
-    """The line of the user's that asks for a lock; ``None`` where a library does, for its own purposes."""
-    while frame is not None and frame.f_code is not CONDITION_WAIT and is_standard(frame.f_code.co_filename):
-        if frame.f_code.co_filename == asyncio.events.__file__:
-            return _NOWHERE
-        frame = frame.f_back
-    if frame is None or not is_users(frame.f_code.co_filename):
-        return None
-    return frame.f_code, frame.f_lineno or 0
+        return lock

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import fake_server
 from fake_server.genuine import asyncio, os
 from fake_server.secrecy import redact
+from pytest_claude_tokens.simulation.internals import CONDITION_WAIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +32,9 @@ __all__ = [
     "is_users",
     "lines_of",
     "lines_up_from",
+    "takes_what_is_there",
     "text",
+    "users_line",
 ]
 
 Line = tuple[CodeType, int]
@@ -97,6 +100,31 @@ def lines_up_from(frame: FrameType | None) -> tuple[Line, ...]:
         frames.append(frame)
         frame = frame.f_back
     return lines_of(frames)
+
+
+_WITH_LOCKS = tuple(path + name for path in _STANDARD for name in (os.path.join("concurrent", ""), "queue.py"))
+_OF_THREADING = ("Barrier.", "Event.", "Semaphore.", "Thread.")
+"""What of the standard library has locks of its own: whoever waits for a future, say, holds none."""
+_NOWHERE: Line = compile("", "", "exec"), 0
+"""The line of a lock that was asked for in a task of its own, as ``asyncio.wait_for`` does."""
+
+
+def users_line(frame: FrameType | None) -> Line | None:
+    """The line of the user's that asks for a lock; ``None`` where a library does, for its own purposes."""
+    while frame is not None and frame.f_code is not CONDITION_WAIT and is_standard(frame.f_code.co_filename):
+        if frame.f_code.co_filename == asyncio.events.__file__:
+            return _NOWHERE
+        if frame.f_code.co_filename.startswith(_WITH_LOCKS) or frame.f_code.co_qualname.startswith(_OF_THREADING):
+            return None
+        frame = frame.f_back
+    if frame is None or not is_users(frame.f_code.co_filename):
+        return None
+    return frame.f_code, frame.f_lineno or 0
+
+
+def takes_what_is_there(frame: FrameType) -> bool:
+    """Whether the caller of ``os.mkdir`` makes sure of a folder (``exist_ok=True``), and so does not lock with it."""
+    return is_standard(frame.f_code.co_filename) and bool(frame.f_locals.get("exist_ok"))
 
 
 def text(line: Line) -> str:

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import ast
 import builtins
+import datetime as dt
+import re
 import weakref
 from collections import OrderedDict, deque
+from contextvars import ContextVar
 from functools import cached_property
+from pathlib import PurePath
 from types import (
     BuiltinFunctionType,
     FunctionType,
@@ -91,6 +95,14 @@ _NEVER_SHARED = (
     FunctionType,
     BuiltinFunctionType,
     MethodType,
+    # What they do besides, they do with files, which are switch points.
+    PurePath,
+    re.Pattern,
+    dt.date,
+    dt.time,
+    dt.timedelta,
+    dt.tzinfo,
+    ContextVar,  # each thread has a value of its own
 )
 
 

@@ -1,4 +1,4 @@
-"""Twelve races between two lines of plain Python, each with a sound twin: nothing but the lines themselves is between.
+"""Thirteen races between two lines of plain Python, each with a sound twin; nothing else is between them.
 
 Most hand out accounts, and end in two calls on one bearer; some raise, as Python does where a container or a generator
 is used by two threads at once.
@@ -291,6 +291,33 @@ class PublishedLate(PublishedEarly):
     kind = FinishedSession
 
 
+class HeadersLate(Client):
+    """Shows its headers before they are complete; what reads them is the HTTP client, where nobody watches."""
+
+    def prepare(self) -> None:
+        self.headers: dict[str, str] | None = None
+
+    def choose(self) -> Any:
+        if self.headers is None:
+            self.headers = made = {"accept": "*/*"}
+            made.update(bearer_header(self.accounts[0].access_token))
+        return self.headers
+
+    def send(self, account: Any) -> None:
+        reply = self.http.get(CALL_URL.replace("/v1/messages", "/api/oauth/profile"), headers=account)
+        if reply.status_code == 401:
+            raise PermissionError
+
+
+class HeadersComplete(HeadersLate):
+    def choose(self) -> Any:
+        if self.headers is None:
+            made = {"accept": "*/*"}
+            made.update(bearer_header(self.accounts[0].access_token))
+            self.headers = made
+        return self.headers
+
+
 TURN = 0
 
 
@@ -364,6 +391,7 @@ RACES = [
         ("generator shared by threads", SharedGenerator, SharedIterator, ()),
         ("ABA", Aba, StackUnderLock, (_ACT, _TORN)),
         ("published half-built object", PublishedEarly, PublishedLate, (_EARLY, _ACT)),
+        ("headers published half-made", HeadersLate, HeadersComplete, (_EARLY,)),
         ("module global", ModuleGlobal, locked(ModuleGlobal), (_LOST, _ACT, _TORN)),
         ("dataclass field", DataclassField, locked(DataclassField), (_LOST, _ACT, _TORN)),
     )

@@ -13,6 +13,7 @@ from fake_server.faults import Fault
 from fake_server.protocol.wire import Request
 from tests.unit.core.harness import START, Answer, World, call, code, refresh, token_request
 
+BARE = "it carried neither bearer nor API key"
 NEVER_MINTED = "a refresh token that was never minted here"
 DELAYS = {"token": Fault.delay(1), "call": Fault.delay(1, after_commit=True)}
 
@@ -283,8 +284,8 @@ def test_a_hold_that_nobody_has_joined_waits_for_nothing() -> None:
         ),
         (code("alice"), "token", {"grant_type": "authorization_code", "encoding": "json"}),
         (token_request(b"?"), "token", {"unjudged": "refused: invalid_request"}),
-        (call(None, stream=True), "call", {"stream": True, "credentials": False}),
-        (call(None), "call", {"stream": False, "credentials": False}),
+        (call(None, stream=True), "call", {"stream": True, "credentials": False, "unjudged": BARE}),
+        (call(None), "call", {"stream": False, "credentials": False, "unjudged": BARE}),
         (
             Request("GET", "/x/sk-ant-oat01-abc/y", host="h"),
             "other",

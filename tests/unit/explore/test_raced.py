@@ -98,6 +98,28 @@ def test_what_was_refused_is_told_where_nothing_raced():
     assert refused(outcome_of(test_tasks)).startswith("requests to other.example refused (30 times): name it in hosts=")
 
 
+def test_calls_without_a_credential_prove_nothing():
+    """The login is never used, so that none of its tokens can be spent twice; an API key is one."""
+
+    def calling(**headers):
+        async def test_it(claude_tokens, workers):
+            claude_tokens.account()
+
+            async def job():
+                async with httpx.AsyncClient() as client:
+                    await client.post(CALL_URL, json={"messages": []}, headers=headers)
+
+            await workers(job)
+
+        return outcome_of(test_it)
+
+    error = calling()
+    assert type(error) is NothingRaced
+    told = "POST api.anthropic.com/v1/messages -> 401 (30 times): it carried neither bearer nor API key"
+    assert str(error).split("; ")[1] == told
+    assert calling(**{"x-api-key": "mine"}) is None
+
+
 def test_requests_without_workers_prove_nothing():
     """What the body asks itself is nobody's job."""
 

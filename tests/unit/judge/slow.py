@@ -315,11 +315,12 @@ class Slow:
     # Logins.
 
     def missing_bearer(self) -> Iterator[Finding]:
-        """A call with no credential at all, while a login that was in use before the first of them was live."""
+        """A call with no credential at all, while a login was live and in use before any had its answer."""
         bare = [one for one in self.asked if one.begin.f == "call" and one.begin.get("credentials") is False]
         blamed: set[str] = set()
+        told = min((one.closed for one in bare if one.end), default=math.inf)
         for one in bare:
-            live = [grant for grant in self.grants() if self.is_used(grant, bare[0]) and self.is_live(grant, one.begin)]
+            live = [grant for grant in self.grants() if self.is_used(grant, told) and self.is_live(grant, one.begin)]
             if live and one.begin.actor not in blamed and (self.header.get("service") or "claude") == "claude":
                 blamed.add(one.begin.actor)
                 yield Finding("missing-bearer", one.begin.seq, (), None)
@@ -327,8 +328,8 @@ class Slow:
     def grants(self) -> list[str]:
         return list(dict.fromkeys(event.grant for event in self.events if event.grant is not None))
 
-    def is_used(self, grant: str, bare: Asked) -> bool:
-        return any(one.begin.grant == grant and one.begin.seq < bare.begin.seq for one in self.asked)
+    def is_used(self, grant: str, told: float) -> bool:
+        return any(one.begin.grant == grant and one.begin.seq < told for one in self.asked)
 
     def is_live(self, grant: str, at: Event) -> bool:
         """Whether a token had reached a worker that would still be good for something, or was about to."""

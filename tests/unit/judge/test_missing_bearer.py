@@ -85,6 +85,26 @@ def test_who_asks_first_and_authenticates_when_told_to_is_spared():
     assert missing(asks + REFRESHING.replace("login expires=0", "").format(before="", after="")) == []
 
 
+@pytest.mark.parametrize(
+    ("use", "told"),
+    [
+        ("a: w0 call at#1\nb fail 401 reason=missing\na ok", [TOLD.format(2)]),
+        ("a: w0 token rt#1\nb fail 401 reason=missing", [TOLD.format(2)]),
+        ("b info\na: w0 call at#1\na ok", []),
+        ("b fail 401 reason=missing\na: w0 call at#1\na ok", []),
+        ("a: w0 call at#1\nb fail 401\na ok\nc: w1 call credentials=false\nc fail 401", [TOLD.format(2)]),
+    ],
+)
+def test_who_presents_a_token_before_anybody_was_told_to_has_not_asked_first(use, told):
+    """So the other worker's call, which came first and went without, is one that met a login half-made."""
+    assert missing("login expires=100\nb: w1 call credentials=false\n" + use) == told
+
+
+def test_a_login_that_comes_while_the_call_is_open_is_too_late_for_it():
+    """The call could not have carried what was not there."""
+    assert missing("b: w1 call credentials=false\nlogin expires=100\na: w0 call at#1\nb fail 401\na ok") == []
+
+
 def test_a_login_by_code_is_in_use_from_its_reply_on():
     """The worker that logged in has the tokens, and so have those that share its dispatcher."""
     story = """

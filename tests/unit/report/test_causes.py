@@ -154,7 +154,9 @@ AFTER = [
     ("no lease", seen(2, 3, **read(1, 6)), seen(5, 7, **read(1))),
     ("no lease", seen(2, 3, **read(1, 4)), seen(6, 7, **read(5))),
     ("a lock for several", seen(2, 3, [hold(A, 1, 9)]), seen(5, 7, [hold(A, 4, 8)])),
-    ("no lease on one side", seen(2, 3, [hold(A, 1, 9)]), seen(5, 7, gave_up=[hold(A, 4, None)])),
+    ("gave up waiting", seen(2, 3, [hold(A, 1, 9)]), seen(5, 7, gave_up=[hold(A, 4, None)])),
+    ("gave up waiting", seen(2, 3, [hold(A, 1, None)]), seen(5, 7, gave_up=[hold(A, 4, None)])),
+    ("no lease on one side", seen(2, 3, [hold(A, 1, 5)]), seen(6, 7, gave_up=[hold(A, 4, None)])),
 ]
 
 

@@ -57,6 +57,23 @@ def test_before_which_accesses_it_matters_who_goes_on(told, wanted):
     assert {int(place.partition(":")[2]): rank for (_, place, _), rank in points(steps(*told)).items()} == wanted
 
 
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [
+        (["0w", "0wo", "0wo", "1r"], {0: CONFLICT, 1: UNNAMED, 3: CONFLICT}),
+        (["0w", "0ro", "0wo", "1r"], {0: CONFLICT, 2: UNNAMED, 3: CONFLICT}),
+        (["0w", "1r", "1r", "0wo"], {0: CONFLICT, 1: CONFLICT, 2: BETWEEN, 3: UNNAMED}),
+        (["0r", "0wo", "1w"], {0: CONFLICT, 2: CONFLICT}),
+    ],
+)
+def test_who_has_published_something_may_lose_its_turn_before_it_is_complete(told, wanted):
+    """At its next write, if it has not come by a decision since: there it loses its turn without our help."""
+    made = [replace(step, decision=0) for step in steps(*told)]
+    assert {int(place.partition(":")[2]): rank for (_, place, _), rank in points(made).items()} == wanted
+    later = [replace(step, decision=number) for number, step in enumerate(made)]
+    assert UNNAMED not in points(later).values()
+
+
 def test_where_nobody_else_can_run_nobody_is_preempted():
     made = [replace(step, others=False) for step in steps("0w", "1w")]
     assert points(made) == {}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import queue
 import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -165,6 +167,30 @@ def test_a_thread_that_gives_up_waiting_is_seen():
     assert held(watched(body), "gave_up") == [[("Lock 1", False)]]
 
 
+@pytest.mark.parametrize("patience", [2, 12])
+def test_who_does_not_get_a_lock_of_the_file_system_has_given_up(tmp_path, patience):
+    """It tries again and again; if the last try was in vain, it goes on without."""
+
+    def body(workers):
+        def works(seconds, after):
+            time.sleep(after)
+            with open(tmp_path / "file", "w") as file:
+                for _ in range(patience):
+                    with suppress(BlockingIOError):
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        break
+                    time.sleep(1)
+                time.sleep(seconds)
+                ask()
+
+        workers(partial(works, 9, 0), partial(works, 0, 0.5))
+
+    taken = [(f"{tmp_path.name}/file", False)]
+    seen = sorted(watched(body), key=lambda one: one["sent"])
+    first = [taken, taken] if patience > 9 else [[], taken]
+    assert (held(seen), held(seen, "gave_up")) == (first, [[], []] if patience > 9 else [taken, []])
+
+
 def test_a_lock_of_the_file_system_is_seen(tmp_path):
     """Made by ``mkdir`` or ``O_EXCL``, or locked; what is made for another purpose is none."""
 
@@ -187,6 +213,41 @@ def test_a_lock_of_the_file_system_is_seen(tmp_path):
     folder = tmp_path.name
     names = [(f"{folder}/home.lock", False), (f"{folder}/lease", False), (f"{folder}/file", False)]
     assert held(watched(body, workers=1)) == [names, []]
+
+
+def test_a_record_lock_is_told_as_what_it_is(tmp_path):
+    """Threads of one process have it together, so that nobody waits for it and taking it ends nobody's."""
+
+    def body(workers):
+        def job():
+            with open(tmp_path / "file", "w") as file:
+                fcntl.lockf(file, fcntl.LOCK_EX)
+                ask()
+                fcntl.lockf(file, fcntl.LOCK_UN)
+            ask()
+
+        workers(job)
+
+    told = [(f"{tmp_path.name}/file (a record lock, which keeps processes apart and not threads)", False)]
+    seen = watched(body)
+    assert held(seen) == [told, told, [], []]
+    assert seen[0]["held"][0]["released"] > seen[1]["sent"]
+
+
+@pytest.mark.parametrize(
+    "make", [partial(os.makedirs, exist_ok=True), partial(Path.mkdir, parents=True, exist_ok=True)]
+)
+def test_a_folder_that_may_be_there_already_is_no_lock(tmp_path, make):
+    """Whoever comes later does not wait for it, and goes on."""
+
+    def body(workers):
+        def job():
+            make(tmp_path / "home" / "locks", exist_ok=True)
+            ask()
+
+        workers(job)
+
+    assert held(watched(body)) == [[], []]
 
 
 def test_a_path_that_another_wanted_is_a_lock_whatever_its_name(tmp_path):
@@ -254,6 +315,25 @@ def test_what_libraries_and_the_body_lock_is_not_told():
     code = compile("async def of_a_library(lock):\n async with lock:\n  await ask()", "/x/site-packages/lib.py", "exec")
     exec(code, names := {"ask": ask_async})
     of_a_library = names["of_a_library"]
+
+    assert held(watched(body)) == [[], []]
+
+
+def test_who_waits_for_a_future_holds_no_lock():
+    """Nor does who waits for an event, a barrier, a queue or a thread: theirs are nobody's lease."""
+
+    def body(workers):
+        def job():
+            done, jobs = threading.Event(), queue.Queue()
+            thread = threading.Thread(target=lambda: [jobs.get(), done.set()])
+            with ThreadPoolExecutor(1) as pool:
+                thread.start()
+                jobs.put(1)
+                done.wait()
+                pool.submit(ask).result()
+            thread.join()
+
+        workers(job)
 
     assert held(watched(body)) == [[], []]
 

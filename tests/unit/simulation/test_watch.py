@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 import sys
 from _thread import get_ident
 from collections import ChainMap
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Thread
 from types import CodeType, SimpleNamespace
 from typing import Any, cast
@@ -80,8 +84,10 @@ class Row:
 
 
 def test_what_lies_behind_slots_items_and_modules_is_found():
-    """By reading; what would have to be called is any."""
+    """By reading; what would have to be called is any. What can't be changed is nobody's, whatever is called of it."""
     row, tags, frame = Row(), object(), sys._getframe()
+    value = ContextVar("value", default=0)
+    path, pattern, moment, span = Path("s.json"), re.compile("x"), dt.datetime.now(tz=dt.UTC), dt.timedelta(1)
 
     def job(call: Any) -> None:
         row.items["a"].append(1)
@@ -101,12 +107,21 @@ def test_what_lies_behind_slots_items_and_modules_is_found():
         row.items["b"].names.clear()
         tags.anything()
         print(*row.items)
+        _ = path.exists(), pattern.match("x"), moment.timestamp(), span.total_seconds(), value.get()
 
     told = set()
     names = Names(lambda code: False)
     looked = SimpleNamespace(
         f_code=job.__code__,
-        f_locals={"row": row, "tags": tags},
+        f_locals={
+            "row": row,
+            "tags": tags,
+            "path": path,
+            "pattern": pattern,
+            "moment": moment,
+            "span": span,
+            "value": value,
+        },
         f_globals=globals(),
         f_builtins=frame.f_builtins,
         f_back=None,
@@ -116,7 +131,7 @@ def test_what_lies_behind_slots_items_and_modules_is_found():
             told.add((owner[1] if isinstance(owner, tuple) else owner, what, key, write))
     for one in (("list", "[]", "*", True), (None, "[]", "*", True), ("dict", "[]", "x", False)):
         assert one in told, told
-    assert ("object", "()", "*", True) in told
+    assert [owner for owner, what, *_ in told if what == "()"] == ["object"]
     assert module.Instruments(TestedCode()).is_tested(job.__code__)
 
 

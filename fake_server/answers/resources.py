@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 
 from fake_server.answers.mcp import answer_mcp
 from fake_server.genuine import json
+from fake_server.limits import read_json
 from fake_server.protocol.wire import Reply
 from fake_server.secrecy import safe_text
 
@@ -69,7 +70,7 @@ class Incoming:
 
     def json(self) -> Any:
         """The body as JSON. Raises ``ValueError``."""
-        return json.loads(self.body)
+        return read_json(self.body)
 
 
 def answer_call(turn: Turn, token: AccessToken) -> Reply:
@@ -106,7 +107,7 @@ def _incoming(turn: Turn, token: AccessToken) -> Incoming:
 def _echoed(incoming: Incoming) -> dict[str, Any]:
     try:
         body = incoming.json()
-    except (ValueError, RecursionError):
+    except ValueError:
         body = incoming.body.decode("utf-8", "replace")
     return {
         "method": incoming.method,

@@ -186,6 +186,19 @@ def test_a_line_that_is_no_event_is_a_value_error(text: str) -> None:
         Event.from_json(text)
 
 
+@pytest.mark.parametrize("depth", [100, 500, 800, 950, 5000, 100_000])
+def test_a_line_nested_deeply_is_an_event_or_a_value_error(depth: int) -> None:
+    """How deeply depends on the interpreter; where the reader does not give up, what redacts its texts may."""
+    try:
+        event = Event.from_json(json.dumps(GOOD)[:-1] + ',"wait":' + "[" * depth + "]" * depth + "}")
+    except ValueError as error:
+        assert "deeply" in str(error)
+        assert depth > 100
+    else:
+        assert isinstance(event.get("wait"), list)
+        assert depth < 100_000
+
+
 @given(st.text() | st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=4).map(json.dumps))
 def test_no_text_makes_the_reader_raise_anything_else(text: str) -> None:
     """A history file may hold anything."""

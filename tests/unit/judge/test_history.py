@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from dataclasses import replace
 
 import pytest
 
@@ -178,7 +179,7 @@ def test_a_torn_last_line_is_skipped_and_told(tmp_path, cut, end):
     assert loaded.torn
     assert "torn" in loaded.notes[0]
     assert "line 7" in loaded.notes[0]
-    assert "torn" in repr(loaded)
+    assert repr(loaded) == "<History 5 events, 2 operations, torn>"
 
 
 @pytest.mark.parametrize(
@@ -249,3 +250,48 @@ def test_a_broken_file_is_refused_by_line_and_with_a_remedy(tmp_path, broken, to
         History.load(path)
 
     assert str(path) in str(caught.value)
+    remedies = (
+        ": only a last line may be torn; take the file as it was written, or cut it before this line",
+        ": a history file begins with a header line; is this one, and is it whole?",
+    )
+    begun = told.startswith(("line 2", "line 3", "line 8"))
+    assert told == "is empty" or str(caught.value).endswith(remedies[not begun])
+
+
+@pytest.mark.parametrize(("end", "torn"), [("\n", True), (" ", False), (" \n", False)])
+def test_a_torn_header_is_the_beginning_of_one_and_nothing_else(tmp_path, end, torn):
+    """A newline may follow it; a blank is none of what our writer writes there."""
+    path = written(tmp_path, '{"v":1,"seq":0' + end)
+
+    if torn:
+        assert History.load(path).torn
+    else:
+        with pytest.raises(ValueError, match="line 1 is not JSON"):
+            History.load(path)
+
+
+def test_a_name_that_a_terminal_would_obey_is_read_as_text(tmp_path):
+    """By another hand: our service escapes it before it writes it."""
+    header, *others = lines("a: w\x1b[2J token rt#1\nb: w1 token rt#1")
+
+    assert [event.actor for event in History.load(written(tmp_path, "\n".join([header, *others])))] == [
+        "w\\x1b[2J",
+        "w1",
+    ]
+
+
+def test_further_facts_come_into_copies_of_the_events():
+    """By the number of a request, into its first event; by the number of an event, into that one."""
+    told = history(SPENT_TWICE)
+    told.quiet = quiet = replace(told.quiet)
+    more = told.with_facts({1: {"line": "a.py:1"}, 0: {"line": "?"}}, {1: {"why": "x"}, 2: {"why": "y"}})
+
+    assert [dict(event.data).keys() - old.data.keys() for event, old in zip(more, told, strict=True)] == [
+        {"why"},
+        {"line", "why"},
+        *[set()] * 4,
+    ]
+    assert (more.events[1].get("line"), more.events[1].get("grant_type")) == ("a.py:1", "refresh_token")
+    assert (more.header, more.torn, more.notes, more.quiet) == (told.header, False, (), quiet)
+    torn = History(told.header, told.events, torn=True, notes=("why",)).with_facts({})
+    assert (torn.torn, torn.notes, torn.events) == (True, ("why",), told.events)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from random import Random
 from types import SimpleNamespace
@@ -78,6 +79,21 @@ def test_a_point_is_tried_once_and_as_what_it_turned_out_to_be():
     tried = tried_alone(known, random)
     assert len(tried) == len(set(tried)) == 2 * len(known)
     assert [length for _, length in tried] == [1] * len(known) + [UNTIL_LEG] * len(known)
+
+
+def test_a_place_that_a_loop_comes_to_again_and_again_outweighs_no_other():
+    """Neither where points are tried alone nor where they are combined."""
+    looking, setting = steps("0r", "1w")
+    looks = [replace(looking, times=times) for times in range(300)]
+    known: Any = Points()
+    known.learn(ran([*looks, setting]))
+    assert len(known) == 301
+    alone = {known.alone(Random(1)).place for _ in range(4)}
+    combined = Counter(
+        deviation.place for seed in range(50) for deviation in known.among(Random(seed), DEFAULT_ORDER).deviations
+    )
+    assert alone == {looking.access.place, setting.access.place}
+    assert combined[setting.access.place] > combined[looking.access.place] / 10  # less promising by a factor of four
 
 
 def ran(steps, schedule=DEFAULT_ORDER):

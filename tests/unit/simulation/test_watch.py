@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from _thread import get_ident
-from collections import ChainMap, deque
+from collections import ChainMap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import repeat
 from threading import Thread
 from types import CodeType, SimpleNamespace
 from typing import Any, cast
@@ -16,14 +15,14 @@ import pytest
 
 from pytest_claude_tokens.simulation import accesses as module_of_accesses
 from pytest_claude_tokens.simulation import instruments as module
-from pytest_claude_tokens.simulation import watch as module_of_watch
 from pytest_claude_tokens.simulation.accesses import LOOP, Access, accesses_of
 from pytest_claude_tokens.simulation.naming import Names
 from pytest_claude_tokens.simulation.schedule import Deviation, Schedule
 from pytest_claude_tokens.simulation.tested_code import TestedCode
 from pytest_claude_tokens.simulation.watch import Watch
 from tests.unit.simulation import test_preemption as probes
-from tests.unit.simulation.worlds import workers_of, world
+from tests.unit.simulation.watched import an_access, arrivals
+from tests.unit.simulation.worlds import world
 
 pytestmark = pytest.mark.usefixtures("staged")
 
@@ -245,34 +244,6 @@ def test_of_code_without_source_and_of_what_must_be_called_everything_is_unknown
         assert names.touched(call, frame) == ((None, "[]", "*", True),)
 
 
-def an_access() -> Access:
-    box = probes.Box()
-
-    def job() -> None:
-        box.number = 1
-
-    return next(one for one in accesses_of(job.__code__).values() if one.kind == "attribute")
-
-
-def spinning() -> None:
-    while probes.COUNT < 0:
-        pass
-
-
-def arrivals(schedule: Schedule, *arrive: Callable[[Watch], None]) -> tuple[Watch, list[int]]:
-    """A run whose threads arrive by hand."""
-    order: list[int] = []
-    with world(schedule, len(arrive)) as new:
-        watch = Watch(new, schedule, lambda code: False)
-
-        def job(number: int) -> None:
-            arrive[number](watch)
-            order.append(number)
-
-        workers_of(new, len(arrive), simulated_loop=False)(*[lambda n=n: job(n) for n in range(len(arrive))])
-    return watch, order
-
-
 @pytest.mark.parametrize(("length", "order"), [(1, [0, 1]), (9, [1, 0])])
 def test_who_is_preempted_is_frozen_for_as_many_decisions(length, order):
     """For one it is not: the decision at which it lost its turn."""
@@ -304,33 +275,6 @@ def test_who_is_preempted_goes_to_the_end():
     watch.take_apart()
 
 
-def test_who_spins_goes_to_the_end_now_and_then_and_then_time_passes():
-    """A round that changes something counts less; with a lock that nobody sees, it goes on."""
-    loop = next(one for one in accesses_of(spinning.__code__).values() if one.kind == LOOP)
-    assert loop.spins
-    access = an_access()
-    box = probes.Box()
-
-    def spin(watch: Watch) -> None:
-        assert box.number == 0
-        for number in range(2_500):
-            if number > 700:
-                watch.arrive(access, sys._getframe())
-            watch.arrive(loop, sys._getframe())
-
-    def still(watch: Watch) -> None:
-        frame = sys._getframe()
-        deque(map(watch.arrive, [loop] * 700, [frame] * 700), maxlen=0)  # no name changes in it
-
-    def locked(watch: Watch) -> None:
-        watch.is_serving = lambda: True
-        still(watch)
-
-    assert sorted(arrivals(Schedule(), still, spin)[1]) == [0, 1]
-    assert arrivals(Schedule(), still)[0].world.now > 0
-    assert arrivals(Schedule(), locked, locked)[1] == [0, 1]
-
-
 def test_the_thread_of_the_body_is_told_of_while_it_has_another_to_race_with():
     access, box = an_access(), probes.Box()
     with world() as new:
@@ -356,63 +300,6 @@ def test_who_has_a_lock_of_the_standard_library_is_not_preempted(module, order):
 
     schedule = Schedule(deviations=(Deviation(0, "preempt", 0, 1, access.place),))
     assert arrivals(schedule, arrive, lambda watch: None)[1] == order
-
-
-def looking() -> None:
-    while not any(probes.SHARED):
-        pass
-
-
-def counting() -> None:
-    number = 0
-    while True:
-        number += 1
-
-
-def calling() -> None:
-    while probes.COUNT < 0:
-        probes.Box().method()
-
-
-def test_a_loop_that_calls_keeps_its_turn_unless_what_it_calls_is_the_authors():
-    """How many rounds it takes to compute something may differ from run to run."""
-    access = an_access()
-    (looks,), (loop,) = (
-        [one for one in accesses_of(code).values() if one.kind == LOOP] for code in (looking.__code__, calling.__code__)
-    )
-    assert (looks.calls, looks.spins, loop.calls, loop.spins) == (False, True, True, False)
-
-    def computes(watch: Watch) -> None:
-        for _ in repeat(None, 1_100):
-            watch.arrive(loop, sys._getframe())
-
-    def goes_inside(watch: Watch) -> None:
-        def inside() -> None:
-            watch.arrive(access, sys._getframe())
-
-        for _ in repeat(None, 1_100):
-            watch.arrive(loop, sys._getframe())
-            inside()
-
-    assert arrivals(Schedule(), computes, lambda watch: None)[1] == [0, 1]
-    assert arrivals(Schedule(), goes_inside, lambda watch: None)[1] == [1, 0]
-
-
-def test_a_loop_that_never_ends_keeps_its_turn_at_last(monkeypatch):
-    """One that changes something in each round computes: the watchdog ends that, within seconds."""
-    monkeypatch.setattr(module_of_watch, "_MOST_ROUNDS_THAT_DO", 2_000)
-    (loop,) = (one for one in accesses_of(counting.__code__).values() if one.kind == LOOP)
-    lost: list[int] = []
-
-    def counts(watch: Watch) -> None:
-        number = 0
-        while number < 4_000:
-            number += 1
-            if watch.arrive(loop, sys._getframe()):
-                lost.append(number)
-
-    arrivals(Schedule(), counts, lambda watch: None)
-    assert lost == [1_000, *range(2_000, 3_001, 100)]  # the first time another ends, which is progress
 
 
 def test_a_trace_function_tells_the_watch(monkeypatch):

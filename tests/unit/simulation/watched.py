@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
 
+from pytest_claude_tokens.simulation.accesses import Access, accesses_of
 from pytest_claude_tokens.simulation.instruments import Instruments
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, Deviation, Schedule
 from pytest_claude_tokens.simulation.tested_code import TestedCode
@@ -29,6 +30,30 @@ def watched(
         finally:
             new.watch = None
     return [step for step in watch.steps if not step.access.place.startswith("thread_events.py")]
+
+
+def an_access() -> Access:
+    """The write of a local name ``box``'s number."""
+    box: Any = None
+
+    def job() -> None:
+        box.number = 1
+
+    return next(one for one in accesses_of(job.__code__).values() if one.kind == "attribute")
+
+
+def arrivals(schedule: Schedule, *arrive: Callable[[Watch], None]) -> tuple[Watch, list[int]]:
+    """A run whose threads arrive by hand."""
+    order: list[int] = []
+    with world(schedule, len(arrive)) as new:
+        watch = Watch(new, schedule, lambda code: False)
+
+        def job(number: int) -> None:
+            arrive[number](watch)
+            order.append(number)
+
+        workers_of(new, len(arrive), simulated_loop=False)(*[lambda n=n: job(n) for n in range(len(arrive))])
+    return watch, order
 
 
 def told(steps: list[Step]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What is accepted from outside: numbers (seconds and counts, in JSON, in options and in calls), and JSON itself.
+"""What is accepted from outside: numbers (seconds and counts, in JSON, in options and in calls), JSON, and headers.
 
 A number is checked before anything is changed. NaN and Infinity are none that JSON could hold in a history; a number of
 seconds beyond :data:`MOST_SECONDS` overflows when it is told in milliseconds or as a date.
@@ -7,6 +7,7 @@ seconds beyond :data:`MOST_SECONDS` overflows when it is told in milliseconds or
 from __future__ import annotations
 
 import math
+import re
 from numbers import Integral, Real
 from typing import Any, NoReturn
 
@@ -16,9 +17,11 @@ from fake_server.secrecy import shown
 __all__ = [
     "MOST_COUNT",
     "MOST_SECONDS",
+    "OF_THE_CONNECTION",
     "checked_count",
     "checked_seconds",
     "count_refusal",
+    "header_refusal",
     "plain",
     "read_json",
     "refuse_constant",
@@ -65,6 +68,21 @@ def plain(value: Any) -> float:
     Zero has no sign.
     """
     return int(value) if isinstance(value, Integral) else float(value) + 0.0
+
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
+_HEADER_VALUE = re.compile(r"[\t -~\x80-\xff]*")
+OF_THE_CONNECTION = ("connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
+"""The headers that a transport sets itself."""
+
+
+def header_refusal(name: Any, value: Any) -> str:
+    """Why these can't be a header of a reply; ``""`` if they can."""
+    if not (isinstance(name, str) and _HEADER_NAME.fullmatch(name)):
+        return f"{shown(name)} is not the name of a header"
+    if not (isinstance(value, str) and _HEADER_VALUE.fullmatch(value)):
+        return f"{shown(name)} must be a line of text, in latin-1"
+    return ""
 
 
 def read_json(text: str | bytes) -> Any:

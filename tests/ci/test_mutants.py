@@ -130,8 +130,7 @@ def test_all_that_is_wrong_with_the_file_is_told_at_once(script):
 
 
 def test_the_files_name_what_there_is(script):
-    """Each survivor is of a module that is mutated, each path of the parts exists, and each module of the judge's is
-    in one part."""
+    """Each survivor is of a module that is mutated, each path of the parts exists, and no new checker is forgotten."""
     parts = tomllib.loads((FOLDER / "parts.toml").read_text(encoding="utf-8")).values()
     paths = [path for part in parts for path in (*part["modules"], *part["tests"])]
     assert [path for path in paths if not (ROOT / path.removeprefix("--ignore=")).exists()] == []
@@ -140,3 +139,8 @@ def test_the_files_name_what_there_is(script):
     text = (FOLDER / "survivors.toml").read_text(encoding="utf-8")
     _, wrong = script.explained(text, set(map(script.dotted, modules)))
     assert wrong == []
+    judging = {str(path.relative_to(ROOT)) for path in ROOT.glob("pytest_claude_tokens/judge/*.py")}
+    left = {
+        f"pytest_claude_tokens/judge/{name}.py" for name in ("__init__", "sieve", "verdict", "violations", "wording")
+    }
+    assert judging - set(modules) == left  # the sieve has its differential test; the others are values and words

@@ -131,6 +131,7 @@ def test_operations_survive_a_pickle_and_a_copy():
     ("wrong", "why"),
     [
         (lambda it: [it[1], it[0]], "#1 comes after #2: events are numbered upwards"),
+        (lambda it: [it[0], it[1], it[1]], "#2 comes after #2: events are numbered upwards"),
         (lambda it: [it[0], it[3]], "#4 ends operation 1, which is not under way"),
         (lambda it: [*it[:4], copy_of(it[3], seq=5)], "#5 ends operation 1, which is not under way"),
         (lambda it: [it[1], copy_of(it[2], op=1)], "#3 begins operation 1: each has a number of its own"),
@@ -151,7 +152,7 @@ def copy_of(event: Event, **changes) -> Event:
 
 def test_a_file_gives_the_history_that_was_written(tmp_path):
     """What a run knew, its file says."""
-    path = written(tmp_path, "\n".join(lines()) + "\n\n")
+    path = written(tmp_path, "\n\n".join(lines()) + "\n\n")
 
     loaded = History.load(path)
 
@@ -213,6 +214,7 @@ def test_a_header_can_be_torn_itself(tmp_path, length):
 
     assert (len(loaded), loaded.torn) == (0, True)
     assert loaded.notes == ("line 1 is torn (its writer was killed) and was skipped",)
+    assert loaded.header == Event(seq=0, t=0.0, actor="service", type="header", f="header")
     assert judge(loaded).state is State.UNKNOWN
 
 

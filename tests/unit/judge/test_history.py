@@ -260,7 +260,7 @@ def test_a_broken_file_is_refused_by_line_and_with_a_remedy(tmp_path, broken, to
     assert told == "is empty" or str(caught.value).endswith(remedies[not begun])
 
 
-@pytest.mark.parametrize(("end", "torn"), [("\n", True), (" ", False), (" \n", False)])
+@pytest.mark.parametrize(("end", "torn"), [("\n", True), (" ", False), (" \n", False), ("X", False)])
 def test_a_torn_header_is_the_beginning_of_one_and_nothing_else(tmp_path, end, torn):
     """A newline may follow it; a blank is none of what our writer writes there."""
     path = written(tmp_path, '{"v":1,"seq":0' + end)

@@ -332,6 +332,7 @@ for _version in PROMISED:
 @nox.session(python=FOUND.get(NEWEST), requires=["npm", "build"])
 def nightly(session: nox.Session) -> None:
     """Run what is too long for each push: the tests marked `nightly`, and those that draw with 2,000 examples each."""
+    session.notify("mutants")
     have(session, NEWEST)
     install_wheel(session)
     failed = False
@@ -342,6 +343,15 @@ def nightly(session: nox.Session) -> None:
             failed = True  # the other part runs all the same: a night is long
     if failed:
         session.error("see the failures above")
+
+
+@nox.session(python=FOUND.get(OLDEST))
+def mutants(session: nox.Session) -> None:
+    """Break the authority, the gate, the judge and the replay tokens on purpose: a fast test must fail each time."""
+    have(session, OLDEST)
+    session.install("-e", ".[all,test]", "mutmut~=3.8.0")  # its results are read from inside
+    with processor_time(session):
+        session.run("python", ".ci/mutants/run.py", *session.posargs)
 
 
 @nox.session(python=FOUND.get(OLDEST), tags=["ci"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from fake_server.genuine import json
-from fake_server.limits import count_refusal, plain, seconds_refusal
+from fake_server.limits import OF_THE_CONNECTION, count_refusal, header_refusal, plain, seconds_refusal
 from fake_server.secrecy import brief, discreet_class, is_name, shown
 
 if TYPE_CHECKING:
@@ -211,9 +211,6 @@ class Fault:
 # Checks of arguments, by the field in which they are stored.
 
 _ERROR_CODE = re.compile(r"[a-z][a-z_]{0,39}")
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
-_HEADER_VALUE = re.compile(r"[\t -~\x80-\xff]*")
-_OF_THE_CONNECTION = ("connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
 
 
 def _body_text(body: object) -> str | None:
@@ -267,11 +264,9 @@ def _check_headers(fault: Fault, headers: object) -> None:
     if not (isinstance(headers, tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in headers)):
         raise ValueError("Fault(headers=…): must be pairs of name and value; Fault.status() takes a mapping of them")
     for name, value in headers:
-        if not (isinstance(name, str) and _HEADER_NAME.fullmatch(name)):
-            raise ValueError(f"Fault.status(headers=…): {shown(name)} is not the name of a header")
-        if not (isinstance(value, str) and _HEADER_VALUE.fullmatch(value)):
-            raise ValueError(f"Fault.status(headers=…): {shown(name)} must be a line of text, in latin-1")
-        if name.lower() in _OF_THE_CONNECTION:
+        if why := header_refusal(name, value):
+            raise ValueError(f"Fault.status(headers=…): {why}")
+        if name.lower() in OF_THE_CONNECTION:
             raise ValueError(f"Fault.status(headers=…): {name} is the connection's: the service sets it itself")
         if name.lower() == "retry-after" and fault.seconds is not None:
             raise ValueError("Fault.status(headers=…): there is a retry_after already")

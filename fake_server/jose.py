@@ -10,6 +10,7 @@ import hashlib
 from typing import Any
 
 from fake_server.genuine import json
+from fake_server.limits import read_json
 
 __all__ = ["ALGORITHM", "JWKS", "claims_of", "sign", "unb64", "verifies"]
 
@@ -39,6 +40,9 @@ _DIGESTS = {
     "RS512": ("sha512", bytes.fromhex("3051300d060960864801650304020305000440")),
 }
 """For each algorithm its hash, and the DER prefix of a digest (RFC 8017 section 9.2)."""
+
+_MOST_BITS, _MOST_BITS_OF_E = 16_384, 64
+"""Of a modulus and an exponent, as OpenSSL has it: with larger ones a client could keep the service busy for hours."""
 
 
 def _b64(data: bytes) -> str:
@@ -73,7 +77,7 @@ def sign(claims: dict[str, Any], kind: str = "JWT") -> str:
 
 def claims_of(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The header and the claims of a JWT, unverified. Raises ``ValueError``."""
-    head, claims = (json.loads(unb64(part)) for part in token.split(".")[:2])
+    head, claims = (read_json(unb64(part)) for part in token.split(".")[:2])
     if token.count(".") != 2 or not (isinstance(head, dict) and isinstance(claims, dict)):
         raise ValueError("not a JWT")
     return head, claims
@@ -85,6 +89,8 @@ def verifies(token: str, key: dict[str, Any]) -> bool:
     try:
         algorithm = claims_of(token)[0].get("alg")
         n, e = (int.from_bytes(unb64(key[name]), "big") for name in ("n", "e"))
+        if n.bit_length() > _MOST_BITS or e.bit_length() > _MOST_BITS_OF_E:
+            return False
         size = (n.bit_length() + 7) // 8
         expected = _padded(text.encode(), str(algorithm), size)
         return pow(int.from_bytes(unb64(signature), "big"), e, n).to_bytes(size, "big") == expected

@@ -1,4 +1,4 @@
-"""Which numbers are accepted from outside: seconds and counts, in JSON, in options and in calls.
+"""What is accepted from outside: numbers (seconds and counts, in JSON, in options and in calls), JSON, and headers.
 
 A number is checked before anything is changed. NaN and Infinity are none that JSON could hold in a history; a number of
 seconds beyond :data:`MOST_SECONDS` overflows when it is told in milliseconds or as a date.
@@ -7,18 +7,24 @@ seconds beyond :data:`MOST_SECONDS` overflows when it is told in milliseconds or
 from __future__ import annotations
 
 import math
+import re
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NoReturn
 
+from fake_server.genuine import json
 from fake_server.secrecy import shown
 
 __all__ = [
     "MOST_COUNT",
     "MOST_SECONDS",
+    "OF_THE_CONNECTION",
     "checked_count",
     "checked_seconds",
     "count_refusal",
+    "header_refusal",
     "plain",
+    "read_json",
+    "refuse_constant",
     "seconds_refusal",
 ]
 
@@ -62,6 +68,50 @@ def plain(value: Any) -> float:
     Zero has no sign.
     """
     return int(value) if isinstance(value, Integral) else float(value) + 0.0
+
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
+_HEADER_VALUE = re.compile(r"[\t -~\x80-\xff]*")
+OF_THE_CONNECTION = ("connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
+"""The headers that a transport sets itself."""
+
+
+def header_refusal(name: Any, value: Any) -> str:
+    """Why these can't be a header of a reply; ``""`` if they can."""
+    if not (isinstance(name, str) and _HEADER_NAME.fullmatch(name)):
+        return f"{shown(name)} is not the name of a header"
+    if not (isinstance(value, str) and _HEADER_VALUE.fullmatch(value)):
+        return f"{shown(name)} must be a line of text, in latin-1"
+    return ""
+
+
+def read_json(text: str | bytes) -> Any:
+    """The value of a JSON text as RFC 8259 has it, so that it can be sent back as JSON.
+
+    Raises ``ValueError``: also for NaN, for a number that is infinite when it is read, and for one nested too deeply.
+    """
+    if isinstance(text, bytes):
+        text = text.decode(json.detect_encoding(text), "surrogatepass")
+    try:
+        return _decode(text)
+    except RecursionError:
+        raise ValueError("this is nested too deeply") from None
+
+
+def refuse_constant(name: str) -> NoReturn:
+    """For ``parse_constant`` of a decoder: what Python would take, as ``NaN``, no other reader of JSON does.
+
+    Raises ``ValueError``.
+    """
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else refuse_constant(text)
+
+
+_decode = json.JSONDecoder(parse_constant=refuse_constant, parse_float=_finite).decode
 
 
 def _is_a(kind: type, value: Any) -> bool:

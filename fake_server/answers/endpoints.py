@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ANSWERS"]
 
+_URI = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*:[!-"$-~]*')
+_MOST_KEYS = 100
 _HTML = ("content-type", "text/html; charset=UTF-8")
 
 
@@ -41,7 +44,8 @@ def _authorize(turn: Turn) -> Reply:
     state = {"state": asked.text("state")} if asked.text("state") else {}
     parts = urlsplit(target)
     query = urlencode(
-        [*parse_qsl(parts.query, keep_blank_values=True), *{**answer, **state, "iss": turn.issuer}.items()]
+        [*parse_qsl(parts.query, keep_blank_values=True), *{**answer, **state, "iss": turn.issuer}.items()],
+        errors="surrogatepass",
     )
     return Reply(302, (b"",), (("location", parts._replace(query=query).geturl()), *NO_STORE))
 
@@ -79,8 +83,7 @@ def _may_return(client: Client, target: str) -> bool:
     registered = client.facts.get("redirect_uris") or ()
     if not target:
         return len(registered) == 1
-    parts = urlsplit(target)
-    if not parts.scheme or parts.fragment:
+    if not _is_target(target):
         return False
     return not registered or any(_without_port(target) == _without_port(one) for one in registered)
 
@@ -162,6 +165,9 @@ def _register(turn: Turn) -> Reply:
     if not _are_targets(targets) or ("authorization_code" in grants and not targets):
         text = "redirect_uris: a list of absolute URIs without fragments"
         return turn.replies.error("invalid_redirect_uri", text, 400, *NO_STORE)
+    if not _are_keys(facts.get("jwks", {"keys": []})):
+        text = f"jwks: an object with a list `keys`, of {_MOST_KEYS} at most"
+        return turn.replies.error("invalid_client_metadata", text, 400, *NO_STORE)
     known = {
         **{name: value for name, value in facts.items() if name not in _OURS},
         "redirect_uris": targets,
@@ -180,10 +186,24 @@ _OURS = ("client_id", "client_secret", "client_id_issued_at", "client_secret_exp
 
 
 def _are_targets(targets: object) -> bool:
-    if not isinstance(targets, list):
+    return isinstance(targets, list) and all(map(_is_target, targets))
+
+
+def _is_target(target: object) -> bool:
+    """Whether it is an absolute URI without a fragment (RFC 6749 section 3.1.2): what can stand in ``Location``."""
+    if not isinstance(target, str) or not _URI.fullmatch(target):
         return False
-    parts = [urlsplit(target) if isinstance(target, str) else None for target in targets]
-    return all(part is not None and part.scheme and not part.fragment for part in parts)
+    try:
+        urlsplit(target)
+    except ValueError:
+        return False
+    return True
+
+
+def _are_keys(keys: object) -> bool:
+    """Whether it is a JSON Web Key Set (RFC 7517 section 5), of so few keys that all can be tried."""
+    found = keys.get("keys") if isinstance(keys, dict) else None
+    return isinstance(found, list) and len(found) <= _MOST_KEYS
 
 
 def _device(turn: Turn) -> Reply:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fake_server.genuine import json
+from fake_server.limits import read_json
 from fake_server.protocol.wire import Reply
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ def answer_mcp(turn: Turn, request: Request) -> Reply:
     """The reply to one POST."""
     del turn
     try:
-        message = json.loads(request.body)
-    except (ValueError, RecursionError):
+        message = read_json(request.body)
+    except ValueError:
         return _dump({"jsonrpc": "2.0", "id": None, "error": {"code": -32700, "message": "Parse error"}}, 400)
     messages = message if isinstance(message, list) else [message]
     answers = [_answer(one) for one in messages if isinstance(one, dict) and "id" in one and "method" in one]
@@ -49,10 +50,18 @@ def answer_mcp(turn: Turn, request: Request) -> Reply:
 
 def _answer(message: dict[str, Any]) -> dict[str, Any]:
     try:
-        result = _result(str(message["method"]), message.get("params") or {})
+        result = _result(str(message["method"]), _object(message, "params"))
     except _Failed as failed:
         return {"jsonrpc": "2.0", "id": message["id"], "error": {"code": failed.code, "message": str(failed)}}
     return {"jsonrpc": "2.0", "id": message["id"], "result": result}
+
+
+def _object(message: dict[str, Any], name: str) -> dict[str, Any]:
+    """The member ``name``, an object; empty where it is left out."""
+    value = message.get(name) or {}
+    if not isinstance(value, dict):
+        raise _Failed(-32602, f"Invalid params: {name} is an object")
+    return value
 
 
 def _result(method: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -75,7 +84,7 @@ def _result(method: str, params: dict[str, Any]) -> dict[str, Any]:
 def _call(params: dict[str, Any]) -> dict[str, Any]:
     if params.get("name") != _TOOL["name"]:
         raise _Failed(-32602, f"Unknown tool: {params.get('name')}")
-    text = (params.get("arguments") or {}).get("text", "OK")
+    text = _object(params, "arguments").get("text", "OK")
     return {"content": [{"type": "text", "text": str(text)}], "isError": False}
 
 

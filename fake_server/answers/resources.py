@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 
 from fake_server.answers.mcp import answer_mcp
 from fake_server.genuine import json
+from fake_server.limits import OF_THE_CONNECTION, header_refusal, read_json
 from fake_server.protocol.wire import Reply
 from fake_server.secrecy import safe_text
 
@@ -22,6 +23,7 @@ __all__ = ["Headers", "Incoming", "Query", "answer_call"]
 
 _JSON = ("content-type", "application/json")
 _EVENTS = (("content-type", "text/event-stream"), ("cache-control", "no-store"))
+_BODILESS = (204, 205, 304)
 _SECRET_HEADERS = ("authorization", "proxy-authorization", "cookie", "x-api-key")
 
 
@@ -69,7 +71,7 @@ class Incoming:
 
     def json(self) -> Any:
         """The body as JSON. Raises ``ValueError``."""
-        return json.loads(self.body)
+        return read_json(self.body)
 
 
 def answer_call(turn: Turn, token: AccessToken) -> Reply:
@@ -106,7 +108,7 @@ def _incoming(turn: Turn, token: AccessToken) -> Incoming:
 def _echoed(incoming: Incoming) -> dict[str, Any]:
     try:
         body = incoming.json()
-    except (ValueError, RecursionError):
+    except ValueError:
         body = incoming.body.decode("utf-8", "replace")
     return {
         "method": incoming.method,
@@ -124,14 +126,20 @@ def _json(value: object, status: int = 200, *headers: tuple[str, str]) -> Reply:
 def _reply(value: object) -> Reply:
     """The reply that a function returned: ``(status, headers, body)``, or a JSON value.
 
-    The body is text, bytes, a JSON object, or several pieces of text or bytes, which leave one by one.
+    The body is text, bytes, a JSON object, or several pieces of text or bytes, which leave one by one. Raises
+    ``ValueError`` for what can't be sent; headers of the connection are left out, as the transport sets them.
     """
     if not (isinstance(value, tuple) and len(value) == 3 and isinstance(value[0], int)):
         return _json(value)
     status, given, body = value
     pairs = given.items() if isinstance(given, Mapping) else given or ()
     headers = tuple((str(name).lower(), str(content)) for name, content in pairs)
-    if body is None:
+    if why := next(filter(None, (header_refusal(*pair) for pair in headers)), ""):
+        raise ValueError(why)
+    if isinstance(status, bool) or not 200 <= status < 600:
+        raise ValueError(f"the status {status} is none of a reply: 200 to 599")
+    headers = tuple(pair for pair in headers if pair[0] not in OF_THE_CONNECTION)
+    if body is None or status in _BODILESS:
         return Reply(status, (b"",), headers)
     if isinstance(body, str | bytes):
         return Reply(status, (_bytes(body),), headers)

@@ -6,14 +6,13 @@ A request that is refused before a token in it was looked at carries its refusal
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, unquote_plus
 
-from fake_server.genuine import json
 from fake_server.jose import claims_of, verifies
+from fake_server.limits import read_json
 from fake_server.protocol.routes import Route, routes_of
 
 if TYPE_CHECKING:
@@ -230,7 +229,7 @@ class Asking:
             return None, _because(no, "the assertion and its type don't go together")
         try:
             _, claims = claims_of(assertion)
-        except (ValueError, RecursionError):
+        except ValueError:
             return None, _because(no, "the assertion is not a JWT")
         id_ = claims.get("sub")
         client = self._clients.find(id_) if isinstance(id_, str) else None
@@ -274,7 +273,7 @@ def _basic(encoded: str) -> tuple[str | None, str]:
     """Id and secret of HTTP Basic authentication; both are form-encoded first (RFC 6749 section 2.3.1)."""
     try:
         id_, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # as base64, of a text that is not ASCII, or as UTF-8
         return None, ""
     return unquote_plus(id_), unquote_plus(secret)
 
@@ -289,8 +288,8 @@ def _parameters(request: Request) -> tuple[dict[str, Any] | None, str | None]:
     kind = (request.header("content-type") or "").lower()
     if "json" in kind:
         try:
-            value = json.loads(request.body)
-        except (ValueError, RecursionError):
+            value = read_json(request.body)
+        except ValueError:
             return None, None
         return (
             ({n: v for n, v in value.items() if v not in ("", None)}, "json")

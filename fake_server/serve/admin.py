@@ -19,12 +19,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from fake_server.core.journal import promise
 from fake_server.faults import Fault, FaultKind
 from fake_server.hosts import is_loopback
-from fake_server.limits import checked_count, checked_seconds
+from fake_server.limits import checked_count, checked_seconds, refuse_constant
 from fake_server.protocol.errors import error_envelope
 from fake_server.secrecy import safe_text, shown
 from fake_server.transports.loopback.host import Local
@@ -125,7 +125,7 @@ class Admin:
 def _members(body: bytes, known: Mapping[str, Callable[[str, Any], Any]]) -> dict[str, Any]:
     """The members of a JSON object, each checked; an empty body counts as an empty object. Raises ``ValueError``."""
     try:
-        value = json.loads(body or b"{}", object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value = json.loads(body or b"{}", object_pairs_hook=_unique, parse_constant=refuse_constant)
     except RecursionError:
         raise ValueError("the body is nested too deeply") from None
     if not isinstance(value, dict):
@@ -141,10 +141,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError("a name comes twice")
     return found
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def _text(name: str, value: Any) -> str:

@@ -82,7 +82,8 @@ class _Login:
     def _note(self, event: Event) -> None:
         access = (event.issued or {}).get("access")
         if access:
-            self._expires.setdefault(access, event.get("expires", math.inf))
+            expires = event.get("expires")
+            self._expires.setdefault(access, math.inf if expires is None else expires)
         for how in ("ended", "revoked", "superseded"):
             for label in event.get(how) or ():
                 self._expires[label] = -math.inf

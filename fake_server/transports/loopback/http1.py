@@ -7,11 +7,10 @@ in the proxy's user name, and the framing of a reply whose length may be unknown
 from __future__ import annotations
 
 import base64
-import binascii
 import functools
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import unquote, urlsplit
 
 import httptools
@@ -41,7 +40,9 @@ __all__ = [
 BODY_LIMIT = 16 * 1024 * 1024
 """Bytes of a request's body; a longer one is refused with 413."""
 HEAD_LIMIT = 64 * 1024
-"""Bytes of a request's line and headers; longer ones are refused with 431."""
+"""Bytes of a request's line and headers; longer ones are refused with 431. Between two pieces of a body, and after it,
+there may be as many that are none of the body: extensions of chunks, and trailers.
+"""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -77,6 +78,11 @@ class Refusal:
     port: int | None = None
 
 
+_TOO_LARGE = Refusal(413, f"a body has at most {BODY_LIMIT} bytes")
+_TOO_LONG_HEAD = Refusal(431, f"the headers are longer than {HEAD_LIMIT} bytes")
+_TOO_LONG_FRAMING = Refusal(400, f"more than {HEAD_LIMIT} bytes in a row are extensions of chunks, or trailers")
+
+
 class Parser:
     """Reads requests from the bytes of one connection, however they are split."""
 
@@ -86,18 +92,19 @@ class Parser:
         self._parser = httptools.HttpRequestParser(self)
         self._found: list[Message | Refusal] = []
         self._refusal: Refusal | None = None
-        self._head_size = 0
+        self._unbodied = 0  # bytes since the request began, or since the last of its body
         self._start()
 
     def _start(self) -> None:
         self._url = b""
+        self._head_size = 0  # of the fields that have come whole
         self._headers: list[tuple[str, str]] = []
         self._body = bytearray()
         self._in_body = False
 
     def feed(self, data: bytes) -> list[Message | Refusal]:
         """The requests that ``data`` completes, in order. A refusal or a ``CONNECT`` is always the last."""
-        self._head_size += len(data)
+        self._unbodied += len(data)
         while data:
             try:
                 self._parser.feed_data(data)
@@ -109,8 +116,9 @@ class Parser:
             else:
                 data = b""
         else:
-            if self._head_size > HEAD_LIMIT and not self._in_body:
-                self._found.append(Refusal(431, f"the headers are longer than {HEAD_LIMIT} bytes"))
+            # httptools keeps a field until it ends, which the field of an endless head or trailer never does.
+            if self._unbodied > HEAD_LIMIT:
+                self._found.append(_TOO_LONG_FRAMING if self._in_body else _TOO_LONG_HEAD)
         found, self._found = self._found, []
         return found
 
@@ -135,28 +143,37 @@ class Parser:
 
     def on_url(self, url: bytes) -> None:
         self._url += url
+        self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_body:  # ignore trailers
             self._headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
+            self._count(len(name) + len(value) + len(": \r\n"))
+
+    def _count(self, size: int) -> None:
+        """Refuse a head that is too long, also where all of it comes at once."""
+        self._head_size += size
+        if self._head_size > HEAD_LIMIT:
+            self._refuse(_TOO_LONG_HEAD)
 
     def on_headers_complete(self) -> None:
         self._in_body = True
         for name, value in self._headers:
             if name == "content-length" and int(value) > BODY_LIMIT:
-                self._too_large()
+                self._refuse(_TOO_LARGE)
             if name == "expect" and value.lower() == "100-continue" and not self._old:
                 self.expects = True
 
     def on_body(self, body: bytes) -> None:
         self.expects = False
+        self._unbodied = 0
         self._body += body
         if len(self._body) > BODY_LIMIT:
-            self._too_large()
+            self._refuse(_TOO_LARGE)
 
     def on_message_complete(self) -> None:
         self.expects = False
-        self._head_size = 0
+        self._unbodied = 0
         method = self._parser.get_method().decode("latin-1")
         keep_alive, old = self._parser.should_keep_alive(), self._old
         target = self._url.decode("latin-1")
@@ -167,9 +184,9 @@ class Parser:
     def _old(self) -> bool:
         return self._parser.get_http_version() < "1.1"
 
-    def _too_large(self) -> None:
-        self._refusal = Refusal(413, f"a body has at most {BODY_LIMIT} bytes")
-        raise ValueError(self._refusal.text)  # httptools raises it as a parser error
+    def _refuse(self, refusal: Refusal) -> NoReturn:
+        self._refusal = refusal
+        raise ValueError(refusal.text)  # httptools raises it as a parser error
 
 
 # Worker and host of a request.
@@ -192,7 +209,7 @@ def proxy_user(message: Message) -> str | None:
         return None
     try:
         user = base64.b64decode(encoded, validate=True).decode().partition(":")[0]
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # as base64, of a text that is not ASCII, or as UTF-8
         return None
     return unquote(user) or None
 

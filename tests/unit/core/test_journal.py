@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from contextlib import suppress
 from typing import Any
 
 import hypothesis.strategies as st
@@ -184,6 +185,14 @@ def test_a_line_that_is_no_event_is_a_value_error(text: str) -> None:
     """Torn, of another format, or with a field of a wrong type: never another exception, never an event."""
     with pytest.raises(ValueError):
         Event.from_json(text)
+
+
+@pytest.mark.parametrize("depth", [100, 500, 950, 5000])
+def test_a_line_nested_deeply_is_an_event_or_a_value_error(depth: int) -> None:
+    """How deeply depends on the interpreter; where the reader does not give up, what redacts its texts may."""
+    deep = json.dumps(GOOD)[:-1] + ',"wait":' + "[" * depth + "]" * depth + "}"
+    with suppress(ValueError):
+        assert isinstance(Event.from_json(deep).get("wait"), list)
 
 
 @given(st.text() | st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=4).map(json.dumps))

@@ -257,6 +257,32 @@ def test_a_function_that_fails_is_told():
     assert world.last().get("respond") == "respond raised KeyError: [an access token of 103 characters]"
 
 
+@pytest.mark.parametrize(
+    ("status", "headers", "why"),
+    [
+        (200, {"x": "\N{SNOWMAN}"}, "'x' must be a line of text, in latin-1"),
+        (200, {"x": "a\r\nset-cookie: b"}, "'x' must be a line of text, in latin-1"),
+        (200, {"x y": "a"}, "'x y' is not the name of a header"),
+        (100, {}, "the status 100 is none of a reply: 200 to 599"),
+        (600, None, "the status 600 is none of a reply: 200 to 599"),
+        (True, {}, "the status True is none of a reply: 200 to 599"),
+    ],
+)
+def test_a_reply_of_a_function_that_can_not_be_sent_is_told(status, headers, why):
+    """It would end the connection, or begin a header that nobody meant."""
+    answer, world = called(lambda request: (status, headers, "body"))
+    assert answer.status == 500
+    assert world.last().get("respond") == f"respond raised ValueError: {why}"
+
+
+@pytest.mark.parametrize("status", [200, 204, 304, 599])
+def test_how_long_a_reply_is_says_the_transport(status):
+    """A copied length may be wrong; and some replies have no body, which would be taken for the next reply."""
+    answer, _ = called(lambda request: (status, {"Content-Length": "9", "x": "é"}, "body"))
+    assert (answer.status, answer.header("content-length"), answer.header("x")) == (status, None, "é")
+    assert answer.body == (b"" if status in (204, 304) else b"body")
+
+
 def test_userinfo_is_for_openid():
     """OpenID Connect Core section 5.3; its bearer is checked as any other."""
     world = OAuthWorld("oidc")

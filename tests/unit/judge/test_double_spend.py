@@ -283,6 +283,9 @@ def test_a_policy_without_any_grace_makes_nothing_harmless(policy):
     assert told(judge(history(DOUBLE_SPENDS["two workers overlap"], policy))) == [
         "double-spend: rt#1 by w0 (#2) and w1 (#3)"
     ]
+    both_open = "login\na: w0 token rt#1\nb: w1 token rt#1"
+    assert told(judge(history(both_open, policy))) == ["double-spend: rt#1 by w0 (#2) and w1 (#3)"]
+    assert told(judge(history(both_open, GRACE))) == []
 
 
 def test_without_rotation_any_reuse_is_one_note():

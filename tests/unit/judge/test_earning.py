@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pytest_claude_tokens.judge import State, judge
-from pytest_claude_tokens.judge.earning import earned, missed, told_missed
+from pytest_claude_tokens.judge.earning import earned, missed, refusals, told_missed
 from pytest_claude_tokens.judge.history import UNREAD
 from pytest_claude_tokens.judge.judging import check_co_schedule
-from tests.unit.judge.build import history
+from tests.unit.judge.build import events, history
 
 LOGIN = "login expired=true\n"
 
@@ -88,5 +88,56 @@ def test_what_came_instead_is_told_by_kind():
     assert (len(others), last) == (4, "and 2 more kinds of requests")
     (reason,) = earned(found, judge(found)).reasons
     assert str(reason).startswith("no request was judged, so nothing was proved; GET h/0 -> 404 (2 times)")
+    one_kind_less = "".join(
+        f"o{n}: w0 other method=GET host=h path=/{n} {NOWHERE}\no{n} fail status=404\n" for n in range(5)
+    )
+    assert len(told_missed(missed(history(one_kind_less)))) == 5
+    one_more = one_kind_less + f"o6: w0 other method=GET path=/6 {NOWHERE}\n"
+    assert told_missed(missed(history(one_more)))[5:] == ["and 1 more kinds of requests"]
     open_still = history(f"login\na: w0 other method=GET path=/x {NOWHERE}")
     assert told_missed(missed(open_still)) == ["GET /x -> no reply (once): not an endpoint of service 'claude'"]
+
+
+def test_a_404_in_a_file_by_another_hand_is_no_endpoint():
+    """It says nothing of what could be judged: an unknown path can't."""
+    story = """
+        a: w0 other method=GET path=/a
+        a fail 404
+        b: w0 other method=GET path=/b
+        b fail 405
+        c: w0 call at#1 method=POST path=/c
+        c fail 404
+        d: w0 other method=GET path=/d
+        d ok
+    """
+    assert told_missed(missed(history("login\n" + story))) == ["GET /a -> 404 (once): no endpoint of the service"]
+
+
+def test_what_was_refused_is_told_by_kind_with_its_remedy():
+    """How often, and what to do; other notes are none of it."""
+    story = """
+        note refused host=api.example.com port=443 remedy=say~so
+        note refused host=api.example.com port=443 remedy=say~so
+        note refused what=to~start~curl remedy=allow~it
+        note expire host=x remedy=y
+    """
+    kinds = {("requests to api.example.com", "say so"): 2, ("an attempt to start curl", "allow it"): 1}
+    assert refusals(events(story)) == kinds
+    found = history(story)
+    verdict = earned(found, judge(found))
+    assert (verdict.state, [note.why for note in verdict.notes]) == (State.UNKNOWN, ["unearned"])
+    assert str(verdict.notes[0]).endswith(
+        "no request reached the service, so nothing was proved; requests to api.example.com refused (2 times): say so; "
+        "an attempt to start curl refused (once): allow it"
+    )
+
+
+def test_a_violation_needs_no_request_to_stand():
+    """Of a token in a log it matters little who has sent what; and what is valid by one request stays so."""
+    leak = history("login\nnote leak where=log token=rt#1")
+    verdict = judge(leak)
+    assert earned(leak, verdict) is verdict
+    good = history("login expires=100\na: w0 call at#1\na ok\nb: w0 other method=GET path=/b\nb fail 404")
+    verdict = judge(good)
+    assert earned(good, verdict) is verdict
+    assert verdict.state is State.VALID

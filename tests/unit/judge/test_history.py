@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from dataclasses import replace
 
 import pytest
 
@@ -130,6 +131,7 @@ def test_operations_survive_a_pickle_and_a_copy():
     ("wrong", "why"),
     [
         (lambda it: [it[1], it[0]], "#1 comes after #2: events are numbered upwards"),
+        (lambda it: [it[0], it[1], it[1]], "#2 comes after #2: events are numbered upwards"),
         (lambda it: [it[0], it[3]], "#4 ends operation 1, which is not under way"),
         (lambda it: [*it[:4], copy_of(it[3], seq=5)], "#5 ends operation 1, which is not under way"),
         (lambda it: [it[1], copy_of(it[2], op=1)], "#3 begins operation 1: each has a number of its own"),
@@ -150,7 +152,7 @@ def copy_of(event: Event, **changes) -> Event:
 
 def test_a_file_gives_the_history_that_was_written(tmp_path):
     """What a run knew, its file says."""
-    path = written(tmp_path, "\n".join(lines()) + "\n\n")
+    path = written(tmp_path, "\n\n".join(lines()) + "\n\n")
 
     loaded = History.load(path)
 
@@ -178,7 +180,7 @@ def test_a_torn_last_line_is_skipped_and_told(tmp_path, cut, end):
     assert loaded.torn
     assert "torn" in loaded.notes[0]
     assert "line 7" in loaded.notes[0]
-    assert "torn" in repr(loaded)
+    assert repr(loaded) == "<History 5 events, 2 operations, torn>"
 
 
 @pytest.mark.parametrize(
@@ -212,6 +214,7 @@ def test_a_header_can_be_torn_itself(tmp_path, length):
 
     assert (len(loaded), loaded.torn) == (0, True)
     assert loaded.notes == ("line 1 is torn (its writer was killed) and was skipped",)
+    assert loaded.header == Event(seq=0, t=0.0, actor="service", type="header", f="header")
     assert judge(loaded).state is State.UNKNOWN
 
 
@@ -249,3 +252,48 @@ def test_a_broken_file_is_refused_by_line_and_with_a_remedy(tmp_path, broken, to
         History.load(path)
 
     assert str(path) in str(caught.value)
+    remedies = (
+        ": only a last line may be torn; take the file as it was written, or cut it before this line",
+        ": a history file begins with a header line; is this one, and is it whole?",
+    )
+    begun = told.startswith(("line 2", "line 3", "line 8"))
+    assert told == "is empty" or str(caught.value).endswith(remedies[not begun])
+
+
+@pytest.mark.parametrize(("end", "torn"), [("\n", True), (" ", False), (" \n", False), ("X", False)])
+def test_a_torn_header_is_the_beginning_of_one_and_nothing_else(tmp_path, end, torn):
+    """A newline may follow it; a blank is none of what our writer writes there."""
+    path = written(tmp_path, '{"v":1,"seq":0' + end)
+
+    if torn:
+        assert History.load(path).torn
+    else:
+        with pytest.raises(ValueError, match="line 1 is not JSON"):
+            History.load(path)
+
+
+def test_a_name_that_a_terminal_would_obey_is_read_as_text(tmp_path):
+    """By another hand: our service escapes it before it writes it."""
+    header, *others = lines("a: w\x1b[2J token rt#1\nb: w1 token rt#1")
+
+    assert [event.actor for event in History.load(written(tmp_path, "\n".join([header, *others])))] == [
+        "w\\x1b[2J",
+        "w1",
+    ]
+
+
+def test_further_facts_come_into_copies_of_the_events():
+    """By the number of a request, into its first event; by the number of an event, into that one."""
+    told = history(SPENT_TWICE)
+    told.quiet = quiet = replace(told.quiet)
+    more = told.with_facts({1: {"line": "a.py:1"}, 0: {"line": "?"}}, {1: {"why": "x"}, 2: {"why": "y"}})
+
+    assert [dict(event.data).keys() - old.data.keys() for event, old in zip(more, told, strict=True)] == [
+        {"why"},
+        {"line", "why"},
+        *[set()] * 4,
+    ]
+    assert (more.events[1].get("line"), more.events[1].get("grant_type")) == ("a.py:1", "refresh_token")
+    assert (more.header, more.torn, more.notes, more.quiet) == (told.header, False, (), quiet)
+    torn = History(told.header, told.events, torn=True, notes=("why",)).with_facts({})
+    assert (torn.torn, torn.notes, torn.events) == (True, ("why",), told.events)

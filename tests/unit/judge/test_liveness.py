@@ -37,6 +37,13 @@ def test_a_deadlock_tells_who_waits_for_whom():
     assert violation.cause == "each waits for another: w0~waits~for~w1; w1~waits~for~w0"
 
 
+def test_one_that_waits_for_itself_waits_for_no_other():
+    """One wait is no ring."""
+    (violation,) = judge(history('note deadlock waits=["w0~waits~for~w0"]')).violations
+
+    assert violation.cause == str(violation) == "w0~waits~for~w0"
+
+
 def test_a_deadlock_may_say_nothing():
     """Then we say it."""
     assert told(judge(history("note deadlock"))) == ["starvation: nothing can happen any more"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fake_server.policy import Policy
 from fake_server.protocol.wire import Request, has_credentials
+from pytest_claude_tokens.judge.history import History
 from pytest_claude_tokens.judge.judging import judge
 from tests.unit.judge.build import history, told
 from tests.unit.judge.drive import Service
@@ -139,6 +142,34 @@ def test_it_is_told_once_for_each_worker_with_the_login_that_it_uses_itself():
         (("w1",), "g#2", 1),
         (("w2",), "g#1", 0),
     ]
+
+
+def test_each_further_call_of_a_worker_is_counted():
+    """However many there are."""
+    calls = "".join(f"{name}: w1 call credentials=false\n{name} fail 401\n" for name in "cde")
+    (violation,) = judge(history(REFRESHING.format(before="", after=calls))).violations
+
+    assert violation.more == 3
+
+
+@pytest.mark.parametrize("expires", ["expires=null", "{}"])
+def test_a_token_of_which_no_end_is_known_is_good(expires):
+    """A history by another hand need not say when a token expires; only what ends it does."""
+    told = history("login\na: w0 call at#1\na ok\nb: w1 call credentials=false\nb fail 401")
+    login, *others = told.events
+    data = {name: value for name, value in login.data.items() if name != "expires"}
+    data |= {"expires": None} if expires != "{}" else {}
+    again = History(told.header, [replace(login, data=data), *others])
+
+    assert [str(violation) for violation in judge(again).violations] == ["no bearer by w1 (#4)"]
+
+
+def test_a_token_that_was_superseded_is_good_no_more():
+    """By a refresh that took it out of service: the next one is what there was to send."""
+    before = COMMITTED + 'a ok at#2 rt#2\nnote revoke superseded=["at#2"]'
+    (violation,) = judge(history(REFRESHING.format(before=before, after=""))).violations
+
+    assert violation.cause.endswith("was live: rt#2 was good")
 
 
 def test_only_the_service_claude_is_judged():

@@ -156,7 +156,10 @@ ALONE = "note store store=s state=token grant=g#1 refresh=rt#2 alone=true"
         (ALONE.replace("alone=true", ""), False),
         (ALONE.replace("rt#2", "rt#1"), False),
         (ALONE + "\n" + ALONE.replace("=s", "=t").replace("true", "false"), False),
+        (ALONE.replace("true", "false") + "\n" + ALONE.replace("=s", "=t"), False),
         ("x: w1 call at#1\nx fail 401 reason=expired\n" + ALONE, False),
+        ("x: w1 call at#2\nx ok\n" + ALONE, True),
+        ("x: w1 token rt#9\nx fail 401 fault=status(401)\n" + ALONE, True),
     ],
 )
 def test_a_worker_that_shares_nothing_but_a_refresh_token_needs_one_of_its_own(between, spared):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_claude_tokens.judge.judging import judge
-from tests.unit.judge.build import history, told
+from tests.unit.judge.build import NO_ROTATION, history, told
 
 
 def refreshes(*between: str, first: str = "login expires=100", end: str = "ok at#{next} rt#{next}") -> str:
@@ -199,6 +199,25 @@ def test_a_scope_that_was_refused_does_not_count():
     )
 
     assert told(judge(history(story))) == []
+
+
+def test_a_request_that_the_policy_told_to_try_again_does_not_count():
+    """One of two at once is refused so, and its client comes again, as it should."""
+    story = "login expires=28800\n" + "\n".join(
+        f"{n}: w0 token rt#1\n{n} commit retry\n{n} fail 400 error=invalid_request committed=true" for n in range(4)
+    )
+
+    assert storms(story) == []
+    assert storms(story.replace("commit retry", "commit refused")) != []
+
+
+def test_a_reply_that_repeats_the_refresh_token_brings_no_pair():
+    """Without rotation each worker may keep a copy of it, and an access token of its own."""
+    story = (
+        "login expires=9\na: w0 token rt#1\na commit kept at#2 rt#1\na ok at#2 rt#1\nb: w1 token rt#1\nb ok at#3 rt#1"
+    )
+
+    assert storms(story.replace("login", "t 10\nlogin"), NO_ROTATION) == []
 
 
 def test_a_request_that_has_not_ended_does_not_count_yet():

@@ -125,6 +125,13 @@ def test_the_store_of_an_account_that_has_a_refresh_token_beside_its_setup_token
     assert told(judge(history(text))) == ["store-regression: work:rt#1 -> blank in s"]
 
 
+def test_what_we_did_first_is_what_is_looked_at_first():
+    """The kill comes before the look, in whatever order they are noted by kind."""
+    verdict = judge(history(STORED + "note cancel actor=w0\n" + KILL + BLANKED))
+
+    assert str(verdict.notes[0]).endswith("we did that: cancel w0 (#6)")
+
+
 def test_the_store_of_a_setup_token_is_exempt():
     """It has no refresh token of its own."""
     text = "login setup_token=true\n" + store(previous="rt#1", previous_accepted=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from fake_server.policy import PRESETS
 from fake_server.secrecy import redact
 from pytest_claude_tokens.judge.history import History
 from pytest_claude_tokens.judge.judging import judge
-from pytest_claude_tokens.judge.sieve import QuietCalls
+from pytest_claude_tokens.judge.reading import read
+from pytest_claude_tokens.judge.sieve import QuietCalls, Unusual
 from pytest_claude_tokens.report.verdict import verdict_data, verdict_page
 from tests.unit.judge.build import history, store
 from tests.unit.judge.drive import Service
@@ -28,6 +30,10 @@ def both(tmp_path, found: History) -> tuple[History, History]:
     """The history as a file, read as a whole, and without what is quiet."""
     path = tmp_path / "history.jsonl"
     path.write_text("".join(lines(found.header, found.events)), encoding="utf-8")
+    with suppress(Unusual):  # of any other error nobody would hear: the whole is read then
+        sieve = QuietCalls()
+        read(path, sieve)
+        sieve.finish()
     return History.load(path), History.load_what_matters(path)
 
 

@@ -182,9 +182,7 @@ def _lease_lost(pair: _Pair) -> str:
     got = {hold["lock"] for hold in pair.seen_again["held"]}  # where a third one has removed the lease
     wrote = pair.seen_first.get("wrote")
     late = [  # it had its reply by then, but had not kept it
-        hold
-        for hold in pair.seen_first["held"]
-        if hold.get("taken_by") and (wrote is None or wrote > hold["released"])
+        hold for hold in pair.seen_first["held"] if hold.get("taken_by") and (wrote is None or wrote > hold["released"])
     ]
     for hold in [*pair.seen_first["lost"], *late]:
         taker = hold["taken_by"]

@@ -1,27 +1,36 @@
-"""What threads did to what they share, between the events of a failing run: the rows of the table that no request has.
+"""What workers did between the events of a failing run: the rows of the table that no request has.
 
-Only accesses that conflict are told, and of these the ones nearest to where a thread lost its turn.
+Of threads, what they did to what they share: only accesses that conflict, and of these the ones nearest to where a
+thread lost its turn. Of all workers, which locks they took and let go, nearest to the requests at fault.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from fake_server.secrecy import redact
 from pytest_claude_tokens.report.raced_lines import Touch, name_of, who
 from pytest_claude_tokens.simulation.conflicts import conflicts
+from pytest_claude_tokens.simulation.lines import text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from pytest_claude_tokens.simulation.held_locks import HeldLocks
     from pytest_claude_tokens.simulation.watch import Step
 
-__all__ = ["accesses_before"]
+__all__ = ["Between", "accesses_before", "acts_before", "merged"]
+
+Between = dict[int, list[tuple[int, dict[str, str]]]]
+"""For each event, by its ``seq``, the rows before it: the step that it came after, and what it says."""
 
 _MOST = 16
 """Accesses that are told of one run; further ones are counted."""
+_MOST_ACTS = 12
+"""Likewise of what was done to locks."""
 
 
 @dataclass(slots=True)
@@ -40,8 +49,36 @@ class _Row:
         return {"actor": who(self.step), "what": redact(what), "at": redact(self.step.access.line)}
 
 
-def accesses_before(steps: Sequence[Step], steps_before: Mapping[int, int]) -> dict[int, list[dict[str, str]]]:
-    """For each event, by its ``seq``: the accesses after the event before it, where a thread was preempted in the run.
+def merged(*parts: Between) -> dict[int, list[dict[str, str]]]:
+    """The rows of all parts before each event, in the order in which the run did it."""
+    events = sorted(set().union(*parts))
+    together = {seq: [row for part in parts for row in part.get(seq, ())] for seq in events}
+    return {seq: [told for _, told in sorted(rows, key=itemgetter(0))] for seq, rows in together.items()}
+
+
+def acts_before(locks: HeldLocks, before: Mapping[int, int], guilty: Collection[int]) -> Between:
+    """What workers did to locks, for each event: before it, and after the event before that.
+
+    ``before``: how many of the acts came before each event. ``guilty``: the numbers of the events at fault; without
+    any, what came last matters most.
+    """
+    events = sorted(before)
+    counts = [before[event] for event in events]
+    acts = [(number, act) for number, act in enumerate(locks.acts) if locks.is_lock(act.key)]
+    centres = [before[event] for event in guilty if event in before] or [len(locks.acts)]
+    near = sorted(acts, key=lambda one: min(abs(one[0] + 0.5 - centre) for centre in centres))[:_MOST_ACTS]
+    found: Between = {}
+    for number, act in sorted(near, key=itemgetter(0)):
+        at = text(act.line) if act.line is not None and act.line[1] else ""
+        told = {"actor": act.worker, "what": f"{act.did} {locks.name(act.key)}", "at": at}
+        event = bisect_right(counts, number)
+        if event < len(events):
+            found.setdefault(events[event], []).append((act.after, told))
+    return found
+
+
+def accesses_before(steps: Sequence[Step], steps_before: Mapping[int, int]) -> Between:
+    """The accesses for each event, before it and after the event before that, where a thread was preempted in the run.
 
     ``steps_before``: how many of the steps came before each event.
     """
@@ -75,30 +112,30 @@ def _names(touches: Iterable[Touch]) -> dict[tuple[object, str], str]:
     return found
 
 
-def _nearest(rows: Sequence[_Row]) -> list[_Row | tuple[int, int]]:
-    """The rows nearest to where a thread lost its turn; for others, the event before which they were, and how many."""
+def _nearest(rows: Sequence[_Row]) -> list[_Row | tuple[int, int, int]]:
+    """The rows nearest to where a thread lost its turn; for others, the event and step of the first, and how many."""
     turns = [index for index, row in enumerate(rows) if not row.name]
     near = sorted(range(len(rows)), key=lambda index: min(abs(index - turn) for turn in turns))
     shown = set(near[:_MOST])
-    told: list[_Row | tuple[int, int]] = []
+    told: list[_Row | tuple[int, int, int]] = []
     for index, row in enumerate(rows):
         last = told[-1] if told else None
         if index in shown:
             told.append(row)
         elif isinstance(last, tuple):
-            told[-1] = (last[0], last[1] + 1)
+            told[-1] = (*last[:2], last[2] + 1)
         else:
-            told.append((row.event, 1))
+            told.append((row.event, row.number, 1))
     return told
 
 
-def _by_event(told: Iterable[_Row | tuple[int, int]]) -> dict[int, list[dict[str, str]]]:
-    found: dict[int, list[dict[str, str]]] = {}
+def _by_event(told: Iterable[_Row | tuple[int, int, int]]) -> Between:
+    found: Between = {}
     for one in told:
         if isinstance(one, _Row):
-            found.setdefault(one.event, []).append(one.told())
+            found.setdefault(one.event, []).append((one.number, one.told()))
         else:
-            found.setdefault(one[0], []).append(
-                {"actor": "", "what": f"... {one[1]} more access{'es' * (one[1] > 1)}", "at": ""}
-            )
+            event, number, more = one
+            what = f"... {more} more access{'es' * (more > 1)}"
+            found.setdefault(event, []).append((number, {"actor": "", "what": what, "at": ""}))
     return found

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_claude_tokens.judge.violations import Nondeterministic, Unknown, Violation
 from pytest_claude_tokens.judge.wording import count
-from pytest_claude_tokens.report.accessed import accesses_before
+from pytest_claude_tokens.report.accessed import accesses_before, acts_before, merged
 from pytest_claude_tokens.report.body_error import unshown
 from pytest_claude_tokens.report.evidence import Evidence, notes_of, set_notes
 from pytest_claude_tokens.report.raced_lines import raced_lines, told_interpreter_lock
@@ -128,8 +128,11 @@ def _watched(best: Outcome, run: Run) -> Outcome:
     if told != wanted:  # the witness has disturbed it
         return best
     words = witness.moments.words(best.schedule)
-    accesses = accesses_before(seen.steps, witness.steps_before)
-    further: dict[int, dict[str, Any]] = {seq: {"accesses": rows} for seq, rows in accesses.items()}
+    guilty = [op.opened for op in getattr(best.error, "operations", ())]
+    between = merged(
+        accesses_before(seen.steps, witness.steps_before), acts_before(witness.locks, witness.acts_before, guilty)
+    )
+    further: dict[int, dict[str, Any]] = {seq: {"accesses": rows} for seq, rows in between.items()}
     for seq, written in witness.written.items():
         further[seq] = {**further.get(seq, {}), **written}
     return replace(best, history=best.history.with_facts(witness.facts(), further), words=words)

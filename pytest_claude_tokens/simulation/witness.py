@@ -22,6 +22,7 @@ from pytest_claude_tokens.simulation.lines import (
     lines_up_from,
     text,
 )
+from pytest_claude_tokens.simulation.lock_hooks import LockHooks
 from pytest_claude_tokens.simulation.moments import Moments, WatchedChooser
 from pytest_claude_tokens.simulation.tasks import worker_of
 from pytest_claude_tokens.simulation.thread_record import worker_number
@@ -51,7 +52,11 @@ class Witness(Lines):
         """For each look at a store, who had written it since the last one, and at which line."""
         self._steps: list[Any] = []
         self.moments: Moments = Moments(self._place)
-        self.locks: HeldLocks = HeldLocks(lambda: 0.0 if self._world is None else self._world.now)
+        self.locks: HeldLocks = HeldLocks(
+            now=lambda: 0.0 if self._world is None else self._world.now, steps=lambda: len(self._steps)
+        )
+        self.acts_before: dict[int, int] = {}
+        """For each event, how many acts of workers on locks had been noted before it."""
 
     def attend(self, world: World, journal: Journal) -> None:
         """Watch the run that is about to begin."""
@@ -70,6 +75,7 @@ class Witness(Lines):
         super().observe(event)
         self.moments.observe(event)
         self.steps_before[event.seq] = len(self._steps)
+        self.acts_before[event.seq] = len(self.locks.acts)
         if event.f == "store" and (written := self.locks.written(str(event.get("store")))):
             self.written[event.seq] = written
         if event.op is None or event.type == "note":
@@ -153,7 +159,7 @@ def witnessed() -> Iterator[Witness]:
     """In the block, runs are watched; yields the witness."""
     _CURRENT.witness = witness = Witness()
     try:
-        with witness.locks.watched():
+        with LockHooks(witness.locks).installed():
             yield witness
     finally:
         _CURRENT.witness = None

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pytest_claude_tokens.report.accessed import accesses_before
+from pytest_claude_tokens.report.accessed import accesses_before, merged
 from pytest_claude_tokens.report.raced_lines import Touch, name_of, told_interpreter_lock
 from pytest_claude_tokens.report.story import plain_story, story
 from pytest_claude_tokens.report.table import table, who_accessed
@@ -46,7 +46,7 @@ CHECKED = [step(0, "read", 31), step(0, "turn", 32), step(1, "read", 31), step(1
 def test_each_conflicting_access_has_a_row_before_the_event_that_followed():
     """Of one thread at one line to one thing, one row; what nobody else touched has none."""
     steps = [step(0, "write", 30, of=HIS), *CHECKED, step(0, "read", 32)]
-    assert accesses_before(steps, {1: 0, 2: 5, 3: 7}) == {
+    assert merged(accesses_before(steps, {1: 0, 2: 5, 3: 7})) == {
         2: [
             {"actor": "w0", "what": "read Pool.busy", "at": "pool.py:31"},
             {"actor": "w0", "what": "lost its turn before", "at": "pool.py:32"},
@@ -72,7 +72,7 @@ def test_without_a_preemption_nothing_is_told():
 def test_of_many_accesses_those_near_the_lost_turn_are_told_and_the_others_counted():
     """They stand at both ends; what happened after the last event is told before it."""
     loop = [step(thread, "add", line) for line in range(10) for thread in (0, 1)]
-    [rows] = accesses_before([*loop, *CHECKED, *loop], {1: 0}).values()
+    [rows] = merged(accesses_before([*loop, *CHECKED, *loop], {1: 0})).values()
     assert len(rows) == 18
     assert rows[0] == {"actor": "", "what": "... 13 more accesses", "at": ""}
     assert rows[-1] == {"actor": "", "what": "... 16 more accesses", "at": ""}
@@ -83,7 +83,7 @@ def test_a_thing_has_one_name_in_all_rows():
     """``len(self.busy)`` alone knows only that it is a set."""
     alone = step(0, "read", 30)
     alone = replace(alone, access=replace(alone.access, kind="call", base=ast.parse("len", mode="eval").body))
-    [rows] = accesses_before([alone, *CHECKED], {1: 9}).values()
+    [rows] = merged(accesses_before([alone, *CHECKED], {1: 9})).values()
     assert rows[0]["what"] == "read Pool.busy"
 
 

@@ -68,15 +68,9 @@ def _family() -> dict[int, procfs.Stat]:
     """The processes that descend from this one and run, by id; none where there is no ``/proc``."""
     stats: dict[int, procfs.Stat] = {}
     with suppress(OSError):
-        for process in procfs.process_ids():
-            with suppress(OSError):  # it has just ended
-                stats[process] = procfs.read_stat(process)
+        stats = procfs.running()
     mine = os.getpid()
-    return {
-        process: stat
-        for process, stat in stats.items()
-        if process != mine and stat.state != "Z" and mine in _ancestors(process, stats)
-    }
+    return {process: stat for process, stat in stats.items() if process != mine and mine in _ancestors(process, stats)}
 
 
 def _ancestors(process: int, stats: dict[int, procfs.Stat]) -> Iterator[int]:

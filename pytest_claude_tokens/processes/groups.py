@@ -30,18 +30,10 @@ def is_alive(group: int) -> bool:
     except PermissionError:  # the number now belongs to another user's group, which we can neither end nor wait for
         return False
     try:
-        processes = procfs.process_ids()
+        running = procfs.running()
     except OSError:  # no Linux: only the signal's result is known
         return True
-    return any(_is_of(process, group) for process in processes)
-
-
-def _is_of(process: int, group: int) -> bool:
-    try:
-        stat = procfs.read_stat(process)
-    except (OSError, IndexError):  # it has just ended; its file may be empty then
-        return False
-    return stat.group == group and stat.state not in "ZX"
+    return any(stat.group == group for stat in running.values())
 
 
 def wait_until(done: Callable[[], bool], seconds: float) -> bool:

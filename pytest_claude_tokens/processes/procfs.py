@@ -5,11 +5,12 @@ Linux only: elsewhere the files do not exist, and every function raises ``OSErro
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fake_server.genuine import os
 
-__all__ = ["Stat", "is_available", "process_ids", "read_stat", "thread_ids"]
+__all__ = ["Stat", "is_available", "process_ids", "read_stat", "running", "thread_ids"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,21 @@ def is_available() -> bool:
 def process_ids() -> list[int]:
     """The ids of all processes. Raises ``OSError`` where there is no ``/proc``."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def running(among: Iterable[int] | None = None) -> dict[int, Stat]:
+    """The state of each process that runs, of all or ``among`` these; a zombie, for which nobody has waited yet, does
+    not. Raises ``OSError`` where there is no ``/proc``.
+    """
+    found = {}
+    for process in process_ids() if among is None else among:
+        try:
+            stat = read_stat(process)
+        except (OSError, IndexError):  # it has just ended; its file may be empty then
+            continue
+        if stat.state not in "ZX":
+            found[process] = stat
+    return found
 
 
 def thread_ids(process: int) -> list[int]:

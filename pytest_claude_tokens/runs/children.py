@@ -19,7 +19,7 @@ from pytest_claude_tokens.simulation.interrupts import INTERRUPT
 from pytest_claude_tokens.simulation.native import REAL_TIMES, monotonic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["ChildProcesses", "Notes", "noticing_children"]
 
@@ -77,7 +77,7 @@ class ChildProcesses:
                 self._scans = 0
             self._alive = found
         elif self._alive:
-            found = frozenset(filter(_is_child, self._alive))
+            found = _children(self._alive)
             self._came |= found != self._alive
             self._alive = found
         return bool(self._alive)
@@ -120,14 +120,7 @@ class Notes:
         world.children.expect()
 
 
-def _children() -> frozenset[int]:
-    return frozenset(filter(_is_child, procfs.process_ids()))
-
-
-def _is_child(process: int) -> bool:
-    """Whether this process has such a child that has not ended."""
-    try:
-        stat = procfs.read_stat(process)
-    except OSError:
-        return False
-    return stat.parent == os.getpid() and stat.state not in "ZX"
+def _children(among: Iterable[int] | None = None) -> frozenset[int]:
+    """The processes that this one has started and that run, of all or ``among`` these."""
+    mine = os.getpid()
+    return frozenset(process for process, stat in procfs.running(among).items() if stat.parent == mine)

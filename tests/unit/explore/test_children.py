@@ -134,11 +134,10 @@ class Told:
     """Processes that a test tells of, and a clock that moves with each sleep."""
 
     def __init__(self, monkeypatch):
-        self.now, self.alive = 0.0, {1}
+        self.now, self.alive = 0.0, frozenset({1})
         monkeypatch.setattr(module, "monotonic", lambda: self.now)
         monkeypatch.setattr(module, "REAL_TIMES", {"sleep": self.sleep})
-        monkeypatch.setattr(module, "_children", lambda: frozenset(self.alive))
-        monkeypatch.setattr(module, "_is_child", lambda process: process in self.alive)
+        monkeypatch.setattr(module, "_children", lambda among=None: self.alive.intersection(*filter(None, [among])))
 
     def sleep(self, seconds):
         self.now += seconds
@@ -147,7 +146,7 @@ class Told:
         """By a thread of a new world; returns what that knows of its processes."""
         with world() as new:
             self.notes.note("os.fork", ())
-            self.alive.add(process)
+            self.alive |= {process}
             return new.children
 
     notes: module.Notes
@@ -175,12 +174,12 @@ def test_time_takes_as_long_as_on_the_machine_s_clock_up_to_a_limit(told):
 
 def test_nothing_is_waited_for_that_has_ended_or_never_began(told):
     children = told.start(2)
-    told.alive.remove(2)
+    told.alive -= {2}
     for _ in range(20):  # it is looked for some times, as it may be about to start
         children.keep_pace(1.0, lambda: True)
     assert told.now == 0
     assert not children.waited
-    told.alive.add(2)
+    told.alive |= {2}
     children.keep_pace(1.0, lambda: True)
     assert told.now == 0  # it is another one by now, of which nobody was told
 
@@ -208,7 +207,7 @@ def test_a_search_waits_no_more_for_what_never_ends(told):
     while (children := told.start(2)) is not None:
         children.keep_pace(0.9, lambda: True)
         waited += 1
-        told.alive.remove(2)
+        told.alive -= {2}
     assert waited == 23  # of 0.9 s each: 20 s and the run in which they were up
     assert told.start(2) is None
 
@@ -217,13 +216,13 @@ def test_a_run_waits_for_each_that_it_starts(told):
     """The second is looked for, too, when the first has ended."""
     with world() as new:
         told.notes.note("os.fork", ())
-        told.alive.add(2)
+        told.alive |= {2}
         children = new.children
         children.keep_pace(0.01, lambda: True)
-        told.alive.remove(2)
+        told.alive -= {2}
         told.notes.note("subprocess.Popen", ())
         assert new.children is children
-        told.alive.add(3)
+        told.alive |= {3}
         children.keep_pace(0.01, lambda: True)
     assert told.now == pytest.approx(0.02)
 

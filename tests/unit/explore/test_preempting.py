@@ -37,6 +37,7 @@ BY_NAME = {race.name: race for race in RACES}
         ("double-checked locking", "torn read: w1 read DoubleChecked.queue (plain_lines.py:"),
         ("torn pair of fields", "torn read: w1 wrote TornPair.name (plain_lines.py:"),
         ("published half-built object", "published too early: w1 read Session.account (plain_lines.py:"),
+        ("headers published half-made", "published too early: w1 read HeadersLate.headers (plain_lines.py:"),
         ("generator shared by threads", "check, then act: w1 went on with a generator (plain_lines.py:"),
         ("module global", "check, then act: w1 wrote plain_lines.TURN (plain_lines.py:"),
     ],

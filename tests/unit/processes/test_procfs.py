@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -68,3 +69,22 @@ def test_one_that_has_ended_raises():
         procfs.read_stat(NOBODY)
     with pytest.raises(OSError):
         procfs.thread_ids(NOBODY)
+
+
+def test_who_runs_is_neither_ended_nor_a_zombie(monkeypatch):
+    """Nor one that ends while it is looked at, whose file is empty then."""
+    child = subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.DEVNULL)
+    while procfs.read_stat(child.pid).state != "Z":
+        time.sleep(0.001)
+    assert os.getpid() in procfs.running()
+    assert procfs.running([child.pid, NOBODY]) == {}
+    child.wait()
+
+    real = procfs.read_stat
+
+    def vanish(process: int) -> procfs.Stat:
+        raise IndexError
+
+    monkeypatch.setattr(procfs, "read_stat", vanish)
+    assert procfs.running() == {}
+    assert real("self").group == os.getpgrp()

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pytest_claude_tokens.simulation import instruments as module
+from pytest_claude_tokens.simulation.accesses import accesses_of
 from pytest_claude_tokens.simulation.schedule import Deviation, Schedule
 from pytest_claude_tokens.simulation.tested_code import TestedCode
 from pytest_claude_tokens.simulation.watch import Watch
@@ -222,6 +223,16 @@ def test_code_without_positions_has_accesses_too(monkeypatch):
     (found,) = [one for one in accesses.accesses_of(bare).values() if one.kind == "attribute"]
     assert found.place.startswith("bare.py:job+")
     assert found.words == "bare.py:1 job"
+
+
+def test_a_global_is_read_as_one_that_changes_where_some_function_declares_it(tmp_path):
+    """Reading any other is an access only where its value is no function, class or module."""
+    path = tmp_path / "turns.py"
+    path.write_text("def read():\n    return turn, LIMIT\n\n\ndef write():\n    global turn\n    turn = 1\n")
+    names: dict[str, Any] = {"turn": 0, "LIMIT": 1}
+    exec(compile(path.read_text(), str(path), "exec"), names)
+    always = {one.name: one.always for one in accesses_of(names["read"].__code__).values() if one.kind == "global"}
+    assert always == {"turn": True, "LIMIT": False}
 
 
 def test_who_spins_for_another_is_spared():

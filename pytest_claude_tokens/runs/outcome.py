@@ -122,6 +122,11 @@ class Outcome:
     in_real_time: bool = False
 
     @property
+    def stuck(self) -> bool:
+        """Whether it ended as a thread was stuck outside the simulation. Each such run takes seconds."""
+        return isinstance(self.error, Unknown) or bool(self.history.noted("stuck"))
+
+    @property
     def timed(self) -> bool:
         """Whether the body waits for time to pass, as far as can be seen where no request takes time of its own."""
         return bool(self.slept) and all(why == "slow" for _, why, _ in self.held)

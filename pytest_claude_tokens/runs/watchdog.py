@@ -1,7 +1,7 @@
 """Detects that the holder of the baton is blocked outside the simulation, so that no run ever hangs.
 
-The other threads go on without it. When none can, the run is given up after :data:`STUCK_TIMEOUT_SECONDS`, and the
-stacks of the stuck threads are reported.
+The other threads go on without it. When none can, the run is given up after :data:`STUCK_TIMEOUT_SECONDS`, sooner where
+all of them compute, and the stacks of the stuck threads are reported.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ COMPUTING_SECONDS = 3.0
 """Seconds of a processor after which a thread that came to no switch point is taken for one that is outside; the body
 has twice as long, since it is ended at once.
 """
+STILL_COMPUTING_SECONDS = 2.0
+"""Real seconds after which a run is given up in which every thread computes on, and none has come back."""
+_COMPUTING_SHARE = 0.1
+"""The least share of that time, for all of them together, by which each one's processor time grows."""
 _MORE_COMPUTING_SECONDS = 0.2
 """The same while another thread is outside already, with which it may share the processor."""
 _POLL_INTERVAL_SECONDS = 0.02
@@ -93,6 +97,7 @@ class Watchdog:
     def _watch(self) -> None:
         last: tuple[World, ThreadRecord | None, int, int] | None = None
         samples, since, used, first, polled = 0, 0.0, 0.0, 0.0, 0.0
+        outside: dict[ThreadRecord, float] = {}
         while not self._over.wait(_POLL_INTERVAL_SECONDS):
             late, polled = monotonic() - polled > 2 * _POLL_INTERVAL_SECONDS, monotonic()
             world = ACTIVE.world
@@ -105,6 +110,7 @@ class Watchdog:
                 first = spent
             if mark != last or spent != used or wants_to_run(world.holder):
                 last, samples, since, used = mark, 0, now, spent
+                outside = {record: _cpu_seconds(record) for record in world.outsiders()}
                 if world.holder is not None and spent - first > _patience(world, world.holder):
                     self._end_computing(world, world.holder)
                     last = None
@@ -115,7 +121,7 @@ class Watchdog:
             if world.holder is not None and samples == _SAMPLES:
                 world.rescue(world.holder)
                 last = None
-            elif now - since > STUCK_TIMEOUT_SECONDS:
+            elif now - since > STUCK_TIMEOUT_SECONDS or _all_compute(outside, now - since):
                 since = now
                 stuck_at = [(record.name, where(record)) for record in world.outsiders()]
                 if not world.give_up(stuck_at):
@@ -168,6 +174,14 @@ def _patience(world: World, holder: ThreadRecord) -> float:
     if holder is world.root:
         return 2 * COMPUTING_SECONDS
     return _MORE_COMPUTING_SECONDS if world.outsiders() else COMPUTING_SECONDS
+
+
+def _all_compute(outside: dict[ThreadRecord, float], seconds: float) -> bool:
+    """Whether each of these threads, with its processor time ``seconds`` ago, has computed ever since, for too long."""
+    if not outside or seconds <= STILL_COMPUTING_SECONDS:
+        return False
+    share = _COMPUTING_SHARE * seconds / len(outside)
+    return all(_cpu_seconds(record) - before > share for record, before in outside.items())
 
 
 def wants_to_run(record: ThreadRecord | None) -> bool:

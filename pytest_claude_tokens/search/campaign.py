@@ -16,7 +16,6 @@ from unittest import SkipTest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.errors import DidNotReproduce, HypothesisException
 
-from pytest_claude_tokens.judge.violations import Unknown
 from pytest_claude_tokens.report.body_error import headline
 from pytest_claude_tokens.report.evidence import notes_of, set_notes
 from pytest_claude_tokens.runs.outcome import is_failure
@@ -101,7 +100,7 @@ class Campaign:
         found = self._fuzz(total - self._tally.schedules)
         if found is None:
             return None
-        if self._plan.repeatable and not isinstance(found.outcome.error, Unknown) and Phase.shrink in base.phases:
+        if self._plan.repeatable and not found.outcome.stuck and Phase.shrink in base.phases:
             # Where there are no arguments, there is nothing that only Hypothesis could shrink.
             again = [Phase.reuse, Phase.shrink] if self._plan.lone is None else [Phase.reuse]
             failed = self._drive(lambda body: self._property.shrink(body, found.choices, _relaxed(base), again))
@@ -159,7 +158,7 @@ class Campaign:
             failure = partial(Failure, outcome=outcome, choices=choices_of_this_run(), example=number, arguments=texts)
             if self._tally.count(outcome, failure):
                 failed = failure()
-                if isinstance(outcome.error, Unknown) or not self._plan.repeatable:
+                if outcome.stuck or not self._plan.repeatable:
                     raise Stop
             if outcome.error is not None:
                 raise _fit_for_hypothesis(outcome.error)

@@ -13,7 +13,7 @@ from itertools import zip_longest
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from pytest_claude_tokens.judge.violations import Nondeterministic, Unknown, Violation
+from pytest_claude_tokens.judge.violations import Nondeterministic, Violation
 from pytest_claude_tokens.judge.wording import count
 from pytest_claude_tokens.report.accessed import accesses_before, acts_before, merged
 from pytest_claude_tokens.report.body_error import unshown
@@ -80,9 +80,9 @@ class Counterexample:
         """How it was found and how reliably it reproduces, in a line or two."""
         left = len(self.schedule.deviations)
         shrunk = ""
-        if self.schedule.kind == "deviations" and left < self.deviations_before:
-            shrunk = f"; shrunk from {count(self.deviations_before, 'deviation')} to {left}"
         again, times = self.replayed
+        if times and self.schedule.kind == "deviations" and left < self.deviations_before:
+            shrunk = f"; shrunk from {count(self.deviations_before, 'deviation')} to {left}"
         sure = f"; replayed {again}/{times}" if times else ""
         number = f"schedule {self.example}" if self.example else "replay"
         drawn = [f"with {', '.join(f'{name}={text}' for name, text in sorted(self.best.arguments.items()))}"]
@@ -101,7 +101,7 @@ def confirm(first: Failure, run: Run, *, shrinking: bool, exactly: bool) -> tupl
 
     Raises ``Nondeterministic`` where two runs differ although they must be the same (``exactly``).
     """
-    if isinstance(first.outcome.error, Unknown):  # a stuck run takes seconds each time, and is never judged
+    if first.outcome.stuck:  # what was found in it is told as it is
         return first, (0, 0)
     return (
         _repeated_exactly(first, run, shrinking=shrinking)

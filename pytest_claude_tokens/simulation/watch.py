@@ -31,9 +31,11 @@ _MOST_TIMES = 64
 """How often the accesses of one worker at one place are recorded in one run."""
 _FREE_ROUNDS, _FREE_ROUNDS_THAT_DO = 100, 1_000
 """Rounds in a circle without progress in which a thread keeps its turn; the second where a round changes something."""
-_ROUNDS_THAT_DO = 100
-"""From then on, rounds of the second kind from one turn to the next."""
-_MOST_ROUNDS_THAT_DO = 200_000
+_ROUNDS_THAT_DO, _IDLE_ROUNDS_THAT_DO = 100, 10
+"""From then on, rounds of the second kind from one turn to the next; the second where nothing has happened for long, so
+that the thread sees minutes pass before it has gone round that often in which it can't be told from one who computes.
+"""
+_MOST_ROUNDS_THAT_DO = 60_000
 """From then on a thread keeps its turn: it computes, and after seconds the watchdog has the others go on without it."""
 
 
@@ -176,7 +178,7 @@ class Watch:
         does, rounds.values, rounds.does = rounds.does or values != rounds.values, values, False
         if does and not _FREE_ROUNDS_THAT_DO <= rounds.count <= _MOST_ROUNDS_THAT_DO:
             return False
-        if does and rounds.count % _ROUNDS_THAT_DO:
+        if does and rounds.count % (_IDLE_ROUNDS_THAT_DO if self.world.is_idle else _ROUNDS_THAT_DO):
             return False
         if not self._may_switch(frame):
             return False

@@ -19,8 +19,16 @@ from pytest_claude_tokens.judge.history import History
 from pytest_claude_tokens.search.confirm import compare
 from pytest_claude_tokens.search.replay import BadToken, Replay
 from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER
-from pytest_claude_tokens.violations import BlindReplay, DoubleSpend, ForcedLogin, Nondeterministic, Unknown
+from pytest_claude_tokens.violations import (
+    BlindReplay,
+    CoSchedule,
+    DoubleSpend,
+    ForcedLogin,
+    Nondeterministic,
+    Unknown,
+)
 from tests.unit.explore.common import TOKEN_URL, Login, hello, refreshing, search, sound, unsound
+from tests.zoo.common import CALL_URL, MESSAGE, bearer_header
 
 quick = settings(database=None, derandomize=True, max_examples=100)
 
@@ -241,8 +249,9 @@ def test_one_that_ends_where_the_other_goes_on_is_told_as_nothing_more():
     compare(shorter, shorter)
 
 
-def test_a_stuck_worker_is_unknown_and_tried_once(monkeypatch):
-    """Each run of it takes seconds: it is neither shrunk nor repeated, but can be replayed."""
+@pytest.mark.parametrize("violation", [False, True])
+def test_a_stuck_worker_is_unknown_and_tried_once(monkeypatch, violation):
+    """Each run of it takes seconds: it is neither shrunk nor repeated, but can be replayed. What it broke is told."""
     monkeypatch.setattr("pytest_claude_tokens.runs.watchdog.STUCK_TIMEOUT_SECONDS", 0.2)
     runs = []
 
@@ -251,15 +260,24 @@ def test_a_stuck_worker_is_unknown_and_tried_once(monkeypatch):
     def test_it(claude_tokens, workers):
         runs.append(1)
         read, write = os.pipe()
+        account = claude_tokens.account("a", setup_token=True)
+
+        def job():
+            if violation:
+                with httpx.Client() as http:
+                    http.post(CALL_URL, headers=bearer_header(account.access_token), json=MESSAGE)
+            os.read(read, 1)
+
         try:
-            workers(lambda: os.read(read, 1))
+            workers(job)
         finally:
             os.close(write)
             os.close(read)
 
     result = search(test_it)
-    assert type(result.error) is Unknown
+    assert type(result.error) is (CoSchedule if violation else Unknown)
     assert len(runs) == 1
+    assert not any("shrunk" in remark or "replayed" in remark for remark in result.found.remarks())
     assert result.found.replayed == (0, 0)
 
 

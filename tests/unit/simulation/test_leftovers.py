@@ -56,6 +56,28 @@ def test_threads_that_compute_without_end_are_unknown_and_stopped():
     assert gone("w1")
 
 
+def test_threads_that_all_compute_are_given_up_sooner_than_those_that_wait(monkeypatch):
+    """One that waits outside may be in the middle of what takes a while: a process, a file of the network's."""
+    monkeypatch.setattr(watchdog, "STUCK_TIMEOUT_SECONDS", 600.0)
+    monkeypatch.setattr(watchdog, "STILL_COMPUTING_SECONDS", 0.1)
+
+    def body(workers):
+        def computes():
+            while True:
+                pass
+
+        workers(computes)
+
+    assert "w0 is stuck: " in text_of(body)
+
+    used = {"computes": 1.0, "waits": 0.0}
+    monkeypatch.setattr(watchdog, "_cpu_seconds", used.get)
+    assert watchdog._all_compute({"computes": 0.5}, 1.0)
+    assert not watchdog._all_compute({"computes": 0.5}, 0.1)
+    assert not watchdog._all_compute({"computes": 0.5, "waits": 0.0}, 1.0)
+    assert not watchdog._all_compute({}, 1.0)
+
+
 @pytest.mark.parametrize("kind", ["tasks", "threads"])
 def test_a_body_that_computes_without_end_is_unknown(kind):
     def threads(workers):

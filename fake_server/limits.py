@@ -48,10 +48,10 @@ def count_refusal(value: Any, least: int = 1, most: int = MOST_COUNT) -> str:
     return f"must be a whole number, at most {most:,}" if value > most else ""
 
 
-def checked_seconds(what: str, value: Any, least: float = 0) -> float:
-    """``value`` as a plain number of seconds. Raises ``ValueError`` that begins with ``what``."""
+def checked_seconds(what: str, value: Any, least: float = 0, *, instead: str = "") -> float:
+    """``value`` as a plain number of seconds. Raises ``ValueError`` that begins with ``what`` and ends in ``instead``."""
     if why := seconds_refusal(value, least):
-        raise ValueError(f"{what}={shown(value)}: {why}")
+        raise ValueError(f"{what}={shown(value)}: {why}{instead}")
     return plain(value)
 
 

@@ -130,7 +130,9 @@ class Server:
         """
         with self.lock:
             if expires_in is not None:
-                expires_in = checked_seconds("expires_in", expires_in)
+                expires_in = checked_seconds(
+                    "expires_in", expires_in, instead="; a login that is over already has expired=True"
+                )
             for what, flag in (("expired", expired), ("setup_token", setup_token)):
                 if not isinstance(flag, bool):
                     raise ValueError(f"{what}={shown(flag)}: must be True or False")

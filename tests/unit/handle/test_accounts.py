@@ -26,6 +26,12 @@ def test_a_name_that_no_label_could_carry_is_refused(tokens, name):
         tokens.account(name)
 
 
+def test_an_expiry_in_the_past_is_refused_with_the_way_that_works(tokens):
+    """A life of less than nothing is no life."""
+    with pytest.raises(ValueError, match=r"^expires_in=-10: .*; a login that is over already has expired=True$"):
+        tokens.account(expires_in=-10)
+
+
 def test_a_token_in_place_of_a_name_is_not_repeated(tokens):
     """An error holds no token."""
     secret = tokens.account().access_token

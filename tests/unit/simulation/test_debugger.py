@@ -24,7 +24,7 @@ def test_nobody_is_stuck_while_somebody_debugs(monkeypatch, how):
     monkeypatch.setattr(sys, "_current_frames", lambda: {0: stack})
     rescued = []
     asleep = SimpleNamespace(ident=0, native=None)
-    sleeping = SimpleNamespace(holder=asleep, handovers=1, steps=1, rescue=rescued.append, root=None, outside=0)
+    sleeping = SimpleNamespace(holder=asleep, handovers=1, steps=1, rescue=rescued.append, root=None, outsiders=list)
     monkeypatch.setattr(watchdog, "_cpu_seconds", lambda record: 1.0)
     monkeypatch.setattr(watchdog, "_patience", lambda world, holder: 9.0)
     monkeypatch.setattr(watchdog, "wants_to_run", lambda record: False)

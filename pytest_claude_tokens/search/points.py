@@ -10,8 +10,8 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_claude_tokens.simulation.conflicts import CONFLICT, UNNAMED, ranked
-from pytest_claude_tokens.simulation.schedule import LENGTHS, UNTIL_LEG, Deviation, Latency
+from pytest_claude_tokens.simulation.conflicts import CONFLICT, ranked
+from pytest_claude_tokens.simulation.schedule import FOR_GOOD, LENGTHS, UNTIL_LEG, Deviation, Latency
 
 if TYPE_CHECKING:
     from random import Random
@@ -25,8 +25,8 @@ __all__ = ["Points", "preemption"]
 _MOST = 3
 """Preemptions in one schedule."""
 _MOST_POINTS = 4_000
-_FOR_LONGER = UNNAMED + 1
-"""So much less promising is a long absence than a short one at the same point."""
+_FOR_LONGER = 2
+"""So much less promising is a longer absence than a shorter one at the same point."""
 
 
 def preemption(point: Point, length: int = 1) -> Deviation:
@@ -38,8 +38,9 @@ def preemption(point: Point, length: int = 1) -> Deviation:
 class Points:
     """The points that one search knows, by how promising they are, each to be tried alone.
 
-    Where others could run, a thread first loses its turn for one decision. Where they slept, and in the end at every
-    point, it is away until another's request or reply is under way: who comes later meets it then.
+    Where others could run, a thread first loses its turn for one decision. Where they slept, and later at every point,
+    it is away until another's request or reply is under way: who comes later meets it then. In the end it is away until
+    the others are through with all that they do.
     """
 
     def __init__(self) -> None:
@@ -75,6 +76,8 @@ class Points:
             point, length, rank = tried
             if length == 1:
                 self._awake.add(point, UNTIL_LEG, rank + _FOR_LONGER)
+            elif length == UNTIL_LEG:
+                untried.add(point, FOR_GOOD, rank + _FOR_LONGER)
             return preemption(point, length)
         return None
 
@@ -102,13 +105,14 @@ class _Untried:
 
     A loop comes to one place again and again, and each time is a point of its own: hundreds where a thread looks at a
     flag until it is set. So it is places that are compared, and each try at a place makes the next one there less
-    promising.
+    promising; likewise one by another worker, which mostly does the same there.
     """
 
     def __init__(self) -> None:
         self._ranks: dict[tuple[Point, int], int] = {}
         self._places: dict[tuple[int, str, int], dict[int, list[Point]]] = {}
         self._tries: Counter[tuple[int, str, int]] = Counter()
+        self._anybody: Counter[tuple[str, int]] = Counter()
 
     def add(self, point: Point, length: int, rank: int) -> None:
         """Another; one that is there already, or was tried, only where it now is more promising."""
@@ -130,7 +134,7 @@ class _Untried:
             rank = min((rank for rank, points in ranks.items() if points), default=None)
             if rank is None:
                 continue
-            level = rank + self._tries[place]
+            level = rank + self._tries[place] + self._anybody[place[1:]]
             if not found or level < lowest:
                 found, lowest = [], level
             if level == lowest:
@@ -141,4 +145,5 @@ class _Untried:
         points = self._places[place][rank]
         at = 0 if not self._tries[place] else random.randrange(len(points))
         self._tries[place] += 1
+        self._anybody[place[1:]] += 1
         return points.pop(at), place[2], rank

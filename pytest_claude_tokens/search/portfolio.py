@@ -13,7 +13,15 @@ from math import log2, log10
 from typing import TYPE_CHECKING, Literal
 
 from pytest_claude_tokens.search.points import Points
-from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, FOR_GOOD, LENGTHS, Deviation, Latency, Schedule
+from pytest_claude_tokens.simulation.schedule import (
+    DEFAULT_ORDER,
+    FOR_GOOD,
+    LENGTHS,
+    UNTIL_LEG,
+    Deviation,
+    Latency,
+    Schedule,
+)
 from pytest_claude_tokens.simulation.scheduler import SLOW_SECONDS
 
 if TYPE_CHECKING:
@@ -149,7 +157,7 @@ class Portfolio:
         points = self.known.points
         alone = points.alone(random)
         if alone is not None:  # whoever is to meet a request that is under way needs it to take a while
-            latency = self._stretched(OPENING[0]) if alone.length > 1 else Latency()
+            latency = self._stretched(OPENING[0]) if alone.length == UNTIL_LEG else Latency()
             return Schedule(deviations=(alone,), latency=latency)
         self.drew = True
         return points.among(random, DEFAULT_ORDER if random.random() < 0.5 else self.draw(random))

@@ -10,12 +10,14 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from random import Random
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from pytest_claude_tokens.simulation.schedule import (
     EACH_LEG,
     FOR_GOOD,
     LENGTHS,
+    UNTIL_LEG,
     Deviation,
     DeviationKind,
     Latency,
@@ -33,6 +35,8 @@ MOST_RUNS = 800
 """Runs that shrinking one schedule may take."""
 MOST_DECISIONS = 3_000_000
 """Decisions of all these runs together: a run that never ends takes thousands of times as long as any other."""
+MOST_SECONDS = 30.0
+"""Real seconds of all these runs together, after which the best so far is told: a run that starves takes several."""
 _READABLE = 3
 """Deviations that a person can still follow: if more remain, another schedule with fewer is searched for."""
 _FRESH_SCHEDULES = 150
@@ -104,13 +108,14 @@ class _Search:
         self._most_runs = most_runs
         self.runs = 0
         self._decisions = 0
+        self._until = monotonic() + MOST_SECONDS
         self._run = run
         self._seen = {first.schedule}
 
     @property
     def is_over(self) -> bool:
         """Whether no further run may be made."""
-        return self.runs >= self._most_runs or self._decisions >= MOST_DECISIONS
+        return self.runs >= self._most_runs or self._decisions >= MOST_DECISIONS or monotonic() > self._until
 
     def attempt(self, schedule: Schedule) -> bool:
         """Run ``schedule``; if it fails in the same way, it becomes the best so far. Returns whether it does."""
@@ -264,6 +269,8 @@ def _simpler_lengths(deviation: Deviation) -> list[int]:
     length = deviation.length
     if deviation.what in ("cancel", "kill"):  # a signal number
         return []
+    if deviation.what == "preempt" and length in (UNTIL_LEG, FOR_GOOD):  # a few decisions are simpler, hundreds aren't
+        return [1, 2, 3]
     if deviation.what not in ("slow", "late"):
         halves = {length - (length >> step) for step in range(1, min(length.bit_length(), _FINEST))}
         return [shorter for shorter in sorted({1, *halves}) if shorter < length]

@@ -65,7 +65,7 @@ class Deviation:
     follows each decision, and is taken where there is nothing to decide). ``cancel`` and ``kill``: ``target`` is
     cancelled or killed at decision ``position``; a process by signal number ``length``. ``preempt``: ``target``, a
     thread, loses its turn before the access at ``place`` in the source, when it has been there ``position`` times, and
-    is frozen for ``length`` decisions, or :data:`UNTIL_LEG`.
+    is frozen for ``length`` decisions, :data:`UNTIL_LEG` or :data:`FOR_GOOD`.
     """
 
     position: int
@@ -105,6 +105,8 @@ class Deviation:
         frozen = f", for {_decisions(self.length)}" if self.length > 1 else ""
         if self.length == UNTIL_LEG:
             frozen = ", until another's request or reply is under way"
+        elif self.length >= FOR_GOOD:
+            frozen = ", until nobody else can go on"
         return words + times + frozen
 
 

@@ -19,7 +19,7 @@ from pytest_claude_tokens.report.raced_lines import raced_lines
 from pytest_claude_tokens.search.context import ExplorationContext, Report
 from pytest_claude_tokens.search.replay import Replay
 from pytest_claude_tokens.search.strategy import schedules
-from pytest_claude_tokens.simulation.schedule import UNTIL_LEG, Deviation, Schedule
+from pytest_claude_tokens.simulation.schedule import FOR_GOOD, UNTIL_LEG, Deviation, Schedule
 from pytest_claude_tokens.violations import CoSchedule, Starvation
 from tests.zoo.common import CALL_URL, HELLO_URL, MESSAGE, bearer_header
 from tests.zoo.outside import error_of
@@ -107,6 +107,10 @@ def test_installed_packages_are_looked_into_where_they_are_named():
         (
             Deviation(0, "preempt", 0, UNTIL_LEG, "a.py:1:9:x"),
             "w0 is preempted before a.py:1, until another's request or reply is under way",
+        ),
+        (
+            Deviation(0, "preempt", 0, FOR_GOOD, "a.py:1:9:x"),
+            "w0 is preempted before a.py:1, until nobody else can go on",
         ),
     ],
 )

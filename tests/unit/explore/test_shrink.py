@@ -12,9 +12,18 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from fake_server.faults import Fault
+from pytest_claude_tokens.search import shrink as module
 from pytest_claude_tokens.search.shrink import as_deviations, merge, shrink
 from pytest_claude_tokens.simulation.chooser import Chooser
-from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, EACH_LEG, Deviation, Latency, PlannedFault, Schedule
+from pytest_claude_tokens.simulation.schedule import (
+    DEFAULT_ORDER,
+    EACH_LEG,
+    UNTIL_LEG,
+    Deviation,
+    Latency,
+    PlannedFault,
+    Schedule,
+)
 from tests.unit.simulation.worlds import explored, schedules
 from tests.zoo.common import Login, redeem
 
@@ -348,6 +357,30 @@ def test_others_that_are_frozen_are_told_as_the_one_that_runs_alone():
     run, _ = pretend(fails)
     best, _ = shrink(run(Schedule(deviations=(Deviation(3, "freeze", 0, 4), Deviation(3, "freeze", 1, 4)))), run)
     assert best.schedule == Schedule(deviations=(Deviation(3, "alone", 2, 4),))
+
+
+@pytest.mark.parametrize(("needed", "told"), [(1, 1), (3, 3), (4, UNTIL_LEG)])
+def test_a_long_absence_becomes_a_few_decisions_or_stays_what_it_is(needed, told):
+    """Nobody counts hundreds of decisions."""
+
+    def run(schedule):
+        long = [one.length for one in schedule.deviations if one.what == "preempt" and one.length >= needed]
+        return SimpleNamespace(
+            schedule=schedule, error=Overlap() if long else None, taken=(), freezes=(), slow=(), decisions=9
+        )
+
+    first = run(Schedule(deviations=(Deviation(0, "preempt", 0, UNTIL_LEG, "a.py:1:9:x"),)))
+    best, _ = shrink(first, run)
+    assert [one.length for one in best.schedule.deviations] == [told]
+
+
+def test_what_takes_too_long_is_told_as_it_is(monkeypatch):
+    """Runs that starve take seconds each."""
+    monkeypatch.setattr(module, "MOST_SECONDS", -1.0)
+    run, runs = pretend(lambda order, schedule: Overlap())
+    first = run(Schedule(deviations=(Deviation(0, "freeze", 0, 5),)))
+    assert shrink(first, run) == (first, 0)
+    assert len(runs) == 1
 
 
 def test_drawn_latencies_are_told_as_slow_legs():

@@ -14,7 +14,7 @@ from pytest_claude_tokens.report.raced_lines import raced_lines
 from pytest_claude_tokens.search.points import Points
 from pytest_claude_tokens.simulation.accesses import Access
 from pytest_claude_tokens.simulation.conflicts import BETWEEN, CONFLICT, UNNAMED, classes, points
-from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, UNTIL_LEG, Latency, Schedule
+from pytest_claude_tokens.simulation.schedule import DEFAULT_ORDER, FOR_GOOD, UNTIL_LEG, Latency, Schedule
 from pytest_claude_tokens.simulation.watch import Step
 
 BOX, OTHER = (1, "Box"), (2, "Box")
@@ -94,8 +94,8 @@ def test_a_point_is_tried_once_and_as_what_it_turned_out_to_be():
     for run in ((), plain, promising):
         known.learn(ran(run))
     tried = tried_alone(known, random)
-    assert len(tried) == len(set(tried)) == 2 * len(known)
-    assert [length for _, length in tried] == [1] * len(known) + [UNTIL_LEG] * len(known)
+    assert len(tried) == len(set(tried)) == 3 * len(known)
+    assert [length for _, length in tried] == [length for length in (1, UNTIL_LEG, FOR_GOOD) for _ in range(len(known))]
 
 
 def test_a_place_that_a_loop_comes_to_again_and_again_outweighs_no_other():
@@ -111,6 +111,16 @@ def test_a_place_that_a_loop_comes_to_again_and_again_outweighs_no_other():
     )
     assert alone == {looking.access.place, setting.access.place}
     assert combined[setting.access.place] > combined[looking.access.place] / 10  # less promising by a factor of four
+
+
+def test_each_place_is_tried_by_one_worker_before_it_is_by_all():
+    """Workers mostly do the same: of what they do at one place, the others' tries come after all other places."""
+    known: Any = Points()
+    four = steps("0w", "0w", "1w", "1w")
+    places = ["a.py:1", "b.py:2", "a.py:1", "b.py:2"]
+    known.learn(ran([replace(one, access=replace(one.access, place=at)) for one, at in zip(four, places, strict=True)]))
+    assert sorted(known.alone(Random(1)).place for _ in range(2)) == ["a.py:1", "b.py:2"]
+    assert sorted(known.alone(Random(2)).place for _ in range(2)) == ["a.py:1", "b.py:2"]
 
 
 def ran(steps, schedule=DEFAULT_ORDER):
@@ -140,7 +150,7 @@ def test_where_the_others_sleep_a_thread_is_away_until_they_meet_it():
     )
     tried = tried_alone(known, Random(1))
     assert sorted(tried[:2]) in ([("x.py:0", UNTIL_LEG), ("y0", 1)], [("x.py:0", UNTIL_LEG), ("y1", 1)])
-    assert len(tried) == 1 + 2 * 2
+    assert len(tried) == 2 + 2 * 3
 
 
 def test_where_nothing_was_touched_by_others_no_lines_have_raced():

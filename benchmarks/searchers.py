@@ -61,7 +61,9 @@ class Job:
 
 @dataclass
 class Search:
-    """What one search came to. ``found`` is the number of the schedule that did it; ``blamed`` any other failure."""
+    """What one search came to. ``found`` is the number of the schedule that did it; ``blamed`` any other failure, and
+    ``failed`` the number of its schedule.
+    """
 
     schedules: int = 0
     seconds: float = 0.0
@@ -69,6 +71,7 @@ class Search:
     found: int = 0
     found_seconds: float = 0.0
     blamed: list[str] = field(default_factory=list)
+    failed: int = 0
 
     @property
     def rate(self) -> float:
@@ -213,6 +216,7 @@ class Ours:
             result.found, result.found_seconds = one.schedules, one.seconds
         elif one.error is not None:
             result.blamed.append(f"{type(one.error).__name__}: {one.error}")
+            result.failed = one.schedules
         return result
 
 

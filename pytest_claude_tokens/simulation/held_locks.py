@@ -100,8 +100,13 @@ class HeldLocks:
         return self._workers.setdefault(worker, _Known())
 
     def name(self, key: Any) -> str:
-        """A lock's name in reports: its path from the last folder on, or its class and a number."""
-        return self._names[key]
+        """A lock's name in reports: its class and a number, or its path's last part, with the folder where it needs it."""
+        name = self._names[key]
+        if not isinstance(key, str):
+            return name
+        last = os.path.basename(name)
+        alike = [other for other in self._names.values() if os.path.basename(other) == last]
+        return last if len(alike) == 1 else name
 
     def is_lock(self, key: Any) -> bool:
         """Whether a path was used as one: a second worker wanted it, or its name says so."""

@@ -64,9 +64,9 @@ def test_who_tries_again_and_again_is_told_once():
     locks.let_go(key, LINE)  # by nobody: the test itself
     assert told(locks, {1: 9}) == {
         1: [
-            "w0 took tmp/login.lock pool.py:9",
-            "w1 found taken: tmp/login.lock pool.py:9",
-            "w1 took from w0: tmp/login.lock pool.py:9",
+            "w0 took login.lock pool.py:9",
+            "w1 found taken: login.lock pool.py:9",
+            "w1 took from w0: login.lock pool.py:9",
         ]
     }
 
@@ -127,3 +127,9 @@ def test_the_table_of_a_search_shows_them_in_the_columns_of_their_workers():
         " " * 23 + f"let go of Lock 1 {here}:{read}",
         " " * 23 + f"refresh rt#1 ... common.py:{sent}",
     ]
+
+
+def test_a_path_is_told_by_its_last_part_and_its_folder_where_another_is_called_the_same():
+    locks = HeldLocks(lambda: 0.0)
+    one, two, own = (locks.path(f"/homes/{name}") for name in ("a1/login.lock", "a2/login.lock", "a1/own.lock"))
+    assert [locks.name(key) for key in (one, two, own)] == ["a1/login.lock", "a2/login.lock", "own.lock"]

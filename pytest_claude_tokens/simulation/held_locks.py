@@ -1,41 +1,30 @@
 """Which locks each worker holds in one run that is watched, and when it last read the file with the login.
 
-A lock is an object of ``asyncio`` or ``threading`` that the user's own code acquires, or a path that a worker makes
-with ``mkdir`` or ``O_EXCL``, or locks with ``flock`` or ``lockf``. The functions are replaced for this run only.
+A lock is an object that the user's own code acquires, or a path that a worker makes with ``mkdir`` or ``O_EXCL``, or
+locks with ``flock`` or ``lockf``: see :mod:`pytest_claude_tokens.simulation.lock_patches`.
 """
 
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from fake_server.genuine import asyncio, os
+from fake_server.genuine import os
 from fake_server.protocol.actors import WORKER
 from fake_server.secrecy import redact
 from pytest_claude_tokens.guard import audit
 from pytest_claude_tokens.simulation.files import OpenFile
-from pytest_claude_tokens.simulation.frames import is_ours
-from pytest_claude_tokens.simulation.lines import Line, lines_up_from, takes_what_is_there, text, users_line
-from pytest_claude_tokens.simulation.locks import SimulatedLock, SimulatedRLock
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - Windows has no flock
-    fcntl = None  # type: ignore[assignment]
+from pytest_claude_tokens.simulation.lines import Line, lines_up_from, text
+from pytest_claude_tokens.simulation.lock_patches import noticed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 __all__ = ["HeldLocks", "Hold"]
 
-_OBJECTS = ((asyncio.Lock, asyncio.Semaphore), (SimulatedLock, SimulatedRLock))
-"""Classes of locks: those whose ``acquire`` is awaited, and those whose is not."""
 _READS_AND_WRITES = ("open", "os.rename")
 _NEVER = 1 << 60
-_OF_THE_PROCESS = " (a record lock, which keeps processes apart and not threads)"
-"""What is told of a lock by ``fcntl.lockf``: each thread of the process that has it has it, too (POSIX, ``fcntl``)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -120,11 +109,15 @@ class HeldLocks:
         if (worker := WORKER.get()) is not None:
             self.of(worker).holds.append(Hold(key, line, self.tick(), self._now(), waited=waited, file=file))
 
-    def _look_at_files(self, taken: OpenFile | None = None) -> None:
+    def look_at_files(self, taken: OpenFile | None = None) -> None:
         """Locks of files that were closed are over; whoever else held the one that was ``taken`` has let it go."""
         for hold in [hold for known in self._workers.values() for hold in known.holds if hold.released is None]:
             if hold.file is not None and (not hold.file.is_open or hold.file.is_same(taken)):
                 hold.released = self.tick()
+
+    def contend(self, key: Any) -> None:
+        """A path is used as a lock."""
+        self._contended.add(key)
 
     def missed(self, key: Any, line: Line) -> None:
         """The calling worker has waited for a lock in vain."""
@@ -194,12 +187,12 @@ class HeldLocks:
 
     def sent(self, op: int, worker: str) -> None:
         """A request begins."""
-        self._look_at_files()
+        self.look_at_files()
         self._requests[op] = _Sent(worker, self.tick(), dict(self.of(worker).read))
 
     def ended(self, op: int) -> None:
         """A request has ended."""
-        self._look_at_files()
+        self.look_at_files()
         self._requests[op].ended = self.tick()
 
     # What came of it.
@@ -251,148 +244,12 @@ class HeldLocks:
             told |= {"taken_by": worker, "after": round(seconds, 6), "taken_at": text(line)}
         return told
 
-    # Where it is noticed.
-
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """In the block, it is."""
-        with ExitStack() as stack:
-            for awaited, classes in zip((True, False), _OBJECTS, strict=True):
-                for cls in classes:
-                    acquire = self._awaited(cls) if awaited else self._called(cls)
-                    for name, function in (
-                        ("acquire", acquire),
-                        ("release", self._released(cls, "release")),
-                        ("_release_save", self._released(cls, "_release_save")),
-                    ):
-                        if name in vars(cls):
-                            stack.callback(setattr, cls, name, vars(cls)[name])
-                            setattr(cls, name, function)
-            for owner, name, function in self._functions():
-                stack.callback(setattr, owner, name, getattr(owner, name))
-                setattr(owner, name, function)
+        """In the block, it is noticed."""
+        with noticed(self):
             audit.subscribe(_READS_AND_WRITES, self.file)
-            stack.callback(audit.unsubscribe, _READS_AND_WRITES, self.file)
-            yield
-
-    def _awaited(self, cls: Any) -> Any:
-        real = cls.acquire
-
-        @wraps(real)
-        async def acquire(lock: Any) -> Any:
-            line = users_line(sys._getframe(1))
-            if line is None:
-                return await real(lock)
-            key, waits = self.object(lock, cls.__name__), lock.locked()
             try:
-                result = await real(lock)
-            except BaseException:
-                self.missed(key, line)
-                raise
-            self.got(key, line, waited=waits)
-            return result
-
-        return acquire
-
-    def _called(self, cls: Any) -> Any:
-        real = cls.acquire
-
-        @wraps(real)
-        def acquire(lock: Any, blocking: bool = True, timeout: float = -1) -> Any:
-            line = users_line(sys._getframe(1))
-            if line is None:
-                return real(lock, blocking, timeout)
-            key, waits = self.object(lock, "Lock"), lock.locked()
-            got = real(lock, blocking, timeout)
-            if got:
-                self.got(key, line, waited=waits)
-            elif blocking:
-                self.missed(key, line)
-            return got
-
-        return acquire
-
-    def _released(self, cls: Any, name: str) -> Any:
-        real = getattr(cls, name, cls.release)
-
-        @wraps(real)
-        def release(lock: Any) -> Any:
-            if (line := users_line(sys._getframe(1))) is not None:
-                self.let_go(self.object(lock, "Lock" if cls in _OBJECTS[1] else cls.__name__), line)
-            return real(lock)
-
-        return release
-
-    def _functions(self) -> Iterator[tuple[Any, str, Any]]:
-        patched: Any = sys.modules["os"]
-        yield patched, "mkdir", self._made(patched.mkdir)
-        yield patched, "open", self._opened(patched.open)
-        for name in ("rmdir", "remove", "unlink"):
-            yield patched, name, self._removed(getattr(patched, name))
-        if fcntl is not None:  # pragma: no branch - as above
-            yield fcntl, "flock", self._locked(fcntl.flock)
-            yield fcntl, "lockf", self._locked(fcntl.lockf, _OF_THE_PROCESS)
-
-    def _made(self, real: Any) -> Any:
-        @wraps(real)
-        def mkdir(path: Any, *args: Any, **options: Any) -> Any:
-            if takes_what_is_there(sys._getframe(1)):
-                return real(path, *args, **options)
-            return self._trying(lambda: real(path, *args, **options), path)
-
-        return mkdir
-
-    def _opened(self, real: Any) -> Any:
-        @wraps(real)
-        def opened(path: Any, flags: int, *args: Any, **options: Any) -> Any:
-            if not flags & os.O_EXCL:
-                return real(path, flags, *args, **options)
-            return self._trying(lambda: real(path, flags, *args, **options), path)
-
-        return opened
-
-    def _trying(self, make: Callable[[], Any], path: Any) -> Any:
-        line = next(iter(lines_up_from(sys._getframe(2))), None)
-        if line is None:
-            return make()
-        try:
-            result = make()
-        except FileExistsError:
-            self.missed(self.path(path), line)
-            raise
-        self.got(self.path(path), line, waited=False)
-        return result
-
-    def _removed(self, real: Any) -> Any:
-        @wraps(real)
-        def remove(path: Any, *args: Any, **options: Any) -> Any:
-            result = real(path, *args, **options)
-            if line := lines_up_from(sys._getframe(1)):
-                self.let_go(self.path(path), line[0])
-            return result
-
-        return remove
-
-    def _locked(self, real: Any, kind: str = "") -> Any:
-        @wraps(real)
-        def lock(fd: Any, operation: int, *span: int) -> Any:
-            caller = sys._getframe(1)
-            line = None if is_ours(caller) else next(iter(lines_up_from(caller)), None)
-            if line is None:
-                return real(fd, operation, *span)
-            file = OpenFile.of(fd if isinstance(fd, int) else fd.fileno())
-            key = self.path(file.path + kind)
-            try:
-                result = real(fd, operation, *span)
-            except BlockingIOError:
-                self.missed(key, line)
-                raise
-            if operation & fcntl.LOCK_UN:
-                self.let_go(key, line)
-            else:
-                self._look_at_files(file if operation & fcntl.LOCK_EX and not kind else None)
-                self._contended.add(key)
-                self.got(key, line, waited=False, file=file)
-            return result
-
-        return lock
+                yield
+            finally:
+                audit.unsubscribe(_READS_AND_WRITES, self.file)

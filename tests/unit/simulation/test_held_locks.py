@@ -375,7 +375,7 @@ def test_a_lock_of_a_file_ends_with_it(tmp_path):
         file = open(path, "w")  # noqa: SIM115 - closed by the test
         with as_worker(worker):
             opened = OpenFile.of(file.fileno())
-            locks._look_at_files(opened if taken else None)
+            locks.look_at_files(opened if taken else None)
             locks.got(locks.path(path), line, waited=False, file=opened)
         return file
 

@@ -61,11 +61,14 @@ def noticed(locks: _Locks) -> Iterator[None]:
 def _others() -> Iterator[tuple[Any, str]]:
     """The classes of locks of anyio and trio that have an ``acquire``, and the names of these locks."""
     for name in _OTHERS:
-        if (anyio := sys.modules.get("anyio")) is not None:
-            of_backends = getattr(anyio, name).__subclasses__()  # but for an adapter, which makes one of them
-            yield from ((cls, name) for cls in of_backends if "_backends" in cls.__module__)
-        if (trio := sys.modules.get("trio")) is not None:
-            yield next(cls for cls in getattr(trio, name).__mro__ if "acquire" in vars(cls)), name
+        of_anyio = getattr(sys.modules.get("anyio"), name, None)  # each backend has one; an adapter makes one of these
+        yield from ((cls, name) for cls in _subclasses(of_anyio) if "_backends" in cls.__module__)
+        of_trio = getattr(sys.modules.get("trio"), name, object)
+        yield from ((cls, name) for cls in of_trio.__mro__ if "acquire" in vars(cls))
+
+
+def _subclasses(cls: Any) -> list[Any]:
+    return [] if cls is None else cls.__subclasses__()
 
 
 class _Patches:
@@ -107,9 +110,8 @@ class _Patches:
         @wraps(real)
         def acquire_nowait(lock: Any) -> Any:
             result, caller = real(lock), sys._getframe(1)
-            if caller.f_code.co_name == "acquire":  # of the lock itself, which tries this first
-                return result
-            if (line := users_line(caller)) is not None:
+            of_itself = caller.f_code.co_name == "acquire"  # which tries this first
+            if (line := None if of_itself else users_line(caller)) is not None:
                 self._locks.got(self._locks.object(lock, kind), line, waited=False)
             return result
 

@@ -165,9 +165,14 @@ class NumberedLoop(BareLoop):
         task = SimulatedTask.__new__(SimulatedTask)
         task.number = number
         self._made.append(task)  # before its first step: an eager task takes it at once
-        self.world.patience.note_task(task, asyncio.current_task(self))
+        self.world.patience.note_task(task, asyncio.current_task(self) or self._asking())
         task.__init__(coro, loop=self, number=number, **options)  # type: ignore[misc]
         return task
+
+    def _asking(self) -> Any:
+        """The task of another loop for which this thread does a job: ``asyncio.to_thread(asyncio.run, …)``."""
+        record = self.world.me()
+        return None if record is None else record.asking
 
     # Threads.
 

@@ -245,15 +245,23 @@ class NumberedLoop(BareLoop):
         return self._network
 
 
+_REMEDY = (
+    "explore such a client in threads (a def), in processes (processes=True), or let it reach tokens.url outside of a "
+    "search"
+)
+_REMEDY_OF_SERVERS = (
+    "call what the server calls without a socket (an ASGI application by httpx.ASGITransport), or explore it in "
+    "processes (processes=True)"
+)
+
+
 def _lacking(name: str) -> Callable[..., Any]:
     """The method of that name, which a simulated loop has not, as it watches nothing outside of the process."""
+    remedy = _REMEDY_OF_SERVERS if "server" in name else _REMEDY
 
     def lacking(self: NumberedLoop, *args: Any, **options: Any) -> Any:
         who = getattr(asyncio.current_task(self), "get_name", lambda: "somebody")()
-        raise NotImplementedError(
-            f"{who} calls {name}() of its event loop, which is not simulated: explore such a client in "
-            "threads (a def), in processes (processes=True), or let it reach tokens.url outside of a search"
-        )
+        raise NotImplementedError(f"{who} calls {name}() of its event loop, which is not simulated: {remedy}")
 
     lacking.__name__ = name
     return lacking

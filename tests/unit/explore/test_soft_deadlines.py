@@ -87,6 +87,7 @@ async def by_a_queue(login):
     flights = {asyncio.create_task(fly())}
     for flight in flights:
         flight.add_done_callback(flights.discard)
+    await asyncio.sleep(0)
     try:
         async with asyncio.timeout(PATIENCE):
             await done.get()
@@ -124,6 +125,13 @@ async def awaited_in_a_scope(login):
         await flight
 
 
+async def awaited_in_a_scope_later(login):
+    flight = asyncio.create_task(login.refresh())
+    async with asyncio.timeout(PATIENCE):
+        await asyncio.sleep(0.1)
+        await flight
+
+
 async def gathered_in_a_scope(login):
     flights = [asyncio.create_task(login.refresh()), asyncio.create_task(asyncio.sleep(0))]
     async with asyncio.timeout(PATIENCE):
@@ -148,7 +156,14 @@ async def shielded_within(login):
         await login.refresh()
 
 
-WITHIN = [awaited_in_a_scope, gathered_in_a_scope, waited_for, awaited_later, shielded_within]
+WITHIN = [
+    awaited_in_a_scope,
+    awaited_in_a_scope_later,
+    gathered_in_a_scope,
+    waited_for,
+    awaited_later,
+    shielded_within,
+]
 
 
 @pytest.mark.parametrize("wait", WITHIN)

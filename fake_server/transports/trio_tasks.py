@@ -5,18 +5,14 @@ from __future__ import annotations
 import sys
 from asyncio import current_task
 from contextlib import suppress
-from itertools import count
 from threading import Timer
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from fake_server.effects import Wait
 
-__all__ = ["running_trio", "task_name", "wait_in_trio"]
+__all__ = ["running_trio", "wait_in_trio"]
 
-_names: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
-_numbers = count(1)
 _modules = sys.modules
 
 
@@ -36,14 +32,6 @@ def running_trio() -> Any:
     except RuntimeError:
         return None
     return trio
-
-
-def task_name(trio: Any) -> str:
-    """The calling task's name with a number: by itself it is that of its function, which many tasks may run."""
-    task = trio.lowlevel.current_task()
-    if task not in _names:
-        _names[task] = f"{task.name.rpartition('.')[2]}-{next(_numbers)}"
-    return _names[task]
 
 
 async def wait_in_trio(trio: Any, wait: Wait) -> None:

@@ -20,10 +20,16 @@ def check_starvation(history: History) -> Iterator[Starvation | Deadlock]:
     """Every job ends, and no workers wait for one another."""
     for note in history.noted("deadlock"):
         waits = [str(wait) for wait in note.get("waits") or ()]
+        gone = [
+            f"{end.actor} was {'cancelled' if end.f == 'cancel' else 'killed'} (#{end.seq})"
+            for end in (*history.noted("cancel"), *history.noted("kill"))
+            if end.seq < note.seq
+        ]
+        prefix = f"nobody can go on{', and ' * bool(gone)}{' and '.join(gone)}: " if gone or len(waits) > 1 else ""
         yield Deadlock(
             "; ".join(waits) or "nothing can happen any more",
             seq=note.seq,
-            cause="each waits for another: " * (len(waits) > 1) + "; ".join(waits),
+            cause=prefix + "; ".join(waits),
         )
     for note in history.noted("starved"):
         why = note.get("why") or "no end"

@@ -282,7 +282,7 @@ def _one_sided(pair: _Pair) -> str:
 def _no_lease(pair: _Pair) -> str:
     if pair.same_worker:
         return f"no lease seen: {pair.first.actor} sent {pair.what} twice at once, and held no {_LOCKS}"
-    late = pair.again.invoke.t - pair.first.invoke.t
+    late = pair.again.invoke.t - pair.first.invoke.t if pair.overlap else 0.0  # who is done needs its lease no more
     waited = f", and {late:g} s lay between: a lease of another kind may have expired" if late >= _FRESH_SECONDS else ""
     neither = f"neither {pair.first.actor} nor {pair.again.actor} held a {_LOCKS}"
     return f"no lease seen: {neither} when it sent {pair.what}{waited}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fake_server.around import around
 from fake_server.transports.inprocess import Destination
+from fake_server.transports.senders import name_anew
 from pytest_claude_tokens.handle.claude_tokens import ClaudeTokens
 from pytest_claude_tokens.handle.runtime import Runtime
 from pytest_claude_tokens.handle.search_listener import SearchListener
@@ -83,6 +84,7 @@ class Runner:
         INTERRUPT.check()
         run = _Run(self.body, schedule, self._listener, record=self._record)
         seed(schedule.seed)
+        name_anew()
         if (generator := trio_generator()) is not None:  # pragma: no branch - whether a test has imported trio
             generator.seed(schedule.seed)
         try:

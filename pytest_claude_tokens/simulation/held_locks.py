@@ -1,26 +1,32 @@
 """Which locks each worker holds in one run that is watched, and when it last read the file with the login.
 
-A lock is known by a key: the identity of an object, or a path.
+A lock is an object that the user's own code acquires, or a path that a worker makes with ``mkdir`` or ``O_EXCL``, or
+locks with ``flock`` or ``lockf``: see :mod:`pytest_claude_tokens.simulation.lock_patches`. Its key is the object's
+identity, or the path.
 """
 
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fake_server.genuine import os
 from fake_server.protocol.actors import WORKER
 from fake_server.secrecy import redact
+from pytest_claude_tokens.guard import audit
 from pytest_claude_tokens.simulation.lines import Line, lines_up_from, text
+from pytest_claude_tokens.simulation.lock_patches import noticed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pytest_claude_tokens.simulation.files import OpenFile
 
 __all__ = ["Act", "HeldLocks", "Hold"]
 
+_READS_AND_WRITES = ("open", "os.rename")
 _NEVER = 1 << 60
 
 
@@ -100,7 +106,7 @@ class HeldLocks:
         return self._workers.setdefault(worker, _Known())
 
     def name(self, key: Any) -> str:
-        """A lock's name in reports: its class and a number, or its path's last part, with the folder where it needs it."""
+        """A lock's name in reports: its class and a number, or its path's last part, after its folder if need be."""
         name = self._names[key]
         if not isinstance(key, str):
             return name
@@ -280,3 +286,13 @@ class HeldLocks:
             worker, seconds, line = hold.taken_by
             told |= {"taken_by": worker, "after": round(seconds, 6), "taken_at": text(line)}
         return told
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """In the block, it is noticed."""
+        with noticed(self):
+            audit.subscribe(_READS_AND_WRITES, self.file)
+            try:
+                yield
+            finally:
+                audit.unsubscribe(_READS_AND_WRITES, self.file)

@@ -38,6 +38,7 @@ __all__ = [
     "attributes_set",
     "callback_of",
     "context_of",
+    "done_callbacks_of",
     "exception_of",
     "forget_pool_thread",
     "ignore_destruction",
@@ -86,6 +87,11 @@ exception_of: Callable[[Any], BaseException | None] = attrgetter("_exception")
 """The exception that a task has ended with; reading it here does not mark it as retrieved."""
 unreported: Callable[[Any], bool] = attrgetter("_log_traceback")
 """Whether the exception of a task would be logged when the task is collected."""
+
+
+def done_callbacks_of(task: Any) -> list[Any]:
+    """Whom a task calls when it is done: those who wait for it, and whatever its author wants to be called."""
+    return [callback for callback, _ in task._callbacks or ()]
 
 
 def postpone(handle: Any, seconds: float) -> None:

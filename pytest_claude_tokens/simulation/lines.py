@@ -103,6 +103,11 @@ def lines_up_from(frame: FrameType | None) -> tuple[Line, ...]:
 
 
 _WITH_LOCKS = tuple(path + name for path in _STANDARD for name in (os.path.join("concurrent", ""), "queue.py"))
+_OF_LOCKS = tuple(os.path.join(*path) for path in (("anyio", "_core", "_synchronization.py"), ("trio", "_sync.py")))
+"""Where installed packages have locks for whoever calls them …"""
+_OF_BACKENDS = os.path.join("anyio", "_backends", "")
+_IN_BLOCKS = ("__aenter__", "__aexit__")
+"""… or only these methods of them."""
 _OF_THREADING = ("Barrier.", "Event.", "Semaphore.", "Thread.")
 """What of the standard library has locks of its own: whoever waits for a future, say, holds none."""
 _NOWHERE: Line = compile("", "", "exec"), 0
@@ -111,15 +116,23 @@ _NOWHERE: Line = compile("", "", "exec"), 0
 
 def users_line(frame: FrameType | None) -> Line | None:
     """The line of the user's that asks for a lock; ``None`` where a library does, for its own purposes."""
-    while frame is not None and frame.f_code is not CONDITION_WAIT and is_standard(frame.f_code.co_filename):
-        if frame.f_code.co_filename == asyncio.events.__file__:
+    while frame is not None and frame.f_code is not CONDITION_WAIT and _is_between(frame.f_code):
+        file, name = frame.f_code.co_filename, frame.f_code.co_qualname
+        if file == asyncio.events.__file__:
             return _NOWHERE
-        if frame.f_code.co_filename.startswith(_WITH_LOCKS) or frame.f_code.co_qualname.startswith(_OF_THREADING):
+        if file.startswith(_WITH_LOCKS) or (is_standard(file) and name.startswith(_OF_THREADING)):
             return None
         frame = frame.f_back
     if frame is None or not is_users(frame.f_code.co_filename):
         return None
     return frame.f_code, frame.f_lineno or 0
+
+
+def _is_between(code: CodeType) -> bool:
+    """Whether a frame of that code is between a lock and whoever asks for it."""
+    file = code.co_filename
+    of_a_block = code.co_name in _IN_BLOCKS and _OF_BACKENDS in file
+    return is_standard(file) or file.endswith(_OF_LOCKS) or of_a_block
 
 
 def takes_what_is_there(frame: FrameType) -> bool:

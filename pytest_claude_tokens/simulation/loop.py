@@ -81,7 +81,7 @@ class NumberedLoop(BareLoop):
         when = min(when, world.now + LONGEST_SECONDS)
         world.slept.add(when - world.now)
         handle = super().call_at(when, callback, *args, context=context)
-        world.patience.note_timer(handle, callback, asyncio.current_task(self))
+        world.patience.note_timer(handle, callback, asyncio.current_task(self), world.steps)
         return handle
 
     def left(self) -> list[asyncio.Task[Any]]:
@@ -165,9 +165,14 @@ class NumberedLoop(BareLoop):
         task = SimulatedTask.__new__(SimulatedTask)
         task.number = number
         self._made.append(task)  # before its first step: an eager task takes it at once
-        self.world.patience.note_task(task, asyncio.current_task(self))
+        self.world.patience.note_task(task, asyncio.current_task(self) or self._asking(), self.world.steps)
         task.__init__(coro, loop=self, number=number, **options)  # type: ignore[misc]
         return task
+
+    def _asking(self) -> Any:
+        """The task of another loop for which this thread does a job: ``asyncio.to_thread(asyncio.run, …)``."""
+        record = self.world.me()
+        return None if record is None else record.asking
 
     # Threads.
 
@@ -240,15 +245,23 @@ class NumberedLoop(BareLoop):
         return self._network
 
 
+_REMEDY = (
+    "explore such a client in threads (a def), in processes (processes=True), or let it reach tokens.url outside of a "
+    "search"
+)
+_REMEDY_OF_SERVERS = (
+    "call what the server calls without a socket (an ASGI application by httpx.ASGITransport), or explore it in "
+    "processes (processes=True)"
+)
+
+
 def _lacking(name: str) -> Callable[..., Any]:
     """The method of that name, which a simulated loop has not, as it watches nothing outside of the process."""
+    remedy = _REMEDY_OF_SERVERS if "server" in name else _REMEDY
 
     def lacking(self: NumberedLoop, *args: Any, **options: Any) -> Any:
         who = getattr(asyncio.current_task(self), "get_name", lambda: "somebody")()
-        raise NotImplementedError(
-            f"{who} calls {name}() of its event loop, which is not simulated: explore such a client in "
-            "threads (a def), in processes (processes=True), or let it reach tokens.url outside of a search"
-        )
+        raise NotImplementedError(f"{who} calls {name}() of its event loop, which is not simulated: {remedy}")
 
     lacking.__name__ = name
     return lacking

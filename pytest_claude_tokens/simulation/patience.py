@@ -6,9 +6,11 @@ time-outs:
 
 * A client's own that its transport knows (httpx).
 * Timers of a client in its event loop (aiohttp), which always are about a request.
-* *Scopes*, that is, timers that end a task: ``asyncio.timeout``, ``asyncio.wait_for``, the scopes of anyio. They count
+* *Scopes*, that is, timers that end a task: ``asyncio.timeout``, ``asyncio.wait_for``, the scopes of anyio. (The one of
+  ``asyncio.wait`` ends nothing.) They count
   from the first request inside of them, and as long as their worker can go on: it may be about to send one. Around
-  anything else, such as the wait for a lock, they fire as in reality.
+  anything else they fire as in reality: the wait for a lock, or for a request that goes on when nobody waits any more
+  (it is shielded, or of a task that the scope does not end).
 
 A worker that is suspended does not look at its clock: what it waits for is postponed by as much (:meth:`suspend`). So
 it is where a whole event loop stands (:meth:`stand`). What the test asks for itself is not held back: a latency above
@@ -18,6 +20,7 @@ the time-out, a fault, a hold.
 from __future__ import annotations
 
 import itertools
+import sys
 from collections import defaultdict
 from dataclasses import dataclass
 from math import inf
@@ -25,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from fake_server.genuine import asyncio
 from fake_server.protocol.actors import WORKER
-from pytest_claude_tokens.simulation.internals import context_of, postpone
+from pytest_claude_tokens.simulation.internals import context_of, done_callbacks_of, postpone
 from pytest_claude_tokens.simulation.thread_record import worker_number
 
 if TYPE_CHECKING:
@@ -43,6 +46,12 @@ _SCOPES = {
     ("async_timeout", "_on_timeout"),
 }
 """Module and name of what a timer calls to end a task that has waited for too long."""
+_WAIT_FOR = asyncio.wait_for.__code__
+"""``asyncio.wait_for``. Before Python 3.12 its timer calls what that of ``asyncio.wait`` calls."""
+_SHIELD = ("asyncio.tasks", "_inner_done_callback")
+"""Module and name of what a shielded task calls when it is done …"""
+_OF_GROUP = ("anyio._backends._asyncio", "task_done")
+"""… and one that was made in a group of anyio's."""
 _CLIENTS = {("aiohttp.helpers", "__call__"), ("aiohttp.client_proto", "_on_read_timeout")}
 """The same, for a request."""
 _MOST_BARRED_LOOKS = 1_000
@@ -53,12 +62,26 @@ ON_ITS_WAY = ("request", "reply", "piece", "gate")
 
 @dataclass(slots=True)
 class _TimeOut:
-    """A timer of an event loop. ``task``: whom it ends; ``strict``: it is about a request."""
+    """A timer of an event loop. ``task``: whom it ends; ``strict``: it is about a request.
 
+    ``number``: more than that of any task that was there before it; ``step``: in which of the world's steps it was set.
+    """
+
+    number: int
+    step: int
     handle: TimerHandle
     worker: int
     task: Task[Any] | None
     strict: bool
+
+
+@dataclass(slots=True)
+class _Made:
+    """A task that ``parent`` has made: ``number`` and ``step`` are those of a time-out that would be set then."""
+
+    number: int
+    step: int
+    parent: Task[Any]
 
 
 @dataclass(slots=True)
@@ -79,7 +102,7 @@ class Patience:
         self._numbers = itertools.count(1)
         self._asking: dict[int, _Asking] = {}
         self._timers: list[_TimeOut] = []
-        self._parents: dict[Task[Any], Task[Any]] = {}
+        self._made: dict[Task[Any], _Made] = {}
         self.suspended: dict[int, float] = defaultdict(float)
         """For how many seconds each worker was suspended so far."""
         self.barred: int = 0
@@ -91,26 +114,26 @@ class Patience:
         """Let go of all tasks and timers."""
         self._asking.clear()
         self._timers.clear()
-        self._parents.clear()
+        self._made.clear()
 
     # What time-outs there are.
 
-    def note_task(self, task: Task[Any], parent: Task[Any] | None) -> None:
-        """Take note of who has made a task: its time-outs are about the new one, too."""
+    def note_task(self, task: Task[Any], parent: Task[Any] | None, step: int) -> None:
+        """Take note of who has made a task, in which of the world's steps: its time-outs are about the new one, too."""
         if parent is not None:
-            self._parents[task] = parent
+            self._made[task] = _Made(next(self._numbers), step, parent)
 
-    def note_timer(self, handle: TimerHandle, callback: Any, task: Task[Any] | None) -> None:
-        """Take note of a timer that ``task`` has set, if it is a time-out."""
-        what = getattr(callback, "__module__", None), getattr(callback, "__name__", None)
+    def note_timer(self, handle: TimerHandle, callback: Any, task: Task[Any] | None, step: int) -> None:
+        """Take note of a timer that ``task`` has set in that step, if it is a time-out."""
+        what = _name_of(callback)
         owner = getattr(callback, "__self__", None)
         if what[1] == "cancel" and isinstance(owner, asyncio.Task):
             task = owner
-        elif what not in _CLIENTS and (what not in _SCOPES or task is None):
+        elif what not in _CLIENTS and (task is None or not _ends_a_task(what)):
             return
         name: Any = context_of(handle).get(WORKER)
         worker = worker_number(name)
-        self._timers.append(_TimeOut(handle, worker, task, strict=what in _CLIENTS))
+        self._timers.append(_TimeOut(next(self._numbers), step, handle, worker, task, strict=what in _CLIENTS))
 
     # Who asks.
 
@@ -201,11 +224,49 @@ class Patience:
         return [
             timer
             for timer in self._timers
-            if timer.task is not None and not timer.handle.cancelled() and self._is_in(task, timer.task)
+            if timer.task is not None and not timer.handle.cancelled() and self._ends(timer, task)
         ]
 
-    def _is_in(self, task: Task[Any] | None, owner: Task[Any]) -> bool:
-        """Whether a task is ``owner``, or was made by it, or by a task that it has made …"""
-        while task is not None and task is not owner:
-            task = self._parents.get(task)
-        return task is owner
+    def _ends(self, timer: _TimeOut, task: Task[Any] | None) -> bool:
+        """Whether a time-out ends a task: the one that has set it, or one that this has made, or …"""
+        while task is not timer.task:
+            made = None if task is None else self._made.get(task)
+            if task is None or made is None or _goes_on(task, made, timer):
+                return False
+            task = made.parent
+        return True
+
+
+def _name_of(callback: Any) -> tuple[str | None, str | None]:
+    """The module and the name of a callback."""
+    callback = getattr(callback, "func", callback)  # of a partial
+    return getattr(callback, "__module__", None), getattr(callback, "__name__", None)
+
+
+def _ends_a_task(what: tuple[str | None, str | None]) -> bool:
+    """Whether a timer that calls this, and is being set, is a scope's: that of ``asyncio.wait`` is not."""
+    if what not in _SCOPES or what[1] != "_release_waiter":
+        return what in _SCOPES
+    frame: Any = sys._getframe()
+    while frame.f_globals.get("__name__") != "asyncio.tasks":
+        frame = frame.f_back
+    return frame.f_code is _WAIT_FOR
+
+
+def _goes_on(task: Task[Any], made: _Made, timer: _TimeOut) -> bool:
+    """Whether a task goes on when a time-out ends the one that has made it.
+
+    It does if it is shielded, or belongs to a group of anyio's that was there before the time-out. So does one that was
+    made in an earlier step, unless those within wait for it; for one that was made with it they may be about to. Who
+    waits for it through something else, such as ``gather``, is taken for one of them.
+    """
+    goes_on = made.step < timer.step
+    for callback in done_callbacks_of(task):
+        what = _name_of(callback)
+        if getattr(callback, "__self__", None) in (made.parent, timer.task):
+            return False
+        if what == _SHIELD or (what == _OF_GROUP and made.number < timer.number):
+            goes_on = True
+        elif what[0] == "asyncio.tasks":
+            return False
+    return goes_on

@@ -110,7 +110,8 @@ class SimulatedWaiter:
         """For an asynchronous client on a loop of the world, or in a run of trio in one of its threads."""
         patience = self.world.patience
         if (trio := running_trio()) is not None:
-            asking = patience.begin(self._within_scopes(trio, wait), worker_number(WORKER.get()), None)
+            task = getattr(self.world.me(), "asking", None)
+            asking = patience.begin(self._within_scopes(trio, wait), worker_number(WORKER.get()), task)
             try:
                 with trio_patient(self.suspended) if wait.why in ON_ITS_WAY else nullcontext():
                     await self._wait_in_trio(trio, wait)

@@ -22,7 +22,6 @@ from pytest_claude_tokens.simulation.lines import (
     lines_up_from,
     text,
 )
-from pytest_claude_tokens.simulation.lock_hooks import LockHooks
 from pytest_claude_tokens.simulation.moments import Moments, WatchedChooser
 from pytest_claude_tokens.simulation.tasks import worker_of
 from pytest_claude_tokens.simulation.thread_record import worker_number
@@ -159,7 +158,7 @@ def witnessed() -> Iterator[Witness]:
     """In the block, runs are watched; yields the witness."""
     _CURRENT.witness = witness = Witness()
     try:
-        with LockHooks(witness.locks).installed():
+        with witness.locks.watched():
             yield witness
     finally:
         _CURRENT.witness = None
@@ -201,16 +200,21 @@ def _stacks(world: World, worker: int) -> Iterator[list[FrameType]]:
         for task in getattr(loop, "left", list)():
             if worker_of(task) == worker:
                 yield [*coroutine_frames(task.get_coro())][::-1]
-    current = sys._current_frames()
     for record in world.all:
         if record.worker == worker:
-            yield _stack_of(current.get(record.ident))
+            yield _stack_of(sys._current_frames().get(record.ident))
+
+
+_HERE = _stacks.__code__.co_filename
 
 
 def _stack_of(frame: FrameType | None) -> list[FrameType]:
-    """The frames of a stack, from the innermost on."""
+    """The frames of a stack, from the innermost on; but for those here, which would keep all of them, and so what
+    the user has dropped, until a collection: they keep the list.
+    """
     frames = []
     while frame is not None:
-        frames.append(frame)
+        if frame.f_code.co_filename != _HERE:
+            frames.append(frame)
         frame = frame.f_back
     return frames

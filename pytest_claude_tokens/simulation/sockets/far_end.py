@@ -47,6 +47,8 @@ class NearEnd(Protocol):
     """Whether the client has closed, or is about to."""
     patience: float | None
     """The time-out of the client that has sent or read last, in seconds."""
+    asking: Any
+    """The task for which a thread has sent last, if any."""
 
     def now(self) -> float:
         """The simulated time."""
@@ -178,6 +180,7 @@ class FarEnd:
         patience = self.wire.patience
         if patience is not None:
             wait = replace(wait, until=self.wire.now() + patience)
+        self._network.asking = self.wire.asking
         drawn = self._network.wait_hook(exchange, wait)
         if patience is None or drawn.seconds is None or wait.why not in _UNHURRIED[:3]:
             return drawn

@@ -93,6 +93,8 @@ class Wire:
         self.owner: weakref.ref[Any] | None = None
         self.patience: float | None = None
         """The time-out of the client that has sent or read last, in seconds."""
+        self.asking: Any = None
+        """The task for which a thread has sent last, if any."""
         self.waiting: list[ThreadRecord] = []
         self.closing: bool = False
         self._inbox = bytearray()
@@ -176,7 +178,8 @@ class Wire:
         if connection.worker is None:
             connection.name = task_or_thread()
         self.patience = timeout
-        if here() is not None:  # else the run is over
+        if (place := here()) is not None:  # else the run is over
+            self.asking = place[1].asking
             self.wires.run(lambda: connection.data_received(sent))
         return len(sent)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
+import urllib.request
 
 import anyio
 import httpx
@@ -86,6 +88,26 @@ async def in_a_thread(body):
         return await asyncio.to_thread(by_httpx_now, body, None)
 
 
+def by_urllib_now(body):
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(TOKEN_URL, json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request) as reply:
+        return json.load(reply)
+
+
+async def by_sockets_in_a_thread(body):
+    return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(None, by_urllib_now, body), PATIENCE)
+
+
+async def on_a_loop_in_a_thread(body):
+    async with asyncio.timeout(PATIENCE):
+        return await asyncio.to_thread(asyncio.run, by_httpx(body, None))
+
+
+async def in_trio_in_a_thread(body):
+    return await asyncio.wait_for(asyncio.to_thread(trio.run, by_httpx, body, None), PATIENCE)
+
+
 async def cancelled_later(body):
     task = asyncio.ensure_future(by_httpx(body, None))
     timer = asyncio.get_running_loop().call_later(PATIENCE, task.cancel)
@@ -106,6 +128,9 @@ WAYS = [
     waited_for,
     in_a_group,
     in_a_thread,
+    by_sockets_in_a_thread,
+    on_a_loop_in_a_thread,
+    in_trio_in_a_thread,
     cancelled_later,
 ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pytest_claude_tokens.judge.judging import judge
 from pytest_claude_tokens.violations import Deadlock, Starvation, TokenLeak
 from tests.unit.judge.build import history, told
@@ -34,7 +36,16 @@ def test_a_deadlock_tells_who_waits_for_whom():
 
     assert (type(violation), violation.invariant) == (Deadlock, "starvation")
     assert str(violation) == "w0~waits~for~w1; w1~waits~for~w0"
-    assert violation.cause == "each waits for another: w0~waits~for~w1; w1~waits~for~w0"
+    assert violation.cause == "nobody can go on: w0~waits~for~w1; w1~waits~for~w0"
+
+
+@pytest.mark.parametrize(("note", "what"), [("cancel", "cancelled"), ("kill", "killed")])
+def test_a_deadlock_tells_who_was_ended_before(note, what):
+    """It may have had what the others wait for."""
+    notes = f'note {note} actor=w1\nnote deadlock waits=["w0~waits"]\nnote {note} actor=w2'
+    (violation,) = judge(history(notes)).violations
+
+    assert violation.cause == f"nobody can go on, and w1 was {what} (#1): w0~waits"
 
 
 def test_one_that_waits_for_itself_waits_for_no_other():

@@ -191,6 +191,20 @@ def test_a_lease_that_no_witness_sees_may_have_expired(seconds, told):
     assert (", and 10 s lay between: a lease of another kind may have expired;" in why_so) is told
 
 
+def test_who_is_done_has_lost_no_lease():
+    """However long ago that was."""
+    play = Play()
+    token = play.login().refresh[0].secret
+    first = play.refresh("w0", token)
+    play.end(first)
+    play.now += 10
+    again = play.refresh("w1", token)
+    why_so = why(play, found(play, DoubleSpend, first, again), seen(1, 9), seen(2, 8))
+
+    assert why_so.startswith("no lease seen: neither w0 nor w1 held a lock")
+    assert "may have expired" not in why_so
+
+
 @pytest.mark.parametrize(
     ("actor", "overlap", "expected"),
     [

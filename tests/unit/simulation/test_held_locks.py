@@ -23,7 +23,6 @@ from pytest_claude_tokens.runs import outcome
 from pytest_claude_tokens.simulation import files
 from pytest_claude_tokens.simulation.files import OpenFile
 from pytest_claude_tokens.simulation.held_locks import HeldLocks
-from pytest_claude_tokens.simulation.lock_hooks import LockHooks
 from pytest_claude_tokens.simulation.witness import witnessed
 from tests.unit.simulation.worlds import outcome_of
 from tests.zoo.common import HELLO_URL
@@ -375,8 +374,7 @@ def test_a_lock_of_a_file_ends_with_it(tmp_path):
         file = open(path, "w")  # noqa: SIM115 - closed by the test
         with as_worker(worker):
             opened = OpenFile.of(file.fileno())
-            locks._look_at_files(opened if taken else None)
-            locks.got(locks.path(path), line, waited=False, file=opened)
+            locks.got(locks.path(path), line, file=opened, alone=taken)
         return file
 
     first, second = lock(paths[0], "w0"), lock(paths[1], "w0")
@@ -417,7 +415,7 @@ def test_only_workers_are_watched_and_only_where_the_user_asks(tmp_path):
     locks.missed(1, line)
     locks.got(key, line, waited=False)
     locks.let_go(key, line)
-    with as_worker("w0"), LockHooks(locks).installed(), open(tmp_path / "file", "w") as file:
+    with as_worker("w0"), locks.watched(), open(tmp_path / "file", "w") as file:
         for call in (
             partial(os.mkdir, tmp_path / "x.lock"),
             partial(os.rmdir, tmp_path / "x.lock"),

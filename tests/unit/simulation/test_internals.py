@@ -84,6 +84,7 @@ ON_HANDLES = {
     "_when": "find what when() returns, for postpone",
 }
 ON_TASKS = {
+    "_callbacks": "find whom a task calls when it is done, for done_callbacks_of",
     "_exception": "find what exception() returns, without its counting as retrieved",
     "_log_traceback": "find what keeps the destructor from logging the exception",
     "_log_destroy_pending": "find what keeps the destructor of a pending task from logging",

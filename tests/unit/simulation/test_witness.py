@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
+import urllib.request
+import weakref
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -52,6 +55,45 @@ def test_a_request_through_a_client_has_the_line_that_called_it():
         await workers(job)
 
     assert watched(body) == [{"at": line(fetch, 2), "via": [line(job)]}] * 2
+
+
+async def by_httpx():
+    async with httpx.AsyncClient() as client:
+        await client.get(HELLO_URL)
+
+
+async def by_aiohttp():
+    async with aiohttp.ClientSession() as session:
+        await session.get(HELLO_URL)
+
+
+async def in_a_thread():
+    await asyncio.to_thread(urllib.request.urlopen, HELLO_URL)
+
+
+@pytest.mark.parametrize("fetch", [by_httpx, by_aiohttp, in_a_thread])
+def test_a_witness_keeps_nothing_of_what_the_user_drops(fetch):
+    """An asynchronous generator that is dropped is closed then, as in the runs before: else the two would differ."""
+    gone = []
+
+    async def job():
+        kept = set()
+        await fetch()
+        return weakref.ref(kept)
+
+    async def dropped():
+        reference = await job()
+        gone.append(reference() is None)
+
+    async def body(workers):
+        await workers(dropped)
+
+    gc.disable()
+    try:
+        assert len(watched(body)) == len(gone) == 2
+    finally:
+        gc.enable()
+    assert all(gone)
 
 
 def test_a_request_that_is_read_from_a_connection_has_the_line_at_which_its_worker_waits():

@@ -1,7 +1,7 @@
-"""Where it is noticed that a worker takes a lock or gives it back, and that it reads or writes a file.
+"""Replaces, for one run that is watched, the functions by which locks are taken and given back.
 
-A lock is an object of ``asyncio`` or ``threading`` that the user's own code acquires, or a path that a worker makes
-with ``mkdir`` or ``O_EXCL``, or locks with ``flock`` or ``lockf``. The functions are replaced for one watched run only.
+Locks that are objects: those of ``asyncio`` and ``threading``, and those of anyio and trio where these are imported.
+Only what the user's own code asks for counts: libraries have locks for purposes of their own.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack, contextmanager
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fake_server.genuine import asyncio, os
-from pytest_claude_tokens.guard import audit
 from pytest_claude_tokens.simulation.files import OpenFile
 from pytest_claude_tokens.simulation.frames import is_ours
-from pytest_claude_tokens.simulation.lines import lines_up_from, takes_what_is_there, users_line
+from pytest_claude_tokens.simulation.lines import Line, lines_up_from, takes_what_is_there, users_line
 from pytest_claude_tokens.simulation.locks import SimulatedLock, SimulatedRLock
 
 try:
@@ -26,54 +25,78 @@ except ImportError:  # pragma: no cover - Windows has no flock
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pytest_claude_tokens.simulation.held_locks import HeldLocks
+__all__ = ["noticed"]
 
-__all__ = ["LockHooks"]
-
-_OBJECTS = ((asyncio.Lock, asyncio.Semaphore), (SimulatedLock, SimulatedRLock))
-"""Classes of locks: those whose ``acquire`` is awaited, and those whose is not."""
-_READS_AND_WRITES = ("open", "os.rename")
+_ASYNCIO = (asyncio.Lock, asyncio.Semaphore)
+_THREADING = (SimulatedLock, SimulatedRLock)
+_OTHERS = ("Lock", "Semaphore", "CapacityLimiter")
+"""The names of the classes in anyio and in trio."""
 _OF_THE_PROCESS = " (a record lock, which keeps processes apart and not threads)"
 """What is told of a lock by ``fcntl.lockf``: each thread of the process that has it has it, too (POSIX, ``fcntl``)."""
 
 
-class LockHooks:
-    """What is put in place of the functions that take and release locks; it tells ``locks``."""
+class _Locks(Protocol):
+    """What is told of the locks of a run: see :class:`pytest_claude_tokens.simulation.held_locks.HeldLocks`."""
 
-    def __init__(self, locks: HeldLocks) -> None:
+    def object(self, lock: Any, kind: str) -> int: ...
+    def path(self, path: Any) -> str: ...
+    def waits(self, key: Any, line: Line) -> None: ...
+    def got(
+        self, key: Any, line: Line, *, waited: bool = False, file: OpenFile | None = None, alone: bool = False
+    ) -> None: ...
+    def missed(self, key: Any, line: Line) -> None: ...
+    def let_go(self, key: Any, line: Line) -> None: ...
+
+
+@contextmanager
+def noticed(locks: _Locks) -> Iterator[None]:
+    """In the block, what happens to locks is told to ``locks``."""
+    patches = _Patches(locks)
+    with ExitStack() as stack:
+        for owner, name, function in [*patches.objects(), *patches.functions()]:
+            stack.callback(setattr, owner, name, vars(owner)[name])
+            setattr(owner, name, function)
+        yield
+
+
+def _others() -> Iterator[tuple[Any, str]]:
+    """The classes of locks of anyio and trio that have an ``acquire``, and the names of these locks."""
+    for name in _OTHERS:
+        of_anyio = getattr(sys.modules.get("anyio"), name, None)  # each backend has one; an adapter makes one of these
+        yield from ((cls, name) for cls in _subclasses(of_anyio) if "_backends" in cls.__module__)
+        of_trio = getattr(sys.modules.get("trio"), name, object)
+        yield from ((cls, name) for cls in of_trio.__mro__ if "acquire" in vars(cls))
+
+
+def _subclasses(cls: Any) -> list[Any]:
+    return [] if cls is None else cls.__subclasses__()
+
+
+class _Patches:
+    """What stands in for each function, and tells ``locks``."""
+
+    def __init__(self, locks: _Locks) -> None:
         self._locks = locks
 
-    @contextmanager
-    def installed(self) -> Iterator[None]:
-        """In the block, they are."""
-        with ExitStack() as stack:
-            for awaited, classes in zip((True, False), _OBJECTS, strict=True):
-                for cls in classes:
-                    acquire = self._awaited(cls) if awaited else self._called(cls)
-                    for name, function in (
-                        ("acquire", acquire),
-                        ("release", self._released(cls, "release")),
-                        ("_release_save", self._released(cls, "_release_save")),
-                    ):
-                        if name in vars(cls):
-                            stack.callback(setattr, cls, name, vars(cls)[name])
-                            setattr(cls, name, function)
-            for owner, name, function in self._functions():
-                stack.callback(setattr, owner, name, getattr(owner, name))
-                setattr(owner, name, function)
-            audit.subscribe(_READS_AND_WRITES, self._locks.file)
-            stack.callback(audit.unsubscribe, _READS_AND_WRITES, self._locks.file)
-            yield
+    def objects(self) -> Iterator[tuple[Any, str, Any]]:
+        """Classes of locks, their methods, and what stands in for them."""
+        for cls, kind in [*((cls, cls.__name__) for cls in _ASYNCIO), *_others()]:
+            yield cls, "acquire", self._awaited(cls.acquire, kind)
+            yield cls, "release", self._released(cls.release, kind)
+            if "acquire_nowait" in vars(cls):
+                yield cls, "acquire_nowait", self._at_once(cls.acquire_nowait, kind)
+        for cls in _THREADING:
+            for name in vars(cls).keys() & {"acquire", "release", "_release_save"}:
+                real = vars(cls)[name]
+                yield cls, name, self._called(real) if name == "acquire" else self._released(real, "Lock")
 
-    def _awaited(self, cls: Any) -> Any:
-        real = cls.acquire
-
+    def _awaited(self, real: Any, kind: str) -> Any:
         @wraps(real)
         async def acquire(lock: Any) -> Any:
             line = users_line(sys._getframe(1))
             if line is None:
                 return await real(lock)
-            key, waits = self._locks.object(lock, cls.__name__), lock.locked()
+            key, waits = self._locks.object(lock, kind), _is_taken(lock)
             if waits:
                 self._locks.waits(key, line)
             try:
@@ -86,9 +109,18 @@ class LockHooks:
 
         return acquire
 
-    def _called(self, cls: Any) -> Any:
-        real = cls.acquire
+    def _at_once(self, real: Any, kind: str) -> Any:
+        @wraps(real)
+        def acquire_nowait(lock: Any) -> Any:
+            result, caller = real(lock), sys._getframe(1)
+            of_itself = caller.f_code.co_name == "acquire"  # which tries this first
+            if (line := None if of_itself else users_line(caller)) is not None:
+                self._locks.got(self._locks.object(lock, kind), line)
+            return result
 
+        return acquire_nowait
+
+    def _called(self, real: Any) -> Any:
         @wraps(real)
         def acquire(lock: Any, blocking: bool = True, timeout: float = -1) -> Any:
             line = users_line(sys._getframe(1))
@@ -106,18 +138,17 @@ class LockHooks:
 
         return acquire
 
-    def _released(self, cls: Any, name: str) -> Any:
-        real = getattr(cls, name, cls.release)
-
+    def _released(self, real: Any, kind: str) -> Any:
         @wraps(real)
         def release(lock: Any) -> Any:
             if (line := users_line(sys._getframe(1))) is not None:
-                self._locks.let_go(self._locks.object(lock, "Lock" if cls in _OBJECTS[1] else cls.__name__), line)
+                self._locks.let_go(self._locks.object(lock, kind), line)
             return real(lock)
 
         return release
 
-    def _functions(self) -> Iterator[tuple[Any, str, Any]]:
+    def functions(self) -> Iterator[tuple[Any, str, Any]]:
+        """Functions on files, and what stands in for them."""
         patched: Any = sys.modules["os"]
         yield patched, "mkdir", self._made(patched.mkdir)
         yield patched, "open", self._opened(patched.open)
@@ -188,3 +219,10 @@ class LockHooks:
             return result
 
         return lock
+
+
+def _is_taken(lock: Any) -> bool:
+    """Whether who wants a lock has to wait."""
+    if hasattr(lock, "locked"):
+        return bool(lock.locked())
+    return not (lock.available_tokens if hasattr(lock, "available_tokens") else lock.value)

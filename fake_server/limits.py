@@ -49,7 +49,7 @@ def count_refusal(value: Any, least: int = 1, most: int = MOST_COUNT) -> str:
 
 
 def checked_seconds(what: str, value: Any, least: float = 0, *, instead: str = "") -> float:
-    """``value`` as a plain number of seconds. Raises ``ValueError``: ``what``, value, what is right, and ``instead``."""
+    """``value`` as a number of seconds. Raises ``ValueError``: ``what``, the value, what is right, and ``instead``."""
     if why := seconds_refusal(value, least):
         raise ValueError(f"{what}={shown(value)}: {why}{instead}")
     return plain(value)

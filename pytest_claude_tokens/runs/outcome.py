@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from asyncio import CancelledError
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
@@ -53,6 +53,13 @@ def is_failure(error: BaseException) -> bool:
     return True
 
 
+def is_time_out(error: BaseException | None) -> bool:
+    """Whether time has run out for somebody: a ``TimeoutError``, or a group of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_time_out, error.exceptions))
+    return isinstance(error, TimeoutError)
+
+
 def outranking(found: BaseException | None, error: BaseException | None) -> BaseException | None:
     """The error that a run ends with: the violation ``found``, caused by the body's ``error``, else ``error`` alone."""
     if found is None:
@@ -95,6 +102,7 @@ class Outcome:
     whom the schedule held up; ``unscheduled``: how many requests each client sent that could not be scheduled.
     ``mild``: a violation that the test would raise, and that ends no search: see :func:`conclude`.
     ``in_real_time``: whether it has waited for a process of its own, so that its times are not the schedule's alone.
+    ``ran_out``: whether it ended by a time-out of the body's own, which is no failure as the search had held it up.
     ``steps``: what its threads accessed, where they may be preempted; ``words``: for some deviations, what they did, if
     there was a witness.
     """
@@ -120,6 +128,7 @@ class Outcome:
     steps: tuple[Step, ...] = ()
     words: Mapping[Deviation, str] = field(default_factory=dict)
     in_real_time: bool = False
+    ran_out: bool = False
 
     @property
     def stuck(self) -> bool:
@@ -192,7 +201,7 @@ def conclude(
     waiter: SimulatedWaiter | None = None,
     slept: Iterable[float] = (),
     steps: Iterable[Step] = (),
-    held: Iterable[Delay] = (),
+    held: Sequence[Delay] = (),
     unscheduled: Mapping[str, int] | None = None,
     in_real_time: bool = False,
 ) -> Outcome:
@@ -205,6 +214,11 @@ def conclude(
     # A worker's own cancellation is a failure like any other here; to a handle it would be a signal to a test's runner.
     judged = RuntimeError() if isinstance(error, CancelledError) else error
     found, mild = _worst_first(tokens.to_raise(judged)), None
+    # No client's time-out fires by what the search does, as nearly all code would be blamed; and so it would where a
+    # time-out of the body's own, around the wait for another's refresh say, fires as the search has held that up.
+    excused = found is None and is_time_out(error) and any(seconds > 0 for _, _, seconds in held)
+    if excused:
+        error = None
     if isinstance(found, TokenLeak) and error is not None:
         set_notes(error, [*notes_of(error), f"also {found.invariant}: {found}"])
         found = None
@@ -227,6 +241,7 @@ def conclude(
         held=tuple(held),
         unscheduled=dict(unscheduled or {}),
         in_real_time=in_real_time,
+        ran_out=excused,
         options=tuple(chooser.options or ()),
         steps=tuple(steps),
         suspendable=tuple(chooser.suspendable),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fake_server.genuine import asyncio
 from fake_server.protocol.actors import WORKER
 from pytest_claude_tokens.report.evidence import notes_of, set_notes
+from pytest_claude_tokens.runs.outcome import is_time_out
 from pytest_claude_tokens.simulation.interrupts import calls_foreign_code
 from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
 from pytest_claude_tokens.simulation.threads import bind_thread, new_thread
@@ -217,8 +218,12 @@ def is_race(asking: int, working: Sequence[object]) -> bool:
 
 
 def _raise_first(errors: list[BaseException | None]) -> None:
-    """Raise the first exception, with the others as notes. It carries the name of its worker, for its story."""
+    """Raise the first exception, with the others as notes. It carries the name of its worker, for its story.
+
+    Time-outs come last, as they may be the search's own doing.
+    """
     found = [(number, error) for number, error in enumerate(errors) if error is not None]
+    found.sort(key=lambda one: is_time_out(one[1]))
     if found:
         first = found[0][1]
         first.__dict__["claude_tokens_worker"] = f"w{found[0][0]}"

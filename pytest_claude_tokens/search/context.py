@@ -23,7 +23,8 @@ class Report:
     where there was one worker.
     ``bound``: that of a systematic search. ``slow``: the seconds by which workers and replies were held up at most;
     ``None`` where nothing in the body waited for time to pass. ``unscheduled``: how many requests each client sent that
-    were answered and not scheduled.
+    were answered and not scheduled. ``ran_out``: how many schedules a time-out of the body's own ended, while the
+    search held something up.
     """
 
     schedules: int = 0
@@ -35,6 +36,7 @@ class Report:
     bound: int | None = None
     slow: float | None = None
     unscheduled: Mapping[str, int] = field(default_factory=dict)
+    ran_out: int = 0
 
     def text(self) -> str:
         """The report in words, for pytest's summary."""
@@ -67,7 +69,8 @@ class Report:
     def _delays(self) -> str:
         if self.slow is None:
             return ""
-        return f", delays up to {self.slow:g} s" if self.slow else ", no delays"
+        over = f" ({self.ran_out} ended by time-outs)" if self.ran_out else ""
+        return f", delays up to {self.slow:g} s{over}" if self.slow else ", no delays"
 
 
 @dataclass(slots=True, kw_only=True)

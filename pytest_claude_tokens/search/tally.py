@@ -50,7 +50,7 @@ class Tally:
     ``unscheduled``: requests over real sockets, by client;
     ``timed``: in at least one schedule, the body waited for time to pass; ``drawn``: how many schedules were drawn,
     whatever others had shown; ``trouble``: why the failure is not in the example database; ``progress`` is told the
-    numbers of schedules and of histories after each.
+    numbers of schedules and of histories after each. ``ran_out``: the runs that a time-out of the body's own ended.
     """
 
     schedules: int = 0
@@ -63,6 +63,7 @@ class Tally:
     missed: Missed = field(default_factory=Counter)
     unscheduled: Counter[str] = field(default_factory=Counter)
     postponed: Failure | None = None
+    ran_out: int = 0
     trouble: str = ""
     progress: Callable[[int, int], object] = lambda schedules, histories: None
     _postponed_at: int = 0
@@ -88,6 +89,7 @@ class Tally:
         self.progress(self.schedules, len(self._seen))
         self.raced = self.raced or outcome.raced
         self.timed = self.timed or outcome.timed
+        self.ran_out += outcome.ran_out
         self.unscheduled.update(outcome.unscheduled)
         if not self.raced:
             self.missed.update(missed(outcome.history))
@@ -131,4 +133,5 @@ class Tally:
             bound=bound,
             slow=slow if self.timed else None,
             unscheduled=dict(self.unscheduled),
+            ran_out=self.ran_out,
         )

@@ -87,7 +87,6 @@ async def by_a_queue(login):
     flights = {asyncio.create_task(fly())}
     for flight in flights:
         flight.add_done_callback(flights.discard)
-    await asyncio.sleep(0)
     try:
         async with asyncio.timeout(PATIENCE):
             await done.get()
@@ -132,6 +131,12 @@ async def awaited_in_a_scope_later(login):
         await flight
 
 
+async def awaited_when_it_is_on_its_way(login):
+    flight = asyncio.create_task(login.refresh())
+    await asyncio.sleep(0.1)
+    await asyncio.wait_for(flight, PATIENCE)
+
+
 async def gathered_in_a_scope(login):
     flights = [asyncio.create_task(login.refresh()), asyncio.create_task(asyncio.sleep(0))]
     async with asyncio.timeout(PATIENCE):
@@ -159,6 +164,7 @@ async def shielded_within(login):
 WITHIN = [
     awaited_in_a_scope,
     awaited_in_a_scope_later,
+    awaited_when_it_is_on_its_way,
     gathered_in_a_scope,
     waited_for,
     awaited_later,

@@ -50,6 +50,7 @@ __all__ = [
     "methods_replaced",
     "pop_timer",
     "postpone",
+    "push_timer",
     "rlock_acquire_restore",
     "rlock_is_owned",
     "rlock_recursion_count",
@@ -76,6 +77,12 @@ def pop_timer(timers: list[TimerHandle]) -> TimerHandle:
     handle = heapq.heappop(timers)
     handle._scheduled = False  # type: ignore[attr-defined]
     return handle
+
+
+def push_timer(timers: list[TimerHandle], handle: TimerHandle) -> None:
+    """Put a timer on a loop's heap again."""
+    handle._scheduled = True  # type: ignore[attr-defined]
+    heapq.heappush(timers, handle)
 
 
 # asyncio: tasks and locks.

@@ -81,7 +81,7 @@ class NumberedLoop(BareLoop):
         when = min(when, world.now + LONGEST_SECONDS)
         world.slept.add(when - world.now)
         handle = super().call_at(when, callback, *args, context=context)
-        world.patience.note_timer(handle, callback, asyncio.current_task(self), world.steps)
+        world.patience.note_timer(handle, callback, asyncio.current_task(self))
         return handle
 
     def left(self) -> list[asyncio.Task[Any]]:
@@ -165,7 +165,7 @@ class NumberedLoop(BareLoop):
         task = SimulatedTask.__new__(SimulatedTask)
         task.number = number
         self._made.append(task)  # before its first step: an eager task takes it at once
-        self.world.patience.note_task(task, asyncio.current_task(self) or self._asking(), self.world.steps)
+        self.world.patience.note_task(task, asyncio.current_task(self) or self._asking())
         task.__init__(coro, loop=self, number=number, **options)  # type: ignore[misc]
         return task
 

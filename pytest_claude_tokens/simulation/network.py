@@ -82,7 +82,7 @@ class Network:
         self._waiting[exchange] = patience.begin(
             wait, worker_number(exchange.actor), client, lambda: exchange.op not in self.server.open
         )
-        seconds = self._waiter.seconds(wait)
+        seconds = self._waiter.seconds(wait, self._waiting[exchange])
         return wait if wait.signal is not None else Wait(wait.why, seconds or None)
 
     def actor(self, request: Request, connection: Accepted) -> str:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from fake_server.genuine import asyncio
 from fake_server.protocol.actors import WORKER
-from pytest_claude_tokens.simulation.internals import context_of, done_callbacks_of, postpone
+from pytest_claude_tokens.simulation.internals import context_of, done_callbacks_of, postpone, push_timer
 from pytest_claude_tokens.simulation.thread_record import worker_number
 
 if TYPE_CHECKING:
@@ -49,11 +49,11 @@ _SCOPES = {
 _WAIT_FOR = asyncio.wait_for.__code__
 """``asyncio.wait_for``. Before Python 3.12 its timer calls what that of ``asyncio.wait`` calls."""
 _SHIELD = ("asyncio.tasks", "_inner_done_callback")
-"""Module and name of what a shielded task calls when it is done …"""
-_OF_GROUP = ("anyio._backends._asyncio", "task_done")
-"""… and one that was made in a group of anyio's."""
+"""Module and name of what a shielded task calls when it is done."""
 _CLIENTS = {("aiohttp.helpers", "__call__"), ("aiohttp.client_proto", "_on_read_timeout")}
 """The same, for a request."""
+_A_MOMENT = 0.001
+"""Seconds after a reply has come."""
 _MOST_BARRED_LOOKS = 1_000
 """Looks without progress that may take no time for the sake of a client: enough for a reply to be read."""
 ON_ITS_WAY = ("request", "reply", "piece", "gate")
@@ -64,11 +64,10 @@ ON_ITS_WAY = ("request", "reply", "piece", "gate")
 class _TimeOut:
     """A timer of an event loop. ``task``: whom it ends; ``strict``: it is about a request.
 
-    ``number``: more than that of any task that was there before it; ``step``: in which of the world's steps it was set.
+    ``number``: more than that of any task that was there before it.
     """
 
     number: int
-    step: int
     handle: TimerHandle
     worker: int
     task: Task[Any] | None
@@ -76,23 +75,18 @@ class _TimeOut:
 
 
 @dataclass(slots=True)
-class _Made:
-    """A task that ``parent`` has made: ``number`` and ``step`` are those of a time-out that would be set then."""
-
-    number: int
-    step: int
-    parent: Task[Any]
-
-
-@dataclass(slots=True)
 class _Asking:
-    """A request under way: until when its client waits, and how many seconds the service needs for it."""
+    """A request under way: until when its client waits, and how many seconds the service needs for it.
+
+    ``due``: when the leg ends on which it is.
+    """
 
     until: float
     needs: float
     worker: int
     task: Task[Any] | None
     over: Callable[[], bool] | None
+    due: float = -inf
 
 
 class Patience:
@@ -102,7 +96,7 @@ class Patience:
         self._numbers = itertools.count(1)
         self._asking: dict[int, _Asking] = {}
         self._timers: list[_TimeOut] = []
-        self._made: dict[Task[Any], _Made] = {}
+        self._parents: dict[Task[Any], tuple[Task[Any], int]] = {}
         self.suspended: dict[int, float] = defaultdict(float)
         """For how many seconds each worker was suspended so far."""
         self.barred: int = 0
@@ -114,17 +108,17 @@ class Patience:
         """Let go of all tasks and timers."""
         self._asking.clear()
         self._timers.clear()
-        self._made.clear()
+        self._parents.clear()
 
     # What time-outs there are.
 
-    def note_task(self, task: Task[Any], parent: Task[Any] | None, step: int) -> None:
-        """Take note of who has made a task, in which of the world's steps: its time-outs are about the new one, too."""
+    def note_task(self, task: Task[Any], parent: Task[Any] | None) -> None:
+        """Take note of who has made a task: its time-outs are about the new one, too."""
         if parent is not None:
-            self._made[task] = _Made(next(self._numbers), step, parent)
+            self._parents[task] = parent, next(self._numbers)
 
-    def note_timer(self, handle: TimerHandle, callback: Any, task: Task[Any] | None, step: int) -> None:
-        """Take note of a timer that ``task`` has set in that step, if it is a time-out."""
+    def note_timer(self, handle: TimerHandle, callback: Any, task: Task[Any] | None) -> None:
+        """Take note of a timer that ``task`` has set, if it is a time-out."""
         what = _name_of(callback)
         owner = getattr(callback, "__self__", None)
         if what[1] == "cancel" and isinstance(owner, asyncio.Task):
@@ -133,7 +127,7 @@ class Patience:
             return
         name: Any = context_of(handle).get(WORKER)
         worker = worker_number(name)
-        self._timers.append(_TimeOut(next(self._numbers), step, handle, worker, task, strict=what in _CLIENTS))
+        self._timers.append(_TimeOut(next(self._numbers), handle, worker, task, strict=what in _CLIENTS))
 
     # Who asks.
 
@@ -149,6 +143,25 @@ class Patience:
         until = inf if wait.until is None else wait.until
         self._asking[number] = _Asking(until, wait.needs, worker, task, over)
         return number
+
+    def expect(self, number: int, due: float) -> None:
+        """It is on a leg that the search has made so long."""
+        if number in self._asking:
+            self._asking[number].due = due
+
+    def puts_off(self, handle: TimerHandle, timers: list[TimerHandle]) -> bool:
+        """Whether a timer that is due goes back to the others, as it would end a request that is late by the search's
+        doing alone: it is a time-out that was set when the request was on its way already.
+        """
+        for timer in self._timers:
+            if timer.handle is handle and timer.task is not None:
+                legs = [one.due for one in self._asking.values() if self._ends(timer, one.task)]
+                late = max(legs, default=-inf) - handle.when()
+                if late >= 0:
+                    postpone(handle, late + _A_MOMENT)
+                    push_timer(timers, handle)
+                    return True
+        return False
 
     def end(self, number: int) -> None:
         """It goes on."""
@@ -229,12 +242,12 @@ class Patience:
 
     def _ends(self, timer: _TimeOut, task: Task[Any] | None) -> bool:
         """Whether a time-out ends a task: the one that has set it, or one that this has made, or …"""
-        while task is not timer.task:
-            made = None if task is None else self._made.get(task)
-            if task is None or made is None or _goes_on(task, made, timer):
+        while task is not None and task is not timer.task:
+            parent, number = self._parents.get(task, (None, 0))
+            if parent is not None and _goes_on(task, number, parent, timer):
                 return False
-            task = made.parent
-        return True
+            task = parent
+        return task is not None
 
 
 def _name_of(callback: Any) -> tuple[str | None, str | None]:
@@ -253,20 +266,19 @@ def _ends_a_task(what: tuple[str | None, str | None]) -> bool:
     return frame.f_code is _WAIT_FOR
 
 
-def _goes_on(task: Task[Any], made: _Made, timer: _TimeOut) -> bool:
+def _goes_on(task: Task[Any], number: int, parent: Task[Any], timer: _TimeOut) -> bool:
     """Whether a task goes on when a time-out ends the one that has made it.
 
-    It does if it is shielded, or belongs to a group of anyio's that was there before the time-out. So does one that was
-    made in an earlier step, unless those within wait for it; for one that was made with it they may be about to. Who
-    waits for it through something else, such as ``gather``, is taken for one of them.
+    If it is shielded; or if it was there before the time-out, and those within do not wait for it. Of what was made
+    later they may be about to. Who waits for it through something else, such as ``gather``, is taken for one of them.
     """
-    goes_on = made.step < timer.step
+    shielded = False
     for callback in done_callbacks_of(task):
         what = _name_of(callback)
-        if getattr(callback, "__self__", None) in (made.parent, timer.task):
+        if getattr(callback, "__self__", None) in (parent, timer.task):
             return False
-        if what == _SHIELD or (what == _OF_GROUP and made.number < timer.number):
-            goes_on = True
+        if what == _SHIELD:
+            shielded = True
         elif what[0] == "asyncio.tasks":
             return False
-    return goes_on
+    return shielded or number < timer.number

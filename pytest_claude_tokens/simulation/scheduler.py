@@ -169,7 +169,7 @@ class Scheduler:
         loop_timers = self.loop_timers
         while loop_timers and loop_timers[0].when() <= due:
             handle = pop_timer(loop_timers)
-            if not is_cancelled(handle):
+            if not is_cancelled(handle) and not self.patience.puts_off(handle, loop_timers):
                 self.ready.append(handle)
         timers = self._timers
         while timers and timers[0][0] <= due:

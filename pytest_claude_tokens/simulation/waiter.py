@@ -49,8 +49,8 @@ class SimulatedWaiter:
         self.taken: list[Deviation] = []
         """The legs that were slow although no deviation names them."""
 
-    def seconds(self, wait: Wait) -> float:
-        """How long a wait without a signal takes."""
+    def seconds(self, wait: Wait, asking: int) -> float:
+        """How long a wait without a signal takes. ``asking``: the number of who waits, for :class:`Patience`."""
         if wait.why not in ("request", "reply", "piece"):
             return wait.seconds or 0.0
         leg = self.legs
@@ -69,7 +69,9 @@ class SimulatedWaiter:
                 self.taken.append(Deviation(leg, "slow", 0, milliseconds))
         if not milliseconds:
             return 0.0
-        return self.world.spend(milliseconds / 1000, wait.why, worker_number(WORKER.get()))
+        granted = self.world.spend(milliseconds / 1000, wait.why, worker_number(WORKER.get()))
+        self.world.patience.expect(asking, self.world.now + granted)
+        return granted
 
     def _drawn(self, random: Random, wait: Wait) -> int:
         kind, longest = self._latency.kind, self._latency.milliseconds
@@ -95,7 +97,7 @@ class SimulatedWaiter:
         asking = world.patience.begin(wait, record.worker, record.asking)
         try:
             if wait.signal is None:
-                world.sleep(record, self.seconds(wait))
+                world.sleep(record, self.seconds(wait, asking))
             elif not wait.signal.fired:
                 waiting = [record]
                 wait.signal.subscribe(lambda: world.wake(record) if waiting else None)
@@ -114,13 +116,13 @@ class SimulatedWaiter:
             asking = patience.begin(self._within_scopes(trio, wait), worker_number(WORKER.get()), task)
             try:
                 with trio_patient(self.suspended) if wait.why in ON_ITS_WAY else nullcontext():
-                    await self._wait_in_trio(trio, wait)
+                    await self._wait_in_trio(trio, wait, asking)
             finally:
                 patience.end(asking)
             return
         asking = patience.begin(wait, worker_number(WORKER.get()), current_task())
         try:
-            await self._wait_in_task(wait)
+            await self._wait_in_task(wait, asking)
         finally:
             patience.end(asking)
 
@@ -130,10 +132,10 @@ class SimulatedWaiter:
         until = self.world.now + left
         return replace(wait, until=until if wait.until is None else min(until, wait.until))
 
-    async def _wait_in_task(self, wait: Wait) -> None:
+    async def _wait_in_task(self, wait: Wait, asking: int) -> None:
         loop = get_running_loop()
         if wait.signal is None:
-            await sleep(loop, self.seconds(wait))
+            await sleep(loop, self.seconds(wait, asking))
         elif not wait.signal.fired:
             future = loop.create_future()
 
@@ -150,9 +152,9 @@ class SimulatedWaiter:
                 if timer is not None:
                     timer.cancel()
 
-    async def _wait_in_trio(self, trio: Any, wait: Wait) -> None:
+    async def _wait_in_trio(self, trio: Any, wait: Wait, asking: int) -> None:
         if wait.signal is None:
-            await trio.sleep(self.seconds(wait))
+            await trio.sleep(self.seconds(wait, asking))
         else:
             with trio.move_on_after(inf if wait.seconds is None else wait.seconds):
                 await wait_in_trio(trio, Wait(wait.why, None, wait.signal))

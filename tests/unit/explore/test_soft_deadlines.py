@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from math import inf
 
 import anyio
 import httpx
 import pytest
 from hypothesis import settings
 
+from fake_server.effects import Wait
 from pytest_claude_tokens import explore
+from pytest_claude_tokens.simulation.patience import Patience
 from pytest_claude_tokens.violations import DoubleSpend
 from tests.unit.explore.common import TOKEN_URL, quick, refreshing, search
 
@@ -87,7 +90,6 @@ async def by_a_queue(login):
     flights = {asyncio.create_task(fly())}
     for flight in flights:
         flight.add_done_callback(flights.discard)
-    await asyncio.sleep(0)
     try:
         async with asyncio.timeout(PATIENCE):
             await done.get()
@@ -132,6 +134,12 @@ async def awaited_in_a_scope_later(login):
         await flight
 
 
+async def awaited_when_it_is_on_its_way(login):
+    flight = asyncio.create_task(login.refresh())
+    await asyncio.sleep(0.1)
+    await asyncio.wait_for(flight, PATIENCE)
+
+
 async def gathered_in_a_scope(login):
     flights = [asyncio.create_task(login.refresh()), asyncio.create_task(asyncio.sleep(0))]
     async with asyncio.timeout(PATIENCE):
@@ -159,6 +167,7 @@ async def shielded_within(login):
 WITHIN = [
     awaited_in_a_scope,
     awaited_in_a_scope_later,
+    awaited_when_it_is_on_its_way,
     gathered_in_a_scope,
     waited_for,
     awaited_later,
@@ -170,3 +179,12 @@ WITHIN = [
 def test_a_time_out_that_ends_the_request_does_not_fire(wait):
     """Whichever task sends it, and whenever that was made."""
     assert search(hedged(wait, sends_another=False, schedules=25)[0]).error is None
+
+
+def test_a_request_that_is_over_is_expected_no_more():
+    """Its client may have gone while its leg was drawn."""
+    patience = Patience()
+    number = patience.begin(Wait("request", until=2.0), 0, None)
+    patience.end(number)
+    patience.expect(number, 1.0)
+    assert patience.limit(0.0, lambda worker: True) == inf

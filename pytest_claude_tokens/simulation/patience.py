@@ -50,6 +50,8 @@ _WAIT_FOR = asyncio.wait_for.__code__
 """``asyncio.wait_for``. Before Python 3.12 its timer calls what that of ``asyncio.wait`` calls."""
 _SHIELD = ("asyncio.tasks", "_inner_done_callback")
 """Module and name of what a shielded task calls when it is done."""
+_BOOKKEEPING = ("asyncio.tasks", "_clear_awaited_by_callback")
+"""The same, of what ends no wait: since Python 3.14, the call graph forgets who has waited."""
 _CLIENTS = {("aiohttp.helpers", "__call__"), ("aiohttp.client_proto", "_on_read_timeout")}
 """The same, for a request."""
 _A_MOMENT = 0.001
@@ -279,6 +281,6 @@ def _goes_on(task: Task[Any], number: int, parent: Task[Any], timer: _TimeOut) -
             return False
         if what == _SHIELD:
             shielded = True
-        elif what[0] == "asyncio.tasks":
+        elif what[0] == "asyncio.tasks" and what != _BOOKKEEPING:
             return False
     return shielded or number < timer.number

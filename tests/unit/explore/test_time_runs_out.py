@@ -69,7 +69,7 @@ def test_a_time_out_that_needs_no_delay_is_a_failure(group):
     @explore(workers=2)
     async def test(claude_tokens, workers):
         async def job():
-            await hello(claude_tokens.account().access_token)
+            await hello()
             with anyio.fail_after(1):
                 await asyncio.sleep(2)
 

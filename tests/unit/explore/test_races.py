@@ -63,7 +63,14 @@ def outcome(text):
     """A run with this history."""
     told = history(text)
     return SimpleNamespace(
-        error=None, mild=None, raced=True, timed=False, unscheduled={}, ran_out=False, history=told, fingerprint=lambda: hash(text)
+        error=None,
+        mild=None,
+        raced=True,
+        timed=False,
+        unscheduled={},
+        ran_out=False,
+        history=told,
+        fingerprint=lambda: hash(text),
     )
 
 

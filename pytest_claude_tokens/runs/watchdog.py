@@ -160,8 +160,9 @@ def _is_debugged(record: ThreadRecord | None) -> bool:
     """Whether the thread sleeps in a debugger that pytest knows nothing of: ``ipdb``, ``pudb``, a ``Pdb`` of one's own.
 
     All of them are made of the standard library's ``bdb``, whose frames are on the stack while they wait for a command.
+    A thread that runs can't be looked at so without the interpreter's lock, which a free-threaded build has not.
     """
-    if record is None or "bdb" not in sys.modules:
+    if record is None or "bdb" not in sys.modules or wants_to_run(record):
         return False
     frame = sys._current_frames().get(record.ident)
     while frame is not None and frame.f_globals.get("__name__") != "bdb":

@@ -9,7 +9,6 @@ Nothing of it outlives the search: what a module has taken over that was first i
 
 from __future__ import annotations
 
-import gc
 import logging
 import sys
 from concurrent.futures.thread import ThreadPoolExecutor
@@ -43,7 +42,7 @@ from pytest_claude_tokens.simulation.native import (
     allocate_rlock,
 )
 from pytest_claude_tokens.simulation.preexisting_locks import preexisting_locks, real_again
-from pytest_claude_tokens.simulation.queues import QUEUE_METHODS
+from pytest_claude_tokens.simulation.queues import QUEUE_METHODS, grow_old
 from pytest_claude_tokens.simulation.sockets import FUNCTIONS, sockets_simulated
 from pytest_claude_tokens.simulation.thread_record import Stopped, worker_number
 from pytest_claude_tokens.simulation.threads import join_thread, start_thread
@@ -219,7 +218,7 @@ def patched() -> Iterator[None]:
     pairs = _replacements()
     replacements = {id(real): fake for real, fake in pairs}
     found, known = _scan(replacements), dict(sys.modules)
-    gc.collect(0)  # what there is now counts as older than any run: see the queues
+    grow_old()
     with ExitStack() as stack:
         stack.callback(setstate, getstate())  # each run seeds it
         stack.callback(_put_back_in_new, known, {id(fake): real for real, fake in reversed(pairs) if fake is not real})

@@ -10,10 +10,12 @@ every world, for whose item a thread must wait where the watchdog sees it.
 from __future__ import annotations
 
 import gc
+import sys
 from collections import deque
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from pytest_claude_tokens.simulation.active import here
 from pytest_claude_tokens.simulation.thread_record import Stopped
@@ -24,9 +26,20 @@ if TYPE_CHECKING:
     from pytest_claude_tokens.simulation.thread_record import ThreadRecord
     from pytest_claude_tokens.simulation.world import World
 
-__all__ = ["QUEUE_METHODS"]
+__all__ = ["QUEUE_METHODS", "grow_old"]
 
 _GET, _PUT = SimpleQueue.get, SimpleQueue.put
+_HAS_GENERATIONS = getattr(sys, "_is_gil_enabled", lambda: True)()
+"""Whether the collector knows old objects from young ones: that of a free-threaded build does not."""
+_OLD: WeakSet[SimpleQueue[Any]] = WeakSet()
+"""Where it does not: the queues that were there when a search began."""
+
+
+def grow_old() -> None:
+    """A search begins: what there is now counts as older than any run."""
+    gc.collect(0)
+    if not _HAS_GENERATIONS:
+        _OLD.update(one for one in gc.get_objects() if issubclass(type(one), SimpleQueue))
 
 
 def _get(self: SimpleQueue[Any], block: bool = True, timeout: float | None = None) -> Any:
@@ -73,10 +86,13 @@ def _waiting(world: World, queue: SimpleQueue[Any]) -> deque[ThreadRecord] | Non
     """The threads that wait in the queue; ``None`` if it was made before the run, and no thread of it has filled it.
 
     What a run has made is in the youngest generation: the collector is off during a run, and at the start of a search
-    all that there is has grown older.
+    all that there is has grown older (:func:`grow_old`).
     """
     if id(queue) not in world.getters:
-        young = any(one is queue for one in gc.get_objects(generation=0))
+        if _HAS_GENERATIONS:
+            young = any(one is queue for one in gc.get_objects(generation=0))
+        else:
+            young = queue not in _OLD
         world.getters[id(queue)] = deque() if young else None
     return world.getters[id(queue)]
 

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from pytest_claude_tokens.simulation import queues
 from pytest_claude_tokens.simulation.schedule import Deviation, Schedule
 from tests.unit.simulation.worlds import outcome_of, run_threads, stage
 
@@ -49,8 +50,11 @@ def test_one_that_waits_is_woken_by_another():
     assert [item for _, item in got] == [0, 1]
 
 
-def test_queue_from_before_is_waited_for_outside():
-    """Whoever fills it may be a thread of no world: the others go on meanwhile."""
+@pytest.mark.parametrize("generations", [True, False])
+def test_queue_from_before_is_waited_for_outside(monkeypatch, generations):
+    """Whoever fills it may be a thread of no world: the others go on meanwhile. Whatever the collector knows."""
+    if not generations:
+        monkeypatch.setattr(queues, "_HAS_GENERATIONS", False)
     filler = threading.Timer(0.2, BEFORE.put, [5])
     with stage():
         filler.start()

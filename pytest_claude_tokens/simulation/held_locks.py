@@ -126,9 +126,9 @@ class HeldLocks:
 
     def waits(self, key: Any, line: Line) -> None:
         """The calling worker will wait for a lock that is taken, unless by itself: it may enter that again."""
-        known = self.of(WORKER.get() or "")
-        if all(hold.key != key or hold.released for hold in known.holds):
-            self._did("waited for", key, line)
+        worker = WORKER.get()
+        if worker is not None and all(hold.key != key or hold.released for hold in self.of(worker).holds):
+            self._did(worker, "waited for", key, line)
 
     def got(
         self, key: Any, line: Line, *, waited: bool = False, file: OpenFile | None = None, alone: bool = False
@@ -139,16 +139,14 @@ class HeldLocks:
             self._contended.add(key)
         if (worker := WORKER.get()) is not None:
             self.of(worker).holds.append(Hold(key, line, self.tick(), self._now(), waited=waited, file=file))
-            self._did("took", key, line)
+            self._did(worker, "took", key, line)
 
-    def _did(self, did: str, key: Any, line: Line | None, worker: str | None = None) -> None:
+    def _did(self, worker: str, did: str, key: Any, line: Line | None) -> None:
         """Note an act, unless the same one was that worker's last: who polls does it hundreds of times."""
-        worker = worker or WORKER.get()
-        if worker is not None:
-            act = Act(worker, did, key, line, self._steps())
-            last = next((one for one in reversed(self.acts) if one.worker == worker), None)
-            if last is None or act[:3] != last[:3]:
-                self.acts.append(act)
+        act = Act(worker, did, key, line, self._steps())
+        last = next((one for one in reversed(self.acts) if one.worker == worker), None)
+        if last is None or act[:3] != last[:3]:
+            self.acts.append(act)
 
     def _look_at_files(self, taken: OpenFile | None = None) -> None:
         """Locks of files that were closed are over; whoever else held the one that was ``taken`` has let it go."""
@@ -156,14 +154,14 @@ class HeldLocks:
             for hold in known.holds:
                 if hold.released is None and hold.file and (not hold.file.is_open or hold.file.is_same(taken)):
                     hold.released = self.tick()
-                    self._did("let go of", hold.key, None, worker)
+                    self._did(worker, "let go of", hold.key, None)
 
     def missed(self, key: Any, line: Line) -> None:
         """The calling worker has waited for a lock in vain."""
         if isinstance(key, str):
             self._contended.add(key)
         if (worker := WORKER.get()) is not None:
-            self._did("found taken:" if isinstance(key, str) else "gave up on", key, line)
+            self._did(worker, "found taken:" if isinstance(key, str) else "gave up on", key, line)
             known = self.of(worker)
             if known.gave_up and known.gave_up[-1].key == key:  # it tries again and again
                 known.gave_up.pop()
@@ -178,9 +176,9 @@ class HeldLocks:
                     hold.released = self.tick()
                     if worker != mine and mine is not None and isinstance(key, str):
                         hold.taken_by = mine, self._now() - hold.since, line
-                        self._did(f"took from {worker}:", key, line)
-                    else:
-                        self._did("let go of", key, line)
+                        self._did(mine, f"took from {worker}:", key, line)
+                    elif mine is not None:
+                        self._did(mine, "let go of", key, line)
                     return
 
     def object(self, lock: Any, kind: str) -> int:

@@ -71,6 +71,17 @@ def test_who_tries_again_and_again_is_told_once():
     }
 
 
+def test_what_the_test_itself_does_to_a_lock_is_no_act_of_a_worker():
+    """It may let go for one, and want one."""
+    locks = HeldLocks(lambda: 0.0)
+    key = locks.object(SimpleNamespace(), "Lock")
+    at("w0", locks.got, key, LINE)
+    locks.waits(key, LINE)
+    locks.let_go(key, LINE)
+    at("w1", locks.got, key, LINE)
+    assert [(act.worker, act.did) for act in locks.acts] == [("w0", "took"), ("w1", "took")]
+
+
 def test_of_many_acts_those_near_the_requests_at_fault_are_told():
     locks = HeldLocks(lambda: 0.0)
     for number in range(40):

@@ -9,10 +9,12 @@ import sys
 import threading
 import time
 from itertools import count
+from typing import Any
 
 import httpx
 import pytest
 
+from pytest_claude_tokens.judge.judging import judge
 from pytest_claude_tokens.search.context import CONTEXT, ExplorationContext
 from pytest_claude_tokens.simulation.interrupts import INTERRUPT
 from tests.unit.explore.common import HELLO_URL
@@ -41,10 +43,15 @@ def state() -> list[object]:
     return [*(getattr(owner, name) for owner, name in PATCHED), *handlers, gc.isenabled(), INTERRUPT.error]
 
 
-def assert_interrupted(test, kind: type[BaseException] = KeyboardInterrupt) -> BaseException:
-    """Run the explored ``test``: it raises ``kind``, leaves everything as it was, and says nothing of a failure."""
+def assert_interrupted(
+    test, kind: type[BaseException] = KeyboardInterrupt, *, found: type[BaseException] | None = None
+) -> BaseException:
+    """Run the explored ``test``: it raises ``kind``, leaves everything as it was, and says nothing of a failure.
+
+    ``found``: what there is to be found, and may have been told before.
+    """
     before = state()
-    failed: list[object] = []
+    failed: list[Any] = []
     token = CONTEXT.set(ExplorationContext(failed=failed.append))
     try:
         with pytest.raises(BaseException) as raised:
@@ -53,7 +60,7 @@ def assert_interrupted(test, kind: type[BaseException] = KeyboardInterrupt) -> B
         CONTEXT.reset(token)
     assert type(raised.value) is kind
     assert state() == before
-    assert not failed
+    assert all(any(type(one) is found for one in judge(told.history).violations) for told in failed)
     return raised.value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from asyncio import CancelledError
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -54,10 +55,10 @@ def is_failure(error: BaseException) -> bool:
 
 
 def is_time_out(error: BaseException | None) -> bool:
-    """Whether time has run out for somebody: a ``TimeoutError``, or a group of nothing else."""
+    """Whether time has run out: a ``TimeoutError``, or trio's ``TooSlowError``, or a group of nothing else."""
     if isinstance(error, BaseExceptionGroup):
         return all(map(is_time_out, error.exceptions))
-    return isinstance(error, TimeoutError)
+    return isinstance(error, (TimeoutError, getattr(sys.modules.get("trio"), "TooSlowError", TimeoutError)))
 
 
 def outranking(found: BaseException | None, error: BaseException | None) -> BaseException | None:

@@ -8,6 +8,7 @@ import threading
 import anyio
 import httpx
 import pytest
+import trio
 
 from pytest_claude_tokens import explore
 from pytest_claude_tokens.runs.outcome import is_time_out
@@ -102,6 +103,7 @@ def test_another_error_comes_before_a_time_out():
 
 
 def test_a_group_is_a_time_out_if_all_in_it_are():
+    assert is_time_out(ExceptionGroup("", [trio.TooSlowError()]))
     assert is_time_out(ExceptionGroup("", [TimeoutError(), ExceptionGroup("", [TimeoutError()])]))
     assert not is_time_out(ExceptionGroup("", [TimeoutError(), LookupError()]))
     assert not is_time_out(None)

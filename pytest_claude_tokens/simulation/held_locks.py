@@ -8,25 +8,21 @@ identity, or the path.
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fake_server.genuine import os
 from fake_server.protocol.actors import WORKER
 from fake_server.secrecy import redact
-from pytest_claude_tokens.guard import audit
 from pytest_claude_tokens.simulation.lines import Line, lines_up_from, text
-from pytest_claude_tokens.simulation.lock_patches import noticed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from pytest_claude_tokens.simulation.files import OpenFile
 
 __all__ = ["Act", "HeldLocks", "Hold"]
 
-_READS_AND_WRITES = ("open", "os.rename")
 _NEVER = 1 << 60
 
 
@@ -284,13 +280,3 @@ class HeldLocks:
             worker, seconds, line = hold.taken_by
             told |= {"taken_by": worker, "after": round(seconds, 6), "taken_at": text(line)}
         return told
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """In the block, it is noticed."""
-        with noticed(self):
-            audit.subscribe(_READS_AND_WRITES, self.file)
-            try:
-                yield
-            finally:
-                audit.unsubscribe(_READS_AND_WRITES, self.file)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack, contextmanager
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from fake_server.genuine import asyncio, os
+from pytest_claude_tokens.guard import audit
 from pytest_claude_tokens.simulation.files import OpenFile
 from pytest_claude_tokens.simulation.frames import is_ours
-from pytest_claude_tokens.simulation.lines import Line, lines_up_from, takes_what_is_there, users_line
+from pytest_claude_tokens.simulation.lines import lines_up_from, takes_what_is_there, users_line
 from pytest_claude_tokens.simulation.locks import SimulatedLock, SimulatedRLock
 
 try:
@@ -25,8 +26,11 @@ except ImportError:  # pragma: no cover - Windows has no flock
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pytest_claude_tokens.simulation.held_locks import HeldLocks
+
 __all__ = ["noticed"]
 
+_READS_AND_WRITES = ("open", "os.rename")
 _ASYNCIO = (asyncio.Lock, asyncio.Semaphore)
 _THREADING = (SimulatedLock, SimulatedRLock)
 _OTHERS = ("Lock", "Semaphore", "CapacityLimiter")
@@ -35,27 +39,16 @@ _OF_THE_PROCESS = " (a record lock, which keeps processes apart and not threads)
 """What is told of a lock by ``fcntl.lockf``: each thread of the process that has it has it, too (POSIX, ``fcntl``)."""
 
 
-class _Locks(Protocol):
-    """What is told of the locks of a run: see :class:`pytest_claude_tokens.simulation.held_locks.HeldLocks`."""
-
-    def object(self, lock: Any, kind: str) -> int: ...
-    def path(self, path: Any) -> str: ...
-    def waits(self, key: Any, line: Line) -> None: ...
-    def got(
-        self, key: Any, line: Line, *, waited: bool = False, file: OpenFile | None = None, alone: bool = False
-    ) -> None: ...
-    def missed(self, key: Any, line: Line) -> None: ...
-    def let_go(self, key: Any, line: Line) -> None: ...
-
-
 @contextmanager
-def noticed(locks: _Locks) -> Iterator[None]:
-    """In the block, what happens to locks is told to ``locks``."""
+def noticed(locks: HeldLocks) -> Iterator[None]:
+    """In the block, what happens to locks is told to ``locks``, and who reads and writes files."""
     patches = _Patches(locks)
     with ExitStack() as stack:
         for owner, name, function in [*patches.objects(), *patches.functions()]:
             stack.callback(setattr, owner, name, vars(owner)[name])
             setattr(owner, name, function)
+        audit.subscribe(_READS_AND_WRITES, locks.file)
+        stack.callback(audit.unsubscribe, _READS_AND_WRITES, locks.file)
         yield
 
 
@@ -75,7 +68,7 @@ def _subclasses(cls: Any) -> list[Any]:
 class _Patches:
     """What stands in for each function, and tells ``locks``."""
 
-    def __init__(self, locks: _Locks) -> None:
+    def __init__(self, locks: HeldLocks) -> None:
         self._locks = locks
 
     def objects(self) -> Iterator[tuple[Any, str, Any]]:

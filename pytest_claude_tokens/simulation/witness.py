@@ -22,6 +22,7 @@ from pytest_claude_tokens.simulation.lines import (
     lines_up_from,
     text,
 )
+from pytest_claude_tokens.simulation.lock_patches import noticed
 from pytest_claude_tokens.simulation.moments import Moments, WatchedChooser
 from pytest_claude_tokens.simulation.tasks import worker_of
 from pytest_claude_tokens.simulation.thread_record import worker_number
@@ -158,7 +159,7 @@ def witnessed() -> Iterator[Witness]:
     """In the block, runs are watched; yields the witness."""
     _CURRENT.witness = witness = Witness()
     try:
-        with witness.locks.watched():
+        with noticed(witness.locks):
             yield witness
     finally:
         _CURRENT.witness = None

@@ -23,6 +23,7 @@ from pytest_claude_tokens.runs import outcome
 from pytest_claude_tokens.simulation import files
 from pytest_claude_tokens.simulation.files import OpenFile
 from pytest_claude_tokens.simulation.held_locks import HeldLocks
+from pytest_claude_tokens.simulation.lock_patches import noticed
 from pytest_claude_tokens.simulation.witness import witnessed
 from tests.unit.simulation.worlds import outcome_of
 from tests.zoo.common import HELLO_URL
@@ -415,7 +416,7 @@ def test_only_workers_are_watched_and_only_where_the_user_asks(tmp_path):
     locks.missed(1, line)
     locks.got(key, line, waited=False)
     locks.let_go(key, line)
-    with as_worker("w0"), locks.watched(), open(tmp_path / "file", "w") as file:
+    with as_worker("w0"), noticed(locks), open(tmp_path / "file", "w") as file:
         for call in (
             partial(os.mkdir, tmp_path / "x.lock"),
             partial(os.rmdir, tmp_path / "x.lock"),
